@@ -1,0 +1,122 @@
+"""What was seen of a service at one time. Whatever was not seen, or is too old, is None: never zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A value and the end of the interval that it was measured over (seconds since the epoch, UTC)."""
+
+    value: float
+    at: float
+
+
+class Phase(StrEnum):
+    """Where an instance stands between order and end."""
+
+    STARTING = "starting"
+    """Ordered, booting, loading the model, or not yet healthy at the load balancer."""
+    READY = "ready"
+    """In service and healthy: the only phase that counts as capacity."""
+    UNHEALTHY = "unhealthy"
+    """Was ready, and fails its health checks."""
+    DRAINING = "draining"
+    """Takes no new requests and finishes those it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One instance of a pool."""
+
+    id: str
+    type: str
+    zone: str
+    phase: Phase
+    since: float
+    """When it was launched (seconds since the epoch)."""
+    spot: bool = False
+    ready_at: float | None = None
+    """When it became ready, where that was seen: from it the pool's lead time is learnt."""
+    load: Reading | None = None
+    """Its own load; read only when an instance is to be chosen."""
+    jobs: int | None = None
+    """Training: jobs that run on it; None where not known, which protects it."""
+    remaining_seconds: float | None = None
+    """Training: expected time until its jobs end."""
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityError:
+    """AWS had no such instance: from the group's scaling activities."""
+
+    zone: str
+    """Empty where the activity does not name it."""
+    at: float
+    spot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PoolObservation:
+    """What was seen of one pool."""
+
+    desired: int
+    min_size: int
+    max_size: int
+    """The group's own bounds, as they stand."""
+    weight: int
+    """Traffic weight, as it stands."""
+    instances: tuple[Instance, ...] = ()
+    on_demand_base: int | None = None
+    """The group's on-demand base, as it stands; None for a group without a mixed policy."""
+    load: Reading | None = None
+    """Total over the pool's instances, in the policy's load unit (mean percent for the two utilisation units)."""
+    running: Reading | None = None
+    """Requests in service, the engines' own count."""
+    waiting: Reading | None = None
+    """Requests that the engines hold back."""
+    rate_rps: Reading | None = None
+    """Requests per second that the load balancer gave the pool. Zero is a reading only under a live heartbeat."""
+    response_time_seconds: Reading | None = None
+    """Mean time to the response's first header."""
+    ttft_seconds: Reading | None = None
+    """95th percentile of the time to the first token, where the engine tells."""
+    cpu_percent: Reading | None = None
+    memory_percent: Reading | None = None
+    gpu_percent: Reading | None = None
+    kv_cache_percent: Reading | None = None
+    network_latency_seconds: Reading | None = None
+    capacity_errors: tuple[CapacityError, ...] = ()
+    refreshing: bool = False
+    """An instance refresh is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobQueue:
+    """Training: what waits and what was finished lately."""
+
+    waiting: int
+    oldest_seconds: float
+    mean_job_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What was seen of a service."""
+
+    pools: Mapping[str, PoolObservation]
+    arrivals_rps: Reading | None = None
+    """Requests per second of the whole service, over the newest complete minute."""
+    burst_rps: Reading | None = None
+    """The same over the newest 10 s, where high-resolution data is there."""
+    rejected_rps: Reading | None = None
+    """Requests per second that found no target (503): the waking signal of a service that sleeps."""
+    input_tokens: Reading | None = None
+    """Mean prompt length of the newest minute."""
+    output_tokens: Reading | None = None
+    history_rps: tuple[Reading, ...] = field(default=())
+    """5-minute means, oldest first; read only when the state asks for it (`State.wants_history`)."""
+    jobs: JobQueue | None = None

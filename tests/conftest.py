@@ -1,0 +1,25 @@
+"""Fixtures for every room."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real traces and profiles, beside the project or named by GPU_FLEET_SHARED; skips without it."""
+    folder = Path(os.environ.get("GPU_FLEET_SHARED") or ROOT.parent / "shared")
+    if not (folder / "traces").is_dir():
+        pytest.skip("needs the recorded traces (a folder `shared` beside the project, or GPU_FLEET_SHARED)")
+    return folder
