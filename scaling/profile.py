@@ -63,6 +63,10 @@ class Carrying:
     slowdown: float
     service_seconds: float
     reaches_slo: bool
+    slots: float = 0.0
+    """Largest batch that memory and the engine's limit allow, whatever the SLO."""
+    first_token_seconds: float = 0.0
+    """Time to read the typical prompt alone."""
 
 
 def carrying(profile: Profile, request: Request, slo: Slo | None, unit: LoadUnit) -> Carrying:
@@ -70,7 +74,7 @@ def carrying(profile: Profile, request: Request, slo: Slo | None, unit: LoadUnit
     i, o = request.input_tokens, request.output_tokens
     prefill = profile.prefill_seconds(i)
     by_memory = profile.kv_cache_tokens / (i + o / 2)
-    batch = max(1.0, min(profile.max_sequences, by_memory))
+    slots = batch = max(1.0, min(profile.max_sequences, by_memory))
     reaches = by_memory >= 1
     if slo is not None:
         reaches = reaches and _tpot(profile, prefill, o, 1.0) <= slo.tpot_seconds
@@ -85,7 +89,7 @@ def carrying(profile: Profile, request: Request, slo: Slo | None, unit: LoadUnit
         LoadUnit.GPU: (100.0, 1.0),
         LoadUnit.KV_CACHE: (100.0 * min(1.0, batch / by_memory), 1 + r),
     }[unit]
-    return Carrying(capacity, rate, slowdown, batch / rate, reaches)
+    return Carrying(capacity, rate, slowdown, batch / rate, reaches, slots, prefill)
 
 
 def _tpot(profile: Profile, prefill: float, output_tokens: float, batch: float) -> float:

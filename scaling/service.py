@@ -31,6 +31,11 @@ class Pool(Section):
     x*C an instance completes x*s/(1+(s-1)*x) of `throughput_rps` (see `scaling.profile`). 1 where it is."""
     service_seconds: Annotated[float, Field(gt=0)] = 10.0
     """Time in service of a typical request at load C."""
+    slots: Annotated[float, Field(ge=0)] = 0.0
+    """Requests that an instance takes into service at a time; those beyond wait. 0: not known. Above
+    throughput_rps * service_seconds where the SLO's time per token is reached before memory is full."""
+    first_token_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Time to read the typical prompt on an idle instance: what of the SLO's time to first token is not for waiting."""
     reaches_slo: bool = True
     """Whether an instance of this class meets the latency limits at all, even alone."""
     on_demand_usd_per_hour: Annotated[float, Field(ge=0)]
