@@ -1,8 +1,92 @@
-"""What one evaluation leaves for the next. Losing it costs a hold, never a wrong move: `State()` is a lost state."""
+"""What one evaluation leaves for the next. Losing it costs a hold, never a wrong move: `State()` is a lost state.
+
+Everything here is small and bounded: a service's state is one DynamoDB item, written each minute.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of a series, at the end of the interval it was measured over."""
+
+    at: float
+    rps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What each method said of a time to come; held against what is seen then."""
+
+    due: float
+    rps: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """How a forecast method has done: a decaying histogram of seen / forecast, weighted by demand."""
+
+    bins: tuple[float, ...] = ()
+    absolute: float = 0.0
+    """Decaying sum of |seen - forecast|."""
+    weight: float = 0.0
+    """Decaying sum of what was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Season:
+    """Shape of a day and of a week, from up to 14 days of 5-minute history."""
+
+    read_at: float
+    day: tuple[float, ...]
+    """Mean rps of each 5-minute slot of the day (UTC)."""
+    weekday: tuple[float, ...]
+    """Factor of each day of the week, Thursday first (the epoch's day)."""
+    days: float
+    """Days of history behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A zone of a pool that had no such instance, and is left alone for a while. The zone "" is the whole pool."""
+
+    zone: str
+    until: float
+    errors: int
+    """Errors in a row; each doubles the time."""
+    spot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """What is remembered of one pool."""
+
+    leads: tuple[float, ...] = ()
+    """Seconds from launch to ready of its latest launches."""
+    starting: tuple[str, ...] = ()
+    """Instances that were starting at the last evaluation."""
+    marks: tuple[Mark, ...] = ()
+    marked_at: float = 0.0
+    """The newest capacity error that has been taken into account."""
+    correction: float = 1.0
+    """What the pool is seen to carry, over what the catalog says."""
+    short_since: float | None = None
+    """Since when the group has fewer instances than it was told."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingState:
+    """What the weights depend on besides what is seen (`scaling.routing`)."""
+
+    by_response_time: bool = False
+    """Strategy `auto`: response times are taken into account, since the loads drifted apart."""
+    healthy_since: Mapping[str, float] = field(default_factory=dict)
+    """Since when each pool has had ready targets; for the slow start."""
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """Weights decided last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,13 +95,38 @@ class State:
 
     at: float = 0.0
     """When it was written (seconds since the epoch); 0 for a lost state."""
+    since: float = 0.0
+    """Since when evaluations have followed one another without a gap."""
+    series: tuple[Point, ...] = ()
+    """Demand, in typical requests per second, newest last."""
+    pending: tuple[Pending, ...] = ()
+    errors: Mapping[str, Errors] = field(default_factory=dict)
+    season: Season | None = None
+    request_weight: float | None = None
+    """Work of a request seen, in typical requests."""
+    dispersion: float | None = None
+    """Variance over mean of the arrivals in 10 seconds; 1 for a Poisson process."""
+    required: tuple[Point, ...] = ()
+    """Capacity that was wanted within the stabilisation window."""
+    burst: Point | None = None
+    """The last burst, kept until its time is over."""
+    pools: Mapping[str, PoolState] = field(default_factory=dict)
+    moved_at: float = 0.0
+    """When types were last changed."""
+    routing: RoutingState = field(default_factory=RoutingState)
+    idle_since: float | None = None
+    asleep: bool = False
+    learning_reset: str = ""
+    loads_wanted: int = 0
+    """Evaluations in a row that would have taken an instance, had they known the least busy."""
+    season_wanted: bool = False
 
     @property
     def wants_history(self) -> bool:
         """Whether the next observation should bring `history_rps` (up to 14 days, read a few times a day)."""
-        return False
+        return self.season_wanted
 
     @property
     def wants_instance_loads(self) -> bool:
         """Whether the next observation should bring each instance's own load: an instance is about to be chosen."""
-        return False
+        return self.loads_wanted > 0

@@ -1,0 +1,197 @@
+"""What stands between a wish and a change: out at once, in after a while, and never from a busy or a needed node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from scaling.decision import Reason, Step
+from scaling.demand import current
+from scaling.observation import Instance, Phase, PoolObservation
+from scaling.policy import Horizontal, Policy
+from scaling.service import Pool
+from scaling.state import Point, State
+
+GAP_SECONDS = 600.0
+"""After a longer pause between two evaluations the windows no longer say what happened in between."""
+LOADS_PATIENCE = 3
+"""Evaluations that wait for the instances' own loads before one is chosen without them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Capacity wanted: at once on the way out, over the stabilisation window on the way in."""
+
+    out_rps: float
+    in_rps: float
+    settled: bool
+    """The window has been seen whole, so that less capacity may follow from it."""
+
+
+def continuity(state: State, now: float) -> tuple[State, Reason | None]:
+    """The state as far as it still holds: lost, or left behind by a clock that jumped or a scaler that stood still.
+
+    What was learnt stays; windows and waiting forecasts go, so that less capacity must be earned anew.
+    """
+    if state.at == 0:
+        return replace(state, at=now, since=now), Reason(
+            Step.GUARD, "guard.first_run", "No state of an earlier run: counts and weights are held for one run."
+        )
+    gap = now - state.at
+    if gap < 0 or gap > GAP_SECONDS:
+        fresh = replace(
+            state, since=now, required=(), pending=(), series=(), burst=None, idle_since=None, loads_wanted=0
+        )
+        text = f"The last run was {gap:.0f} s ago: what happened in between is not known, so no capacity is taken yet."
+        return fresh, Reason(Step.GUARD, "guard.gap", text, {"gap_seconds": gap})
+    return state, None
+
+
+def stabilise(policy: Horizontal, state: State, required_rps: float, now: float) -> tuple[Band, State]:
+    """Scale in only to the highest that was wanted within the window (HPA's downscale stabilisation)."""
+    window = policy.scale_in_stabilization_seconds
+    kept = tuple(p for p in state.required if p.at > now - window and p.at <= now)
+    kept = (*(p for p in kept if p.at != now), Point(now, required_rps))
+    settled = now - state.since >= window
+    return Band(required_rps, max(p.rps for p in kept), settled), replace(state, required=kept)
+
+
+def wanted_rps(band: Band, standing_rps: float, tolerance_percent: float) -> tuple[float, Reason]:
+    """The capacity to aim at: more, less, or what stands.
+
+    Hysteresis: out when more than the tolerance is missing, in only so far that the tolerance is left over. With 3 % and
+    15 rps standing, 15.5 wanted adds an instance, 14.6 takes none.
+    """
+    slack = 1 + tolerance_percent / 100
+    numbers = {"wanted_rps": band.out_rps, "standing_rps": standing_rps, "window_rps": band.in_rps}
+    if band.out_rps > standing_rps * slack:
+        text = f"{band.out_rps:.2f} rps are wanted and {standing_rps:.2f} stand or come: out at once."
+        return band.out_rps, Reason(Step.GUARD, "guard.out", text, numbers)
+    less = band.in_rps * slack
+    if less < standing_rps and not band.settled:
+        text = "Less is wanted, but the stabilisation window has not been seen whole yet."
+        return standing_rps, Reason(Step.GUARD, "guard.window", text, numbers)
+    if less < standing_rps:
+        text = f"At most {band.in_rps:.2f} rps were wanted in the window and {standing_rps:.2f} stand."
+        return less, Reason(Step.GUARD, "guard.in", text, numbers)
+    text = f"{standing_rps:.2f} rps stand for {band.out_rps:.2f} wanted, {band.in_rps:.2f} in the window: no change."
+    return standing_rps, Reason(Step.GUARD, "guard.steady", text, numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Instances of a pool that stand in its desired count and carry nothing."""
+
+    stuck: tuple[str, ...]
+    unhealthy: tuple[str, ...]
+    missing: int
+    """Ordered, and not there at all although the launch time is over."""
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        return len(self.stuck) + len(self.unhealthy) + self.missing
+
+
+def gone(policy: Horizontal, seen: PoolObservation, short_since: float | None, now: float) -> Gone:
+    """What does not count as coming: boots that never end, nodes that fail their checks, launches that never began."""
+    late = policy.launch_timeout_seconds
+    stuck = tuple(i.id for i in seen.instances if i.phase is Phase.STARTING and now - i.since > late)
+    unhealthy = tuple(i.id for i in seen.instances if i.phase is Phase.UNHEALTHY)
+    alive = sum(1 for i in seen.instances if i.phase is not Phase.DRAINING)
+    short = max(0, seen.desired - alive)
+    missing = short if short_since is not None and now - short_since > late else 0
+    return Gone(stuck, unhealthy, missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Shrink:
+    """Instances that may leave a pool now, and why not more."""
+
+    take: tuple[str, ...]
+    drop: int
+    """Ordered instances that do not exist yet, and shall not."""
+    reasons: tuple[Reason, ...]
+    wants_loads: bool
+
+
+def shrink(
+    pool: Pool,
+    seen: PoolObservation,
+    policy: Policy,
+    *,
+    by: int,
+    spare_rps: float,
+    instance_rps: float,
+    fits: int,
+    patience: int,
+    zones_kept: frozenset[str],
+    now: float,
+) -> Shrink:
+    """Choose who leaves: first what does not serve, then the least busy that capacity can spare.
+
+    `spare_rps` is READY capacity above what the window wants; an instance that serves leaves only out of it, so that
+    a move between types is make-before-break without a rule of its own. `fits` is how many may leave so that the load
+    of those that leave still fits the rest (load * N/(N-1)).
+    """
+    reasons: list[Reason] = []
+    alive = [i for i in seen.instances if i.phase is not Phase.DRAINING]
+    not_there = max(0, seen.desired - len(alive))
+    by = min(by, policy.horizontal.max_step_in) if by > policy.horizontal.max_step_in else by
+    drop = min(by, not_there)
+    idle_first = sorted(
+        (i for i in alive if i.phase is not Phase.READY), key=lambda i: (i.phase is Phase.STARTING, -i.since, i.id)
+    )
+    take = [i.id for i in idle_first[: by - drop]]
+    serving = by - drop - len(take)
+    if serving <= 0:
+        return Shrink(tuple(take), drop, (), wants_loads=False)
+    affordable = int(spare_rps / instance_rps + 1e-9) if instance_rps > 0 else 0
+    if affordable < serving:
+        text = (
+            f"{pool.name}: {serving} serving instances are to go, ready capacity spares {max(0, affordable)}"
+            " until the new ones are ready."
+        )
+        reasons.append(Reason(Step.GUARD, "guard.make_before_break", text, {"spare_rps": spare_rps}))
+    if fits < serving:
+        text = f"{pool.name}: the load of {serving} leaving instances would not fit the rest; {max(0, fits)} may go."
+        reasons.append(Reason(Step.GUARD, "guard.consolidation", text, {"fits": fits}))
+    serving = max(0, min(serving, affordable, fits))
+    if serving == 0:
+        return Shrink(tuple(take), drop, tuple(reasons), wants_loads=False)
+    ready = [i for i in alive if i.phase is Phase.READY]
+    stale = policy.load.stale_after_seconds
+    unknown = any(current(i.load, now, stale) is None for i in ready)
+    if unknown and serving < len(ready) and patience < LOADS_PATIENCE:
+        text = f"{pool.name}: the instances' own loads are read before the least busy is chosen."
+        reasons.append(Reason(Step.GUARD, "guard.choose_next", text))
+        return Shrink(tuple(take), drop, tuple(reasons), wants_loads=True)
+    chosen = _least_busy(ready, serving, zones_kept, stale, now)
+    if chosen:
+        named = ", ".join(chosen)
+        reasons.append(Reason(Step.GUARD, "guard.take", f"{pool.name}: {named} leave, the least busy."))
+    return Shrink((*take, *chosen), drop, tuple(reasons), wants_loads=False)
+
+
+def _least_busy(
+    ready: Sequence[Instance], count: int, zones_kept: frozenset[str], stale: float, now: float
+) -> tuple[str, ...]:
+    """The least busy first; of equals from the fullest zone, then the newest. A zone of `zones_kept` keeps its last."""
+    left = list(ready)
+    chosen: list[str] = []
+    while len(chosen) < count:
+        per_zone: dict[str, int] = {}
+        for i in left:
+            per_zone[i.zone] = per_zone.get(i.zone, 0) + 1
+        free = [i for i in left if not (i.zone in zones_kept and per_zone[i.zone] == 1)]
+        if not free:
+            break
+
+        def order(i: Instance, per_zone: Mapping[str, int] = per_zone) -> tuple[float, int, float, str]:
+            load = current(i.load, now, stale)
+            return (round(load, 1) if load is not None else 0.0, -per_zone[i.zone], -i.since, i.id)
+
+        victim = min(free, key=order)
+        left.remove(victim)
+        chosen.append(victim.id)
+    return tuple(chosen)

@@ -1,0 +1,166 @@
+"""Forecasts, and the head-room that their own errors ask for."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scaling import forecast
+from scaling.observation import Reading
+from scaling.policy import Forecast, ForecastMethod
+from scaling.state import Point, State
+
+START = 1_699_920_000.0  # midnight, UTC
+LEAD = 300.0
+
+
+def drive(values, policy=None, step=60.0, state=None, start=START, horizon=LEAD):
+    """Feed one value a minute; the outlooks, and the last state."""
+    policy = policy or Forecast()
+    state = state or State()
+    outlooks = []
+    for i, value in enumerate(values):
+        outlook, state = forecast.look_ahead(policy, state, Point(start + i * step, value), horizon, fresh=True)
+        outlooks.append(outlook)
+    return outlooks, state
+
+
+def test_a_first_value_is_taken_as_it_is_with_the_priors_head_room():
+    (outlook,), _ = drive([10.0])
+    assert outlook.rps == 10.0
+    assert outlook.method is ForecastMethod.NONE
+    assert outlook.error_percent is None
+    assert outlook.headroom == pytest.approx(forecast.PRIOR_RATIO)
+
+
+def test_old_data_teaches_nothing():
+    _, state = drive([10.0] * 5)
+    point = state.series[-1]
+    outlook, after = forecast.look_ahead(Forecast(), state, point, LEAD, fresh=False)
+    assert after == state
+    assert outlook.rps == 10.0
+
+
+def test_a_steady_demand_comes_to_need_almost_no_head_room():
+    outlooks, _ = drive([10.0] * 1440)
+    assert outlooks[0].headroom > outlooks[-1].headroom
+    assert outlooks[-1].headroom < 1.06
+
+
+def test_a_jumpy_demand_asks_for_more_head_room_than_a_steady_one():
+    jumpy = [10.0 if (i // 7) % 2 else 16.0 for i in range(600)]
+    steady, _ = drive([13.0] * 600)
+    uneven, _ = drive(jumpy)
+    assert uneven[-1].headroom > steady[-1].headroom + 0.3
+
+
+def test_more_confidence_never_asks_for_less():
+    values = [10 + 4 * math.sin(i / 9) + (3 if i % 17 == 0 else 0) for i in range(300)]
+    _, state = drive(values)
+    point = Point(state.series[-1].at, values[-1])
+    heads = [
+        forecast.look_ahead(Forecast(confidence=c), state, point, LEAD, fresh=False)[0].headroom
+        for c in (0.5, 0.8, 0.9, 0.95, 0.99)
+    ]
+    assert heads == sorted(heads)
+    assert heads[-1] > heads[0]
+
+
+def test_head_room_is_bounded_by_the_policy():
+    values = [1.0 if i % 10 else 40.0 for i in range(600)]
+    outlooks, _ = drive(values, Forecast(max_headroom_percent=20))
+    assert max(o.headroom for o in outlooks) <= 1.2
+
+
+def test_a_rise_is_extrapolated_by_the_trend_over_the_lead_time():
+    values = [10 + i * 0.5 for i in range(60)]
+    outlooks, _ = drive(values, Forecast(method="trend"))
+    # half a request per second and minute, 5 minutes ahead, 70 % believed: 39.5 + 0.7 * 2.5
+    assert outlooks[-1].rps == pytest.approx(39.5 + 1.75, abs=0.01)
+
+
+def test_the_trend_of_a_fall_never_goes_below_what_is_there_now():
+    values = [50 - i for i in range(45)]
+    outlooks, _ = drive(values, Forecast(method="trend"))
+    assert outlooks[-1].rps == values[-1]
+
+
+def day_of(at):
+    return 50 + 40 * math.sin(2 * math.pi * at / 86400)
+
+
+def history(days, end=START):
+    first = end - days * 86400
+    return [Reading(day_of(first + 300 * (i + 0.5)), first + 300 * (i + 1)) for i in range(int(days * 288))]
+
+
+def test_history_of_less_than_a_day_is_no_season():
+    assert forecast.season_from(history(0.9), START) is None
+    assert forecast.season_from((), START) is None
+
+
+def test_the_season_gives_back_the_day_it_was_made_of():
+    season = forecast.season_from(history(7), START)
+    assert season is not None
+    for hour in range(24):
+        at = START + hour * 3600
+        assert forecast.season_rps(season, at) == pytest.approx(day_of(at), rel=0.02)
+
+
+def test_a_quiet_weekend_is_known_after_two_of_them():
+    def week(at):
+        return day_of(at) * (0.3 if int(at // 86400) % 7 in (2, 3) else 1.0)
+
+    first = START - 14 * 86400
+    readings = [Reading(week(first + 300 * (i + 0.5)), first + 300 * (i + 1)) for i in range(14 * 288)]
+    season = forecast.season_from(readings, START)
+    factors = {int(d): season.weekday[d] for d in range(7)}
+    assert factors[2] < 0.5
+    assert factors[3] < 0.5
+    assert all(factors[d] > 1 for d in (0, 1, 4, 5, 6))
+
+
+def test_auto_goes_over_to_the_season_once_that_errs_less():
+    season = forecast.season_from(history(7), START)
+    state = State(season=season)
+    values = [day_of(START + 60 * i) for i in range(240)]
+    outlooks, _ = drive(values, state=state, horizon=1800.0)
+    assert outlooks[-1].method is ForecastMethod.SEASONAL
+    assert outlooks[-1].error_percent < 3
+
+
+def test_seasonal_without_a_season_falls_back_to_the_level():
+    outlooks, _ = drive([10.0] * 10, Forecast(method="seasonal"))
+    assert outlooks[-1].method is ForecastMethod.NONE
+
+
+def test_a_gap_in_the_data_leaves_the_forecasts_before_it_unjudged():
+    _, state = drive([10.0] * 20)
+    outlook, after = forecast.look_ahead(Forecast(), state, Point(START + 86400, 500.0), LEAD, fresh=True)
+    # the newest forecasts were for the time right after the gap's start, a day ago
+    judged = after.errors["none"].weight - state.errors["none"].weight
+    assert judged <= 0
+    assert outlook.rps == 500.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1e4), min_size=1, max_size=60), st.floats(0.05, 0.99))
+def test_whatever_comes_the_outlook_is_finite_and_never_below_what_is_there(values, confidence):
+    outlooks, state = drive(values, Forecast(confidence=confidence))
+    for outlook, value in zip(outlooks, values, strict=True):
+        assert outlook.rps >= value
+        assert 1 <= outlook.headroom <= 2
+        assert math.isfinite(outlook.upper_rps)
+    assert len(state.series) <= 121
+    assert all(p.due > START for p in state.pending)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0.1, 100), min_size=2, max_size=40), st.floats(1.0, 3.0))
+def test_more_demand_now_never_forecasts_less(values, factor):
+    _, state = drive(values, Forecast(method="none"))
+    at = START + 60 * len(values)
+    low, _ = forecast.look_ahead(Forecast(method="none"), state, Point(at, values[-1]), LEAD, fresh=False)
+    high, _ = forecast.look_ahead(Forecast(method="none"), state, Point(at, values[-1] * factor), LEAD, fresh=False)
+    assert high.upper_rps >= low.upper_rps
