@@ -1,0 +1,361 @@
+"""The library: what the files of policies/ say together. Policies, the catalog of instance types, serving profiles."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from scaling.document import Document, DocumentError, Problem, check, parse, suggestion
+from scaling.policy import Policy, RoutingStrategy, Section, VerticalMethod
+from scaling.profile import Profile
+
+Checked = TypeVar("Checked", bound=Section)
+CATALOG = "catalog.yaml"
+PROFILES = "profiles.yaml"
+
+USABLE_MEMORY_FRACTION = 0.9
+"""Part of a GPU's memory that vLLM uses, its default `gpu_memory_utilization`:
+https://docs.vllm.ai/en/latest/configuration/engine_args.html"""
+
+
+class Quota(Section):
+    """A vCPU quota of EC2: https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html"""
+
+    name: str
+    """Its name in Service Quotas."""
+    code: Annotated[str, Field(pattern=r"^L-[0-9A-F]{8}$")]
+    """Its code in Service Quotas."""
+
+
+class InstanceType(Section):
+    """One EC2 instance type."""
+
+    gpu: str
+    """GPU class, with its memory where one name has several: L4, A100-40G."""
+    gpus: Annotated[int, Field(ge=1)]
+    """GPUs of one instance."""
+    gpu_memory_gib: Annotated[float, Field(gt=0)]
+    """Memory of one GPU, GiB."""
+    vcpus: Annotated[int, Field(ge=1)]
+    """vCPUs, which EC2's quotas count."""
+    memory_gib: Annotated[float, Field(gt=0)]
+    """Main memory, GiB."""
+    on_demand_usd_per_hour: Annotated[float, Field(gt=0)]
+    """On-demand price, Linux, in the catalog's region."""
+    spot_usd_per_hour: Annotated[float, Field(gt=0)] | None = None
+    """Expected spot price; needed where a pool has a spot share."""
+    boot_seconds: Annotated[float, Field(ge=0)] = 180
+    """From order to the start of the serving container."""
+    quota: str
+    """Key of the catalog's on-demand quota that it counts against."""
+    spot_quota: str
+    """Key of the catalog's spot quota that it counts against."""
+
+
+class Catalog(Section):
+    """policies/catalog.yaml: the instance types that pools may use."""
+
+    region: str
+    """Region of the prices."""
+    date: datetime.date
+    """Day of the prices."""
+    source: str
+    """Where the on-demand prices come from."""
+    spot_source: str = ""
+    """Where the spot prices come from, or that they are estimates and from what."""
+    hardware_source: str = ""
+    """Where GPUs, memory and vCPUs come from."""
+    boot_source: str = ""
+    """Where `boot_seconds` comes from."""
+    quotas: dict[str, Quota]
+    """Quotas by the short name that instance types use."""
+    types: dict[str, InstanceType]
+    """Instance types by EC2's name."""
+
+
+class Placement(Profile):
+    """One model on a number of GPUs of one class."""
+
+    gpu: str
+    """GPU class, as in the catalog."""
+    gpus: Annotated[int, Field(ge=1)] = 1
+    """GPUs that one copy of the model is spread over (tensor parallel)."""
+
+
+class ServedModel(Section):
+    """A model that policies may name, and how fast each class of GPU serves it."""
+
+    description: str = ""
+    """What it is, in which precision."""
+    weights_gib: Annotated[float, Field(gt=0)]
+    """Memory of the weights, GiB."""
+    kv_bytes_per_token: Annotated[int, Field(gt=0)]
+    """KV cache of one token, bytes: 2 x layers x KV heads x head size x bytes per value."""
+    source: str
+    """Where these two come from."""
+    profiles: Annotated[tuple[Placement, ...], Field(min_length=1)]
+    """What was measured or estimated, one for each class and number of GPUs."""
+
+    def placement(self, gpu: str, gpus: int) -> Placement | None:
+        """The profile of this class and number of GPUs, if there is one."""
+        return next((p for p in self.profiles if (p.gpu, p.gpus) == (gpu, gpus)), None)
+
+    @model_validator(mode="after")
+    def _each_placement_once(self) -> Self:
+        seen: set[tuple[str, int]] = set()
+        for i, placement in enumerate(self.profiles):
+            key = (placement.gpu, placement.gpus)
+            if key in seen:
+                raise ValueError(f"profiles[{i}].gpu: must be one profile for each class and number of GPUs "
+                                 f"(got {placement.gpus} x {placement.gpu} twice)")
+            seen.add(key)
+        return self
+
+
+class Profiles(Section):
+    """policies/profiles.yaml: what instances can carry, with its source or marked as an estimate."""
+
+    models: dict[str, ServedModel]
+    """Models by the name that policies use."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """Policies by name, the catalog and the profiles, each checked for itself and against each other."""
+
+    policies: Mapping[str, Policy]
+    catalog: Catalog
+    profiles: Profiles
+    documents: Mapping[str, Document] = field(default_factory=dict, repr=False)
+    """Where each policy's keys stand, by the policy's name."""
+
+
+def library(texts: Mapping[str, str], folder: str = "policies") -> Library:
+    """The library from the texts of a folder's YAML files, by file name (`chat.yaml`).
+
+    Raises DocumentError with every error in all of them.
+    """
+    problems: list[Problem] = []
+    documents: dict[str, Document] = {}
+    for name, text in texts.items():
+        try:
+            documents[name] = parse(text, f"{folder}/{name}")
+        except DocumentError as error:
+            problems += error.problems
+    for name in (CATALOG, PROFILES):
+        if name not in texts:
+            problems.append(Problem(f"{folder}/{name}", 0, 0, "", "no such file"))
+    catalog = _checked(documents.get(CATALOG), Catalog, problems)
+    profiles = _checked(documents.get(PROFILES), Profiles, problems)
+    policy_documents = {
+        name.removesuffix(".yaml"): document for name, document in documents.items() if name not in (CATALOG, PROFILES)
+    }
+    policies = {
+        name: policy
+        for name, document in policy_documents.items()
+        if (policy := _checked(document, Policy, problems)) is not None
+    }
+    if catalog is not None:
+        problems += _catalog_problems(catalog, documents[CATALOG])
+    if catalog is not None and profiles is not None:
+        problems += _profile_problems(catalog, profiles, documents[PROFILES])
+    if profiles is not None:
+        for name, policy in policies.items():
+            problems += policy_problems(policy, profiles, policy_documents[name])
+    if problems or catalog is None or profiles is None:
+        raise DocumentError(problems)
+    return Library(policies, catalog, profiles, policy_documents)
+
+
+def policy_problems(policy: Policy, profiles: Profiles, document: Document) -> list[Problem]:
+    """What is wrong with a policy by itself that its own keys do not tell."""
+    problems: list[Problem] = []
+    if policy.model not in profiles.models:
+        problems.append(
+            document.problem(
+                ("model",), f"must be a model of {PROFILES}; {suggestion(policy.model, profiles.models)} (got {policy.model})"
+            )
+        )
+    weights = policy.routing.static_weights
+    if policy.routing.strategy is RoutingStrategy.STATIC and weights and not any(weights.values()):
+        problems.append(document.problem(("routing", "static_weights"), "must have a weight above 0 (got only 0)"))
+    return problems
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """What a user asks of one pool, as far as the library can check it."""
+
+    types: Sequence[str]
+    min_instances: int
+    max_instances: int
+    spot_percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlanProblem:
+    """What is wrong with a service's pools: the key below the service, and the text."""
+
+    path: tuple[str | int, ...]
+    text: str
+
+
+def plan_problems(policy_name: str, pools: Mapping[str, PoolPlan], library: Library) -> list[PlanProblem]:
+    """Everything in which a service's pools, its policy and the library do not fit together.
+
+    Paths are below the service: `("policy",)`, `("pools", "l4", "types", 0)`.
+    """
+    problems: list[PlanProblem] = []
+    policy = library.policies.get(policy_name)
+    if policy is None:
+        problems.append(
+            PlanProblem(
+                ("policy",),
+                f"must be a policy of policies/; {suggestion(policy_name, library.policies)} (got {policy_name})",
+            )
+        )
+    for name, pool in pools.items():
+        problems += _pool_problems(name, pool, policy, library)
+    if policy is None:
+        return problems
+    problems.extend(
+        PlanProblem(("pools",), f"policy {policy_name} gives routing.static_weights to {name}, which is no pool here; "
+                    f"{suggestion(name, pools)}")
+        for name in policy.routing.static_weights
+        if name not in pools
+    )
+    if policy.zero.idle_seconds is not None:
+        problems.extend(
+            PlanProblem(("pools", name, "min"), f"must be 0 where the policy sleeps (zero.idle_seconds) "
+                        f"(got {pool.min_instances})")
+            for name, pool in pools.items()
+            if pool.min_instances > 0
+        )
+    if policy.vertical.method is VerticalMethod.IN_PLACE and len(pools) != 1:
+        problems.append(
+            PlanProblem(("pools",), f"must be 1 pool where the policy changes types in place (vertical.method) "
+                        f"(got {len(pools)})")
+        )
+    most = sum(pool.max_instances for pool in pools.values())
+    if policy.availability.min_instances > most:
+        problems.append(
+            PlanProblem(("pools",), f"must allow the policy's availability.min_instances, "
+                        f"{policy.availability.min_instances} (got {most}, the sum of max)")
+        )
+    return problems
+
+
+def _pool_problems(name: str, pool: PoolPlan, policy: Policy | None, library: Library) -> list[PlanProblem]:
+    problems: list[PlanProblem] = []
+    known = library.catalog.types
+    here = ("pools", name, "types")
+    model = library.profiles.models.get(policy.model) if policy else None
+    classes: dict[str, str] = {}
+    for i, type_name in enumerate(pool.types):
+        at = (*here, i)
+        if type_name not in known:
+            problems.append(
+                PlanProblem(at, f"must be a type of {CATALOG}; {suggestion(type_name, known)} (got {type_name})")
+            )
+            continue
+        kind = known[type_name]
+        classes.setdefault(kind.gpu, type_name)
+        if pool.spot_percent > 0 and kind.spot_usd_per_hour is None:
+            problems.append(
+                PlanProblem(at, f"must have spot_usd_per_hour in {CATALOG} for a pool with spot_percent (got {type_name})")
+            )
+        if model is None or policy is None:
+            continue
+        placement = model.placement(kind.gpu, kind.gpus)
+        memory_gib = kind.gpus * kind.gpu_memory_gib
+        if memory_problem := _memory_problem(policy, model, memory_gib):
+            problems.append(PlanProblem(at, f"{memory_problem} (got {type_name} with {memory_gib:.1f} GiB)"))
+        elif placement is None:
+            there = ", ".join(f"{p.gpus} x {p.gpu}" for p in model.profiles)
+            problems.append(
+                PlanProblem(
+                    at,
+                    f"{PROFILES} must have a profile of {policy.model} on {kind.gpus} x {kind.gpu}; there is {there} "
+                    f"(got {type_name})",
+                )
+            )
+    if len(classes) > 1:
+        got = ", ".join(f"{type_name} is {gpu}" for gpu, type_name in classes.items())
+        problems.append(PlanProblem(here, f"must share one GPU class (got {got})"))
+    return problems
+
+
+def _memory_problem(policy: Policy, model: ServedModel, memory_gib: float) -> str | None:
+    """Why a model does not fit: its weights and one typical request's KV cache in the part that the engine may use.
+
+    llama-3.1-8b on an L4: 0.9 * 22.4 = 20.1 GiB, weights 15.0, and 1366 tokens * 128 KiB = 0.2 GiB: fits.
+    """
+    kv_gib = (policy.request.input_tokens + policy.request.output_tokens) * model.kv_bytes_per_token / 2**30
+    need = (model.weights_gib + kv_gib) / USABLE_MEMORY_FRACTION
+    if need <= memory_gib:
+        return None
+    return f"GPU memory must be at least {need:.1f} GiB for {policy.model} and the KV cache of one request"
+
+
+def _checked(
+    document: Document | None, model: type[Checked], problems: list[Problem]
+) -> Checked | None:
+    if document is None:
+        return None
+    try:
+        return check(document, model)
+    except DocumentError as error:
+        problems += error.problems
+        return None
+
+
+def _catalog_problems(catalog: Catalog, document: Document) -> list[Problem]:
+    problems: list[Problem] = []
+    for name, kind in catalog.types.items():
+        problems.extend(
+            document.problem(
+                ("types", name, key), f"must be a key of quotas; {suggestion(quota, catalog.quotas)} (got {quota})"
+            )
+            for key, quota in (("quota", kind.quota), ("spot_quota", kind.spot_quota))
+            if quota not in catalog.quotas
+        )
+        if kind.spot_usd_per_hour is not None and kind.spot_usd_per_hour > kind.on_demand_usd_per_hour:
+            problems.append(
+                document.problem(
+                    ("types", name, "spot_usd_per_hour"),
+                    f"must be at most on_demand_usd_per_hour, {kind.on_demand_usd_per_hour:g} "
+                    f"(got {kind.spot_usd_per_hour:g})",
+                )
+            )
+    return problems
+
+
+def _profile_problems(catalog: Catalog, profiles: Profiles, document: Document) -> list[Problem]:
+    problems: list[Problem] = []
+    memory = {kind.gpu: kind.gpu_memory_gib for kind in catalog.types.values()}
+    for name, model in profiles.models.items():
+        for i, placement in enumerate(model.profiles):
+            at = ("models", name, "profiles", i)
+            if placement.gpu not in memory:
+                problems.append(
+                    document.problem(
+                        (*at, "gpu"),
+                        f"must be a GPU class of {CATALOG}; {suggestion(placement.gpu, memory)} (got {placement.gpu})",
+                    )
+                )
+                continue
+            room_gib = placement.gpus * memory[placement.gpu] * USABLE_MEMORY_FRACTION - model.weights_gib
+            most = max(0, int(room_gib * 2**30 / model.kv_bytes_per_token))
+            if placement.kv_cache_tokens > most:
+                problems.append(
+                    document.problem(
+                        (*at, "kv_cache_tokens"),
+                        f"must be at most {most}, what the memory beside the weights holds "
+                        f"(got {placement.kv_cache_tokens})",
+                    )
+                )
+    return problems
