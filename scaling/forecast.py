@@ -211,7 +211,7 @@ def _prior(seen: float) -> list[float]:
 
 
 def _bin(ratio: float) -> int:
-    position = math.log(max(ratio, LOW) / LOW) / math.log(HIGH / LOW) * BINS
+    position = math.log(min(HIGH, max(ratio, LOW)) / LOW) / math.log(HIGH / LOW) * BINS
     return min(BINS - 1, int(position))
 
 

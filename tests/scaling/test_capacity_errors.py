@@ -1,0 +1,94 @@
+"""Pools and zones without instances to be had."""
+
+from dataclasses import replace
+
+from scaling.capacity_errors import blocked, blocked_until, mark, on_demand_base
+from scaling.observation import CapacityError, Phase
+from scaling.policy import CapacityErrors
+from scaling.state import PoolState
+from tests.scaling.builders import NOW, instances, pool, pool_seen
+
+POLICY = CapacityErrors(avoid_seconds=300)
+
+
+def marked(*errors, seen=None, remembered=None):
+    view = replace(seen or pool_seen(2), capacity_errors=errors)
+    return mark(POLICY, remembered or PoolState(), view, NOW)
+
+
+def test_an_error_in_one_zone_leaves_the_others_open():
+    state = marked(CapacityError("a", NOW))
+    assert not blocked(pool(zones=("a", "b")), state, NOW, spot=False)
+
+
+def test_errors_in_all_zones_block_the_pool_for_the_policys_time():
+    state = marked(CapacityError("a", NOW), CapacityError("b", NOW - 10))
+    assert blocked(pool(zones=("a", "b")), state, NOW + 280, spot=False)
+    assert not blocked(pool(zones=("a", "b")), state, NOW + 291, spot=False)
+    assert blocked_until(state, NOW) == NOW + 300
+
+
+def test_an_error_that_names_no_zone_blocks_the_pool():
+    assert blocked(pool(), marked(CapacityError("", NOW)), NOW, spot=False)
+
+
+def test_a_spot_error_does_not_block_on_demand():
+    state = marked(CapacityError("", NOW, spot=True))
+    assert not blocked(pool(), state, NOW, spot=False)
+    assert blocked(pool(), state, NOW, spot=True)
+
+
+def test_the_same_error_seen_twice_counts_once():
+    error = CapacityError("", NOW)
+    once = marked(error)
+    assert marked(error, remembered=once) == once
+
+
+def test_each_error_in_a_row_doubles_the_time_up_to_an_hour():
+    state = PoolState()
+    lengths = []
+    for i in range(6):
+        at = NOW + i * 10
+        state = mark(POLICY, state, replace(pool_seen(2), capacity_errors=(CapacityError("", at),)), at)
+        lengths.append(blocked_until(state, at) - at)
+    assert lengths == [300, 600, 1200, 2400, 3600, 3600]
+
+
+def test_a_launch_that_works_clears_the_mark():
+    state = marked(CapacityError("", NOW), CapacityError("a", NOW))
+    view = replace(pool_seen(2), instances=instances(1, Phase.STARTING, "new", since=NOW + 30))
+    assert mark(POLICY, state, view, NOW + 60).marks == ()
+
+
+def test_an_instance_from_before_the_error_clears_nothing():
+    state = marked(CapacityError("", NOW))
+    view = replace(pool_seen(2), instances=instances(1, Phase.STARTING, "old", since=NOW - 30))
+    assert mark(POLICY, state, view, NOW + 60).marks == state.marks
+
+
+SPOT = pool(spot_percent=50, on_demand_base=0, spot_usd_per_hour=0.3)
+
+
+def spot_view(spot_ready, spot_starting=0, since=NOW - 60):
+    nodes = instances(5) + instances(spot_ready, Phase.READY, "spot", spot=True)
+    nodes += instances(spot_starting, Phase.STARTING, "coming", since=since, spot=True)
+    return replace(pool_seen(0), desired=10, instances=nodes)
+
+
+def test_spot_that_stands_asks_for_no_on_demand():
+    assert on_demand_base(SPOT, spot_view(5), PoolState(), 300, NOW) == 0
+
+
+def test_spot_that_boots_is_given_its_lead_time():
+    assert on_demand_base(SPOT, spot_view(3, 2), PoolState(), 300, NOW) == 0
+    assert on_demand_base(SPOT, spot_view(3, 2, since=NOW - 451), PoolState(), 300, NOW) == 2
+
+
+def test_on_demand_makes_up_for_spot_that_is_not_to_be_had_and_goes_when_it_is_back():
+    state = marked(CapacityError("", NOW, spot=True))
+    assert on_demand_base(SPOT, spot_view(3), state, 300, NOW) == 2
+    assert on_demand_base(SPOT, spot_view(5), state, 300, NOW) == 0
+
+
+def test_a_pool_without_spot_keeps_its_base():
+    assert on_demand_base(pool(), pool_seen(4), PoolState(), 300, NOW) == 0

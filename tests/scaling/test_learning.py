@@ -1,0 +1,102 @@
+"""What launches and loads teach."""
+
+from dataclasses import replace
+
+import pytest
+
+from scaling import learning
+from scaling.observation import Phase, Reading
+from scaling.state import PoolState, State
+from tests.scaling.builders import NOW, instances, pool, pool_seen, seen, service
+
+
+def test_the_lead_time_is_the_catalogs_until_three_launches_are_known():
+    state = State(pools={"l4": PoolState(leads=(100, 110))})
+    assert learning.lead_seconds(pool(), state) == 300
+    state = State(pools={"l4": PoolState(leads=(100, 110, 500))})
+    assert learning.lead_seconds(pool(), state) == 500
+    state = State(pools={"l4": PoolState(leads=(100, 110, 120, 130, 900))})
+    assert learning.lead_seconds(pool(), state) == 130
+
+
+def test_a_launch_is_timed_from_order_to_ready_once():
+    starting = replace(pool_seen(0), instances=instances(1, Phase.STARTING, "n", since=NOW - 200))
+    remembered = learning.learn_leads(PoolState(), starting, NOW)
+    ready = replace(pool_seen(0), instances=instances(1, Phase.READY, "n", since=NOW - 200, ready_at=NOW + 40))
+    remembered = learning.learn_leads(remembered, ready, NOW + 60)
+    assert remembered.leads == (240.0,)
+    assert learning.learn_leads(remembered, ready, NOW + 120).leads == (240.0,)
+
+
+def test_an_instance_that_was_always_ready_teaches_no_lead_time():
+    assert learning.learn_leads(PoolState(), pool_seen(3), NOW).leads == ()
+
+
+LEARN = {"learning": {"enabled": True, "half_life_seconds": 600}, "slo": {"ttft_seconds": 2}}
+
+
+def corrected(view, minutes=1, state=None, **policy):
+    svc = service(**(LEARN | policy))
+    state = state or State(at=NOW - 60, pools={"l4": PoolState()})
+    for i in range(minutes):
+        now = NOW + 60 * i
+        fresh = replace(
+            view,
+            **{
+                name: Reading(getattr(view, name).value, now)
+                for name in ("running", "waiting", "ttft_seconds")
+                if getattr(view, name)
+            },
+        )
+        state = replace(learning.learn_capacity(svc, seen(pools={"l4": fresh}), state, now), at=now)
+    return state.pools["l4"].correction
+
+
+def test_engines_that_hold_requests_back_carry_what_they_have_in_service():
+    # C = 20, but 2 instances have 30 in service and hold 10 back: 15 each, 0.75 of the catalog's
+    view = pool_seen(2, load=40, running=Reading(30.0, NOW), waiting=Reading(10.0, NOW))
+    assert corrected(view) < 1
+    assert corrected(view, minutes=300) == pytest.approx(0.75, abs=0.01)
+
+
+def test_the_correction_stays_within_its_bound():
+    view = pool_seen(2, load=40, running=Reading(4.0, NOW), waiting=Reading(36.0, NOW))
+    assert corrected(view, minutes=400) == pytest.approx(0.7, abs=0.001)
+    assert corrected(view, minutes=400, learning=LEARN["learning"] | {"bound_percent": 10}) == pytest.approx(0.9, abs=0.001)
+
+
+def test_more_than_the_catalog_says_without_trouble_is_believed_slowly():
+    view = pool_seen(2, load=48, running=Reading(48.0, NOW), ttft_seconds=Reading(0.5, NOW))
+    assert 1 < corrected(view) < 1.05
+    assert corrected(view, minutes=300) == pytest.approx(1.2, abs=0.01)
+
+
+def test_a_late_first_token_at_the_edge_makes_the_capacity_smaller():
+    view = pool_seen(2, load=37, running=Reading(37.0, NOW), ttft_seconds=Reading(4.0, NOW))
+    assert corrected(view) < 1
+
+
+def test_a_half_empty_instance_teaches_nothing():
+    view = pool_seen(2, load=20, running=Reading(20.0, NOW), ttft_seconds=Reading(4.0, NOW))
+    assert corrected(view, minutes=50) == 1
+
+
+def test_missing_counts_teach_nothing():
+    assert corrected(pool_seen(2, load=None), minutes=5) == 1
+
+
+def test_a_longer_half_life_follows_more_slowly():
+    view = pool_seen(2, load=40, running=Reading(30.0, NOW), waiting=Reading(10.0, NOW))
+    slow = corrected(view, learning=LEARN["learning"] | {"half_life_seconds": 6000})
+    assert corrected(view) < slow < 1
+
+
+def test_learning_can_be_switched_off():
+    view = pool_seen(2, load=40, running=Reading(30.0, NOW), waiting=Reading(10.0, NOW))
+    assert corrected(view, minutes=50, learning={"enabled": False}) == 1
+
+
+def test_another_reset_text_forgets_what_was_learnt():
+    state = State(at=NOW - 60, pools={"l4": PoolState(correction=0.8)}, learning_reset="")
+    assert corrected(pool_seen(2), state=state) == pytest.approx(0.8)
+    assert corrected(pool_seen(2), state=state, learning=LEARN["learning"] | {"reset": "new driver"}) == 1

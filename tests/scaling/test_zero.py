@@ -1,0 +1,60 @@
+"""Sleeping and waking."""
+
+from scaling.demand import measure
+from scaling.observation import Reading
+from scaling.state import State
+from scaling.zero import may_sleep, sleep_or_wake
+from tests.scaling.builders import NOW, pool, pool_seen, seen, service
+
+SLEEPY = service(pool(min_instances=0), zero={"idle_seconds": 600})
+
+
+def after(observation, state, svc=SLEEPY, now=NOW):
+    demand, state = measure(svc, observation, state, now)
+    return sleep_or_wake(svc, observation, demand, state, now)
+
+
+def test_a_service_sleeps_only_after_the_whole_idle_time():
+    state = after(seen(arrivals=0.0), State(at=NOW - 60))
+    assert state.idle_since == NOW
+    assert not state.asleep
+    state = after(seen(at=NOW + 540, arrivals=0.0), state, now=NOW + 540)
+    assert not state.asleep
+    state = after(seen(at=NOW + 600, arrivals=0.0), state, now=NOW + 600)
+    assert state.asleep
+
+
+def test_one_request_starts_the_idle_time_anew():
+    state = after(seen(arrivals=0.0), State(at=NOW - 60))
+    state = after(seen(at=NOW + 60, arrivals=0.02), state, now=NOW + 60)
+    assert state.idle_since is None
+
+
+def test_missing_metrics_neither_send_to_sleep_nor_wake():
+    missing = seen(pools={"l4": pool_seen(load=None)})
+    idle = State(at=NOW - 60, idle_since=NOW - 6000)
+    assert not after(missing, idle).asleep
+    assert after(missing, State(at=NOW - 60, asleep=True)).asleep
+
+
+def test_a_request_that_found_no_target_wakes():
+    empty = {"l4": pool_seen(0, load=None)}
+    asleep = State(at=NOW - 60, asleep=True, idle_since=NOW - 6000)
+    assert after(seen(arrivals=0.0, pools=empty), asleep).asleep
+    assert not after(seen(arrivals=0.0, rejected_rps=Reading(0.02, NOW), pools=empty), asleep).asleep
+
+
+def test_a_burst_wakes_before_the_minute_is_over():
+    asleep = State(at=NOW - 60, asleep=True, idle_since=NOW - 6000)
+    empty = {"l4": pool_seen(0, load=None)}
+    assert not after(seen(arrivals=0.0, burst_rps=Reading(0.1, NOW), pools=empty), asleep).asleep
+
+
+def test_a_pool_with_a_minimum_keeps_the_service_awake():
+    svc = service(pool(min_instances=1), zero={"idle_seconds": 600})
+    assert not may_sleep(svc)
+    assert not after(seen(arrivals=0.0), State(at=NOW - 60, idle_since=NOW - 6000), svc=svc).asleep
+
+
+def test_without_an_idle_time_a_service_never_sleeps():
+    assert not may_sleep(service(pool(min_instances=0)))
