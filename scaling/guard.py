@@ -137,7 +137,7 @@ def shrink(
     reasons: list[Reason] = []
     alive = [i for i in seen.instances if i.phase is not Phase.DRAINING]
     not_there = max(0, seen.desired - len(alive))
-    by = min(by, policy.horizontal.max_step_in) if by > policy.horizontal.max_step_in else by
+    by = min(by, policy.horizontal.max_step_in)
     drop = min(by, not_there)
     idle_first = sorted(
         (i for i in alive if i.phase is not Phase.READY), key=lambda i: (i.phase is Phase.STARTING, -i.since, i.id)

@@ -1,0 +1,180 @@
+"""Out at once, in after a while, and never from a busy or a needed node."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaling import guard
+from scaling.observation import Phase, Reading
+from scaling.policy import Horizontal
+from scaling.state import Pending, Point, State
+from tests.scaling.builders import NOW, instances, policy, pool, pool_seen
+
+WINDOW = Horizontal(scale_in_stabilization_seconds=300, tolerance_percent=3)
+
+
+def test_a_lost_state_is_told_apart_from_one_that_goes_on():
+    state, reason = guard.continuity(State(), NOW)
+    assert reason.code == "guard.first_run"
+    assert state.since == NOW
+    again, reason = guard.continuity(replace(state, at=NOW), NOW + 60)
+    assert reason is None
+    assert again == replace(state, at=NOW)
+
+
+@pytest.mark.parametrize("jump", [-1.0, -86400.0, 601.0, 86400.0])
+def test_a_clock_that_jumps_keeps_what_was_learnt_and_forgets_the_windows(jump):
+    state = State(
+        at=NOW,
+        since=NOW - 9000,
+        request_weight=2.0,
+        required=(Point(NOW, 5),),
+        pending=(Pending(NOW + 60, {"none": 1}),),
+        idle_since=NOW - 500,
+    )
+    after, reason = guard.continuity(state, NOW + jump)
+    assert reason.code == "guard.gap"
+    assert (after.required, after.pending, after.idle_since) == ((), (), None)
+    assert after.request_weight == 2.0
+    assert after.since == NOW + jump
+
+
+def test_capacity_goes_down_only_to_the_highest_that_was_wanted_within_the_window():
+    state = State(at=NOW, since=NOW - 3600)
+    for minute, wanted in enumerate([10, 4, 4, 4, 4]):
+        band, state = guard.stabilise(WINDOW, state, wanted, NOW + 60 * minute)
+        assert band.in_rps == 10
+    band, state = guard.stabilise(WINDOW, state, 4, NOW + 300)
+    assert band.in_rps == 4
+
+
+def test_a_window_that_was_not_seen_whole_takes_nothing():
+    band, _ = guard.stabilise(WINDOW, State(at=NOW, since=NOW - 299), 4, NOW)
+    assert not band.settled
+    wanted, reason = guard.wanted_rps(band, 20, 3)
+    assert wanted == 20
+    assert reason.code == "guard.window"
+
+
+@pytest.mark.parametrize(
+    ("out", "standing", "code"),
+    [(15.5, 15, "guard.out"), (15.4, 15, "guard.steady"), (14.6, 15, "guard.steady"), (14.5, 15, "guard.in")],
+)
+def test_nothing_changes_within_the_tolerance(out, standing, code):
+    _, reason = guard.wanted_rps(guard.Band(out, out, settled=True), standing, 3)
+    assert reason.code == code
+
+
+def shrunk(view, by=1, spare=100.0, fits=100, patience=0, pool_=None, zones=frozenset(), **horizontal):
+    pol = policy(horizontal=horizontal) if horizontal else policy()
+    return guard.shrink(
+        pool_ or pool(),
+        view,
+        pol,
+        by=by,
+        spare_rps=spare,
+        instance_rps=2.0,
+        fits=fits,
+        patience=patience,
+        zones_kept=zones,
+        now=NOW,
+    )
+
+
+def test_the_least_busy_leaves():
+    gone = shrunk(pool_seen(4, instance_loads=[5, 1, 9, 3]))
+    assert gone.take == ("i-1",)
+
+
+def test_a_node_that_does_not_serve_leaves_before_one_that_does():
+    view = pool_seen(2, starting=1, unhealthy=1, load=None, instance_loads=[0, 0])
+    assert shrunk(view, by=1).take == ("u-0",)
+    assert shrunk(view, by=2).take == ("u-0", "s-0")
+
+
+def test_an_order_that_was_never_filled_is_taken_back_first():
+    view = replace(pool_seen(3, instance_loads=[0, 0, 0]), desired=5)
+    gone = shrunk(view, by=2)
+    assert (gone.drop, gone.take) == (2, ())
+
+
+def test_the_old_stays_until_the_new_is_ready():
+    gone = shrunk(pool_seen(4, instance_loads=[0] * 4), by=4, spare=0.0)
+    assert gone.take == ()
+    assert [r.code for r in gone.reasons] == ["guard.make_before_break"]
+    assert len(shrunk(pool_seen(4, instance_loads=[0] * 4), by=4, spare=4.0).take) == 2
+
+
+def test_nobody_leaves_whose_load_would_not_fit_the_rest():
+    gone = shrunk(pool_seen(4, instance_loads=[0] * 4), by=2, fits=1)
+    assert len(gone.take) == 1
+    assert gone.reasons[0].code == "guard.consolidation"
+
+
+def test_loads_are_read_before_one_is_chosen():
+    gone = shrunk(pool_seen(4))
+    assert gone.take == ()
+    assert gone.wants_loads
+    # three runs later the choice is made without them: the terminating hook still drains it
+    assert len(shrunk(pool_seen(4), patience=guard.LOADS_PATIENCE).take) == 1
+
+
+def test_at_most_the_policys_step_leaves():
+    view = pool_seen(10, instance_loads=[0] * 10)
+    assert len(shrunk(view, by=8, max_step_in=3).take) == 3
+
+
+def test_the_last_node_of_a_needed_zone_stays():
+    view = pool_seen(3, instance_loads=[9, 0, 9])  # zones a, b, a
+    gone = shrunk(view, zones=frozenset("ab"))
+    assert gone.take == ("i-2",) or gone.take == ("i-0",)
+    assert "i-1" not in gone.take
+
+
+def test_equals_leave_the_fullest_zone_first():
+    view = pool_seen(3, instance_loads=[0, 0, 0])
+    assert shrunk(view).take[0] in {"i-0", "i-2"}
+
+
+def test_a_boot_that_never_ends_does_not_count_as_coming():
+    view = pool_seen(2, starting=2, starting_since=NOW - 1201)
+    assert guard.gone(Horizontal(launch_timeout_seconds=1200), view, None, NOW).stuck == ("s-0", "s-1")
+    assert guard.gone(Horizontal(launch_timeout_seconds=1300), view, None, NOW).count == 0
+
+
+def test_an_order_that_is_never_filled_stops_counting_after_the_launch_time():
+    view = replace(pool_seen(2), desired=5)
+    assert guard.gone(Horizontal(), view, NOW - 1201, NOW).missing == 3
+    assert guard.gone(Horizontal(), view, NOW - 60, NOW).missing == 0
+    assert guard.gone(Horizontal(), view, None, NOW).missing == 0
+
+
+loads = st.lists(st.floats(0, 50), min_size=1, max_size=30)
+
+
+@given(loads, st.integers(1, 40), st.floats(0, 60), st.integers(0, 30))
+def test_who_leaves_is_never_busier_than_who_stays_and_never_more_than_is_spared(each, by, spare, fits):
+    view = pool_seen(len(each), load=None, instance_loads=each)
+    gone = shrunk(view, by=by, spare=spare, fits=fits)
+    assert len(gone.take) <= min(by, fits, int(spare / 2 + 1e-9), 5)
+    assert len(set(gone.take)) == len(gone.take)
+    left = [x for i, x in enumerate(each) if f"i-{i}" not in gone.take]
+    went = [x for i, x in enumerate(each) if f"i-{i}" in gone.take]
+    if left and went:
+        assert max(went) <= min(left) + 0.1
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=20), st.floats(0, 100))
+def test_more_wanted_never_leads_to_less(history, standing):
+    state = State(at=NOW, since=NOW - 9000)
+    for i, wanted in enumerate(history):
+        band, state = guard.stabilise(WINDOW, state, wanted, NOW + 60 * i)
+    more = replace(band, out_rps=band.out_rps + 1, in_rps=band.in_rps + 1)
+    assert guard.wanted_rps(more, standing, 3)[0] >= guard.wanted_rps(band, standing, 3)[0]
+
+
+def test_draining_nodes_are_not_chosen_again():
+    view = replace(pool_seen(0), desired=0, instances=instances(3, Phase.DRAINING, load=Reading(0, NOW)))
+    assert shrunk(view, by=1).take == ()
