@@ -1,0 +1,66 @@
+"""moto made lifelike: one module for each difference from AWS, all mended while `lifelike` is open."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lab.cloud.lifelike import (
+    activities,
+    desired_capacity,
+    group_update,
+    hooks,
+    lifecycle,
+    placement,
+    scaling_policies,
+    targets,
+    template_versions,
+    termination,
+)
+from lab.cloud.lifelike.difference import Difference, Patches
+from lab.cloud.world import World
+
+DIFFERENCES: tuple[Difference, ...] = tuple(
+    module.DIFFERENCE
+    for module in (
+        activities,
+        desired_capacity,
+        group_update,
+        hooks,
+        lifecycle,
+        placement,
+        scaling_policies,
+        targets,
+        template_versions,
+        termination,
+    )
+)
+"""Everything that is mended, with its source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lifelike:
+    """What was put in place of moto's own."""
+
+    activities: activities.ActivityLog
+    targets: targets.Targets
+    hooks: hooks.Hooks
+    lifecycle: lifecycle.Lifecycle
+
+
+@contextlib.contextmanager
+def lifelike(world: World) -> Iterator[Lifelike]:
+    """Mend moto for a while: everything that it holds from now on lives in the world's time."""
+    log, health, waits = activities.ActivityLog(world), targets.Targets(world), hooks.Hooks(world)
+    life = lifecycle.Lifecycle(world, log, health, waits)
+    with Patches() as patches:
+        activities.mend(log, patches)
+        targets.mend(health, patches)
+        hooks.mend(waits, patches)
+        desired_capacity.mend(patches)
+        scaling_policies.mend(patches)
+        template_versions.mend(patches)
+        lifecycle.mend(life, patches)
+        group_update.mend(life, patches)
+        yield Lifelike(log, health, waits, life)
