@@ -325,7 +325,7 @@ def read_stack(root: Path, stack: str) -> tuple[StackSettings, Document]:
     if not path.is_file():
         there = sorted(p.name[len("Pulumi.") : -len(".yaml")] for p in root.glob("Pulumi.*.yaml"))
         raise DocumentError([Problem(name, 0, 0, "", f"no such stack file; there is {', '.join(there) or 'none'}")])
-    return parse_stack(path.read_text(encoding="utf-8"), name)
+    return parse_stack(read_text(path), name)
 
 
 def parse_stack(text: str, file: str) -> tuple[StackSettings, Document]:
@@ -390,7 +390,7 @@ def pulumi_config(root: Path, stack: str) -> dict[str, str]:
     path = root / stack_file(stack)
     if not path.is_file():
         read_stack(root, stack)
-    document = parse(path.read_text(encoding="utf-8"), path.name)
+    document = parse(read_text(path), path.name)
     config = document.data.get("config", {}) if isinstance(document.data, dict) else {}
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
 
@@ -408,12 +408,31 @@ def from_config(get_object: Callable[[str], Any], region: str, stack: str) -> St
         raise DocumentError(_as_typed(problem, typed) for problem in error.problems) from None
 
 
-def read_library(root: Path) -> Library:
-    """The library of the folder `policies`. Raises DocumentError with every error in its files."""
+def library_texts(root: Path) -> dict[str, str]:
+    """The texts of the library's files by their path, `policies/chat.yaml`. Raises DocumentError without the folder."""
     folder = root / "policies"
     if not folder.is_dir():
         raise DocumentError([Problem("policies", 0, 0, "", "no such folder")])
-    return library({path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))})
+    return {f"policies/{path.name}": read_text(path) for path in sorted(folder.glob("*.yaml"))}
+
+
+def read_library(root: Path) -> Library:
+    """The library of the folder `policies`. Raises DocumentError with every error in its files."""
+    return library(library_texts(root))
+
+
+def read_text(path: Path, name: str | None = None) -> str:
+    """A file's text. Raises DocumentError where it is not there, cannot be read or is not UTF-8."""
+    name = name or path.name
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DocumentError([Problem(name, 0, 0, "", "no such file")]) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DocumentError([Problem(name, line, 1, "", "must be UTF-8 text")]) from None
+    except OSError as error:
+        raise DocumentError([Problem(name, 0, 0, "", f"cannot be read: {error.strerror}")]) from None
 
 
 def service_problems(settings: StackSettings, library: Library) -> list[PlanProblem]:

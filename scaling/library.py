@@ -132,43 +132,67 @@ class Library:
     profiles: Profiles
     documents: Mapping[str, Document] = field(default_factory=dict, repr=False)
     """Where each policy's keys stand, by the policy's name."""
+    broken: frozenset[str] = frozenset()
+    """Names of policies that are there but wrong (only in what `collect` returns)."""
 
 
-def library(texts: Mapping[str, str], folder: str = "policies") -> Library:
-    """The library from the texts of a folder's YAML files, by file name (`chat.yaml`).
+def library(texts: Mapping[str, str]) -> Library:
+    """The library from the texts of its files, by path: `policies/catalog.yaml`, `policies/profiles.yaml`, and each
+    other one a policy, which has its file's name.
 
     Raises DocumentError with every error in all of them.
     """
+    found, problems = collect(texts)
+    if problems or found is None:
+        raise DocumentError(problems)
+    return found
+
+
+def collect(texts: Mapping[str, str]) -> tuple[Library | None, list[Problem]]:
+    """As much of the library as is right, and everything that is wrong; None without a right catalog and profiles."""
     problems: list[Problem] = []
     documents: dict[str, Document] = {}
-    for name, text in texts.items():
+    broken: set[str] = set()
+    files = {_file_name(path): path for path in texts}
+    for name, path in files.items():
         try:
-            documents[name] = parse(text, f"{folder}/{name}")
+            documents[name] = parse(texts[path], path)
         except DocumentError as error:
             problems += error.problems
+            broken.add(name)
     for name in (CATALOG, PROFILES):
-        if name not in texts:
-            problems.append(Problem(f"{folder}/{name}", 0, 0, "", "no such file"))
+        if name not in files:
+            problems.append(Problem(f"policies/{name}", 0, 0, "", "no such file"))
     catalog = _checked(documents.get(CATALOG), Catalog, problems)
     profiles = _checked(documents.get(PROFILES), Profiles, problems)
-    policy_documents = {
-        name.removesuffix(".yaml"): document for name, document in documents.items() if name not in (CATALOG, PROFILES)
-    }
-    policies = {
-        name: policy
-        for name, document in policy_documents.items()
-        if (policy := _checked(document, Policy, problems)) is not None
-    }
     if catalog is not None:
         problems += _catalog_problems(catalog, documents[CATALOG])
     if catalog is not None and profiles is not None:
         problems += _profile_problems(catalog, profiles, documents[PROFILES])
-    if profiles is not None:
-        for name, policy in policies.items():
-            problems += policy_problems(policy, profiles, policy_documents[name])
-    if problems or catalog is None or profiles is None:
-        raise DocumentError(problems)
-    return Library(policies, catalog, profiles, policy_documents)
+    policies: dict[str, Policy] = {}
+    for name, document in documents.items():
+        if name in (CATALOG, PROFILES):
+            continue
+        policy = _checked(document, Policy, problems)
+        if policy is None:
+            broken.add(name)
+            continue
+        policies[policy_name(name)] = policy
+        if profiles is not None:
+            problems += policy_problems(policy, profiles, document)
+    if catalog is None or profiles is None:
+        return None, problems
+    places = {policy_name(name): document for name, document in documents.items() if name not in (CATALOG, PROFILES)}
+    return Library(policies, catalog, profiles, places, frozenset(policy_name(name) for name in broken)), problems
+
+
+def policy_name(path: str) -> str:
+    """The name by which a stack names the policy of this file: `policies/chat.yaml` is `chat`."""
+    return _file_name(path).removesuffix(".yaml")
+
+
+def _file_name(path: str) -> str:
+    return path.replace("\\", "/").rpartition("/")[2]
 
 
 def policy_problems(policy: Policy, profiles: Profiles, document: Document) -> list[Problem]:
@@ -211,7 +235,7 @@ def plan_problems(policy_name: str, pools: Mapping[str, PoolPlan], library: Libr
     """
     problems: list[PlanProblem] = []
     policy = library.policies.get(policy_name)
-    if policy is None:
+    if policy is None and policy_name not in library.broken:
         problems.append(
             PlanProblem(
                 ("policy",),

@@ -1,0 +1,81 @@
+"""`gpu-fleet validate`: every error of a project's YAML at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.settings import library_texts, read_stack, read_text, services, stack_file
+from scaling.document import DocumentError, Problem
+from scaling.library import collect
+
+
+def validate(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATHS]...", help="Files or folders; without any, all of the project's YAML."),
+    ] = None,
+    stack: Annotated[list[str] | None, typer.Option(help="Check this stack, by name; may be repeated.")] = None,
+    root: Annotated[Path, typer.Option(help="The project's root.")] = Path(),
+) -> None:
+    """Check stacks, policies, catalog and profiles, each by itself and against each other.
+
+    Prints every error as `file:line:column: key: what is allowed (got value)`; ends with code 1 if there is one.
+    """
+    checked, problems = check_project(root, paths or [], stack or [])
+    if problems:
+        raise DocumentError(problems)
+    typer.echo(f"no errors in {len(checked)} files: {', '.join(checked)}")
+
+
+def check_project(root: Path, paths: list[Path], stacks: list[str]) -> tuple[list[str], list[Problem]]:
+    """Which files were checked, and everything that is wrong in them.
+
+    Without paths and stacks all of the project is checked. A path that is not a stack's file is a policy (or the
+    catalog, or the profiles, by its name), and stands in for the project's own file of that name.
+    """
+    problems: list[Problem] = []
+    texts: dict[str, str] = {}
+    try:
+        texts = library_texts(root)
+    except DocumentError as error:
+        problems += error.problems
+    everything = not paths and not stacks
+    asked = set(texts) if everything else set()
+    stack_files = [root / stack_file(name) for name in stacks]
+    if everything:
+        stack_files = sorted(root.glob("Pulumi.*.yaml"))
+        if not stack_files:
+            problems.append(Problem("Pulumi.<stack>.yaml", 0, 0, "", "no stack file here; is this the project's root?"))
+    for path in _files(paths):
+        if path.name.startswith("Pulumi.") and path.name != "Pulumi.yaml":
+            stack_files.append(path)
+            continue
+        name = str(path)
+        try:
+            text = read_text(path, name)
+        except DocumentError as error:
+            problems += error.problems
+            continue
+        for other in [known for known in texts if Path(known).name == path.name]:
+            del texts[other]
+        texts[name] = text
+        asked.add(name)
+    library, found = collect(texts) if texts else (None, [])
+    # A stack stands on the whole library: an error anywhere in it counts when a stack is to be checked.
+    problems += [p for p in found if stack_files or p.file in asked]
+    for path in stack_files:
+        try:
+            settings, document = read_stack(path.parent, path.name.removeprefix("Pulumi.").removesuffix(".yaml"))
+            if library is not None:
+                services(settings, library, document)
+        except DocumentError as error:
+            problems += error.problems
+    return sorted(asked) + [path.name for path in stack_files], problems
+
+
+def _files(paths: list[Path]) -> list[Path]:
+    """The YAML files named, those of a folder in place of the folder."""
+    return [file for path in paths for file in (sorted(path.glob("*.yaml")) if path.is_dir() else [path])]
