@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from scaling import profile
 from scaling.document import Document, DocumentError, Problem, check, check_mapping, parse
 from scaling.library import Library, PlanProblem, PoolPlan, library, plan_problems
-from scaling.policy import Section
+from scaling.policy import LoadUnit, Section
 from scaling.service import MAX_POOLS, Pool, Service
 
 PROJECT = "gpu-fleet"
@@ -223,6 +223,9 @@ class PoolSettings(Section):
     """Fewest instances."""
     max: Annotated[int, Field(ge=1, le=1000)]
     """Most instances."""
+    gpus_per_copy: Annotated[int, Field(ge=1)] | None = None
+    """GPUs that one copy of the model is spread over; unset: all of the instance's. With fewer, an instance serves
+    several copies, and the container's arguments must say the same (vLLM: tensor-parallel-size, data-parallel-size)."""
     on_demand_base: Annotated[int, Field(ge=0)] = 0
     """On-demand instances before any spot instance."""
     spot_percent: Annotated[int, Field(ge=0, le=100)] = 0
@@ -441,7 +444,7 @@ def service_problems(settings: StackSettings, library: Library) -> list[PlanProb
     quotas = {quota.name for quota in library.catalog.quotas.values()}
     for name, service in settings.services.items():
         plan = {
-            pool: PoolPlan(value.types, value.min, value.max, value.spot_percent)
+            pool: PoolPlan(value.types, value.min, value.max, value.spot_percent, value.gpus_per_copy)
             for pool, value in service.pools.items()
         }
         at = ("services", name)
@@ -499,9 +502,18 @@ def pool(
     policy = library.policies[policy_name]
     kinds = [library.catalog.types[type_name] for type_name in value.types]
     model = library.profiles.models[policy.model]
-    placements = [placement for kind in kinds if (placement := model.placement(kind.gpu, kind.gpus)) is not None]
-    carried = [profile.carrying(placement, policy.request, policy.slo, policy.load.unit) for placement in placements]
-    weakest, placement = min(zip(carried, placements, strict=True), key=lambda pair: pair[0].throughput_rps)
+    carried: list[tuple[float, profile.Carrying, int, float]] = []
+    for kind in kinds:
+        gpus = value.gpus_per_copy or kind.gpus
+        placement = model.placement(kind.gpu, gpus)
+        if placement is None:
+            raise ValueError(f"{policy.model} has no profile on {gpus} x {kind.gpu}")
+        one = profile.carrying(placement, policy.request, policy.slo, policy.load.unit)
+        copies = kind.gpus // gpus
+        carried.append((one.throughput_rps * copies, one, copies, placement.load_seconds))
+    throughput_rps, weakest, copies, _ = min(carried, key=lambda one: one[0])
+    # Load adds up over copies, except where it is a percentage: eight GPUs in full use are 100 % in use.
+    load_copies = 1 if policy.load.unit in (LoadUnit.GPU, LoadUnit.KV_CACHE) else copies
     preferred = kinds[0]
     prices = [kind.spot_usd_per_hour for kind in kinds if kind.spot_usd_per_hour is not None]
     return Pool(
@@ -509,11 +521,11 @@ def pool(
         types=value.types,
         min_instances=value.min,
         max_instances=value.max,
-        capacity=weakest.capacity,
-        throughput_rps=weakest.throughput_rps,
+        capacity=weakest.capacity * load_copies,
+        throughput_rps=throughput_rps,
         slowdown=weakest.slowdown,
         service_seconds=weakest.service_seconds,
-        slots=weakest.slots,
+        slots=weakest.slots * copies,
         first_token_seconds=weakest.first_token_seconds,
         reaches_slo=weakest.reaches_slo,
         on_demand_usd_per_hour=preferred.on_demand_usd_per_hour,
@@ -522,6 +534,6 @@ def pool(
         on_demand_base=value.on_demand_base,
         vcpus=preferred.vcpus,
         quota=library.catalog.quotas[preferred.quota].name,
-        lead_seconds=max(kind.boot_seconds for kind in kinds) + placement.load_seconds,
+        lead_seconds=max(kind.boot_seconds for kind in kinds) + max(one[3] for one in carried),
         zones=zones,
     )

@@ -218,6 +218,8 @@ class PoolPlan:
     min_instances: int
     max_instances: int
     spot_percent: float
+    gpus_per_copy: int | None = None
+    """None: all GPUs of an instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +296,17 @@ def _pool_problems(name: str, pool: PoolPlan, policy: Policy | None, library: Li
             )
         if model is None or policy is None:
             continue
-        placement = model.placement(kind.gpu, kind.gpus)
-        memory_gib = kind.gpus * kind.gpu_memory_gib
+        gpus = pool.gpus_per_copy or kind.gpus
+        if kind.gpus % gpus:
+            problems.append(
+                PlanProblem(
+                    ("pools", name, "gpus_per_copy"),
+                    f"must divide the {kind.gpus} GPUs of {type_name} (got {gpus})",
+                )
+            )
+            continue
+        placement = model.placement(kind.gpu, gpus)
+        memory_gib = gpus * kind.gpu_memory_gib
         if memory_problem := _memory_problem(policy, model, memory_gib):
             problems.append(PlanProblem(at, f"{memory_problem} (got {type_name} with {memory_gib:.1f} GiB)"))
         elif placement is None:
@@ -303,7 +314,7 @@ def _pool_problems(name: str, pool: PoolPlan, policy: Policy | None, library: Li
             problems.append(
                 PlanProblem(
                     at,
-                    f"{PROFILES} must have a profile of {policy.model} on {kind.gpus} x {kind.gpu}; there is {there} "
+                    f"{PROFILES} must have a profile of {policy.model} on {gpus} x {kind.gpu}; there is {there} "
                     f"(got {type_name})",
                 )
             )

@@ -1,0 +1,35 @@
+"""`gpu-fleet schema`: JSON Schemas for editors and the table of keys, from the models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lab.schemas import README, SCHEMAS, readme, schemas
+from scaling.document import DocumentError, Problem
+
+
+def schema(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; end with code 1 where a file is not current.")] = False,
+    root: Annotated[Path, typer.Option(help="The project's root.")] = Path(),
+) -> None:
+    """Write the JSON Schemas and the table of every key (`policies/schema/`, `policies/README.md`)."""
+    wanted = {f"{SCHEMAS}/{name}": text for name, text in schemas().items()} | {README: readme()}
+    stale = [name for name, text in wanted.items() if _text(root / name) != text]
+    if check:
+        if stale:
+            raise DocumentError(Problem(name, 0, 0, "", "is not current; run `gpu-fleet schema`") for name in stale)
+        typer.echo(f"{len(wanted)} files are current")
+        return
+    for name in stale:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(wanted[name], encoding="utf-8")
+        typer.echo(f"wrote {name}")
+    if not stale:
+        typer.echo(f"{len(wanted)} files are current")
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
