@@ -1,0 +1,101 @@
+"""The service parameter: a service of the model, and the AWS resources that it stands on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from pydantic import ValidationError, model_validator
+
+from lambdas.scaler.result import ErrorCode, Fault
+from scaling.policy import Section
+from scaling.service import Service
+
+if TYPE_CHECKING:
+    from types_boto3_ssm import SSMClient
+
+
+class PoolBinding(Section):
+    """What one pool stands on."""
+
+    group: str
+    """Name of the Auto Scaling group."""
+    target_group_arn: str | None = None
+    """None for training, which serves no requests."""
+
+    @property
+    def target_group(self) -> str:
+        """The dimension TargetGroup of CloudWatch: `targetgroup/<name>/<id>`."""
+        return (self.target_group_arn or "").rpartition(":")[2]
+
+
+class Bindings(Section):
+    """What one service stands on."""
+
+    load_balancer: str | None = None
+    """The dimension LoadBalancer of CloudWatch: `app/<name>/<id>`."""
+    listener_rule_arn: str | None = None
+    queue_url: str | None = None
+    """SQS queue of jobs, for training."""
+    pools: dict[str, PoolBinding]
+
+
+class ServiceParameter(Section):
+    """The whole of `/gpu-fleet/<stack>/services/<service>`, written by the Pulumi program."""
+
+    service: Service
+    bindings: Bindings
+
+    @model_validator(mode="after")
+    def _each_pool_is_bound(self) -> Self:
+        wanted, bound = {pool.name for pool in self.service.pools}, set(self.bindings.pools)
+        if wanted != bound:
+            raise ValueError(
+                f"bindings.pools: must name the service's pools {sorted(wanted)} and no others (got {sorted(bound)})"
+            )
+        if self.bindings.listener_rule_arn and not all(p.target_group_arn for p in self.bindings.pools.values()):
+            raise ValueError("bindings.pools: each needs a target_group_arn where there is a listener_rule_arn")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The service's name."""
+        return self.service.name
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceParameters:
+    """All that stood under the path."""
+
+    read: tuple[ServiceParameter, ...]
+    broken: dict[str, Fault]
+    """By service, from the parameter's name: one broken parameter does not stop the others."""
+
+
+def read(ssm: SSMClient, path: str) -> ServiceParameters:
+    """Read every service parameter under `path`, in the order of their names. Raises botocore's errors."""
+    texts: dict[str, str] = {}
+    for page in ssm.get_paginator("get_parameters_by_path").paginate(Path=path, Recursive=False):
+        for parameter in page["Parameters"]:
+            texts[parameter.get("Name", "").rpartition("/")[2]] = parameter.get("Value", "")
+    read: list[ServiceParameter] = []
+    broken: dict[str, Fault] = {}
+    for name in sorted(texts):
+        try:
+            read.append(parse(name, texts[name]))
+        except ValueError as error:
+            broken[name] = Fault(ErrorCode.BROKEN_PARAMETER, f"{path}/{name}: {error}", "GetParametersByPath")
+    return ServiceParameters(tuple(read), broken)
+
+
+def parse(name: str, text: str) -> ServiceParameter:
+    """The parameter `name` from its JSON. Raises ValueError with one line per mistake, each with its key."""
+    try:
+        parameter = ServiceParameter.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(
+            "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors())
+        ) from error
+    if parameter.name != name:
+        raise ValueError(f"service.name: must be the parameter's own name {name} (got {parameter.name})")
+    return parameter

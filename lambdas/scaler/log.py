@@ -1,0 +1,97 @@
+"""One JSON line for each decision: what a person searches for, and the record from which it can be decided again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from lambdas.scaler.result import Result
+from scaling import record
+from scaling.observation import Observation
+from scaling.record import Record
+from scaling.service import Service
+from scaling.state import State
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
+MAX_RECORD_BYTES = 200_000
+"""A log event holds 256 KB: https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html"""
+
+MESSAGE = "decision"
+
+
+def write(
+    logger: Logger, result: Result, service: Service | None, observation: Observation | None, state: State, now: float
+) -> None:
+    """Log one service's turn, as an error where something failed."""
+    fields = line(result, service, observation, state, now)
+    (logger.error if result.failed else logger.info)(MESSAGE, extra=fields)
+
+
+def line(
+    result: Result, service: Service | None, observation: Observation | None, state: State, now: float
+) -> dict[str, Any]:
+    """The line's fields. All values are plain JSON: what is not finite is written as text."""
+    fields: dict[str, Any] = {
+        "service_name": result.service,
+        "mode": service.policy.mode.value if service else None,
+        "outcome": result.outcome.value,
+        "at": now,
+        "writes": [asdict(made) for made in result.writes],
+        "faults": [asdict(fault) for fault in result.faults],
+    }
+    decision = result.decision
+    if decision is not None:
+        fields |= {
+            "codes": list(decision.codes),
+            "sentences": [reason.sentence for reason in decision.reasons],
+            "numbers": {reason.code: dict(reason.numbers) for reason in decision.reasons if reason.numbers},
+            "signals": asdict(decision.signals),
+            "targets": {pool: asdict(target) for pool, target in decision.targets.items()},
+            "held": decision.held,
+        }
+    fields = _finite(fields)
+    if decision is not None and observation is not None and service is not None:
+        fields |= _record(Record(service, observation, state, now, decision))
+    return fields
+
+
+def record_of(text: str | bytes) -> Record:
+    """The record in one line of the log (or a bare record). Raises ValueError when there is none."""
+    try:
+        parsed = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not a line of the decision log: {error}") from error
+    if not isinstance(parsed, dict):
+        raise ValueError("not a line of the decision log: must be a JSON object")
+    if "record" not in parsed and "decision" not in parsed:
+        raise ValueError("not a line of the decision log: has no key record")
+    return record.load(Record, json.dumps(parsed.get("record", parsed)))
+
+
+def _record(whole: Record) -> dict[str, Any]:
+    text = record.dump(whole)
+    if len(text) <= MAX_RECORD_BYTES:
+        return {"record": json.loads(text)}
+    # 14 days of 5-minute history are 4032 readings, about 150 KB: the only part that can be so long.
+    short = record.dump(replace(whole, observation=replace(whole.observation, history_rps=())))
+    if len(short) <= MAX_RECORD_BYTES:
+        return {"record": json.loads(short), "record_lacks": ["observation.history_rps"]}
+    return {"record_lacks": ["everything"]}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity; R of a service without instances is one."""
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case Mapping():
+            return {key: _finite(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_finite(inner) for inner in value]
+        case _:
+            return value

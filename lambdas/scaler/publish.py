@@ -1,0 +1,53 @@
+"""The scaler's own metrics, in the embedded metric format: lines of the log, no call and no right needed.
+
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+"""
+
+from __future__ import annotations
+
+import math
+
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+from lambdas.scaler.result import Outcome, Result
+from scaling.observation import Observation, Phase
+
+NAMESPACE = "GpuFleet/Scaler"
+
+
+def publish(result: Result, observation: Observation | None) -> None:
+    """Write the metrics of one service's turn: dimension `service`, and `service` + `pool` for counts and weights.
+
+    What is not known is left out, never written as zero.
+    """
+    metrics = EphemeralMetrics(namespace=NAMESPACE, service=result.service)
+    _add(metrics, "errors", MetricUnit.Count, len(result.faults) if result.failed else 0)
+    _add(metrics, "superseded", MetricUnit.Count, int(result.outcome is Outcome.SUPERSEDED))
+    decision = result.decision
+    if decision is not None:
+        signals = decision.signals
+        _add(metrics, "held", MetricUnit.Count, int(decision.held))
+        _add(metrics, "utilization", NO_UNIT, signals.utilization)
+        _add(metrics, "response_time", NO_UNIT, signals.response_time)
+        _add(metrics, "ratio", NO_UNIT, signals.ratio)
+        _add(metrics, "demand_rps", MetricUnit.CountPerSecond, signals.demand_rps)
+        _add(metrics, "forecast_rps", MetricUnit.CountPerSecond, signals.forecast_rps)
+        _add(metrics, "required_rps", MetricUnit.CountPerSecond, signals.required_rps)
+        _add(metrics, "usd_per_hour", NO_UNIT, signals.usd_per_hour)
+    metrics.flush_metrics()
+    if decision is None or observation is None:
+        return
+    for name, target in decision.targets.items():
+        metrics = EphemeralMetrics(namespace=NAMESPACE, service=result.service)
+        metrics.add_dimension("pool", name)
+        _add(metrics, "desired", MetricUnit.Count, target.desired)
+        _add(metrics, "weight", NO_UNIT, target.weight)
+        if name in observation.pools:
+            ready = sum(instance.phase is Phase.READY for instance in observation.pools[name].instances)
+            _add(metrics, "ready", MetricUnit.Count, ready)
+        metrics.flush_metrics()
+
+
+def _add(metrics: EphemeralMetrics, name: str, unit: MetricUnit, value: float | None) -> None:
+    if value is not None and math.isfinite(value):
+        metrics.add_metric(name, unit, value)

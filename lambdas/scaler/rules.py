@@ -1,0 +1,135 @@
+"""The listener rule: its weights, and its actions with other weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lambdas.scaler.result import ErrorCode, Fault
+
+if TYPE_CHECKING:
+    from types_boto3_elbv2 import ElasticLoadBalancingv2Client
+
+RULES_PER_CALL = 20
+
+MAX_TARGET_GROUPS = 5
+"""In one forward action:
+https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html"""
+MAX_WEIGHT = 999
+"""https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetGroupTuple.html"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stickiness:
+    """Whether a session stays with its target group."""
+
+    enabled: bool
+    seconds: int = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One listener rule as it stands."""
+
+    arn: str
+    actions: tuple[Mapping[str, Any], ...]
+
+    @property
+    def weights(self) -> Mapping[str, int]:
+        """Weight by target group ARN; empty for a rule that does not forward."""
+        forward = self._forward()
+        if forward is None:
+            return {}
+        if "ForwardConfig" not in forward:
+            return {forward["TargetGroupArn"]: 1}
+        # A weight that is not given is 1 (API_TargetGroupTuple).
+        return {t["TargetGroupArn"]: t.get("Weight", 1) for t in forward["ForwardConfig"].get("TargetGroups", [])}
+
+    @property
+    def stickiness(self) -> Stickiness:
+        """The forward action's own stickiness."""
+        config = (self._forward() or {}).get("ForwardConfig", {}).get("TargetGroupStickinessConfig", {})
+        return Stickiness(config.get("Enabled", False), config.get("DurationSeconds", 3600))
+
+    def with_weights(self, weights: Mapping[str, int], stickiness: Stickiness) -> list[dict[str, Any]]:
+        """All actions of the rule with these weights, complete as ModifyRule needs them.
+
+        Authentication in front of the forward action stays, and so does a target group that is not named: it may
+        belong to a pool that has just been added. Raises ValueError where AWS allows no such action.
+        """
+        forward = self._forward()
+        if forward is None:
+            raise ValueError(f"{self.arn}: has no forward action")
+        merged = {**self.weights, **weights}
+        if len(merged) > MAX_TARGET_GROUPS:
+            raise ValueError(
+                f"{self.arn}: must forward to at most {MAX_TARGET_GROUPS} target groups (got {len(merged)})"
+            )
+        for arn, weight in merged.items():
+            if not 0 <= weight <= MAX_WEIGHT:
+                raise ValueError(f"{arn}: weight must be 0 to {MAX_WEIGHT} (got {weight})")
+        config: dict[str, Any] = {
+            "TargetGroups": [{"TargetGroupArn": arn, "Weight": weight} for arn, weight in merged.items()],
+            "TargetGroupStickinessConfig": (
+                {"Enabled": True, "DurationSeconds": stickiness.seconds} if stickiness.enabled else {"Enabled": False}
+            ),
+        }
+        # The short form TargetGroupArn may not stand beside several target groups.
+        kept = {key: value for key, value in forward.items() if key != "TargetGroupArn"}
+        return [{**kept, "ForwardConfig": config} if action is forward else dict(action) for action in self.actions]
+
+    def _forward(self) -> Mapping[str, Any] | None:
+        return next((action for action in self.actions if action["Type"] == "forward"), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Rules by ARN, and why some are not there."""
+
+    found: Mapping[str, Rule]
+    faults: Mapping[str, Fault]
+
+
+def describe(elbv2: ElasticLoadBalancingv2Client, arns: Iterable[str]) -> Rules:
+    """Describe the rules, 20 a call; where one of them is gone and fails its call, one by one."""
+    todo = sorted(set(arns))
+    found: dict[str, Rule] = {}
+    faults: dict[str, Fault] = {}
+    for first in range(0, len(todo), RULES_PER_CALL):
+        part = todo[first : first + RULES_PER_CALL]
+        try:
+            found |= _call(elbv2, part)
+        except (ClientError, BotoCoreError) as error:
+            if not _is_gone(error) or len(part) == 1:
+                faults |= dict.fromkeys(part, _fault(error, part))
+                continue
+            for arn in part:
+                try:
+                    found |= _call(elbv2, [arn])
+                except (ClientError, BotoCoreError) as alone:
+                    faults[arn] = _fault(alone, [arn])
+    for arn in todo:
+        if arn not in found and arn not in faults:
+            faults[arn] = Fault(ErrorCode.UNKNOWN_RULE, f"{arn}: no such listener rule")
+    return Rules(found, faults)
+
+
+def _call(elbv2: ElasticLoadBalancingv2Client, arns: list[str]) -> dict[str, Rule]:
+    rules: dict[str, Rule] = {}
+    for page in elbv2.get_paginator("describe_rules").paginate(RuleArns=arns):
+        for rule in page["Rules"]:
+            rules[rule.get("RuleArn", "")] = Rule(rule.get("RuleArn", ""), tuple(rule.get("Actions", [])))  # type: ignore[arg-type]
+    return rules
+
+
+def _is_gone(error: Exception) -> bool:
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] == "RuleNotFound"
+
+
+def _fault(error: Exception, arns: list[str]) -> Fault:
+    if _is_gone(error):
+        return Fault(ErrorCode.UNKNOWN_RULE, f"{arns[0]}: no such listener rule", "DescribeRules")
+    return Fault.of(error, "DescribeRules")
