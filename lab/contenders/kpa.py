@@ -1,0 +1,75 @@
+"""Knative's pod autoscaler (KPA), on concurrency.
+
+Source: knative/serving pkg/autoscaler/scaling/autoscaler.go (Scale) and pkg/autoscaler/config/config.go (defaults):
+stable window 60 s, panic window a tenth of it, panic from 200 % of what is ready, growth to at most 1000 times and
+shrinking to at least half of what is ready, target utilisation 70 %. Knative ticks each 2 s; here each 10 s, since no
+metric of the observation is newer than that and in between nothing changes but the bound on shrinking.
+
+Concurrency counts what waits as well, as the activator and the queue proxy do. The two windows end at the newest
+reading (see `signals.Sliding`): with readings a minute apart both show the newest minute, and panic has nothing of its
+own to see. From zero: a request that finds no pod is held by the activator and is itself concurrency of at least 1; the
+observation shows it as a rejected request. To zero after a whole stable window without a request.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from lab.contenders.contender import Group, in_phase, newest_not_ready_first
+from lab.contenders.signals import Sliding, concurrency, fresh
+from scaling.decision import PoolTarget
+from scaling.observation import Observation, Phase
+from scaling.service import Service
+
+STABLE_SECONDS = 60.0
+PANIC_SECONDS = 6.0
+PANIC_THRESHOLD = 2.0
+MAX_UP_RATE = 1000.0
+MAX_DOWN_RATE = 2.0
+
+
+class KnativePodAutoscaler:
+    """Pods for the mean concurrency of a minute, and at once for that of a few seconds when it doubles."""
+
+    name = "kpa"
+    every_seconds = 10.0
+
+    def __init__(self, service: Service, pool: str, target: float) -> None:
+        if target <= 0:
+            raise ValueError(f"target: must be above 0 (got {target})")
+        self.group = Group.of(service, pool, newest_not_ready_first, can_sleep=True)
+        self.target = target
+        self._readings = Sliding(STABLE_SECONDS)
+        self._panic_at: float | None = None
+        self._panic_pods = 0
+        self._started = False
+
+    def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:
+        """Pods after this tick; without metrics nothing changes."""
+        pool = self.group.seen(observation)
+        standing = in_phase(pool, Phase.READY)
+        ready = max(1, standing)
+        if not self._started:
+            self._started = True
+            # A fresh autoscaler has no history: with more than one pod it starts in panic, which never shrinks.
+            self._panic_at, self._panic_pods = (now if standing > 1 else None), standing
+        held = fresh(service, observation.rejected_rps, now)
+        if standing == 0 and held is not None and held.value > 0:
+            return self.group.targets(service, observation, max(1, pool.desired), now)
+        reading = fresh(service, concurrency(service, pool), now)
+        self._readings.see(reading)
+        stable, panic = self._readings.mean(), self._readings.mean(PANIC_SECONDS)
+        if reading is None or stable is None or panic is None:
+            return self.group.targets(service, observation, pool.desired, now)
+        least, most = math.floor(ready / MAX_DOWN_RATE), math.ceil(MAX_UP_RATE * ready)
+        for_stable, for_panic = math.ceil(stable / self.target - 1e-9), math.ceil(panic / self.target - 1e-9)
+        desired = min(max(for_stable, least), most)
+        if for_panic / ready >= PANIC_THRESHOLD:
+            self._panic_at = now
+        elif self._panic_at is not None and now - self._panic_at > STABLE_SECONDS:
+            self._panic_at, self._panic_pods = None, 0
+        if self._panic_at is not None:
+            self._panic_pods = max(self._panic_pods, desired, min(max(for_panic, least), most))
+            desired = self._panic_pods
+        return self.group.targets(service, observation, desired, now)

@@ -1,0 +1,173 @@
+"""Who takes part, on which signal, with which default target, and over which targets each is tuned.
+
+A target is given as a share of what one instance carries at its capacity C (in the rival's own signal), so that one
+number means the same on every pool. Each rival is a rule for one pool; a comparison tries the pools that reach the SLO
+and takes the rival's best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lab.contenders.contender import Contender
+from lab.contenders.hpa import HorizontalPodAutoscaler
+from lab.contenders.kpa import KnativePodAutoscaler
+from lab.contenders.ours import Ours
+from lab.contenders.predictive import PredictiveScaling
+from lab.contenders.ray_serve import MAX_ONGOING_REQUESTS, TARGET_ONGOING_REQUESTS, RayServe
+from lab.contenders.signals import Signal, of_a_full_instance
+from lab.contenders.skyserve import SkyServe
+from lab.contenders.static_peak import StaticPeak, instances_for
+from lab.contenders.step_scaling import StepScaling
+from lab.contenders.target_tracking import TargetTracking
+from scaling.service import Pool, Service
+
+SHARES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+"""Targets tried. Down to a tenth, since an instance with a tenth of C in it may already do a third of the work of C
+(slowdown 5: 0.1 * 5 / (1 + 4 * 0.1) = 0.36). Not above 1: beyond C the SLO is broken in a steady state."""
+
+OURS = Ours.name
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """One rule that a user would have instead."""
+
+    name: str
+    signal: Signal
+    default_share: float
+    default_from: str
+    """Where the default target comes from."""
+    build: Callable[[Service, Pool, float, float | None], Contender]
+    """Service, pool, share, and the trace's peak rate where it is known."""
+
+
+def _target(service: Service, pool: Pool, signal: Signal, share: float) -> float:
+    return share * of_a_full_instance(pool, signal, service.policy.load.unit)
+
+
+def _static(service: Service, pool: Pool, share: float, peak_rps: float | None) -> Contender:
+    if peak_rps is None:
+        raise ValueError("peak_rps: static-peak needs the trace's peak rate")
+    return StaticPeak(service, pool.name, instances_for(peak_rps, pool, share))
+
+
+def _tracking(signal: Signal) -> Callable[[Service, Pool, float, float | None], Contender]:
+    def build(service: Service, pool: Pool, share: float, peak_rps: float | None) -> Contender:
+        return TargetTracking(service, pool.name, _target(service, pool, signal, share), signal)
+
+    return build
+
+
+def _on_concurrency(rule: Callable[[Service, str, float], Contender]) -> Callable[..., Contender]:
+    def build(service: Service, pool: Pool, share: float, peak_rps: float | None) -> Contender:
+        return rule(service, pool.name, _target(service, pool, Signal.CONCURRENCY, share))
+
+    return build
+
+
+def _skyserve(service: Service, pool: Pool, share: float, peak_rps: float | None) -> Contender:
+    return SkyServe(service, pool.name, _target(service, pool, Signal.REQUESTS, share))
+
+
+def _predictive(service: Service, pool: Pool, share: float, peak_rps: float | None) -> Contender:
+    # One share for both halves: what an instance completes with that share of C in it (see Pool.slowdown).
+    work = share * pool.slowdown / (1 + (pool.slowdown - 1) * share)
+    return PredictiveScaling(
+        service, pool.name, _target(service, pool, Signal.CONCURRENCY, share), work * pool.throughput_rps
+    )
+
+
+_RIVALS = (
+    Rival("static-peak", Signal.REQUESTS, 0.8, "ours: the article's threshold of 80 %, on the peak minute", _static),
+    Rival(
+        "target-tracking",
+        Signal.CONCURRENCY,
+        0.5,
+        "the EC2 console's default target of 50 %",
+        _tracking(Signal.CONCURRENCY),
+    ),
+    Rival(
+        "target-tracking-requests",
+        Signal.REQUESTS,
+        0.5,
+        "the EC2 console's default target of 50 %",
+        _tracking(Signal.REQUESTS),
+    ),
+    Rival("target-tracking-gpu", Signal.GPU, 0.5, "the EC2 console's default target of 50 %", _tracking(Signal.GPU)),
+    Rival(
+        "step-scaling",
+        Signal.CONCURRENCY,
+        0.5,
+        "the middle of the ladder in AWS's example",
+        _on_concurrency(StepScaling),
+    ),
+    Rival(
+        "hpa",
+        Signal.CONCURRENCY,
+        0.8,
+        "the API's default target of 80 %",
+        _on_concurrency(HorizontalPodAutoscaler),
+    ),
+    Rival(
+        "kpa",
+        Signal.CONCURRENCY,
+        0.7,
+        "container-concurrency-target-percentage 70",
+        _on_concurrency(KnativePodAutoscaler),
+    ),
+    Rival(
+        "ray-serve",
+        Signal.CONCURRENCY,
+        TARGET_ONGOING_REQUESTS / MAX_ONGOING_REQUESTS,
+        "target_ongoing_requests 2 of max_ongoing_requests 5",
+        _on_concurrency(RayServe),
+    ),
+    Rival("skyserve", Signal.REQUESTS, 1.0, "no default: what a replica carries, as its guide says", _skyserve),
+    Rival(
+        "predictive-scaling",
+        Signal.CONCURRENCY,
+        0.5,
+        "the EC2 console's default target of 50 %, for both policies",
+        _predictive,
+    ),
+)
+RIVALS = {rival.name: rival for rival in _RIVALS}
+
+
+def tunings(name: str) -> tuple[float, ...]:
+    """The target shares over which the rival is tuned, its default among them, in order.
+
+    Raises ValueError for an unknown name.
+    """
+    return tuple(sorted({*SHARES, _rival(name).default_share}))
+
+
+def pools_for(service: Service) -> tuple[str, ...]:
+    """The pools that a rival is tried on: those that reach the SLO, or all where none does."""
+    able = tuple(pool.name for pool in service.pools if pool.reaches_slo and pool.max_instances > 0)
+    return able or tuple(pool.name for pool in service.pools)
+
+
+def make(
+    name: str, service: Service, pool: str, share: float | None = None, peak_rps: float | None = None
+) -> Contender:
+    """A fresh contender for one run: a rival on that pool with that target share, or ours, which takes all pools.
+
+    `share` defaults to the rival's own; `peak_rps`, typical requests a second in the trace's busiest minute, is needed
+    by static-peak alone. Raises ValueError for an unknown name or pool, and for a share that is not above 0.
+    """
+    if name == OURS:
+        return Ours()
+    rival = _rival(name)
+    for candidate in service.pools:
+        if candidate.name == pool:
+            return rival.build(service, candidate, rival.default_share if share is None else share, peak_rps)
+    raise ValueError(f"pool: must be one of {', '.join(p.name for p in service.pools)} (got {pool})")
+
+
+def _rival(name: str) -> Rival:
+    if name not in RIVALS:
+        raise ValueError(f"contender: must be one of {', '.join((OURS, *RIVALS))} (got {name})")
+    return RIVALS[name]
