@@ -1,0 +1,118 @@
+"""Worst times of the mix on random and on adversarial inputs: `python bench/bench_mix.py`.
+
+Five pools of up to 200 instances. Adversarial: prices almost in proportion to work, where no bound can cut, and a quota
+that binds.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from scaling import mix
+from scaling.mix import Rung, cheapest, choose, cost
+from scaling.policy import Vertical
+
+Case = tuple[list[Rung], float, Mapping[str, int], int]
+ROUNDS = 300
+REAL = [  # on-demand USD per hour, vCPUs, relative work: the shape of g6.xlarge, g5.xlarge, g6e.xlarge, p4d, p5
+    (0.8048, 4, 1.0),
+    (1.006, 4, 1.6),
+    (1.861, 4, 3.4),
+    (21.957, 96, 31.0),
+    (55.04, 192, 80.0),
+]
+
+
+def _rungs(rng: random.Random, priced: Callable[[float], float], quota: str = "") -> list[Rung]:
+    works = [rng.uniform(0.5, 20) for _ in range(5)]
+    return [
+        Rung(f"p{i}", w, priced(w), rng.choice([0, 0, 1]), 200, rng.choice([4, 8, 16, 48]), quota)
+        for i, w in enumerate(works)
+    ]
+
+
+def _required(rungs: list[Rung], rng: random.Random) -> float:
+    return rng.choice([0.02, 0.1, 0.5, 0.9]) * rng.random() * sum(rung.instance_rps * 200 for rung in rungs)
+
+
+def real(rng: random.Random) -> Case:
+    rungs = [
+        Rung(f"p{i}", w * rng.uniform(0.6, 0.9), usd, 0, 200, vcpus, "p" if vcpus > 90 else "g")
+        for i, (usd, vcpus, w) in enumerate(REAL)
+    ]
+    return rungs, rng.uniform(1, 300), {"g": rng.choice([64, 256, 2048]), "p": 768}, 2
+
+
+def scattered(rng: random.Random) -> Case:
+    rungs = _rungs(rng, lambda w: round(w * rng.uniform(0.5, 1.5), 4))
+    return rungs, _required(rungs, rng), {}, rng.choice([0, 3])
+
+
+def near_equal(rng: random.Random) -> Case:
+    rungs = _rungs(rng, lambda w: w * rng.uniform(1, 1 + 1e-6))
+    return rungs, _required(rungs, rng), {}, 0
+
+
+def proportional(rng: random.Random) -> Case:
+    rungs = [Rung(f"p{i}", 2.0**i, 1.1 * 2.0**i, 0, 200) for i in range(5)]
+    return rungs, rng.uniform(1, 3000), {}, 2
+
+
+def short_of_quota(rng: random.Random) -> Case:
+    rungs = _rungs(rng, lambda w: w * rng.uniform(0.8, 1.2), "g")
+    per_vcpu = sorted(rung.instance_rps / rung.vcpus for rung in rungs)
+    return rungs, 2000 * per_vcpu[-2] * rng.uniform(0.3, 1), {"g": 2000}, 0
+
+
+def _gap(case: Case) -> float:
+    """How much more the plan costs than that of a search 25 times as long."""
+    plan = cheapest(*case)
+    usual = mix.EXACT_NODES, mix.MOST_NODES
+    mix.EXACT_NODES = mix.MOST_NODES = 25 * mix.MOST_NODES
+    better = cheapest(*case)
+    mix.EXACT_NODES, mix.MOST_NODES = usual
+    if plan is None or better is None:
+        return 0.0
+    return cost(case[0], plan) / max(1e-9, cost(case[0], better)) - 1
+
+
+def _moves(case: Case, rng: random.Random) -> Callable[[], Any]:
+    rungs, required, quotas, floor = case
+    standing = {rung.name: rng.randint(0, 20) for rung in rungs}
+    leads = {rung.name: 300.0 for rung in rungs}
+    return lambda: choose(
+        rungs, required, standing, quotas, floor, vertical=Vertical(), lead_seconds=leads, last_move_at=0, now=1e6
+    )
+
+
+def _timed(calls: Iterator[Callable[[], Any]]) -> list[float]:
+    times = []
+    for call in calls:
+        start = time.perf_counter()
+        call()
+        times.append(1e3 * (time.perf_counter() - start))
+    return sorted(times)
+
+
+def main() -> None:
+    """Print a line per kind of input."""
+    for make in (real, scattered, near_equal, proportional, short_of_quota):
+        rng = random.Random(make.__name__)
+        cases = [make(rng) for _ in range(ROUNDS)]
+        for name, times in (
+            ("cheapest", _timed((lambda case=case: cheapest(*case)) for case in cases)),
+            ("choose", _timed(_moves(case, rng) for case in cases)),
+        ):
+            print(
+                f"{make.__name__:15} {name:9} ms: median {statistics.median(times):7.3f}"
+                f"  99 % {times[int(0.99 * len(times))]:8.3f}  worst {times[-1]:8.3f}"
+            )
+        print(f"{make.__name__:15} cost above a 25 times longer search's: at most {max(map(_gap, cases[:30])):.1e}")
+
+
+if __name__ == "__main__":
+    main()
