@@ -115,6 +115,7 @@ INSTANCE = np.dtype(
         ("waiting_seconds", "f8"),
         ("kv_seconds", "f8"),  # share of the memory x time
         ("busy_seconds", "f8"),
+        ("present_seconds", "f8"),
         ("emptied", "f8"),  # when it last had no request left
     ],
     align=True,
@@ -324,6 +325,8 @@ def _count(m, i, now):
             instance.waiting_seconds += instance.waiting * elapsed
             instance.kv_seconds += instance.kv_tokens / m.pools[instance.pool].kv_tokens * elapsed
             instance.busy_seconds += elapsed
+        if running > 0 or instance.state == READY:
+            instance.present_seconds += elapsed
         instance.counted = now
 
 
@@ -619,7 +622,8 @@ def join(m, i, p, now):
     instance.event = instance.prefilling = instance.head = instance.tail = -1
     instance.batch = instance.waiting = instance.served = 0
     instance.clock = instance.kv_tokens = 0.0
-    instance.running_seconds = instance.waiting_seconds = instance.kv_seconds = instance.busy_seconds = 0.0
+    instance.running_seconds = instance.waiting_seconds = 0.0
+    instance.kv_seconds = instance.busy_seconds = instance.present_seconds = 0.0
     instance.touched = instance.counted = instance.emptied = now
     m.outstanding[p, pool.targets] = 0
     m.targets[p, pool.targets] = i

@@ -106,6 +106,8 @@ class PoolWindow:
     """Share of memory reserved x instances x time."""
     busy_seconds: float = 0.0
     """Instances with a request in service x time."""
+    present_seconds: float = 0.0
+    """Instances x time: the targets, and those that drain until they are empty."""
     ttft: Sketch = field(default_factory=Sketch.empty)
     """Of the first tokens in this window."""
     tpot: Sketch = field(default_factory=Sketch.empty)
@@ -144,13 +146,13 @@ class PoolWindow:
 
     @property
     def kv_percent(self) -> float | None:
-        """Memory reserved, mean over the targets; None without any."""
-        return 100 * self.kv_seconds / self.target_seconds if self.target_seconds else None
+        """Memory reserved, mean over the instances; None without any."""
+        return 100 * self.kv_seconds / self.present_seconds if self.present_seconds else None
 
     @property
     def busy_percent(self) -> float | None:
-        """Share of the targets' time in which something ran on them; None without any."""
-        return 100 * self.busy_seconds / self.target_seconds if self.target_seconds else None
+        """Share of the instances' time in which something ran on them; None without any."""
+        return 100 * self.busy_seconds / self.present_seconds if self.present_seconds else None
 
     @property
     def ttft_mean_seconds(self) -> float | None:
@@ -214,6 +216,18 @@ class InstanceLoad:
     waiting: int
     kv_percent: float
     served: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gauges:
+    """What each target holds at one moment: five vectors [targets]. Instances that drain are not among them."""
+
+    instance: NDArray[np.int64]
+    pool: NDArray[np.int64]
+    running: NDArray[np.int64]
+    waiting: NDArray[np.int64]
+    kv_share: Floats
+    """Share of memory that is reserved, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +295,7 @@ class Simulation:
         self._slots: dict[int, int] = {}
         self._serial = itertools.count()
         self._free_slots = list(range(31, -1, -1))
+        self._numbers = np.full(32, -1, np.int64)
         self._draining: set[int] = set()
         self._departures: list[Departure] = []
         self._planned: list[tuple[float, int, Callable[[], None]]] = []
@@ -336,6 +351,7 @@ class Simulation:
                 self._more_instances()
             slot = self._free_slots.pop()
             self._slots[instance] = slot
+            self._numbers[slot] = instance
             kernel.join(self._machine, slot, pool, self.now)
 
         self._plan(at, apply)
@@ -439,15 +455,18 @@ class Simulation:
                 ),
             )
 
-    def gauges(self) -> Floats:
-        """[pools, 3]: running, waiting and share of memory, summed over the pool's targets (not those that drain)."""
-        rows = self._machine.instances
-        rows = rows[(rows["state"] == kernel.READY)]
-        pools = len(self.engines)
-        running = np.bincount(rows["pool"], rows["batch"] + (rows["prefilling"] >= 0), pools)
-        waiting = np.bincount(rows["pool"], rows["waiting"], pools)
-        kv = np.bincount(rows["pool"], rows["kv_tokens"], pools) / [engine.kv_cache_tokens for engine in self.engines]
-        return np.stack([running, waiting, kv], axis=1)
+    def gauges(self) -> Gauges:
+        """What the targets hold now."""
+        slots = np.flatnonzero(self._machine.instances["state"] == kernel.READY)
+        rows = self._machine.instances[slots]
+        memory = np.array([engine.kv_cache_tokens for engine in self.engines])
+        return Gauges(
+            instance=self._numbers[slots],
+            pool=rows["pool"],
+            running=rows["batch"] + (rows["prefilling"] >= 0),
+            waiting=rows["waiting"],
+            kv_share=rows["kv_tokens"] / memory[rows["pool"]],
+        )
 
     def window(self) -> Window:
         """What happened since the last call; the counters start anew."""
@@ -504,6 +523,7 @@ class Simulation:
         m = self._machine
         old = m.instances.size
         self._free_slots.extend(range(2 * old - 1, old - 1, -1))
+        self._numbers = _longer(self._numbers, 0, 2 * old, fill=-1)
         self._machine = m._replace(
             instances=_longer(m.instances, 0, 2 * old),
             marks=_longer(m.marks, 0, 2 * old),
@@ -534,7 +554,7 @@ class Simulation:
             )
 
 
-_INTEGRALS = ("running_seconds", "waiting_seconds", "kv_seconds", "busy_seconds")
+_INTEGRALS = ("running_seconds", "waiting_seconds", "kv_seconds", "busy_seconds", "present_seconds")
 
 
 def _longer(array: np.ndarray, axis: int, size: int, fill: float = 0) -> np.ndarray:
@@ -586,7 +606,7 @@ def _pool_window(
     seconds: float, target_seconds: float, machine: kernel.Machine, integrals: Floats, p: int
 ) -> PoolWindow:
     counters = machine.counters[p]
-    running, waiting, kv, busy = (float(x) for x in integrals)
+    running, waiting, kv, busy, present = (float(x) for x in integrals)
     ttft, tpot, e2e = (Sketch(machine.histogram[p, kind].copy()) for kind in (kernel.TTFT, kernel.TPOT, kernel.E2E))
     return PoolWindow(
         seconds=seconds,
@@ -608,6 +628,7 @@ def _pool_window(
         waiting_seconds=waiting,
         kv_seconds=kv,
         busy_seconds=busy,
+        present_seconds=present,
         ttft=ttft,
         tpot=tpot,
         e2e=e2e,

@@ -1,0 +1,124 @@
+"""What CloudWatch has of the service, and how late: the readings that an observation is made of."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.simulator.simulation import Gauges, PoolWindow, Window
+from scaling.observation import Reading
+
+MINUTE_SECONDS = 60.0
+FINE_SECONDS = 10.0
+HISTORY_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """From the end of a period to the time when its value can be read.
+
+    AWS documents no figure for either. The load balancer "measures and sends its metrics in 60-second intervals"
+    (https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-cloudwatch-metrics.html), and
+    its nodes report one by one, so that the newest minute is incomplete for up to another minute: with 60 s, what is
+    read is 60 to 120 s old. Custom metrics of high resolution can be read "seconds after they are published"
+    (https://aws.amazon.com/blogs/aws/new-high-resolution-custom-metrics-and-alarms-for-amazon-cloudwatch/); the agent
+    collects for 10 s and flushes after, so 30 s is our assumption for those.
+    """
+
+    minute_seconds: float = 60.0
+    """The load balancer's minutes."""
+    fine_seconds: float = 30.0
+    """The engines' own metrics, published every 10 s."""
+
+    def __post_init__(self) -> None:
+        for name in ("minute_seconds", "fine_seconds"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: must not be negative (got {getattr(self, name)})")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """The engines' gauges at one moment."""
+
+    at: float
+    gauges: Gauges
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """One complete minute."""
+
+    at: float
+    """Its end."""
+    window: Window
+    heartbeat: tuple[bool, ...]
+    """By pool: whether a target was registered, so that HealthyHostCount was published."""
+
+
+class Telemetry:
+    """The metrics of the last minutes and the 5-minute means of all that was. Times are in seconds since the epoch."""
+
+    def __init__(self, delays: Delays, gaps: Sequence[tuple[float, float]], history_days: float) -> None:
+        self._delays = delays
+        self._gaps = tuple(gaps)
+        self._samples: deque[Sample] = deque(maxlen=60)
+        self._minutes: deque[Minute] = deque(maxlen=10)
+        self._history: deque[Reading] = deque(maxlen=int(history_days * 86400 / HISTORY_SECONDS))
+        self._five: list[int] = []
+
+    def _lost(self, at: float) -> bool:
+        return any(start < at <= end for start, end in self._gaps)
+
+    def see_sample(self, at: float, gauges: Gauges) -> None:
+        """The engines publish."""
+        if not self._lost(at):
+            self._samples.append(Sample(at, gauges))
+
+    def see_minute(self, minute: Minute) -> None:
+        """The load balancer and the engines publish a minute."""
+        if not self._lost(minute.at):
+            self._minutes.append(minute)
+            self._five.append(sum(pool.routed for pool in minute.window.pools))
+        if minute.at % HISTORY_SECONDS == 0:
+            if self._five:
+                self._history.append(Reading(sum(self._five) / (MINUTE_SECONDS * len(self._five)), minute.at))
+            self._five = []
+
+    def balancer_minute(self, now: float) -> Minute | None:
+        """The newest minute that the load balancer's metrics can be read of."""
+        return self._newest(now - self._delays.minute_seconds)
+
+    def engine_minute(self, now: float) -> Minute | None:
+        """The newest minute that the engines' metrics can be read of."""
+        return self._newest(now - self._delays.fine_seconds)
+
+    def _newest(self, until: float) -> Minute | None:
+        return next((minute for minute in reversed(self._minutes) if minute.at <= until), None)
+
+    def history(self, now: float) -> tuple[Reading, ...]:
+        """5-minute means of the requests per second, oldest first."""
+        return tuple(reading for reading in self._history if reading.at <= now - self._delays.minute_seconds)
+
+    def samples(self, now: float) -> tuple[Sample, ...]:
+        """The samples that can be read, oldest first, of the last five minutes."""
+        until = now - self._delays.fine_seconds
+        return tuple(sample for sample in self._samples if until - HISTORY_SECONDS < sample.at <= until)
+
+
+def pool_means(samples: Sequence[Sample], pool: int, values: str) -> tuple[Reading, ...]:
+    """Mean of a gauge over the pool's targets at each sample; nothing where no target published."""
+    readings: list[Reading] = []
+    for sample in samples:
+        mine: NDArray[np.bool_] = sample.gauges.pool == pool
+        if mine.any():
+            readings.append(Reading(float(getattr(sample.gauges, values)[mine].mean()), sample.at))
+    return tuple(readings)
+
+
+def minute_total(minute: Minute | None) -> PoolWindow | None:
+    """All pools of a minute together."""
+    return minute.window.total if minute is not None else None

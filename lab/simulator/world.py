@@ -1,0 +1,647 @@
+"""The world around a service, without AWS: its traffic, its machines, and what CloudWatch shows of them, on virtual time.
+
+    world = World(service, trace, profiles, initial={"l4": 4})
+    while world.now < world.ends:
+        world.run(world.now + 60)
+        world.apply(decide(world.observe(world.now)), world.now)
+
+Public times are in seconds since the epoch; the run starts at `start`, which is the trace's second 0.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.simulator.fleet import SPOT_NOTICE_SECONDS, RETRY_SECONDS, Bill, Boot, Faults, Group, Machine, Market
+from lab.simulator.simulation import Engine, PoolChoice, Simulation, TargetChoice, Window
+from lab.simulator.telemetry import (
+    FINE_SECONDS,
+    MINUTE_SECONDS,
+    Delays,
+    Minute,
+    Sample,
+    Telemetry,
+    minute_total,
+    pool_means,
+)
+from lambdas.scaler.signals import burst, last_minute, scaled, sum_of_known
+from scaling.decision import PoolTarget
+from scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
+from scaling.policy import LoadUnit
+from scaling.profile import Profile
+from scaling.service import Pool, Service
+
+START = 1_700_006_400.0
+"""A Wednesday's midnight (15 November 2023, UTC): where a run starts when nobody says."""
+
+CHUNK_SECONDS = 600.0
+
+Floats = NDArray[np.float64]
+
+
+class Arrivals(Protocol):
+    """Requests of one stretch of time, sorted, in seconds from the trace's start."""
+
+    @property
+    def at_seconds(self) -> Floats: ...
+    @property
+    def input_tokens(self) -> Floats: ...
+    @property
+    def output_tokens(self) -> Floats: ...
+
+
+class Source(Protocol):
+    """Traffic that is read one stretch of time after the other: `lab.traces.Trace` and `RateTrace` are such."""
+
+    @property
+    def span_seconds(self) -> float: ...
+
+    def windows(self, window_seconds: float = ..., *, seed: int = ...) -> Iterator[Arrivals]:
+        """Stretches of that length, in order, without gaps."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Everything since the start."""
+
+    window: Window
+    usd: Mapping[str, float]
+    """By pool, as if all machines ended now."""
+    machine_seconds: Mapping[str, float]
+    """By pool, as they are billed."""
+    gpu_hours: float
+    scale_events: int
+    """Changes of a pool's desired count."""
+    launches: int
+    failed_launches: int
+    capacity_errors: int
+    interruptions: int
+    failures: int
+
+    @property
+    def cost_usd(self) -> float:
+        """Of all pools."""
+        return sum(self.usd.values())
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteOfPool:
+    """One pool at the end of a minute."""
+
+    desired: int
+    ready: int
+    starting: int
+    draining: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteOfWorld:
+    """One minute, for time lines."""
+
+    at: float
+    """Its end, seconds since the epoch."""
+    arrivals: int
+    ended: int
+    attained: int
+    rejected: int
+    lost: int
+    running: float
+    waiting: float
+    ttft_p95_seconds: float | None
+    usd_per_hour: float
+    """Of the machines that stand at its end."""
+    pools: tuple[MinuteOfPool, ...]
+
+
+class World:
+    """A service under traffic. The same arguments always give the same run.
+
+    `source`: the traffic, as `lab.traces` has it. `profiles`: by pool, how fast an instance serves. `initial`: ready
+    instances by pool at the start, so that all who are compared start alike (default: each pool's minimum).
+    `initial_weights`: default by what each pool's instances complete. `boot`: one for all pools or by pool (default:
+    each pool's `lead_seconds`). `gpus`: of an instance, by pool (default 1). `seed` draws the traffic (where only
+    rates are known), `world_seed` (default the same) the rest: boots, faults and routing.
+
+    Raises ValueError for what does not fit together.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        source: Source,
+        profiles: Mapping[str, Profile],
+        *,
+        initial: Mapping[str, int] | None = None,
+        initial_weights: Mapping[str, int] | None = None,
+        boot: Boot | Mapping[str, Boot] | None = None,
+        faults: Faults | None = None,
+        delays: Delays | None = None,
+        gpus: Mapping[str, int] | None = None,
+        seed: int = 0,
+        world_seed: int | None = None,
+        start: float = START,
+        pool_choice: PoolChoice = PoolChoice.WEIGHTED_RANDOM,
+        target_choice: TargetChoice = TargetChoice.LEAST_OUTSTANDING,
+        max_waiting: int | None = None,
+        keep_minutes: bool = True,
+        keep_requests: bool = False,
+    ) -> None:
+        if start % MINUTE_SECONDS != 0:
+            raise ValueError(f"start: must be a whole minute, as CloudWatch's periods are (got {start})")
+        names = [pool.name for pool in service.pools]
+        for key, given in (("initial", initial), ("initial_weights", initial_weights), ("gpus", gpus)):
+            for name in given or ():
+                if name not in names:
+                    raise ValueError(f"{key}: must name pools of the service ({', '.join(names)}) (got {name})")
+        for name in names:
+            if name not in profiles:
+                raise ValueError(f"profiles: must have one for pool {name}")
+        self.service, self.start = service, start
+        self.ends = start + source.span_seconds
+        self._faults = faults or Faults()
+        self._random = np.random.default_rng(np.random.SeedSequence((seed if world_seed is None else world_seed, 7)))
+        boots = _boots(service.pools, boot)
+        self._market = Market(self._faults, boots, self._random)
+        self._gpus = {name: (gpus or {}).get(name, 1) for name in names}
+        self.simulation = Simulation(
+            [Engine.of(profiles[name], max_waiting) for name in names],
+            slo=service.policy.slo,
+            seed=seed if world_seed is None else world_seed,
+            pool_choice=pool_choice,
+            target_choice=target_choice,
+            keep_requests=keep_requests,
+        )
+        self._chunks = iter(source.windows(CHUNK_SECONDS, seed=seed))
+        self._chunk: tuple[Floats, Floats, Floats] = (np.empty(0), np.empty(0), np.empty(0))
+        self._chunk_ends = 0.0
+        self._cursor = 0
+        self._telemetry = Telemetry(
+            delays or Delays(), [(start + a, start + b) for a, b in self._faults.metric_gaps],
+            service.policy.forecast.history_days,
+        )  # fmt: skip
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._numbers: dict[int, Machine] = {}
+        self._bill = Bill()
+        self._tick = 0
+        self._scale_events = self._launches = self._failed_launches = self._interruptions = self._failures = 0
+        self._registered = [False] * len(names)
+        self._minute: Window | None = None
+        self._total: Window | None = None
+        self.minutes: list[MinuteOfWorld] | None = [] if keep_minutes else None
+        """One entry a minute, where they are kept."""
+        self.groups = {
+            pool.name: Group(pool, on_demand_base=pool.on_demand_base) for pool in service.pools
+        }
+        self._open(initial, initial_weights)
+
+    # --- time ---
+
+    @property
+    def now(self) -> float:
+        """The time reached, seconds since the epoch."""
+        return self.start + self.simulation.now
+
+    def run(self, until: float) -> Window:
+        """Let everything before `until` (seconds since the epoch) happen; returns what did.
+
+        Raises ValueError for a time that is over.
+        """
+        end = until - self.start
+        if end < self.simulation.now:
+            raise ValueError(f"until: must not be before {self.now} (got {until})")
+        parts: list[Window] = []
+        while self.simulation.now < end:
+            tick = (self._tick + 1) * FINE_SECONDS
+            due = self._events[0][0] if self._events else np.inf
+            edge = min(end, tick, due)
+            self._serve(edge)
+            while self._events and self._events[0][0] <= edge:
+                heapq.heappop(self._events)[2]()
+            if edge == tick:
+                self._tick += 1
+                self._telemetry.see_sample(self.start + edge, self.simulation.gauges())
+                for p, group in enumerate(self.groups.values()):
+                    self._registered[p] |= bool(group.count(Phase.READY) + group.count(Phase.UNHEALTHY))
+                if edge % MINUTE_SECONDS == 0:
+                    self._take_window(parts)
+                    self._end_minute(edge)
+        if not parts or parts[-1].end < self.simulation.now:
+            self._take_window(parts)
+        window = parts[0]
+        for part in parts[1:]:
+            window = window.then(part)
+        return window
+
+    def finish(self, within_seconds: float = 3600.0) -> None:
+        """Let the requests that are still there end, with the fleet as it stands and nobody new.
+
+        Costs nothing more. What has not ended after `within_seconds` counts as lost.
+        """
+        seconds = 0.0
+        parts: list[Window] = []
+        if self.now >= self.ends:
+            # A trace's last request often is its last moment, which `run` up to its end leaves out.
+            self._serve(float(np.nextafter(self.simulation.now, np.inf)))
+        while self.simulation.in_flight and seconds < within_seconds:
+            step = min(MINUTE_SECONDS, within_seconds - seconds)
+            self.simulation.run(self.simulation.now + step)
+            seconds += step
+        for number, _ in list(self.simulation.loads()):
+            self.simulation.kill(number)
+        self._take_window(parts)
+
+    def _serve(self, edge: float) -> None:
+        """Run the simulation up to `edge`, with the trace's requests."""
+        while True:
+            at, inputs, outputs = self._chunk
+            stop = int(np.searchsorted(at, edge, side="left"))
+            if stop < at.size or self._chunk_ends >= edge:
+                part = slice(self._cursor, stop)
+                self.simulation.run(edge, at[part], inputs[part], outputs[part])
+                self._cursor = stop
+                break
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self._chunk_ends = np.inf
+                continue
+            rest = slice(self._cursor, None)
+            self._chunk = tuple(
+                np.concatenate([old[rest], np.asarray(new, np.float64)])
+                for old, new in zip(
+                    self._chunk, (chunk.at_seconds, chunk.input_tokens, chunk.output_tokens), strict=True
+                )
+            )  # type: ignore[assignment]
+            self._cursor = 0
+            self._chunk_ends += CHUNK_SECONDS
+        for departure in self.simulation.departures():
+            machine = self._numbers.pop(departure.instance)
+            machine.number = None
+            if machine.phase is Phase.DRAINING:
+                self._terminate(machine, departure.at)
+
+    def _take_window(self, parts: list[Window]) -> None:
+        window = self.simulation.window()
+        parts.append(window)
+        self._minute = window if self._minute is None else self._minute.then(window)
+        self._total = window if self._total is None else self._total.then(window)
+
+    def _end_minute(self, edge: float) -> None:
+        window, self._minute = self._minute, None
+        assert window is not None
+        at = self.start + edge
+        self._telemetry.see_minute(Minute(at, window, tuple(self._registered)))
+        self._registered = [False] * len(self.groups)
+        if self.minutes is not None:
+            total = window.total
+            self.minutes.append(
+                MinuteOfWorld(
+                    at=at,
+                    arrivals=total.routed + total.rejected_no_target,
+                    ended=total.ended,
+                    attained=total.attained,
+                    rejected=total.rejected,
+                    lost=total.lost,
+                    running=total.running,
+                    waiting=total.waiting,
+                    ttft_p95_seconds=total.ttft.quantile(0.95),
+                    usd_per_hour=sum(m.usd_per_hour for g in self.groups.values() for m in g.machines.values()),
+                    pools=tuple(
+                        MinuteOfPool(
+                            group.desired,
+                            group.count(Phase.READY),
+                            group.count(Phase.STARTING),
+                            group.count(Phase.DRAINING),
+                            group.weight,
+                        )
+                        for group in self.groups.values()
+                    ),
+                )
+            )
+
+    # --- machines ---
+
+    def _open(self, initial: Mapping[str, int] | None, weights: Mapping[str, int] | None) -> None:
+        for index, (name, group) in enumerate(self.groups.items()):
+            pool = group.pool
+            count = (initial or {}).get(name, pool.min_instances if initial is None else 0)
+            if not 0 <= count <= pool.max_instances:
+                raise ValueError(f"initial.{name}: must be from 0 to {pool.max_instances} (got {count})")
+            group.desired = count
+            for _ in range(count):
+                machine = self._market.machine(group, index, group.zones_by_count()[0], 0.0, spot=group.wants_spot())
+                group.machines[machine.id] = machine
+                self._serves(machine)
+        if weights is None:
+            work = {name: group.desired * group.pool.throughput_rps for name, group in self.groups.items()}
+            most = max(work.values())
+            weights = {name: round(100 * value / most) if most > 0 else 100 for name, value in work.items()}
+        for name, group in self.groups.items():
+            group.weight = weights.get(name, 0)
+        self._send_weights()
+
+    def _at(self, time: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (time, next(self._order), action))
+
+    def _group(self, machine: Machine) -> Group:
+        return self.groups[self.service.pools[machine.pool].name]
+
+    def _is_there(self, machine: Machine) -> bool:
+        return machine.id in self._group(machine).machines
+
+    def _serves(self, machine: Machine) -> None:
+        machine.phase = Phase.READY
+        machine.number = self.simulation.join(machine.pool)
+        self._numbers[machine.number] = machine
+        now = self.simulation.now
+        for seconds, fails in self._market.ends(machine):
+            if fails:
+                self._at(now + seconds, lambda: self._fail(machine))
+            else:
+                self._at(now + seconds, lambda: self._interrupt(machine))
+
+    def _fill(self, group: Group) -> None:
+        """Launch what is missing; try again later where AWS has none."""
+        index = list(self.groups.values()).index(group)
+        now = self.simulation.now
+        while len(group.standing()) < group.desired:
+            machine = self._market.launch(group, index, now, self.start)
+            if machine is None:
+                if not group.retry_due:
+                    group.retry_due = True
+                    self._at(now + RETRY_SECONDS, lambda: self._retry(group))
+                return
+            self._launches += 1
+            group.machines[machine.id] = machine
+            seconds, serves = self._market.boot(group)
+            end = self._boots if serves else self._never_serves
+            self._at(now + seconds, lambda machine=machine, end=end: end(machine))
+
+    def _retry(self, group: Group) -> None:
+        group.retry_due = False
+        self._fill(group)
+
+    def _boots(self, machine: Machine) -> None:
+        if self._is_there(machine):
+            machine.ready_at = self.now
+            self._serves(machine)
+
+    def _never_serves(self, machine: Machine) -> None:
+        if self._is_there(machine):
+            self._failed_launches += 1
+            self._terminate(machine, self.simulation.now)
+            self._fill(self._group(machine))
+
+    def _interrupt(self, machine: Machine) -> None:
+        """The two minutes' notice: it drains, and its replacement is launched."""
+        if machine.phase is Phase.READY and self._is_there(machine):
+            self._interruptions += 1
+            self._drain(machine, SPOT_NOTICE_SECONDS)
+            self._fill(self._group(machine))
+
+    def _fail(self, machine: Machine) -> None:
+        if machine.phase is Phase.READY and self._is_there(machine) and machine.number is not None:
+            self._failures += 1
+            machine.phase = Phase.UNHEALTHY
+            self.simulation.kill(machine.number)
+            self._at(self.simulation.now + self._faults.detection_seconds, lambda: self._replace(machine))
+
+    def _replace(self, machine: Machine) -> None:
+        if self._is_there(machine):
+            self._terminate(machine, self.simulation.now)
+            self._fill(self._group(machine))
+
+    def _leave(self, machine: Machine) -> None:
+        """Scale-in: a machine that serves drains, any other goes at once."""
+        if machine.phase is Phase.READY:
+            self._drain(machine, self.service.policy.horizontal.busy_max_drain_seconds)
+        elif machine.phase is not Phase.DRAINING:
+            self._terminate(machine, self.simulation.now)
+
+    def _drain(self, machine: Machine, seconds: float) -> None:
+        assert machine.number is not None
+        machine.phase = Phase.DRAINING
+        self.simulation.drain(machine.number, deadline=self.simulation.now + seconds)
+
+    def _terminate(self, machine: Machine, at: float) -> None:
+        group = self._group(machine)
+        del group.machines[machine.id]
+        self._bill.add(group.pool.name, machine, at)
+
+    # --- what the scaler does ---
+
+    def apply(self, targets: Mapping[str, PoolTarget], now: float) -> None:
+        """Set counts and weights, as the scaler's calls do: named instances leave first, then the newest.
+
+        Pools that are not named stay as they are. Raises ValueError for an unknown pool, and for a count or weight
+        that AWS would refuse; then nothing is changed.
+        """
+        self._must_be_now(now)
+        for name, target in targets.items():
+            if name not in self.groups:
+                raise ValueError(f"targets: must name pools of the service ({', '.join(self.groups)}) (got {name})")
+            pool = self.groups[name].pool
+            if not pool.min_instances <= target.desired <= pool.max_instances:
+                raise ValueError(
+                    f"targets.{name}.desired: must be from {pool.min_instances} to {pool.max_instances} "
+                    f"(got {target.desired})"
+                )
+            if not 0 <= target.weight <= 999:  # noqa: PLR2004
+                raise ValueError(f"targets.{name}.weight: must be from 0 to 999 (got {target.weight})")
+        for name, target in targets.items():
+            group = self.groups[name]
+            group.weight = target.weight
+            if target.on_demand_base is not None:
+                group.on_demand_base = target.on_demand_base
+            self._scale_events += target.desired != group.desired
+            group.desired = target.desired
+            for id_ in target.take:
+                if id_ in group.machines:
+                    self._leave(group.machines[id_])
+            newest_first = [m for m in reversed(group.standing()) if m.id not in target.protect]
+            for machine in newest_first[: max(0, len(group.standing()) - group.desired)]:
+                self._leave(machine)
+            self._fill(group)
+        self._send_weights()
+
+    def _send_weights(self) -> None:
+        self.simulation.set_weights([float(group.weight) for group in self.groups.values()])
+
+    def _must_be_now(self, now: float) -> None:
+        if abs(now - self.now) > 1e-3:  # noqa: PLR2004 (rounding of the epoch's seconds)
+            raise ValueError(f"now: must be the time that the world has reached, {self.now} (got {now})")
+
+    # --- what the scaler sees ---
+
+    def observe(self, now: float, *, history: bool = False, instance_loads: bool = False) -> Observation:
+        """What the scaler would have seen at this time: the groups as they are, the metrics as late as they come.
+
+        `history` and `instance_loads` bring what is read only when it is wanted (`State.wants_history`,
+        `State.wants_instance_loads`).
+        """
+        self._must_be_now(now)
+        oldest = now - self.service.policy.load.stale_after_seconds
+        samples = self._telemetry.samples(now)
+        balancer = _not_older(self._telemetry.balancer_minute(now), oldest)
+        engine = _not_older(self._telemetry.engine_minute(now), oldest)
+        ready = [group.count(Phase.READY) for group in self.groups.values()]
+        running, waiting = (
+            [scaled(pool_means(samples, p, values), count) for p, count in enumerate(ready)]
+            for values in ("running", "waiting")
+        )
+        loads = _instance_loads(samples, oldest, self.service.policy.load.unit) if instance_loads else {}
+        pools = {
+            name: self._observe_pool(
+                group, p, balancer, engine,
+                running=last_minute(running[p], oldest),
+                waiting=last_minute(waiting[p], oldest),
+                loads=loads,
+            )
+            for p, (name, group) in enumerate(self.groups.items())
+        }  # fmt: skip
+        seen, ended = minute_total(balancer), minute_total(engine)
+        arrivals = Reading(seen.routed / MINUTE_SECONDS, balancer.at) if seen and balancer else None
+        return Observation(
+            pools=pools,
+            arrivals_rps=arrivals,
+            burst_rps=burst(arrivals, sum_of_known([*running, *waiting]), oldest),
+            rejected_rps=(
+                Reading(seen.rejected_no_target / MINUTE_SECONDS, balancer.at) if seen and balancer else None
+            ),
+            input_tokens=_mean(ended.input_tokens, ended.completed, engine) if ended else None,
+            output_tokens=_mean(ended.output_tokens, ended.completed, engine) if ended else None,
+            history_rps=self._telemetry.history(now) if history else (),
+        )
+
+    def _observe_pool(
+        self,
+        group: Group,
+        p: int,
+        balancer: Minute | None,
+        engine: Minute | None,
+        *,
+        running: Reading | None,
+        waiting: Reading | None,
+        loads: Mapping[int, Reading],
+    ) -> PoolObservation:
+        at_balancer = balancer.window.pools[p] if balancer else None
+        at_engine = engine.window.pools[p] if engine else None
+        rate = response = None
+        if balancer and at_balancer and (balancer.heartbeat[p] or at_balancer.routed):
+            rate = Reading(at_balancer.routed / MINUTE_SECONDS, balancer.at)
+            response = _mean(at_balancer.ttft_seconds_sum, at_balancer.first_tokens, balancer)
+        ttft = at_engine.ttft.quantile(0.95) if at_engine else None
+        gpu = _maybe(at_engine.busy_percent if at_engine else None, engine)
+        kv = _maybe(at_engine.kv_percent if at_engine else None, engine)
+        tokens = None
+        if at_engine and engine and at_engine.present_seconds:
+            tokens = Reading((at_engine.input_tokens + at_engine.output_tokens) / MINUTE_SECONDS, engine.at)
+        load = {
+            LoadUnit.CONCURRENCY: (
+                Reading(running.value + waiting.value, min(running.at, waiting.at)) if running and waiting else None
+            ),
+            LoadUnit.REQUESTS: rate,
+            LoadUnit.TOKENS: tokens,
+            LoadUnit.GPU: gpu,
+            LoadUnit.KV_CACHE: kv,
+        }[self.service.policy.load.unit]
+        return PoolObservation(
+            desired=group.desired,
+            min_size=group.pool.min_instances,
+            max_size=group.pool.max_instances,
+            weight=group.weight,
+            instances=tuple(
+                Instance(
+                    id=machine.id,
+                    type=machine.type,
+                    zone=machine.zone,
+                    phase=machine.phase,
+                    since=self.start + machine.launched_at,
+                    spot=machine.spot,
+                    ready_at=machine.ready_at,
+                    load=loads.get(machine.number) if machine.number is not None else None,
+                )
+                for machine in group.machines.values()
+            ),
+            on_demand_base=group.on_demand_base if group.pool.spot_percent else None,
+            load=load,
+            running=running,
+            waiting=waiting,
+            rate_rps=rate,
+            response_time_seconds=response,
+            ttft_seconds=_maybe(ttft, engine),
+            gpu_percent=gpu,
+            kv_cache_percent=kv,
+            capacity_errors=tuple(group.errors[-100:]),
+        )
+
+    @property
+    def totals(self) -> Totals:
+        """Everything since the start; the bill as if it all ended now."""
+        window = self._total
+        if window is None:
+            window = self.simulation.window()
+            self._total = self._minute = window
+        end = min(self.now, self.ends) - self.start
+        bill = self._bill.with_machines(self.groups, end)
+        return Totals(
+            window=window,
+            usd=bill.usd,
+            machine_seconds=bill.seconds,
+            gpu_hours=sum(seconds * self._gpus[name] for name, seconds in bill.seconds.items()) / 3600,
+            scale_events=self._scale_events,
+            launches=self._launches,
+            failed_launches=self._failed_launches,
+            capacity_errors=sum(len(group.errors) for group in self.groups.values()),
+            interruptions=self._interruptions,
+            failures=self._failures,
+        )
+
+
+def _boots(pools: Iterable[Pool], boot: Boot | Mapping[str, Boot] | None) -> dict[str, Boot]:
+    if isinstance(boot, Boot):
+        return {pool.name: boot for pool in pools}
+    return {pool.name: (boot or {}).get(pool.name, Boot(pool.lead_seconds)) for pool in pools}
+
+
+def _not_older(minute: Minute | None, oldest: float) -> Minute | None:
+    return minute if minute is not None and minute.at >= oldest else None
+
+
+def _mean(total: float, count: int, minute: Minute | None) -> Reading | None:
+    return Reading(total / count, minute.at) if count and minute else None
+
+
+def _maybe(value: float | None, minute: Minute | None) -> Reading | None:
+    return Reading(value, minute.at) if value is not None and minute is not None else None
+
+
+def _instance_loads(samples: Sequence[Sample], oldest: float, unit: LoadUnit) -> dict[int, Reading]:
+    """By instance of the simulation: mean over the newest minute of its gauges."""
+    if not samples or samples[-1].at < oldest:
+        return {}
+    last = samples[-1].at
+    seen: dict[int, list[float]] = {}
+    for sample in samples:
+        if sample.at <= last - MINUTE_SECONDS:
+            continue
+        gauges = sample.gauges
+        match unit:
+            case LoadUnit.KV_CACHE:
+                values = 100 * gauges.kv_share
+            case LoadUnit.GPU:
+                values = 100.0 * (gauges.running > 0)
+            case _:
+                values = gauges.running + gauges.waiting
+        for number, value in zip(gauges.instance.tolist(), values.tolist(), strict=True):
+            seen.setdefault(number, []).append(value)
+    return {number: Reading(sum(values) / len(values), last) for number, values in seen.items()}
