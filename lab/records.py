@@ -1,0 +1,65 @@
+"""Decision records as users have them: a file with one record, or JSON lines of a log."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from infra.settings import read_text
+from scaling import record
+from scaling.document import DocumentError, Problem
+from scaling.record import Record
+
+
+def read_records(path: Path) -> list[Record]:
+    """Every decision record of a file, in its order.
+
+    A line may be a record, or a log line that holds one under `record` (as the scaler's log group has it); other log
+    lines are passed over. Raises DocumentError with every line that is broken, and for a file without any record.
+    """
+    text = read_text(path, str(path))
+    whole = _object(text)
+    if whole is not None:
+        lines = [(1, whole)]
+    else:
+        lines = []
+        problems = []
+        for number, line in enumerate(text.splitlines(), 1):
+            if not line.strip():
+                continue
+            value = _object(line)
+            if value is None:
+                problems.append(Problem(str(path), number, 1, "", "must be one JSON object to a line"))
+            else:
+                lines.append((number, value))
+        if problems:
+            raise DocumentError(problems)
+    records: list[Record] = []
+    problems = []
+    for number, value in lines:
+        if value.get("record_lacks") == ["everything"]:
+            problems.append(Problem(str(path), number, 1, "", "holds no record: it was too long for the log"))
+            continue
+        inner = value.get("record", value)
+        if not isinstance(inner, dict) or "decision" not in inner:
+            continue
+        try:
+            records.append(record.load(Record, json.dumps(inner)))
+        except ValueError as error:
+            first = str(error).splitlines()
+            said = " ".join(line.strip() for line in first[:4])
+            problems.append(Problem(str(path), number, 1, "", f"must be a decision record: {said}"))
+    if problems:
+        raise DocumentError(problems)
+    if not records:
+        raise DocumentError([Problem(str(path), 0, 0, "", "holds no decision record")])
+    return records
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
