@@ -10,8 +10,9 @@ from __future__ import annotations
 import datetime
 import difflib
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar, get_args
@@ -108,7 +109,8 @@ def parse(text: str, file: str) -> Document:
     """The text's values with their places.
 
     Numbers, texts and booleans follow YAML 1.2 (`no` is a text, 010 is ten). Raises DocumentError for text that is not
-    YAML (one error: nothing after it can be trusted), for more than one document, and for keys given twice (all).
+    YAML (one error: nothing after it can be trusted), for more than one document, for keys given twice and for
+    numbers that are not finite (all of them).
     """
     duplicates: list[tuple[int, int, str, int]] = []
 
@@ -137,8 +139,23 @@ def parse(text: str, file: str) -> Document:
         )
     keys: dict[Path, tuple[int, int]] = {(): (1, 1)}
     values: dict[Path, tuple[int, int]] = {(): (1, 1)}
-    data = _plain(loaded, (), keys, values)
-    return Document(file, data, keys, values)
+    document = Document(file, _plain(loaded, (), keys, values), keys, values)
+    endless = [
+        document.problem(path, f"must be a finite number (got {value})")
+        for path, value in _leaves(document.data)
+        if isinstance(value, float) and not math.isfinite(value)
+    ]
+    if endless:
+        raise DocumentError(endless)
+    return document
+
+
+def _leaves(data: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    if isinstance(data, (dict, list)):
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from _leaves(value, (*path, key))
+    else:
+        yield path, data
 
 
 def read(text: str, file: str, model: type[Model]) -> Model:
