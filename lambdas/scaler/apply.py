@@ -1,9 +1,9 @@
-"""Apply: from a decision to API calls, each a target state, only where something differs, in an order that never
-leaves the service worse than it was if the next call fails:
+"""Apply: from a decision to API calls, each a target state, only where something differs.
 
-1. protect busy instances, 2. on-demand in front of spot, 3. more capacity, 4. weights, then, only if all of that went
-well and the state could be written, 5. what takes something away: protection of idle instances, on-demand no longer
-needed, orders not yet filled, instances; 6. an instance refresh.
+Their order never leaves the service worse than it was if the next call fails: 1. protect busy instances,
+2. on-demand in front of spot, 3. more capacity, 4. weights, then, only if all of that went well and the state could be
+written, 5. what takes something away (protection of idle instances, on-demand no longer needed, orders not yet filled,
+instances), and 6. an instance refresh.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lambdas.scaler import groups, rules
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.clients import Clients
 from lambdas.scaler.groups import Group
-from lambdas.scaler.result import ErrorCode, Fault, Write
+from lambdas.scaler.result import ErrorCode, Fault, Write, error_code
 from lambdas.scaler.rules import Rule, Stickiness
 from scaling.decision import Decision, PoolTarget
 from scaling.policy import RoutingStrategy, Workload
@@ -249,10 +249,8 @@ _METHODS = {
 
 
 def _is_done_already(call: Call, error: Exception) -> bool:
-    if not isinstance(error, ClientError) or call.operation not in _DONE_ALREADY:
-        return False
-    code, part = _DONE_ALREADY[call.operation]
-    return error.response["Error"]["Code"] == code and part in error.response["Error"]["Message"]
+    code, part = _DONE_ALREADY.get(call.operation, ("", ""))
+    return bool(code) and error_code(error) == code and part in str(error)
 
 
 def _short(call: Call) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def describe(autoscaling: AutoScalingClient, names: Iterable[str]) -> Groups:
     for first in range(0, len(todo), NAMES_PER_CALL):
         part = todo[first : first + NAMES_PER_CALL]
         try:
-            for page in paginator.paginate(AutoScalingGroupNames=part, MaxRecords=NAMES_PER_CALL):
+            for page in paginator.paginate(AutoScalingGroupNames=part, PaginationConfig={"PageSize": NAMES_PER_CALL}):
                 for group in page["AutoScalingGroups"]:
                     found[group["AutoScalingGroupName"]] = _group(group)
         except (ClientError, BotoCoreError) as error:

@@ -66,11 +66,10 @@ def record_of(text: str | bytes) -> Record:
         parsed = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"not a line of the decision log: {error}") from error
-    if not isinstance(parsed, dict):
-        raise ValueError("not a line of the decision log: must be a JSON object")
-    if "record" not in parsed and "decision" not in parsed:
+    whole = parsed.get("record", parsed) if isinstance(parsed, dict) else None
+    if not whole or "decision" not in whole:
         raise ValueError("not a line of the decision log: has no key record")
-    return record.load(Record, json.dumps(parsed.get("record", parsed)))
+    return record.load(Record, json.dumps(whole))
 
 
 def _record(whole: Record) -> dict[str, Any]:

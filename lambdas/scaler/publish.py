@@ -27,13 +27,13 @@ def publish(result: Result, observation: Observation | None) -> None:
     if decision is not None:
         signals = decision.signals
         _add(metrics, "held", MetricUnit.Count, int(decision.held))
-        _add(metrics, "utilization", NO_UNIT, signals.utilization)
-        _add(metrics, "response_time", NO_UNIT, signals.response_time)
-        _add(metrics, "ratio", NO_UNIT, signals.ratio)
+        _add(metrics, "utilization", MetricUnit.NoUnit, signals.utilization)
+        _add(metrics, "response_time", MetricUnit.NoUnit, signals.response_time)
+        _add(metrics, "ratio", MetricUnit.NoUnit, signals.ratio)
         _add(metrics, "demand_rps", MetricUnit.CountPerSecond, signals.demand_rps)
         _add(metrics, "forecast_rps", MetricUnit.CountPerSecond, signals.forecast_rps)
         _add(metrics, "required_rps", MetricUnit.CountPerSecond, signals.required_rps)
-        _add(metrics, "usd_per_hour", NO_UNIT, signals.usd_per_hour)
+        _add(metrics, "usd_per_hour", MetricUnit.NoUnit, signals.usd_per_hour)
     metrics.flush_metrics()
     if decision is None or observation is None:
         return
@@ -41,7 +41,7 @@ def publish(result: Result, observation: Observation | None) -> None:
         metrics = EphemeralMetrics(namespace=NAMESPACE, service=result.service)
         metrics.add_dimension("pool", name)
         _add(metrics, "desired", MetricUnit.Count, target.desired)
-        _add(metrics, "weight", NO_UNIT, target.weight)
+        _add(metrics, "weight", MetricUnit.NoUnit, target.weight)
         if name in observation.pools:
             ready = sum(instance.phase is Phase.READY for instance in observation.pools[name].instances)
             _add(metrics, "ready", MetricUnit.Count, ready)

@@ -38,6 +38,11 @@ class ErrorCode(StrEnum):
     """A fault of the scaler itself."""
 
 
+def error_code(error: Exception) -> str:
+    """The code with which AWS answered; empty where it did not answer."""
+    return error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
+
+
 _THROTTLES = frozenset(
     {
         "Throttling",
@@ -67,7 +72,7 @@ class Fault:
         """The fault that an exception stands for."""
         if isinstance(error, ClientError):
             during = during or error.operation_name
-            code = error.response.get("Error", {}).get("Code", "")
+            code = error_code(error)
             if code in _THROTTLES:
                 return cls(ErrorCode.THROTTLED, str(error), during)
             if code in _DENIALS:

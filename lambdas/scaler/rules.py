@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lambdas.scaler.result import ErrorCode, Fault
+from lambdas.scaler.result import ErrorCode, Fault, error_code
 
 if TYPE_CHECKING:
     from types_boto3_elbv2 import ElasticLoadBalancingv2Client
@@ -126,7 +126,7 @@ def _call(elbv2: ElasticLoadBalancingv2Client, arns: list[str]) -> dict[str, Rul
 
 
 def _is_gone(error: Exception) -> bool:
-    return isinstance(error, ClientError) and error.response["Error"]["Code"] == "RuleNotFound"
+    return error_code(error) == "RuleNotFound"
 
 
 def _fault(error: Exception, arns: list[str]) -> Fault:

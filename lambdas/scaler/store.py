@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from botocore.exceptions import ClientError
 
+from lambdas.scaler.result import error_code
 from scaling import record
 from scaling.state import State
 
@@ -81,7 +82,7 @@ class DynamoStateStore:
                 **({"ExpressionAttributeValues": values} if values else {}),  # type: ignore[arg-type]
             )
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+            if error_code(error) != "ConditionalCheckFailedException":
                 raise
             # A write whose answer was lost is sent again by botocore and meets itself.
             if error.response.get("Item") != item:
