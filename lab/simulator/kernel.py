@@ -87,6 +87,10 @@ COUNTERS = 13
 
 TTFT, TPOT, E2E = 0, 1, 2
 
+SAME_TOKEN = 1e-9
+"""Sequences whose last tokens are this close leave together: apart by rounding alone, the first one's place could go to
+a prompt, and the second would wait for it with nothing left to do."""
+
 BUCKETS = 1000
 SMALLEST_SECONDS = 1e-4
 GROWTH = 1.02
@@ -337,7 +341,7 @@ def _turn_clock(m, i, now):
     if instance.batch > 0:
         pool = m.pools[instance.pool]
         step = pool.decode_base + instance.batch * pool.decode_per_sequence
-        # A mark that was passed by less than the rounding of the event's time is not passed.
+        # Rounding must not carry the clock past a mark whose event is still to come.
         instance.clock = min(instance.clock + (now - instance.touched) / step, m.marks[i, 0])
     else:
         instance.clock = 0.0
@@ -431,7 +435,7 @@ def _happen(m, i, now):
     else:
         instance.clock = m.marks[i, 0]
         instance.touched = now
-        while instance.batch > 0 and m.marks[i, 0] <= instance.clock:
+        while instance.batch > 0 and m.marks[i, 0] <= instance.clock + SAME_TOKEN:
             _complete(m, i, _leave_batch(m, i), now)
     if instance.batch == 0:
         instance.clock = 0.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lab.simulator.simulation import Gauges, PoolWindow, Window
 from scaling.observation import Reading
@@ -46,6 +46,17 @@ class Sample:
 
     at: float
     gauges: Gauges
+    targets: tuple[float, ...]
+    """By pool: how many published."""
+    running: tuple[float, ...]
+    """By pool, summed over its targets."""
+    waiting: tuple[float, ...]
+
+    @classmethod
+    def of(cls, at: float, gauges: Gauges, pools: int) -> Self:
+        """Taken at that time."""
+        sums = (np.bincount(gauges.pool, values, pools) for values in (None, gauges.running, gauges.waiting))
+        return cls(at, gauges, *(tuple(values.tolist()) for values in sums))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +84,10 @@ class Telemetry:
     def _lost(self, at: float) -> bool:
         return any(start < at <= end for start, end in self._gaps)
 
-    def see_sample(self, at: float, gauges: Gauges) -> None:
+    def see_sample(self, sample: Sample) -> None:
         """The engines publish."""
-        if not self._lost(at):
-            self._samples.append(Sample(at, gauges))
+        if not self._lost(sample.at):
+            self._samples.append(sample)
 
     def see_minute(self, minute: Minute) -> None:
         """The load balancer and the engines publish a minute."""
@@ -110,13 +121,12 @@ class Telemetry:
 
 
 def pool_means(samples: Sequence[Sample], pool: int, values: str) -> tuple[Reading, ...]:
-    """Mean of a gauge over the pool's targets at each sample; nothing where no target published."""
-    readings: list[Reading] = []
-    for sample in samples:
-        mine: NDArray[np.bool_] = sample.gauges.pool == pool
-        if mine.any():
-            readings.append(Reading(float(getattr(sample.gauges, values)[mine].mean()), sample.at))
-    return tuple(readings)
+    """Mean of `running` or `waiting` over the pool's targets at each sample; nothing where no target published."""
+    return tuple(
+        Reading(getattr(sample, values)[pool] / sample.targets[pool], sample.at)
+        for sample in samples
+        if sample.targets[pool]
+    )
 
 
 def minute_total(minute: Minute | None) -> PoolWindow | None:

@@ -229,7 +229,9 @@ class World:
                 heapq.heappop(self._events)[2]()
             if edge == tick:
                 self._tick += 1
-                self._telemetry.see_sample(self.start + edge, self.simulation.gauges())
+                self._telemetry.see_sample(
+                    Sample.of(self.start + edge, self.simulation.gauges(), len(self.groups))
+                )
                 for p, group in enumerate(self.groups.values()):
                     self._registered[p] |= bool(group.count(Phase.READY) + group.count(Phase.UNHEALTHY))
                 if edge % MINUTE_SECONDS == 0:
