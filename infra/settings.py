@@ -162,6 +162,8 @@ class Scaler(Section):
     """High-resolution alarm on waiting requests that runs the scaler at once."""
     burst_waiting_requests: Annotated[float, Field(gt=0)] = 4
     """Mean waiting requests per instance over 10 s from which the alarm fires."""
+    deletion_protection: bool = False
+    """AWS refuses to delete the state table while this is on."""
 
     @model_validator(mode="after")
     def _retention_is_offered(self) -> Self:
@@ -208,6 +210,8 @@ class Container(Section):
     """Arguments of the container, for vLLM those of `vllm serve`."""
     environment: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
     """Environment variables."""
+    secrets: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Annotated[str, _arn("secretsmanager")]] = {}
+    """Environment variables whose values are secrets of Secrets Manager, by ARN; read at boot."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Port that it listens on."""
     health_path: Annotated[str, _matching(r"/\S*", "a path that begins with /")] = "/health"
@@ -350,7 +354,8 @@ def parse_stack(text: str, file: str) -> tuple[StackSettings, Document]:
         elif namespace == PROJECT:
             values[name], typed[name] = value, key
     if "region" not in values:
-        problems.append(document.problem(("config", "aws:region"), "is missing"))
+        place = document.place(("config",))
+        problems.append(Problem(place.file, place.line, place.column, "aws:region", "is missing"))
         values["region"] = "us-east-1"
     below = _below_config(document, values, typed)
     try:

@@ -20,7 +20,9 @@ from scaling.state import Point, State
 
 WEIGHT_UP_SECONDS, WEIGHT_DOWN_SECONDS = 240.0, 1200.0
 """Half-lives of the work of a request: heavier prompts are believed sooner than lighter ones."""
-DISPERSION_HALF_LIFE_SECONDS = 1800.0
+DISPERSION_KEPT = 0.97
+"""A sample a minute: half of what is known is from the last 23 minutes."""
+MOST_DISPERSED = 50.0
 SATURATED = 0.95
 """From this share of C on, work done says nothing about work asked for."""
 
@@ -130,7 +132,8 @@ def measure(service: Service, seen: Observation, state: State, now: float) -> tu
     u = utilization(instance_loads, capacities) if not missing else None
     limit = len(capacities) * policy.sizing.target_utilization
     backlog = sum(current(v.waiting, now, stale) or 0.0 for v in seen.pools.values()) * (weight or 1.0)
-    dispersion, burst = _newest(policy, seen, arrivals, state, now, weight)
+    state = _disperse(seen, arrivals, arrived_at, state, now)
+    burst = _burst(policy, seen, arrivals, state, now, weight)
     known = [load for load in loads.values() if load is not None]
     idle = arrivals == 0 and not any(known) and backlog == 0 and not (current(seen.rejected_rps, now, stale) or 0.0)
     demand = Demand(
@@ -145,7 +148,7 @@ def measure(service: Service, seen: Observation, state: State, now: float) -> tu
         ratio=ratio(u, limit) if u is not None else None,
         loads=loads,
     )
-    return demand, replace(state, request_weight=weight, dispersion=dispersion)
+    return demand, replace(state, request_weight=weight)
 
 
 def _arrivals(service: Service, seen: Observation, now: float, stale: float) -> tuple[float | None, float]:
@@ -194,24 +197,40 @@ def _blend(old: float | None, new: float, elapsed: float) -> float:
     return old * keep + new * (1 - keep)
 
 
-def _newest(
+def _disperse(seen: Observation, arrivals: float | None, arrived_at: float, state: State, now: float) -> State:
+    """Burstiness: each 10 seconds held against the minute that they turn out to be part of.
+
+    (count - expected)^2 / expected is 1 in the mean for a Poisson process. The minute is seen a minute or two later
+    than its newest 10 seconds; held against an older minute, every rise would pass for a burst.
+    """
+    waiting = [p for p in state.newest if p.at > arrived_at - 60]
+    dispersion = state.dispersion
+    for point in (p for p in waiting if p.at <= arrived_at):
+        expected = 10 * (arrivals or 0.0)
+        if expected >= 1:
+            sample = min(MOST_DISPERSED, (10 * point.rps - expected) ** 2 / expected)
+            old = 1.0 if dispersion is None else dispersion
+            dispersion = old * DISPERSION_KEPT + sample * (1 - DISPERSION_KEPT)
+    waiting = [p for p in waiting if p.at > arrived_at]
+    newest = current(seen.burst_rps, now, 120.0)
+    if newest is not None and seen.burst_rps is not None and all(p.at != seen.burst_rps.at for p in waiting):
+        waiting.append(Point(seen.burst_rps.at, newest))
+    return replace(state, newest=tuple(waiting[-5:]), dispersion=dispersion)
+
+
+def _burst(
     policy: Policy, seen: Observation, arrivals: float | None, state: State, now: float, weight: float | None
-) -> tuple[float | None, Point | None]:
-    """Burstiness from the newest 10 seconds, and the burst where they are far above the minute.
+) -> Point | None:
+    """The newest 10 seconds, where they are far above the minute.
 
     A count of n has a standard deviation of sqrt(n) even when nothing happens, so a burst must also stand out of the
     noise: at 0.5 rps, 5 requests are expected in 10 s, and only 5 + 4*sqrt(5) = 14 are a burst, not 8.
     """
     newest = current(seen.burst_rps, now, 60.0)
-    if newest is None or arrivals is None:
-        return state.dispersion, None
+    if newest is None or arrivals is None or seen.burst_rps is None:
+        return None
     expected, count = 10 * arrivals, 10 * newest
-    dispersion = state.dispersion
-    if expected >= 1:
-        sample = min(50.0, (count - expected) ** 2 / expected)
-        keep = 0.5 ** (max(0.0, min(now - state.at, 600.0)) / DISPERSION_HALF_LIFE_SECONDS)
-        dispersion = sample if dispersion is None else dispersion * keep + sample * (1 - keep)
     noise = 4 * (max(1.0, state.dispersion or 1.0) * max(expected, 1.0)) ** 0.5
-    if newest > policy.burst.factor * arrivals and count - expected > noise and seen.burst_rps is not None:
-        return dispersion, Point(seen.burst_rps.at, newest * (weight or 1.0))
-    return dispersion, None
+    if newest > policy.burst.factor * arrivals and count - expected > noise:
+        return Point(seen.burst_rps.at, newest * (weight or 1.0))
+    return None

@@ -14,10 +14,9 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -209,7 +208,8 @@ def shown(value: object) -> str:
 def suggestion(name: str, allowed: Iterable[str]) -> str:
     """`did you mean max_step_in?` for a name that is not allowed, else the list of those that are."""
     allowed = list(allowed)
-    close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.65)
+    close = close or [other for other in allowed if name and other.startswith(name)]
     if close:
         return f"did you mean {close[0]}?"
     return f"allowed: {', '.join(allowed)}" if allowed else "none is allowed here"
@@ -277,10 +277,13 @@ def _problems(
 ) -> list[Problem]:
     found: list[Problem] = []
     for detail in error.errors(include_url=False):
+        # pydantic counts only the items that are right: one wrong item is not also a list that is too short.
+        if detail["type"] == "too_short" and len(detail["input"]) >= detail.get("ctx", {})["min_length"]:
+            continue
         path = _existing(detail["loc"], data, missing=detail["type"] == "missing")
         text = _text(detail, model, path)
         if detail["type"] in ("value_error", "assertion_error"):
-            path, text = _moved(path, text, data)
+            path, text = _moved(path, text, data, _keys_at(model, detail["loc"]))
         found.append(document.problem(at + path, text))
     return found
 
@@ -300,7 +303,7 @@ def _existing(loc: Sequence[str | int], data: Any, *, missing: bool) -> Path:
     return tuple(path)
 
 
-def _moved(path: Path, text: str, data: Any) -> tuple[Path, str]:
+def _moved(path: Path, text: str, data: Any, allowed: Sequence[str]) -> tuple[Path, str]:
     """A check over several keys names the one that it means: `sizing.mode: slo needs the key slo`."""
     match = re.match(r"([a-z_][\w.-]*(?:\[\d+\][\w.-]*)*): (.+)", text, re.DOTALL)
     if match is None:
@@ -310,7 +313,7 @@ def _moved(path: Path, text: str, data: Any) -> tuple[Path, str]:
         named.append(int(part) if part.isdigit() else part)
     for part in path:
         data = data[part]
-    if not isinstance(data, dict) or named[0] not in data:
+    if not isinstance(data, dict) or (named[0] not in data and named[0] not in allowed):
         return path, text
     return (*path, *named), match[2]
 
@@ -322,7 +325,7 @@ def _text(detail: ErrorDetails, model: type[BaseModel], path: Path) -> str:
         case "missing":
             return "is missing"
         case "extra_forbidden":
-            return f"unknown key; {suggestion(str(detail['loc'][-1]), _keys_at(model, path[:-1]))}"
+            return f"unknown key; {suggestion(str(detail['loc'][-1]), _keys_at(model, detail['loc'][:-1]))}"
         case "greater_than_equal":
             return f"must be at least {_number(context['ge'])}{got}"
         case "greater_than":
@@ -350,9 +353,9 @@ def _text(detail: ErrorDetails, model: type[BaseModel], path: Path) -> str:
         case "dict_type" | "model_type" | "model_attributes_type":
             return f"must be a mapping of keys to values{got}"
         case "too_long":
-            return f"must be at most {context['max_length']} {_plural(path)} (got {context['actual_length']})"
+            return f"must be at most {context['max_length']} {_plural(path)} (got {len(value)})"
         case "too_short":
-            return f"must be at least {context['min_length']} {_plural(path)} (got {context['actual_length']})"
+            return f"must be at least {context['min_length']} {_plural(path)} (got {len(value)})"
         case "date_from_datetime_parsing" | "date_type" | "date_parsing":
             return f"must be a date like 2026-01-31{got}"
         case "value_error" | "assertion_error":
@@ -374,35 +377,35 @@ def _choices(expected: str) -> str:
     return ", ".join(re.findall(r"'([^']*)'", expected)) or expected
 
 
-def _keys_at(model: type[BaseModel], path: Path) -> list[str]:
-    """The keys that are allowed in the mapping at `path` of such a document."""
-    kinds: list[Any] = [model]
-    for part in path:
-        below: list[Any] = []
-        for kind in kinds:
-            if _is_model(kind):
-                names = {(f.alias or name): f.annotation for name, f in kind.model_fields.items()}
-                if part in names:
-                    below += _members(names[str(part)])
-            else:
+def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """The keys that are allowed in the mapping at pydantic's `loc`, whose parts are keys, numbers and unions' tags."""
+    kinds: list[tuple[str, Any]] = [("", model)]
+    for part in loc:
+        tagged = [(tag, kind) for tag, kind in kinds if tag and tag == part]
+        if tagged:
+            kinds = [("", kind) for _, kind in tagged]
+            continue
+        below: list[tuple[str, Any]] = []
+        for _, kind in kinds:
+            if not _is_model(kind):
                 below += [member for argument in get_args(kind) for member in _members(argument)]
+            elif part in kind.model_fields:
+                info = kind.model_fields[part]
+                below += _members(Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation)
         kinds = below
-    allowed: list[str] = []
-    for kind in kinds:
-        if _is_model(kind):
-            allowed += [(f.alias or name) for name, f in kind.model_fields.items()]
-    return list(dict.fromkeys(allowed))
+    return list(dict.fromkeys(name for _, kind in kinds if _is_model(kind) for name in kind.model_fields))
 
 
 def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def _members(annotation: Any) -> list[Any]:
-    """The models and containers in an annotation: of a union all, of `Annotated` its first."""
-    if _is_model(annotation) or (isinstance(annotation, type) and issubclass(annotation, Enum)):
-        return [annotation]
-    origin = getattr(annotation, "__origin__", None)
-    if origin in (dict, tuple, list):
-        return [annotation]
-    return [member for argument in get_args(annotation) for member in _members(argument)]
+def _members(annotation: Any, tag: str = "") -> list[tuple[str, Any]]:
+    """The models and containers in an annotation, each with the tag that a union knows it by."""
+    if _is_model(annotation) or get_origin(annotation) in (dict, tuple, list):
+        return [(tag, annotation)]
+    if get_origin(annotation) is Annotated:
+        inner, *metadata = get_args(annotation)
+        tag = next((item.tag for item in metadata if isinstance(item, Tag)), tag)
+        return _members(inner, tag)
+    return [member for argument in get_args(annotation) for member in _members(argument, tag)]

@@ -112,6 +112,7 @@ class Sizing(Section):
 
 class ForecastMethod(StrEnum):
     NONE = "none"
+    PEAK = "peak"
     TREND = "trend"
     SEASONAL = "seasonal"
     AUTO = "auto"
@@ -121,10 +122,12 @@ class Forecast(Section):
     """Demand at the time when an instance ordered now would serve."""
 
     method: ForecastMethod = ForecastMethod.AUTO
-    """`auto` takes the method whose own recent error was least."""
-    confidence: Fraction = 0.95
-    """Quantile of the forecast's own recent errors that becomes head-room."""
-    max_headroom_percent: Annotated[float, Field(ge=0)] = 100
+    """`none` the level now, `peak` the highest of the last ten minutes or hour, `trend`, `seasonal`; `auto` takes the
+    method that would lately have carried the share `confidence` for the least capacity."""
+    confidence: Fraction | None = None
+    """Quantile of the forecast's own recent errors that becomes head-room; unset: half of what the SLO allows to fail
+    is left to the forecast, 0.95 without an SLO."""
+    max_headroom_percent: Annotated[float, Field(ge=0)] = 150
     """Head-room never exceeds this share of the forecast."""
     history_days: Annotated[int, Field(ge=1, le=14)] = 14
     """Days of 5-minute history read for `seasonal`."""
@@ -300,6 +303,13 @@ class Policy(Section):
         if self.sizing.wait_budget is not None:
             return self.sizing.wait_budget
         return (1 - self.slo.attainment) / 2 if self.slo else 0.01
+
+    @property
+    def forecast_confidence(self) -> float:
+        """Share of the demand that the capacity ordered in time shall carry."""
+        if self.forecast.confidence is not None:
+            return self.forecast.confidence
+        return 1 - (1 - self.slo.attainment) / 2 if self.slo else 0.95
 
     @model_validator(mode="after")
     def _what_it_names_is_there(self) -> Self:

@@ -34,6 +34,8 @@ class Errors:
     """Decaying sum of |seen - forecast|."""
     weight: float = 0.0
     """Decaying sum of what was seen."""
+    said: float = 0.0
+    """Decaying sum of what was forecast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,10 @@ class RoutingState:
     """Strategy `auto`: response times are taken into account, since the loads drifted apart."""
     healthy_since: Mapping[str, float] = field(default_factory=dict)
     """Since when each pool has had ready targets; for the slow start."""
+    corrections: Mapping[str, float] = field(default_factory=dict)
+    """Factor on each pool's capacity from its response time."""
+    moving: bool = False
+    """The last step was cut short by `max_step_percent`: the move is finished whatever the dead band."""
     weights: Mapping[str, int] = field(default_factory=dict)
     """Weights decided last."""
 
@@ -106,6 +112,10 @@ class State:
     """Work of a request seen, in typical requests."""
     dispersion: float | None = None
     """Variance over mean of the arrivals in 10 seconds; 1 for a Poisson process."""
+    newest: tuple[Point, ...] = ()
+    """10-second arrivals whose minute has not been seen yet (requests per second, not typical ones)."""
+    allowance: float | None = None
+    """Share of the demand that forecasts may miss, as feedback has corrected it (`scaling.feedback`)."""
     required: tuple[Point, ...] = ()
     """Capacity that was wanted within the stabilisation window."""
     burst: Point | None = None
@@ -115,6 +125,8 @@ class State:
     """When types were last changed."""
     routing: RoutingState = field(default_factory=RoutingState)
     idle_since: float | None = None
+    idle_nodes: Mapping[str, float] = field(default_factory=dict)
+    """Training: since when each instance has been without a job."""
     asleep: bool = False
     learning_reset: str = ""
     loads_wanted: int = 0

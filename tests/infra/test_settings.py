@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.settings import (
+    ExistingNetwork,
+    NewNetwork,
+    StackSettings,
+    from_config,
+    parse_stack,
+    pulumi_config,
+    read_library,
+    read_stack,
+    services,
+)
+from scaling.document import DocumentError
+from scaling.library import Library
+
+GOOD = """\
+config:
+  aws:region: us-east-1
+  other:key: of another program
+  gpu-fleet:network: {zones: [us-east-1a, us-east-1b]}
+  gpu-fleet:services:
+    chat:
+      policy: chat
+      paths: ["/v1/*"]
+      priority: 100
+      container: {image: "vllm/vllm-openai:v1"}
+      pools:
+        l4: {types: [g6.xlarge], min: 1, max: 4}
+"""
+
+
+def settings_of(text: str) -> StackSettings:
+    return parse_stack(text, "Pulumi.dev.yaml")[0]
+
+
+def errors(text: str) -> list[str]:
+    with pytest.raises(DocumentError) as caught:
+        parse_stack(text, "Pulumi.dev.yaml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def changed(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new)
+
+
+def test_keys_of_other_programs_are_left_alone() -> None:
+    assert settings_of(GOOD).region == "us-east-1"
+
+
+def test_min_above_max_is_placed_at_min_under_the_key_as_typed() -> None:
+    assert errors(changed("min: 1, max: 4", "min: 5, max: 4")) == [
+        "Pulumi.dev.yaml:12:34: gpu-fleet:services.chat.pools.l4.min: must be at most max, 4 (got 5)"
+    ]
+
+
+def test_six_pools_are_too_many() -> None:
+    six = "\n".join(f"        p{i}: {{types: [g6.xlarge], min: 0, max: 1}}" for i in range(6))
+    assert errors(changed("        l4: {types: [g6.xlarge], min: 1, max: 4}", six)) == [
+        "Pulumi.dev.yaml:11:7: gpu-fleet:services.chat.pools: must be at most 5 pools (got 6)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("aws:region: us-east-1", "aws:regin: us-east-1", ":1:1: aws:region: is missing"),
+        ("aws:region: us-east-1", "aws:region: mars", ":2:3: aws:region: must be a region like us-east-1 (got mars)"),
+        ("gpu-fleet:services", "gpu-fleet:service", ":5:3: gpu-fleet:service: unknown key; did you mean services?"),
+        ("us-east-1b", "us-west-2b", ":4:43: gpu-fleet:network.zones[1]: must be a zone of us-east-1 (got us-west-2b)"),
+        (", us-east-1b", "", ":4:23: gpu-fleet:network.zones: must be at least 2 zones (got 1)"),
+        ("us-east-1b", "us-east-1a", "gpu-fleet:network.zones: must differ (got us-east-1a, us-east-1a)"),
+        ("{zones:", "{cidr: 10.0.0.0/8, zones:", "gpu-fleet:network.cidr: must be /16 to /24 (got 10.0.0.0/8)"),
+        ("{zones:", "{cidr: 10.0.0.300/16, zones:", "gpu-fleet:network.cidr: must be an IPv4 range"),
+        ("{zones:", "{nat: two, zones:", "network.nat: must be one of one, per_zone, none (got two)"),
+        ("min: 1", "min: -1", "pools.l4.min: must be at least 0 (got -1)"),
+        ("max: 4", "max: 0", "pools.l4.max: must be at least 1 (got 0)"),
+        ("max: 4", "max: 4, spot: 50", "pools.l4.spot: unknown key; did you mean spot_percent?"),
+        ("max: 4", "max: 4, spot_percent: 101", "spot_percent: must be at most 100 (got 101)"),
+        ("[g6.xlarge]", "[]", "pools.l4.types: must be at least 1 types (got 0)"),
+        ("[g6.xlarge]", "[g6.xlarge, g6.xlarge]", "pools.l4.types[1]: must be given once (got g6.xlarge twice)"),
+        ("        l4:", "        L4:", "services.chat.pools"),
+        ("priority: 100", "priority: 0", "priority: must be at least 1 (got 0)"),
+        ("      priority: 100\n", "", "chat.priority: must be given where the service has paths or hosts"),
+        ('"/v1/*"', "v1", 'chat.paths[0]: must be a path pattern that begins with / (got v1)'),
+        ('["/v1/*"]', "[/a, /b, /c, /d, /e, /f]", "chat.paths: must be at most 5 together with hosts"),
+        ("{image:", "{port: 70000, image:", "container.port: must be at most 65535 (got 70000)"),
+        ("{image:", "{environment: {HF TOKEN: x}, image:", "container.environment"),
+        ("      policy: chat\n", "", "gpu-fleet:services.chat.policy: is missing"),
+    ],
+)
+def test_a_wrong_key_is_told_with_its_place_and_what_is_allowed(old: str, new: str, expected: str) -> None:
+    found = errors(changed(old, new))
+    assert any(expected in error for error in found), found
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("load_balancer: {idle_timeout_seconds: 4001}", "idle_timeout_seconds: must be at most 4000 (got 4001)"),
+        ("load_balancer: {certificate_arn: mine}", "certificate_arn: must be an ARN of acm (got mine)"),
+        ("load_balancer: {allowed_cidrs: [10.0.0.1]}", "allowed_cidrs[0]: must be an IPv4 range"),
+        ("scaler: {log_retention_days: 31}", "log_retention_days: must be a number of days that CloudWatch Logs offers, "
+         "like 30 (got 31)"),
+        ("scaler: {timeout_seconds: 901}", "timeout_seconds: must be at most 900 (got 901)"),
+        ("observability: {alarm_email: me}", "alarm_email: must be an e-mail address (got me)"),
+        ("observabilty: {}", "unknown key; did you mean observability?"),
+        ("tags: {a: 1}", "gpu-fleet:tags.a: must be a text (got 1)"),
+    ],
+)
+def test_every_section_is_checked(key: str, expected: str) -> None:
+    found = errors(f"{GOOD}  gpu-fleet:{key}\n")
+    assert len(found) == 1
+    assert expected in found[0]
+    assert found[0].startswith("Pulumi.dev.yaml:13:")
+
+
+def test_two_services_cannot_share_a_priority() -> None:
+    second = GOOD[GOOD.index("    chat:") :].replace("chat:", "code:", 1)
+    assert errors(GOOD + second) == [
+        "Pulumi.dev.yaml:16:7: gpu-fleet:services.code.priority: must differ from that of chat (got 100)"
+    ]
+
+
+def test_an_existing_network_is_told_by_its_vpc_id() -> None:
+    existing = "{vpc_id: vpc-0a1b2c3d, public_subnet_ids: [subnet-0a1b2c3d, subnet-1a1b2c3d], " \
+               "private_subnet_ids: [subnet-2a1b2c3d]}"
+    assert isinstance(settings_of(GOOD).network, NewNetwork)
+    assert isinstance(settings_of(changed("{zones: [us-east-1a, us-east-1b]}", existing)).network, ExistingNetwork)
+    mixed = changed("{zones: [us-east-1a, us-east-1b]}", existing.replace("}", ", cidr: 10.0.0.0/16}"))
+    assert errors(mixed)[0].endswith(
+        "gpu-fleet:network.cidr: unknown key; allowed: vpc_id, public_subnet_ids, private_subnet_ids, zones"
+    )
+
+
+def test_a_file_without_config_is_refused() -> None:
+    assert errors("services: {}\n") == ["Pulumi.dev.yaml:1:1: config: must be a mapping of keys to values"]
+    assert errors("") == ["Pulumi.dev.yaml:1:1: config: must be a mapping of keys to values"]
+
+
+def test_a_missing_stack_file_says_which_there_are(tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.dev.yaml").write_text(GOOD)
+    with pytest.raises(DocumentError, match=r"Pulumi\.prod\.yaml: no such stack file; there is dev"):
+        read_stack(tmp_path, "prod")
+    with pytest.raises(DocumentError, match="no such stack file"):
+        pulumi_config(tmp_path, "prod")
+
+
+def test_a_file_that_is_not_utf_8_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.dev.yaml").write_bytes(GOOD.encode() + b"# caf\xe9\n")
+    with pytest.raises(DocumentError, match=r"Pulumi\.dev\.yaml:13:1: must be UTF-8 text"):
+        read_stack(tmp_path, "dev")
+
+
+def engine(config: dict[str, str]) -> Callable[[str], Any]:
+    """What `pulumi.Config("gpu-fleet").get_object` gives for such a configuration."""
+
+    def get_object(key: str) -> Any:
+        text = config.get(f"gpu-fleet:{key}")
+        return None if text is None else json.loads(text)
+
+    return get_object
+
+
+def test_the_engine_hands_over_what_the_file_says(tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.dev.yaml").write_text(GOOD)
+    config = pulumi_config(tmp_path, "dev")
+    assert config["aws:region"] == "us-east-1"
+    assert config["other:key"] == "of another program"
+    assert from_config(engine(config), config["aws:region"], "dev") == read_stack(tmp_path, "dev")[0]
+
+
+def test_errors_in_what_the_engine_hands_over_name_the_file_and_the_key_as_typed(tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.dev.yaml").write_text(changed("max: 4", "max: 0"))
+    with pytest.raises(DocumentError) as caught:
+        from_config(engine(pulumi_config(tmp_path, "dev")), "us-east-1", "dev")
+    assert [str(p) for p in caught.value.problems] == [
+        "Pulumi.dev.yaml: gpu-fleet:services.chat.pools.l4.max: must be at least 1 (got 0)"
+    ]
+
+
+@pytest.fixture(scope="module")
+def library(root: Path) -> Library:
+    return read_library(root)
+
+
+def composed(text: str, library: Library) -> list[str]:
+    settings, document = parse_stack(text, "Pulumi.dev.yaml")
+    with pytest.raises(DocumentError) as caught:
+        services(settings, library, document)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_a_service_takes_its_figures_from_policy_catalog_and_profiles(library: Library) -> None:
+    (service,) = services(settings_of(GOOD), library)
+    (pool,) = service.pools
+    kind = library.catalog.types["g6.xlarge"]
+    assert service.name == "chat"
+    assert service.policy == library.policies["chat"]
+    assert pool.on_demand_usd_per_hour == kind.on_demand_usd_per_hour
+    assert pool.quota == "Running On-Demand G and VT instances"
+    assert pool.vcpus == 4
+    assert pool.zones == ("us-east-1a", "us-east-1b")
+    placement = library.profiles.models[service.policy.model].placement("L4", 1)
+    assert placement is not None
+    assert pool.lead_seconds == kind.boot_seconds + placement.load_seconds
+    assert pool.reaches_slo
+    # Little: C requests in service, each for service_seconds.
+    assert pool.capacity == pytest.approx(pool.throughput_rps * pool.service_seconds)
+
+
+def test_copies_on_one_instance_add_up(library: Library) -> None:
+    one = services(settings_of(GOOD), library)[0].pools[0]
+    text = changed("types: [g6.xlarge], min: 1", "types: [g6.12xlarge], gpus_per_copy: 1, min: 1")
+    four = services(settings_of(text), library)[0].pools[0]
+    assert four.throughput_rps == pytest.approx(4 * one.throughput_rps)
+    assert four.capacity == pytest.approx(4 * one.capacity)
+    assert four.slots == pytest.approx(4 * one.slots)
+    assert four.slowdown == one.slowdown
+
+
+def test_the_weakest_type_says_what_a_pool_carries_and_the_first_what_it_costs(library: Library) -> None:
+    text = changed("types: [g6.xlarge], min: 1", "types: [g6.12xlarge, g6.xlarge], gpus_per_copy: 1, min: 1")
+    pool = services(settings_of(text), library)[0].pools[0]
+    assert pool.throughput_rps == services(settings_of(GOOD), library)[0].pools[0].throughput_rps
+    assert pool.on_demand_usd_per_hour == library.catalog.types["g6.12xlarge"].on_demand_usd_per_hour
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("policy: chat", "policy: chta", ":7:7: gpu-fleet:services.chat.policy: must be a policy of policies/; did you mean chat?"),
+        ("[g6.xlarge]", "[g6.xlarge, g5.xlarge]", ":12:14: gpu-fleet:services.chat.pools.l4.types: must share one GPU class"),
+        ("[g6.xlarge]", "[g6.xlrge]", ":12:22: gpu-fleet:services.chat.pools.l4.types[0]: must be a type of catalog.yaml; "
+         "did you mean g6.xlarge?"),
+        ("      pools:", "      vcpu_quotas: {none: 1}\n      pools:", "vcpu_quotas.none: must be a quota of the catalog"),
+        ('      paths: ["/v1/*"]\n', "", ":6:5: gpu-fleet:services.chat: must have paths or hosts"),
+    ],
+)
+def test_what_does_not_fit_the_library_is_told_with_its_place(
+    library: Library, old: str, new: str, expected: str
+) -> None:
+    found = composed(changed(old, new), library)
+    assert any(expected in error for error in found), found
+
+
+def test_a_model_too_large_for_a_type_is_refused(library: Library) -> None:
+    big = library.policies["chat"].model_copy(update={"model": "llama-70b"})
+    other = Library({"chat": big}, library.catalog, library.profiles)
+    found = composed(GOOD, other)
+    assert "pools.l4.types[0]: GPU memory must be at least" in found[0]
+    assert "(got g6.xlarge with 22.4 GiB)" in found[0]
+
+
+def test_a_policy_for_several_zones_needs_them(library: Library) -> None:
+    policy = library.policies["chat"]
+    wide = policy.model_copy(update={"availability": policy.availability.model_copy(update={"min_zones": 3})})
+    found = composed(GOOD, Library({"chat": wide}, library.catalog, library.profiles))
+    assert found == ["Pulumi.dev.yaml:4:23: gpu-fleet:network.zones: must be at least 3 for policy chat (got 2)"]
