@@ -33,23 +33,34 @@ def demand_and_capacity(data: Data, *, unit: str = "requests per second", title:
     forecast. Demand is an area, so that capacity below it shows as a breach.
     """
     frame = _frame(data)
-    names = [("capacity", "ready capacity", SERIES[0]), ("ordered", "ready + starting", QUIET), ("forecast", "forecast", SERIES[3])]
+    names = [
+        ("capacity", "ready capacity", SERIES[0]),
+        ("ordered", "ready + starting", QUIET),
+        ("forecast", "forecast", SERIES[3]),
+    ]
     there = [one for one in names if one[0] in frame.columns]
     columns = ["demand", *(name for name, _, _ in there)]
     frame = thin(frame.select("at_seconds", *columns), "at_seconds", columns)
     base = alt.Chart(_values(_dated(frame)))
     domain = ["demand", *(label for _, label, _ in there)]
     colour = alt.Scale(domain=domain, range=[SERIES[1], *(one for _, _, one in there)])
-    tips = [_when(frame), *(_number(name, label) for name, label in [("demand", "demand"), *((n, text) for n, text, _ in there)])]
+    tips = [
+        _when(frame),
+        *(_number(name, label) for name, label in [("demand", "demand"), *((n, text) for n, text, _ in there)]),
+    ]
     layers: list[alt.Chart] = [
-        base.mark_area(interpolate="linear", fillOpacity=0.35, line={"strokeWidth": 1.4}).encode(
-            x=_time(frame), y=alt.Y("demand:Q").title(unit).axis(minExtent=LEFT), color=alt.Color("line:N").scale(colour)
-        ).transform_calculate(line="'demand'")
+        base.mark_area(interpolate="linear", fillOpacity=0.35, line={"strokeWidth": 1.4})
+        .encode(
+            x=_time(frame),
+            y=alt.Y("demand:Q").title(unit).axis(minExtent=LEFT),
+            color=alt.Color("line:N").scale(colour),
+        )
+        .transform_calculate(line="'demand'")
     ]
     layers += [
-        base.mark_line(interpolate="step-after", strokeDash=[4, 3] if name != "capacity" else [1, 0]).encode(
-            x=_time(frame), y=alt.Y(f"{name}:Q").title(unit), color=alt.Color("line:N").scale(colour)
-        ).transform_calculate(line=repr(label))
+        base.mark_line(interpolate="step-after", strokeDash=[4, 3] if name != "capacity" else [1, 0])
+        .encode(x=_time(frame), y=alt.Y(f"{name}:Q").title(unit), color=alt.Color("line:N").scale(colour))
+        .transform_calculate(line=repr(label))
         for name, label, _ in there
     ]
     layers.append(_hover(base, frame, tips))
@@ -68,7 +79,11 @@ def pools(data: Data, *, title: str = "Instances by pool") -> Chart:
     # Stacked areas need every pool at every time that is left.
     kept = frame.filter(pl.col("at_seconds").is_in(total["at_seconds"].implode()))
     wide = kept.pivot(on="pool", index="at_seconds", values="ready", aggregate_function="last").sort("at_seconds")
-    tips = [_when(frame), *(_number(name, f"{name} ready", ".0f") for name in order), _number("desired", "desired, all pools", ".0f")]
+    tips = [
+        _when(frame),
+        *(_number(name, f"{name} ready", ".0f") for name in order),
+        _number("desired", "desired, all pools", ".0f"),
+    ]
     area = (
         alt.Chart(_values(_dated(kept)))
         .mark_area(interpolate="step-after")
@@ -81,7 +96,9 @@ def pools(data: Data, *, title: str = "Instances by pool") -> Chart:
         .transform_calculate(rank=f"indexof({order!r}, datum.pool)")
     )
     both = alt.Chart(_values(_dated(total.join(wide, on="at_seconds", how="left"))))
-    desired = both.mark_line(interpolate="step-after", strokeDash=[4, 3], strokeWidth=1.5, color=QUIET).encode(x=_time(frame), y="desired:Q")
+    desired = both.mark_line(interpolate="step-after", strokeDash=[4, 3], strokeWidth=1.5, color=QUIET).encode(
+        x=_time(frame), y="desired:Q"
+    )
     return _chart(alt.layer(area, desired, _hover(both, frame, tips)), title, 200, zoom=True)
 
 
@@ -107,56 +124,74 @@ def weights(data: Data, *, title: str = "Traffic weights") -> Chart:
 
 
 def latency(
-    data: Data, limit_seconds: float | None, *, title: str = "Time to first token", value: str = "ttft_seconds", log: bool = True
+    data: Data,
+    limit_seconds: float | None,
+    *,
+    span_seconds: tuple[float, float] | None = None,
+    title: str = "Time to first token",
+    value: str = "ttft_seconds",
+    log: bool = True,
 ) -> Chart:
     """A latency over time against its limit. Columns: at_seconds and `value`, in seconds; null where nothing was seen.
 
-    The axis is logarithmic, since a breach is often many times the limit; zeros are then not shown.
+    The axis is logarithmic, since a breach is often many times the limit; zeros are then not shown. `span_seconds`
+    are the first and the last time of the charts above.
     """
     frame = _frame(data).select("at_seconds", value)
     frame = thin(frame, "at_seconds", [value])
     shown = frame.filter(pl.col(value) > 0) if log else frame
     base = alt.Chart(_values(_dated(shown)))
-    axis = alt.Y(f"{value}:Q").title("seconds").axis(minExtent=LEFT)
-    # A gap in the times is no line: the chart draws marks at each point, too, which a lone minute needs.
-    line = base.mark_line(color=SERIES[0], interpolate="monotone").encode(x=_time(frame), y=axis.scale(type="log") if log else axis)
+    axis = alt.Y(f"{value}:Q").title("seconds").axis(minExtent=LEFT, tickCount=5)
+    line = base.mark_line(color=SERIES[0], interpolate="linear").encode(
+        x=_time(frame, span_seconds), y=axis.scale(type="log") if log else axis
+    )
     layers: list[alt.Chart] = [line]
     if limit_seconds is not None:
         layers.append(
             base.mark_point(filled=True, size=22, color=BAD, opacity=0.9)
-            .encode(x=_time(frame), y=f"{value}:Q")
+            .encode(x=_time(frame, span_seconds), y=f"{value}:Q")
             .transform_filter(f"datum['{value}'] > {limit_seconds!r}")
         )
         rule = alt.Chart(_values(pl.DataFrame({"limit": [limit_seconds]})))
         layers += [
             rule.mark_rule(color=BAD, strokeDash=[5, 4]).encode(y="limit:Q"),
-            rule.mark_text(align="left", dx=4, dy=-7, color=BAD).encode(y="limit:Q", x=alt.value(0), text=alt.value(f"SLO {limit_seconds:g} s")),
+            rule.mark_text(align="left", dx=4, dy=-7, color=BAD).encode(
+                y="limit:Q", x=alt.value(0), text=alt.value(f"SLO {limit_seconds:g} s")
+            ),
         ]
     layers.append(_hover(base, frame, [_when(frame), _number(value, "seconds", ".3f")]))
     return _chart(alt.layer(*layers), title, 170, zoom=True)
 
 
-def decisions(data: Data, *, title: str = "Decisions") -> Chart:
+def decisions(data: Data, *, span_seconds: tuple[float, float] | None = None, title: str = "Decisions") -> Chart:
     """Every decision as a mark in the row of its code, with its reason on hover.
 
-    Columns: at_seconds, code, sentence; where it is there, pool.
+    Columns: at_seconds, code, sentence; where it is there, pool. `span_seconds` are the first and the last time of
+    the charts above, where this one shall stand exactly under them.
     """
     frame = _dated(_frame(data))
     order = frame.group_by("code").len().sort("len", "code", descending=[True, False])["code"].to_list()
     tips = [_when(frame), alt.Tooltip("code:N", title="code"), alt.Tooltip("sentence:N", title="reason")]
     if "pool" in frame.columns:
         tips.insert(2, alt.Tooltip("pool:N", title="pool"))
+    y = alt.Y("code:N").sort(order).title("reason codes").axis(minExtent=LEFT, grid=True, labels=False, ticks=False)
     marks = (
         alt.Chart(_values(frame))
-        .mark_point(filled=True, size=52, opacity=0.75, cursor="pointer")
+        .mark_point(filled=True, size=52, opacity=0.8, cursor="pointer", clip=True)
         .encode(
-            x=_time(frame),
-            y=alt.Y("code:N").sort(order).title(None).axis(minExtent=LEFT, grid=True, labelLimit=180),
+            x=_time(frame, span_seconds),
+            y=y,
             color=alt.Color("code:N").sort(order).legend(None).scale(range=list(SERIES)),
             tooltip=tips,
         )
     )
-    return _chart(marks, title, max(60, 24 * len(order)), zoom=True)
+    # The codes stand inside the plot: at its left they would push it out of line with the charts above.
+    names = (
+        alt.Chart(_values(pl.DataFrame({"code": order})))
+        .mark_text(align="left", dx=3, dy=-9, fontSize=10.5, opacity=0.75)
+        .encode(x=alt.value(0), y=y, text="code:N")
+    )
+    return _chart(alt.layer(marks, names), title, max(60, 28 * len(order)), zoom=True)
 
 
 def cost_against_attainment(
@@ -172,7 +207,16 @@ def cost_against_attainment(
         frame = frame.with_columns(pl.lit(value=False).alias("ours"))
     base = alt.Chart(_values(frame))
     x = alt.X("cost_usd:Q").title("cost, USD").scale(zero=False, nice=True, padding=24)
-    y = alt.Y("slo_attainment:Q").title("share of requests within the SLO").axis(format=".1%", minExtent=LEFT).scale(zero=False, padding=18)
+    shares = [name for name in ("slo_attainment", "attainment_low", "attainment_high") if name in frame.columns]
+    seen = [float(value) for name in shares for value in frame[name].drop_nulls()] + ([target] if target else [])
+    low, high = min(seen, default=0.0), max(seen, default=1.0)
+    room = max(0.12 * (high - low), 0.0005)
+    y = (
+        alt.Y("slo_attainment:Q")
+        .title("share of requests within the SLO")
+        .axis(format=".2~%", minExtent=LEFT)
+        .scale(zero=False, nice=False, domain=[max(0.0, low - room), min(1.0, high + room)])
+    )
     colour = alt.condition("datum.ours", alt.value(SERIES[1]), alt.value(SERIES[0]))
     tips = [
         alt.Tooltip("contender:N"),
@@ -183,7 +227,9 @@ def cost_against_attainment(
     if {"cost_low_usd", "cost_high_usd"} <= set(frame.columns):
         layers.append(base.mark_rule(opacity=0.6).encode(x="cost_low_usd:Q", x2="cost_high_usd:Q", y=y, color=colour))
     if {"attainment_low", "attainment_high"} <= set(frame.columns):
-        layers.append(base.mark_rule(opacity=0.6).encode(y="attainment_low:Q", y2="attainment_high:Q", x=x, color=colour))
+        layers.append(
+            base.mark_rule(opacity=0.6).encode(y="attainment_low:Q", y2="attainment_high:Q", x=x, color=colour)
+        )
     layers += [
         base.mark_point(filled=True, size=110, opacity=1).encode(x=x, y=y, color=colour, tooltip=tips),
         base.mark_text(align="left", dx=9, dy=-8, limit=190).encode(x=x, y=y, text="contender:N"),
@@ -192,10 +238,18 @@ def cost_against_attainment(
         line = alt.Chart(_values(pl.DataFrame({"target": [target]})))
         layers.append(line.mark_rule(color=BAD, strokeDash=[5, 4]).encode(y="target:Q"))
         text = f"SLO {target:.4g}" if target >= 1 else f"SLO {target * 100:.4g} %"
-        layers.append(line.mark_text(align="right", dx=-4, dy=-7, color=BAD).encode(y="target:Q", x=alt.value("width"), text=alt.value(text)))
+        layers.append(
+            line.mark_text(align="right", dx=-4, dy=-7, color=BAD).encode(
+                y="target:Q", x=alt.value("width"), text=alt.value(text)
+            )
+        )
     if bound_usd is not None:
         line = alt.Chart(_values(pl.DataFrame({"bound": [bound_usd]})))
-        layers.append(line.mark_rule(color=GOOD, strokeWidth=1.5).encode(x="bound:Q", tooltip=[_number("bound", "clairvoyant fleet, USD", ",.2f")]))
+        layers.append(
+            line.mark_rule(color=GOOD, strokeWidth=1.5).encode(
+                x="bound:Q", tooltip=[_number("bound", "clairvoyant fleet, USD", ",.2f")]
+            )
+        )
         layers.append(
             line.mark_text(align="left", dx=5, dy=-4, color=GOOD, baseline="bottom").encode(
                 x="bound:Q", y=alt.value("height"), text=alt.value("clairvoyant")
@@ -208,9 +262,9 @@ def rate(data: Data, *, title: str = "Rate", unit: str = "requests per second") 
     """A trace's rate over time. Columns: at_seconds, rps; null where nothing was measured."""
     frame = thin(_frame(data).select("at_seconds", "rps"), "at_seconds", ["rps"])
     base = alt.Chart(_values(_dated(frame)))
-    area = base.mark_area(color=SERIES[0], fillOpacity=0.25, line={"color": SERIES[0], "strokeWidth": 1.2}, interpolate="step-after").encode(
-        x=_time(frame), y=alt.Y("rps:Q").title(unit).axis(minExtent=LEFT)
-    )
+    area = base.mark_area(
+        color=SERIES[0], fillOpacity=0.25, line={"color": SERIES[0], "strokeWidth": 1.2}, interpolate="step-after"
+    ).encode(x=_time(frame), y=alt.Y("rps:Q").title(unit).axis(minExtent=LEFT))
     return _chart(alt.layer(area, _hover(base, frame, [_when(frame), _number("rps", unit)])), title, 220, zoom=True)
 
 
@@ -229,7 +283,12 @@ def histogram(data: Data, *, title: str, unit: str = "tokens") -> Chart:
 
 
 def threshold_curve(
-    data: Data, *, target: float, recommended: float | None, current: float | None = None, title: str = "Threshold against breach and cost"
+    data: Data,
+    *,
+    target: float,
+    recommended: float | None,
+    current: float | None = None,
+    title: str = "Threshold against breach and cost",
 ) -> Chart:
     """For each utilisation threshold: share of requests beyond capacity (with its interval), and cost.
 
@@ -239,7 +298,15 @@ def threshold_curve(
     frame = _frame(data)
     base = alt.Chart(_values(frame))
     x = alt.X("threshold:Q").title("utilisation threshold").axis(format=".0%").scale(nice=False)
-    y = alt.Y("over:Q").title("requests over capacity").axis(format=".1~%", minExtent=LEFT, titleColor=SERIES[0])
+    # Beyond a few times what is allowed, how much worse a threshold is no longer matters; the axis ends there.
+    most = min(max(8 * target, 0.01), max(1e-6, *(float(value) for value in frame["over_high"]))) if len(frame) else 1.0
+    scale = alt.Scale(domain=[0, max(most, 1.5 * target)], nice=False, clamp=False)
+    y = (
+        alt.Y("over:Q")
+        .title("requests over capacity")
+        .axis(format=".2~%", minExtent=LEFT, titleColor=SERIES[0])
+        .scale(scale)
+    )
     tips = [
         _number("threshold", "threshold", ".0%"),
         _number("over", "requests over capacity", ".3%"),
@@ -248,14 +315,20 @@ def threshold_curve(
         _number("cost", "cost, times the demand", ".2f"),
     ]
     limit = alt.Chart(_values(pl.DataFrame({"target": [target]})))
-    near = alt.selection_point(name="near", nearest=True, on="pointerover", fields=["threshold"], empty=False, clear="pointerout")
+    near = alt.selection_point(
+        name="near", nearest=True, on="pointerover", fields=["threshold"], empty=False, clear="pointerout"
+    )
     breach = alt.layer(
-        base.mark_area(color=SERIES[0], fillOpacity=0.18).encode(x=x, y=alt.Y("over_low:Q").title(""), y2="over_high:Q"),
-        base.mark_line(color=SERIES[0]).encode(x=x, y=y),
+        base.mark_line(color=SERIES[0], clip=True).encode(x=x, y=y),
+        base.mark_area(color=SERIES[0], fillOpacity=0.18, clip=True).encode(x=x, y="over_low:Q", y2="over_high:Q"),
         limit.mark_rule(color=BAD, strokeDash=[5, 4]).encode(y="target:Q"),
-        limit.mark_text(align="left", dx=4, dy=-7, color=BAD).encode(y="target:Q", x=alt.value(0), text=alt.value(f"allowed: {target * 100:.3g} %")),
+        limit.mark_text(align="left", dx=4, dy=-7, color=BAD).encode(
+            y="target:Q", x=alt.value(0), text=alt.value(f"allowed: {target * 100:.3g} %")
+        ),
         base.mark_rule(strokeWidth=12, opacity=0).encode(x=x, tooltip=tips).add_params(near),
-        base.mark_point(filled=True, size=50, color=SERIES[0]).encode(x=x, y="over:Q", opacity=alt.condition(near, alt.value(1), alt.value(0))),
+        base.mark_point(filled=True, size=50, color=SERIES[0], clip=True).encode(
+            x=x, y="over:Q", opacity=alt.condition(near, alt.value(1), alt.value(0))
+        ),
     )
     cost = base.mark_line(color=SERIES[1], strokeDash=[6, 3]).encode(
         x=x, y=alt.Y("cost:Q").title("cost, times the demand").axis(titleColor=SERIES[1], grid=False).scale(zero=False)
@@ -265,7 +338,11 @@ def threshold_curve(
         if value is not None:
             line = alt.Chart(_values(pl.DataFrame({"threshold": [value]})))
             marks.append(line.mark_rule(color=colour, strokeWidth=1.5).encode(x=x))
-            marks.append(line.mark_text(color=colour, align="left", dx=5).encode(x=x, y=alt.value(level), text=alt.value(f"{label} {value * 100:.0f} %")))
+            marks.append(
+                line.mark_text(color=colour, align="left", dx=5).encode(
+                    x=x, y=alt.value(level), text=alt.value(f"{label} {value * 100:.0f} %")
+                )
+            )
     return _chart(alt.layer(*marks).resolve_scale(y="independent"), title, 300)
 
 
@@ -290,7 +367,10 @@ def _dated(frame: pl.DataFrame) -> pl.DataFrame:
 def _changes(frame: pl.DataFrame, by: str, values: Sequence[str]) -> pl.DataFrame:
     """Only the times at which a value of any line changes (and the step before, and the ends)."""
     changed = pl.any_horizontal(
-        *((pl.col(value) != pl.col(value).shift(1).over(by)) | (pl.col(value) != pl.col(value).shift(-1).over(by)) for value in values)
+        *(
+            (pl.col(value) != pl.col(value).shift(1).over(by)) | (pl.col(value) != pl.col(value).shift(-1).over(by))
+            for value in values
+        )
     ).fill_null(value=True)
     times = frame.filter(changed)["at_seconds"].unique()
     return frame.filter(pl.col("at_seconds").is_in(times.implode()))
@@ -315,20 +395,21 @@ def _span_seconds(frame: pl.DataFrame) -> float:
 DAY_LABEL = "'day ' + (1 + floor(datum.value / 86400000))"
 
 
-def _time(frame: pl.DataFrame) -> alt.X:
+def _time(frame: pl.DataFrame, span_seconds: tuple[float, float] | None = None) -> alt.X:
     """The time axis: dates in UTC, or day and time of day from the trace's start."""
-    axis = alt.X("at:T").title(None).scale(type="utc", nice=False)
+    scale: dict[str, Any] = {"domain": [round(end * 1000) for end in span_seconds]} if span_seconds else {}
+    axis = alt.X("at:T").title(None).scale(type="utc", nice=False, **scale)
     if _is_date(frame):
         return axis.axis(tickCount=8)
-    if _span_seconds(frame) <= 86_400:  # noqa: PLR2004
+    if _span_seconds(frame) <= 86_400:
         return axis.axis(format="%-H:%M", tickCount=8)
-    label = f"hours(datum.value) === 0 || utchours(datum.value) === 0 ? {DAY_LABEL} : utcFormat(datum.value, '%-H:%M')"
-    return axis.axis(labelExpr=label.replace("hours(datum.value) === 0 || ", "", 1), tickCount=8)
+    label = f"utchours(datum.value) === 0 ? {DAY_LABEL} : utcFormat(datum.value, '%-H:%M')"
+    return axis.axis(labelExpr=label, tickCount=8)
 
 
 def _when(frame: pl.DataFrame) -> alt.Tooltip:
     form = "%Y-%m-%d %H:%M:%S UTC" if _is_date(frame) else "%H:%M:%S"
-    if not _is_date(frame) and _span_seconds(frame) > 86_400:  # noqa: PLR2004
+    if not _is_date(frame) and _span_seconds(frame) > 86_400:
         form = "day %-j, %H:%M"
     return alt.Tooltip("utcyearmonthdatehoursminutesseconds(at):T", title="at", format=form)
 
@@ -339,17 +420,23 @@ def _number(name: str, title: str, form: str = ",.2f") -> alt.Tooltip:
 
 def _hover(base: alt.Chart, frame: pl.DataFrame, tips: list[alt.Tooltip]) -> alt.Chart:
     """An upright line at the time nearest to the pointer, with all values of that time."""
-    near = alt.selection_point(name="near", nearest=True, on="pointerover", encodings=["x"], empty=False, clear="pointerout")
-    return base.mark_rule(strokeWidth=1).encode(
-        x=_time(frame), opacity=alt.condition(near, alt.value(0.8), alt.value(0)), tooltip=tips
-    ).add_params(near)
+    near = alt.selection_point(
+        name="near", nearest=True, on="pointerover", encodings=["x"], empty=False, clear="pointerout"
+    )
+    return (
+        base.mark_rule(strokeWidth=1)
+        .encode(x=_time(frame), opacity=alt.condition(near, alt.value(0.8), alt.value(0)), tooltip=tips)
+        .add_params(near)
+    )
 
 
 def _chart(chart: alt.Chart | alt.LayerChart, title: str, height: int, *, zoom: bool = False) -> Chart:
     """As wide as the page. Time lines are dragged with the mouse and zoomed with shift and the wheel (the bare wheel
     scrolls the page); a double click shows all again.
     """
-    sized = chart.properties(width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
+    sized = chart.properties(
+        width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
+    )
     if not zoom:
         return Chart(sized.to_dict(validate=True), title)
     spec = sized.to_dict(validate=True)

@@ -101,7 +101,9 @@ def page(title: str, sections: Sequence[Section], *, subtitle: str = "") -> str:
     charts: dict[str, Chart] = {}
     bodies = [_section(number, section, charts) for number, section in enumerate(sections)]
     links = "".join(f'<a href="#section-{i}">{_text(section.title)}</a>' for i, section in enumerate(sections))
-    policy = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
+    policy = (
+        "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
+    )
     specs = {key: {"spec": _without_schema(chart.spec), "group": chart.group} for key, chart in charts.items()}
     looks = {"light": chart_config(dark=False), "dark": chart_config(dark=True)}
     # The library is a classic script and ours a module: a module's names cannot clash with the library's short ones.
@@ -144,7 +146,7 @@ def _section(number: int, section: Section, charts: dict[str, Chart]) -> str:
     for block in section.blocks:
         match block:
             case Text():
-                parts.append(f'<p{" class=note" if block.quiet else ""}>{_text(block.text)}</p>')
+                parts.append(f"<p{' class=note' if block.quiet else ''}>{_text(block.text)}</p>")
             case Figures():
                 cells = "".join(
                     f'<div class="figure"><b class="{_text(one.tone)}">{_text(one.value)}</b><span>{_text(one.label)}</span></div>'
@@ -167,7 +169,8 @@ def _section(number: int, section: Section, charts: dict[str, Chart]) -> str:
 def table(block: Table) -> str:
     """A table as HTML."""
     heads = "".join(
-        f'<th tabindex="0" scope="col"{_class("number" if column.form else "")}>{_text(column.heading)}</th>' for column in block.columns
+        f'<th tabindex="0" scope="col"{_class("number" if column.form else "")}>{_text(column.heading)}</th>'
+        for column in block.columns
     )
     rows = "".join(
         f"<tr{_class('ours' if block.highlight and row.get(block.highlight) else '')}>"

@@ -10,7 +10,9 @@ MOST_POINTS = 1200
 """Points of one line: about one a pixel of a wide screen."""
 
 
-def thin(frame: pl.DataFrame, x: str, values: Sequence[str], by: Sequence[str] = (), points: int = MOST_POINTS) -> pl.DataFrame:
+def thin(
+    frame: pl.DataFrame, x: str, values: Sequence[str], by: Sequence[str] = (), points: int = MOST_POINTS
+) -> pl.DataFrame:
     """The frame itself where no line has more than `points` rows, else the rows that matter, sorted by `x`.
 
     Each line (one combination of `by`) is cut into stretches of equal length along `x`, and of every stretch those

@@ -35,7 +35,21 @@ from lab.traces.trace import RateTrace
 from scaling.document import shown
 
 PREAMBLE = frozenset(
-    {"id", "label", "full label", "metric", "metric name", "namespace", "statistic", "stat", "period", "unit", "region", "account", "account id"}
+    {
+        "id",
+        "label",
+        "full label",
+        "metric",
+        "metric name",
+        "namespace",
+        "statistic",
+        "stat",
+        "period",
+        "unit",
+        "region",
+        "account",
+        "account id",
+    }
 )
 """First cells, lower case, of the rows that stand before the console's data."""
 

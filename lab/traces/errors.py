@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from scaling.document import DocumentError, Problem
 
 
@@ -10,3 +14,14 @@ class TraceError(DocumentError):
 
     def __init__(self, key: str, text: str, file: str = "", line: int = 0, column: int = 0) -> None:
         super().__init__([Problem(file, line, column, key, text)])
+
+
+@contextmanager
+def about(file: Path | str) -> Iterator[None]:
+    """What a computation says of a trace (ValueError) as a TraceError that names the trace's file."""
+    try:
+        yield
+    except DocumentError:
+        raise
+    except ValueError as error:
+        raise TraceError("", str(error), str(file)) from error

@@ -78,7 +78,7 @@ def generate(shape: Shape | None = None, seed: int = 0) -> RateTrace:
     hours, heights = zip(*DAY_SHAPE, strict=True)
     day = np.interp(at % DAY_SECONDS / 3600, hours, heights)
     rate = shape.night_share + (1 - shape.night_share) * day
-    rate *= np.where(at // DAY_SECONDS % 7 >= 5, shape.weekend_share, 1.0)  # noqa: PLR2004  (Monday is 0)
+    rate *= np.where(at // DAY_SECONDS % 7 >= 5, shape.weekend_share, 1.0)  # Monday is 0
     rate *= np.where(_bursting(at, shape, random), shape.burst_factor, 1.0)
     rate *= _noise(len(at), shape.step_seconds, shape.noise, random)
     return _scaled("generated", at, rate, shape.peak_rps, shape.step_seconds, shape.burstiness, shape.tokens)

@@ -30,10 +30,13 @@ def read(path: Path | str, *, gaps: Gaps | None = None) -> Trace | RateTrace:
     `gaps` says what stands in for missing steps of a rate trace; by default `linear`, and `zero` for the RequestCount
     of a load balancer, which is published only when it is not zero
     (https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-cloudwatch-metrics.html).
-    Raises TraceError, with file, line and column, for what is not a trace; OSError where there is no such file.
+    Raises TraceError, with file, line and column, for what is not a trace, or not there.
     """
     path = Path(path)
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TraceError("", f"cannot be read: {(error.strerror or str(error)).lower()}", str(path)) from None
     if content.startswith(b"\xef\xbb\xbf"):
         content = content[3:]
     if not content.strip():
@@ -90,7 +93,11 @@ def _csv(path: Path, content: bytes, gaps: Gaps | None) -> Trace | RateTrace:
         assert header.output is not None
         if (backwards := np.flatnonzero(np.diff(seconds) < 0)).size:
             row = int(backwards[0]) + 1
-            rows.fail(row, header.time, f"goes backwards by {seconds[row - 1] - seconds[row]:g} s (got {_text(rows, row, header.time)})")
+            rows.fail(
+                row,
+                header.time,
+                f"goes backwards by {seconds[row - 1] - seconds[row]:g} s (got {_text(rows, row, header.time)})",
+            )
         if seconds[0] < 0:
             rows.fail(0, header.time, f"must not be negative (got {_text(rows, 0, header.time)})")
         inputs, outputs = _amounts(rows, header.input), _amounts(rows, header.output)

@@ -34,7 +34,12 @@ def to_rates(trace: Trace | RateTrace, step_seconds: float = MINUTE_SECONDS) -> 
             if edges[-1] >= trace.at_seconds[-1]:
                 seen[-1] = len(trace)
             return RateTrace(
-                trace.name, edges[:-1], np.diff(seen) / step_seconds, step_seconds, starts_at=trace.starts_at, notes=trace.notes
+                trace.name,
+                edges[:-1],
+                np.diff(seen) / step_seconds,
+                step_seconds,
+                starts_at=trace.starts_at,
+                notes=trace.notes,
             )
         case RateTrace():
             if step_seconds == trace.step_seconds:

@@ -73,7 +73,9 @@ class Statistics:
     rhythms: Mapping[str, float]
     """Autocorrelation of the rate at a day and a week, -1 to 1, of traces at least twice as long."""
     steepest_rise: float | None
-    """Largest rise of the rate within `LEAD_SECONDS` (at 60 s steps or the trace's own), as a share of its peak."""
+    """Largest rise of the rate within `rise_seconds`, as a share of its peak."""
+    rise_seconds: float
+    """`LEAD_SECONDS`, or the trace's own step where that is longer."""
     input_tokens: Lengths | None
     output_tokens: Lengths | None
     notes: tuple[str, ...]
@@ -81,7 +83,7 @@ class Statistics:
     @property
     def most_saving(self) -> float:
         """The bound at the finest step of at least a minute: what results are held against."""
-        fitting = [peak for peak in self.peaks if peak.step_seconds >= 60] or list(self.peaks)  # noqa: PLR2004
+        fitting = [peak for peak in self.peaks if peak.step_seconds >= 60] or list(self.peaks)
         return fitting[0].most_saving if fitting else 0.0
 
 
@@ -99,6 +101,7 @@ def describe(trace: Trace | RateTrace) -> Statistics:
         gap_variation=gap_variation(trace.at_seconds) if is_trace else None,
         rhythms=rhythms(trace),
         steepest_rise=steepest_rise(trace),
+        rise_seconds=max(LEAD_SECONDS, trace.step_seconds) if isinstance(trace, RateTrace) else LEAD_SECONDS,
         input_tokens=lengths(trace.input_tokens) if is_trace else None,
         output_tokens=lengths(trace.output_tokens) if is_trace else None,
         notes=trace.notes,
@@ -146,7 +149,7 @@ def gap_variation(at_seconds: Floats) -> float | None:
     count = np.bincount(stretch)
     total = np.bincount(stretch, gaps)
     squares = np.bincount(stretch, gaps**2)
-    enough = (count >= 10) & (total > 0)  # noqa: PLR2004  (fewer gaps than this have no variance to speak of)
+    enough = (count >= 10) & (total > 0)  # fewer gaps than this have no variance to speak of
     if not enough.any():
         return None
     mean = total[enough] / count[enough]
@@ -180,7 +183,10 @@ def strength(correlation: float) -> str:
 
 
 def steepest_rise(trace: Trace | RateTrace, lead_seconds: float = LEAD_SECONDS) -> float | None:
-    """Largest rise from one step to one `lead_seconds` later, as a share of the peak; None for a trace too short."""
+    """Largest rise from one step to one `lead_seconds` later (at least one step), as a share of the peak.
+
+    Steps are of 60 s, or the trace's own where those are longer; None for a trace too short.
+    """
     own = trace.step_seconds if isinstance(trace, RateTrace) else 0.0
     step = max(60.0, own)
     if trace.span_seconds < LEAST_STEPS * step:

@@ -54,7 +54,7 @@ def as_rates(
         before, here = seconds[row - 1], seconds[row]
         fail(row, "the same time twice" if here == before else f"goes backwards by {before - here:g} s")
     if step_seconds is None:
-        if len(seconds) < 2:  # noqa: PLR2004  (two rows are what a distance needs)
+        if len(seconds) < 2:  # two rows are what a distance needs
             fail(0, "needs at least two rows: the length of a step is the distance between rows")
         step_seconds = _commonest(distances)
     steps = distances / step_seconds
@@ -62,7 +62,10 @@ def as_rates(
     off = np.flatnonzero((np.abs(steps - whole) > TOLERANCE) | (whole < 1))
     if off.size:
         row = int(off[0]) + 1
-        fail(row, f"stands {distances[row - 1]:g} s after the row before, which is no multiple of the step of {step_seconds:g} s")
+        fail(
+            row,
+            f"stands {distances[row - 1]:g} s after the row before, which is no multiple of the step of {step_seconds:g} s",
+        )
     places = np.concatenate(([0], np.cumsum(whole).astype(np.int64)))
     count = int(places[-1]) + 1
     measured = np.zeros(count, dtype=np.bool_)
@@ -113,4 +116,6 @@ def _gap_note(whole: Floats, step_seconds: float, gaps: Gaps) -> str:
         Gaps.HOLD: "filled with the step before",
         Gaps.ZERO: "taken as no requests",
     }[gaps]
-    return f"{count}, {steps} missing step{'s' if steps > 1 else ''} of {step_seconds:g} s (longest {longest:g} s), {how}"
+    return (
+        f"{count}, {steps} missing step{'s' if steps > 1 else ''} of {step_seconds:g} s (longest {longest:g} s), {how}"
+    )

@@ -184,7 +184,9 @@ class RateTrace:
 
         Raises ValueError when no request at all was drawn.
         """
-        drawn = list(self.windows(max(WINDOW_SECONDS, self.step_seconds), seed=seed, burstiness=burstiness, tokens=tokens))
+        drawn = list(
+            self.windows(max(WINDOW_SECONDS, self.step_seconds), seed=seed, burstiness=burstiness, tokens=tokens)
+        )
         at, inputs, outputs = _joined([(part.at_seconds, part.input_tokens, part.output_tokens) for part in drawn])
         return Trace(self.name, at, inputs, outputs, self.span_seconds, self.starts_at, self.notes)
 
