@@ -109,6 +109,7 @@ class World:
     ) -> None:
         """A world at the clock's time; `seed` fixes all that is left to chance."""
         self.clock = clock
+        self.seed = seed
         self.random = random.Random(seed)
         self.boot_seconds = boot_seconds
         self.drain_seconds = drain_seconds

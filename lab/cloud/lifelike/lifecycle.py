@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from moto.autoscaling import models, responses
 from moto.autoscaling.exceptions import ValidationError
 from moto.core.responses import ActionResult
+from moto.moto_api._internal import mock_random
 
 from lab.cloud.lifelike.activities import Activity, ActivityLog
 from lab.cloud.lifelike.difference import Difference, Patches
@@ -101,6 +102,7 @@ class Lifecycle:
         self.members: dict[str, Member] = {}
         self._retry: dict[str, float] = {}
         self._planned: set[str] = set()
+        self._launches: Counter[str] = Counter()
         targets.answers = self._answers
         targets.changed = self._target_changed
 
@@ -196,6 +198,9 @@ class Lifecycle:
     def _start(
         self, group: Any, version: Any, type_: str, zone: str, subnet: str | None, *, spot: bool, cause: str
     ) -> Member:
+        # Every call draws a request id from moto's chance; an instance's id is to hang on its group and turn alone.
+        self._launches[group.name] += 1
+        mock_random.seed(f"{self.world.seed}/{group.name}/{self._launches[group.name]}")
         instance = run_instance(group, version, type_, zone, subnet, spot=spot)
         member = Member(
             instance,

@@ -1,0 +1,247 @@
+"""Run the project's Pulumi program under the SDK's own mock monitor: no CLI, no engine, no plugin."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import runpy
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi.runtime import mocks, rpc, settings, stack
+from ruamel.yaml import YAML
+
+from lab.cloud.provider.registry import unwrap
+
+
+class ProgramError(ValueError):
+    """The project or the stack cannot be run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A resource that the program registered and that now stands."""
+
+    urn: str
+    type: str
+    name: str
+    parent: str
+    """URN of the parent; empty for the stack itself."""
+    custom: bool
+    """Whether it is a provider's (a component is not)."""
+    id: str
+    ignore_changes: tuple[str, ...]
+
+
+Make = Callable[[str, str, Mapping[str, Any]], tuple[str, dict[str, Any]]]
+"""Type, name and inputs of a resource -> its id and outputs."""
+Ask = Callable[[str, Mapping[str, Any]], dict[str, Any]]
+"""Token and arguments of a call of the program -> its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """The program and the settings of one stack."""
+
+    name: str
+    stack: str
+    program: Path
+    """The file that is run."""
+    config: dict[str, str]
+    """As Pulumi hands it to the program: values that are no strings are JSON."""
+
+    @property
+    def region(self) -> str:
+        """The stack's AWS region. Raises ProgramError without one."""
+        try:
+            return self.config["aws:region"]
+        except KeyError:
+            raise ProgramError(f"Pulumi.{self.stack}.yaml: aws:region: must be given") from None
+
+
+def read_project(root: Path, stack_name: str) -> Project:
+    """The project at `root` with one of its stacks.
+
+    Raises ProgramError where Pulumi.yaml, the stack's file or the program is not there or cannot be read.
+    """
+    project = _read_yaml(root / "Pulumi.yaml")
+    name = project.get("name")
+    if not isinstance(name, str):
+        raise ProgramError(f"{root / 'Pulumi.yaml'}: name: must be given")
+    config: dict[str, str] = {}
+    for key, declared in (project.get("config") or {}).items():
+        default = declared.get("default", declared.get("value")) if isinstance(declared, dict) else declared
+        if default is not None:
+            config[key if ":" in key else f"{name}:{key}"] = _as_text(default)
+    path = root / f"Pulumi.{stack_name}.yaml"
+    if not path.exists():
+        raise ProgramError(f"there is no stack {stack_name}: {path.name} is missing")
+    for key, value in (_read_yaml(path).get("config") or {}).items():
+        secret = isinstance(value, dict) and set(value) == {"secure"}
+        config[key] = "secret-value" if secret else _as_text(value)
+    main = root / (project.get("main") or ".")
+    program = main / "__main__.py" if main.is_dir() else main
+    if not program.exists():
+        raise ProgramError(f"there is no program: {program} is missing")
+    return Project(name, stack_name, program, config)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise ProgramError(f"{path} is missing")
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text()) or {}
+    except Exception as error:
+        raise ProgramError(f"{path}: {error}") from error
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@dataclass(slots=True)
+class _Run:
+    outputs: dict[str, Any] = field(default_factory=dict)
+    error: BaseException | None = None
+
+
+def run_program(
+    project: Project, root: Path, make: Make, ask: Ask, on_resource: Callable[[Registered], None] | None
+) -> dict[str, Any]:
+    """Run the program; each custom resource is made by `make` in the order of registration. Returns the stack's outputs.
+
+    It runs in a thread of its own, so that the SDK's state (which hangs on context variables and event loops) is new
+    each time. Raises what the program or `make` raised.
+    """
+    run = _Run()
+
+    def body() -> None:
+        try:
+            run.outputs = _run(project, make, ask, on_resource)
+        except BaseException as error:  # noqa: BLE001 handed over to the caller's thread
+            run.error = error
+
+    with _surroundings(project.program.parent, root):
+        thread = threading.Thread(target=body, name=f"pulumi program {project.name}-{project.stack}")
+        thread.start()
+        thread.join()
+    if run.error is not None:
+        raise run.error
+    return run.outputs
+
+
+@contextlib.contextmanager
+def _surroundings(program: Path, root: Path) -> Iterator[None]:
+    """The working folder and import path that `pulumi up` gives a program."""
+    before_path, before_folder = list(sys.path), Path.cwd()
+    before_modules = set(sys.modules)
+    sys.path[:0] = [str(program), str(root)]
+    os.chdir(program)
+    try:
+        yield
+    finally:
+        os.chdir(before_folder)
+        sys.path[:] = before_path
+        # Modules that the program imported by its own folder: another program may have some of the same names.
+        for name in set(sys.modules) - before_modules:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and Path(file).parent == program and "." not in name:
+                del sys.modules[name]
+
+
+def _run(project: Project, make: Make, ask: Ask, on_resource: Callable[[Registered], None] | None) -> dict[str, Any]:
+    failures: list[BaseException] = []
+
+    class Made(pulumi.runtime.Mocks):
+        def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+            if not args.typ.startswith("aws:"):
+                return f"{args.name}-id", dict(args.inputs)
+            try:
+                return make(args.typ, args.name, args.inputs)
+            except BaseException as error:
+                error.add_note(f"while making {args.name} ({args.typ})")
+                failures.append(error)
+                raise
+
+        def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
+            try:
+                return ask(args.token, args.args)
+            except BaseException as error:
+                failures.append(error)
+                raise
+
+    outputs: dict[str, Any] = {}
+
+    class Monitor(mocks.MockMonitor):
+        def RegisterResource(self, request: Any) -> Any:  # noqa: N802 the SDK's name
+            answer = super().RegisterResource(request)
+            if on_resource is not None and request.type != "pulumi:pulumi:Stack":
+                on_resource(
+                    Registered(
+                        urn=answer.urn,
+                        type=request.type,
+                        name=request.name,
+                        parent=request.parent,
+                        custom=bool(request.custom),
+                        id=answer.id,
+                        ignore_changes=tuple(request.ignoreChanges),
+                    )
+                )
+            return answer
+
+        def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802 the SDK's name
+            if "::pulumi:pulumi:Stack::" in request.urn:
+                outputs.update(unwrap(rpc.deserialize_properties(request.outputs)))
+            return super().RegisterResourceOutputs(request)
+
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    # One worker: resources are made one after the other, in the same order at each run.
+    workers = ThreadPoolExecutor(max_workers=1)
+    loop.set_default_executor(workers)
+    try:
+        settings.SETTINGS.outputs = set()
+        settings.SETTINGS.lock = threading.Lock()
+        pulumi.runtime.set_all_config(project.config, [])
+        made = Made()
+        settings.configure(
+            mocks.MockSettings(
+                monitor=Monitor(made),
+                monitor_features=set(Monitor(made).GetDeploymentInfo(None).supportedFeatures),
+                engine=mocks.MockEngine(None),
+                project=project.name,
+                stack=project.stack,
+                dry_run=False,
+                organization="organization",
+                root_directory=str(project.program.parent),
+                callbacks=None,
+            )
+        )
+        settings.ROOT.set(None)
+        loop.run_until_complete(
+            stack.run_in_stack(lambda: _as_main(project.program)),
+        )
+    except Exception as error:
+        # The SDK wraps or repeats the first failure; the caller wants that one itself.
+        if failures and failures[0] is not error:
+            raise failures[0] from None
+        raise
+    finally:
+        workers.shutdown(wait=True)
+        asyncio.set_event_loop(None)
+        loop.close()
+    if failures:
+        raise failures[0]
+    return outputs
+
+
+def _as_main(program: Path) -> None:
+    runpy.run_path(str(program), run_name="__main__")

@@ -1,0 +1,132 @@
+"""What the program asks the provider: zones, account, region, policy documents, parameters, existing networks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lab.cloud.provider.registry import Aws, UnknownResourceError, unwrap
+
+Answer = dict[str, Any]
+
+
+def availability_zones(aws: Aws, _: Mapping[str, Any]) -> Answer:
+    """The region's zones."""
+    zones = aws.client("ec2").describe_availability_zones()["AvailabilityZones"]
+    return {
+        "names": [z["ZoneName"] for z in zones],
+        "zoneIds": [z["ZoneId"] for z in zones],
+        "groupNames": [aws.region],
+        "id": aws.region,
+    }
+
+
+def caller_identity(aws: Aws, _: Mapping[str, Any]) -> Answer:
+    """The account."""
+    arn = f"arn:{aws.partition}:iam::{aws.account}:root"
+    return {"accountId": aws.account, "arn": arn, "userId": aws.account, "id": aws.account}
+
+
+def region(aws: Aws, _: Mapping[str, Any]) -> Answer:
+    """The region."""
+    endpoint = f"ec2.{aws.region}.amazonaws.com"
+    return {
+        "name": aws.region,
+        "region": aws.region,
+        "id": aws.region,
+        "description": aws.region,
+        "endpoint": endpoint,
+    }
+
+
+def partition(aws: Aws, _: Mapping[str, Any]) -> Answer:
+    """The partition."""
+    return {
+        "partition": aws.partition,
+        "dnsSuffix": "amazonaws.com",
+        "id": aws.partition,
+        "reverseDnsPrefix": "com.amazonaws",
+    }
+
+
+def policy_document(_: Aws, args: Mapping[str, Any]) -> Answer:
+    """A policy document put together."""
+    statements = []
+    for statement in args.get("statements") or []:
+        out: dict[str, Any] = {"Effect": statement.get("effect") or "Allow"}
+        for key, name in (
+            ("sid", "Sid"),
+            ("actions", "Action"),
+            ("notActions", "NotAction"),
+            ("resources", "Resource"),
+            ("notResources", "NotResource"),
+        ):
+            if statement.get(key):
+                out[name] = statement[key]
+        for principal in statement.get("principals") or []:
+            if principal["type"] == "*":
+                out["Principal"] = "*"
+            else:
+                who = out.setdefault("Principal", {})
+                who.setdefault(principal["type"], []).extend(principal["identifiers"])
+        for condition in statement.get("conditions") or []:
+            tests = out.setdefault("Condition", {}).setdefault(condition["test"], {})
+            tests.setdefault(condition["variable"], []).extend(condition["values"])
+        statements.append(out)
+    text = json.dumps({"Version": args.get("version") or "2012-10-17", "Statement": statements})
+    return {"json": text, "minifiedJson": text, "id": hashlib.sha256(text.encode()).hexdigest()[:10]}
+
+
+def parameter(aws: Aws, args: Mapping[str, Any]) -> Answer:
+    """An SSM parameter. A public one (/aws/service/...) that moto does not carry stands for a made-up AMI."""
+    ssm = aws.client("ssm")
+    try:
+        value = ssm.get_parameter(Name=args["name"])["Parameter"]["Value"]
+    except ssm.exceptions.ParameterNotFound:
+        if not args["name"].startswith("/aws/service/"):
+            raise
+        value = "ami-12c6146b"
+    arn = aws.arn("ssm", f"parameter/{args['name'].lstrip('/')}")
+    return {
+        "name": args["name"],
+        "value": value,
+        "insecureValue": value,
+        "type": "String",
+        "version": 1,
+        "arn": arn,
+        "id": args["name"],
+    }
+
+
+def ami(_: Aws, __: Mapping[str, Any]) -> Answer:
+    """An AMI, made up."""
+    identity = "ami-12c6146b"
+    return {"id": identity, "imageId": identity, "rootDeviceName": "/dev/xvda", "architecture": "x86_64"}
+
+
+def prefix_list(_: Aws, args: Mapping[str, Any]) -> Answer:
+    """AWS's own list of addresses of a service."""
+    return {"id": "pl-63a5400a", "name": args.get("name") or "", "cidrBlocks": []}
+
+
+_ANSWERS: dict[str, Callable[[Aws, Mapping[str, Any]], Answer]] = {
+    "getAvailabilityZones": availability_zones,
+    "getCallerIdentity": caller_identity,
+    "getRegion": region,
+    "getPartition": partition,
+    "getPolicyDocument": policy_document,
+    "getParameter": parameter,
+    "getAmi": ami,
+    "getPrefixList": prefix_list,
+    "getManagedPrefixList": prefix_list,
+}
+
+
+def ask(aws: Aws, token: str, args: Mapping[str, Any]) -> Answer:
+    """Answer a call of the program. Raises UnknownResourceError for one that is not known here."""
+    answer = _ANSWERS.get(token.rsplit(":", 1)[-1])
+    if answer is None:
+        raise UnknownResourceError(f"{token}: the embedded cloud cannot answer this; teach it in lab/cloud/provider/invokes.py")
+    return answer(aws, unwrap(args))
