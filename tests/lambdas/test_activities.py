@@ -1,0 +1,126 @@
+"""Failed launches, from real texts of scaling activities."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lambdas.scaler import activities
+from scaling.observation import CapacityError
+
+NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
+
+
+def activity(message: str, *, minutes_ago: float = 1, status: str = "Failed", details: str | None = None, what="Launching"):
+    return {
+        "StartTime": NOW - timedelta(minutes=minutes_ago, seconds=5),
+        "EndTime": NOW - timedelta(minutes=minutes_ago),
+        "StatusCode": status,
+        "StatusMessage": message,
+        "Description": f"{what} a new EC2 instance.  Status Reason: {message}",
+        **({"Details": details} if details is not None else {}),
+    }
+
+
+def parse(*given):
+    return activities.parse(given, NOW.timestamp())
+
+
+SUFFICIENT = (
+    "We currently do not have sufficient g4dn.8xlarge capacity in the Availability Zone you requested (us-east-1a). Our "
+    "system will be working on provisioning additional capacity. You can currently get g4dn.8xlarge capacity by not "
+    "specifying an Availability Zone in your request or choosing us-east-1b, us-east-1c. Launching EC2 instance failed."
+)
+ON_DEMAND = f"Could not launch On-Demand Instances. InsufficientInstanceCapacity - {SUFFICIENT}"
+SPOT = (
+    "Could not launch Spot Instances. InsufficientInstanceCapacity - There is no Spot capacity available that matches "
+    "your request. Launching EC2 instance failed."
+)
+UNFULFILLABLE = (
+    "Could not launch Spot Instances. UnfulfillableCapacity - Unable to fulfill capacity due to your request "
+    "configuration. Please adjust your request and try again. Launching EC2 instance failed."
+)
+SPOT_COUNT = (
+    "Could not launch Spot Instances. MaxSpotInstanceCountExceeded - Max spot instance count exceeded. Launching EC2 "
+    "instance failed."
+)
+VCPUS = (
+    "Could not launch On-Demand Instances. VcpuLimitExceeded - You have requested more vCPU capacity than your current "
+    "vCPU limit of 32 allows for the instance bucket that the specified instance type belongs to. Please visit "
+    "http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit. Launching EC2 instance failed."
+)
+OLD_LIMIT = (
+    "You have requested more instances (7) than your current instance limit of 6 allows for the specified instance type. "
+    "Please visit http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit. Launching EC2 "
+    "instance failed."
+)
+NOT_IN_ZONE = (
+    "Your requested instance type (g6.xlarge) is not supported in your requested Availability Zone (us-gov-west-1b). "
+    "Please retry your request by not specifying an Availability Zone. Launching EC2 instance failed."
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "zone", "spot"),
+    [
+        (SUFFICIENT, "us-east-1a", False),
+        (ON_DEMAND, "us-east-1a", False),
+        (SPOT, "", True),
+        (UNFULFILLABLE, "", True),
+        (SPOT_COUNT, "", True),
+        (VCPUS, "", False),
+        (OLD_LIMIT, "", False),
+        (NOT_IN_ZONE, "us-gov-west-1b", False),
+    ],
+)
+def test_a_launch_without_capacity_is_known_by_its_text(message, zone, spot):
+    found = parse(activity(message))
+    assert found.capacity_errors == (CapacityError(zone, (NOW - timedelta(minutes=1)).timestamp(), spot),)
+    assert found.other == ()
+
+
+def test_the_zone_of_the_details_goes_before_the_text():
+    details = '{"Subnet ID":"subnet-0f77a91e","Availability Zone":"us-east-1d"}'
+    assert parse(activity(SPOT, details=details)).capacity_errors[0].zone == "us-east-1d"
+
+
+@pytest.mark.parametrize("details", ["", "not json", "[]", "{}", '{"Availability Zone": null}'])
+def test_details_that_name_no_zone_leave_the_text_to_say_it(details):
+    assert parse(activity(SUFFICIENT, details=details)).capacity_errors[0].zone == "us-east-1a"
+
+
+def test_an_instance_type_in_brackets_is_no_zone():
+    message = "Your requested instance type (g6.xlarge) is not supported in your requested Availability Zone."
+    assert parse(activity(message)).capacity_errors[0].zone == ""
+
+
+def test_successes_are_no_errors():
+    assert parse(activity(ON_DEMAND, status="Successful"), activity(ON_DEMAND, status="InProgress")) == parse()
+
+
+def test_what_failed_an_hour_ago_tells_nothing_of_now():
+    assert parse(activity(ON_DEMAND, minutes_ago=61)) == parse()
+    assert parse(activity(ON_DEMAND, minutes_ago=59)) != parse()
+
+
+def test_an_activity_still_without_an_end_stands_at_its_start():
+    unended = activity(SPOT)
+    del unended["EndTime"]
+    assert parse(unended).capacity_errors[0].at == (NOW - timedelta(minutes=1, seconds=5)).timestamp()
+
+
+def test_errors_come_oldest_first():
+    found = parse(activity(SPOT, minutes_ago=1), activity(ON_DEMAND, minutes_ago=3)).capacity_errors
+    assert [error.spot for error in found] == [False, True]
+
+
+def test_a_launch_that_fails_for_another_reason_is_told_once_and_is_no_capacity_error():
+    message = "The instance profile 'node' could not be found. Launching EC2 instance failed."
+    found = parse(activity(message), activity(message, minutes_ago=2))
+    assert found.capacity_errors == ()
+    assert found.other == (message,)
+
+
+def test_a_termination_that_fails_is_no_failed_launch():
+    assert parse(activity("Instance is gone", what="Terminating")).other == ()

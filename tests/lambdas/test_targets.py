@@ -1,0 +1,55 @@
+"""The phase of an instance."""
+
+from __future__ import annotations
+
+import pytest
+
+from lambdas.scaler.groups import Member
+from lambdas.scaler.targets import Target, phase
+from scaling.observation import Phase
+
+
+def member(lifecycle: str = "InService", *, healthy: bool = True) -> Member:
+    return Member("i-1", "g6.xlarge", "us-east-1a", lifecycle, healthy)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (Target("healthy"), Phase.READY),
+        (Target("unavailable", "Target.HealthCheckDisabled"), Phase.READY),
+        (Target("initial", "Elb.RegistrationInProgress"), Phase.STARTING),
+        (Target("initial", "Elb.InitialHealthChecking"), Phase.STARTING),
+        (Target("unused", "Target.NotInUse"), Phase.STARTING),
+        (Target("unused", "Target.InvalidState"), Phase.UNHEALTHY),
+        (Target("unhealthy", "Target.Timeout"), Phase.UNHEALTHY),
+        (Target("unhealthy.draining", "Target.FailedHealthChecks"), Phase.DRAINING),
+        (Target("draining", "Target.DeregistrationInProgress"), Phase.DRAINING),
+        (None, Phase.STARTING),
+    ],
+)
+def test_an_instance_in_service_is_what_the_load_balancer_says(target, expected):
+    assert phase(member(), target, behind_load_balancer=True) is expected
+
+
+@pytest.mark.parametrize("lifecycle", ["Pending", "Pending:Wait", "Pending:Proceed"])
+def test_a_booting_instance_is_no_capacity_even_if_its_target_is_healthy(lifecycle):
+    assert phase(member(lifecycle), Target("healthy"), behind_load_balancer=True) is Phase.STARTING
+
+
+@pytest.mark.parametrize("lifecycle", ["Terminating", "Terminating:Wait", "Terminating:Proceed"])
+def test_a_leaving_instance_drains_even_if_its_target_is_healthy(lifecycle):
+    assert phase(member(lifecycle), Target("healthy"), behind_load_balancer=True) is Phase.DRAINING
+
+
+@pytest.mark.parametrize("lifecycle", ["Standby", "Detached", "Detaching", "EnteringStandby", "Warmed:Stopped"])
+def test_an_instance_beside_the_group_is_not_seen(lifecycle):
+    assert phase(member(lifecycle), Target("healthy"), behind_load_balancer=True) is None
+
+
+def test_an_instance_that_the_group_gives_up_is_unhealthy():
+    assert phase(member(healthy=False), Target("healthy"), behind_load_balancer=True) is Phase.UNHEALTHY
+
+
+def test_training_instances_are_ready_once_in_service():
+    assert phase(member(), None, behind_load_balancer=False) is Phase.READY
