@@ -1,0 +1,342 @@
+"""How traffic is shared among the pools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as run
+from hypothesis import strategies as st
+
+from scaling.decision import Step
+from scaling.policy import Routing as Settings
+from scaling.policy import RoutingStrategy
+from scaling.routing import PoolInput, Routing, route
+from scaling.state import RoutingState
+
+CAPACITY = Settings(strategy=RoutingStrategy.CAPACITY, slow_start_seconds=0)
+BY_TIME = Settings(strategy=RoutingStrategy.RESPONSE_TIME, slow_start_seconds=0, dead_band_percent=0)
+AUTO = Settings(slow_start_seconds=0, dead_band_percent=0)
+NOW = 1_000_000.0
+
+
+def pool(name: str = "a", weight: int = 0, capacity_rps: float = 10, ready: int = 1, **seen: Any) -> PoolInput:
+    return PoolInput(name, ready, capacity_rps, weight, **seen)
+
+
+def decide(
+    pools: Sequence[PoolInput], settings: Settings = CAPACITY, state: RoutingState | None = None, now: float = NOW
+) -> Routing:
+    return route(settings, pools, state or RoutingState(), now)
+
+
+def settle(pools: Sequence[PoolInput], settings: Settings, steps: int = 300, every: float = 60) -> list[Routing]:
+    """Decisions of one input, each evaluated with the weights that the last one wrote, until nothing changes."""
+    state, made = RoutingState(), []
+    for i in range(steps):
+        decided = route(settings, pools, state, NOW + i * every)
+        made.append(decided)
+        if i > 20 and decided.weights == {one.name: one.weight for one in pools}:
+            break
+        pools = [replace(one, weight=decided.weights[one.name]) for one in pools]
+        state = decided.state
+    return made
+
+
+def shares(weights: Mapping[str, int]) -> dict[str, float]:
+    return {name: weight / sum(weights.values()) for name, weight in weights.items()}
+
+
+def codes(decided: Routing) -> list[str]:
+    assert all(reason.step is Step.ROUTING for reason in decided.reasons)
+    return [reason.code for reason in decided.reasons]
+
+
+@st.composite
+def inputs(draw: st.DrawFn) -> list[PoolInput]:
+    return [
+        PoolInput(
+            f"p{i}",
+            ready := draw(st.integers(0, 20)),
+            ready * draw(st.sampled_from([0.0, 0.001, 0.5, 3.0, 400.0])),
+            draw(st.integers(0, 999)),
+            draw(st.none() | st.floats(0, 3)),
+            draw(st.none() | st.floats(0, 30)),
+        )
+        for i in range(draw(st.integers(1, 5)))
+    ]
+
+
+settings_drawn = st.builds(
+    Settings,
+    strategy=st.sampled_from(RoutingStrategy),
+    static_weights=st.just({"p0": 3, "p1": 0, "p2": 999}),
+    dead_band_percent=st.sampled_from([0, 2, 40]),
+    max_step_percent=st.sampled_from([3, 25, 100]),
+    slow_start_seconds=st.sampled_from([0, 60, 300]),
+    damping=st.sampled_from([0.1, 0.3, 1]),
+)
+
+
+@given(inputs(), settings_drawn)
+def test_weights_are_what_a_load_balancer_takes(pools: list[PoolInput], settings: Settings) -> None:
+    weights = decide(pools, settings).weights
+    assert set(weights) == {one.name for one in pools}
+    assert all(isinstance(weight, int) and 0 <= weight <= 999 for weight in weights.values())
+
+
+@given(inputs(), settings_drawn)
+def test_a_pool_without_ready_instances_gets_nothing_at_once(pools: list[PoolInput], settings: Settings) -> None:
+    weights = decide(pools, settings).weights
+    if any(one.ready for one in pools):
+        assert all(weights[one.name] == 0 for one in pools if not one.ready)
+        assert any(weights.values())
+    else:
+        assert weights == {one.name: one.weight for one in pools}
+
+
+@given(inputs(), settings_drawn)
+def test_a_healthy_share_moves_by_no_more_than_the_step(pools: list[PoolInput], settings: Settings) -> None:
+    ready = [one for one in pools if one.ready]
+    total = sum(one.weight for one in ready)
+    if not total:
+        return
+    weights = decide(pools, settings).weights
+    moved = max(abs(weights[one.name] / sum(weights.values()) - one.weight / total) for one in ready)
+    # Five pools that must not be nothing cost up to four weights of 999 in rounding.
+    assert 100 * moved <= settings.max_step_percent + 0.5
+
+
+@run(max_examples=60)
+@given(inputs(), settings_drawn)
+def test_constant_input_settles_at_the_ideal_and_then_nothing_changes(
+    pools: list[PoolInput], settings: Settings
+) -> None:
+    """Within 0.5 % when a move was made, within the dead band otherwise; and nobody with capacity is starved."""
+    settings = settings.model_copy(update={"strategy": RoutingStrategy.CAPACITY})
+    made = settle(pools, settings, steps=400)
+    last = made[-1]
+    ready = [one for one in pools if one.ready]
+    if not ready:
+        return
+    assert codes(last) == ["routing.keep"]
+    total = sum(one.capacity_rps for one in ready)
+    for one in ready:
+        ideal = one.capacity_rps / total if total else one.ready / sum(each.ready for each in ready)
+        written = any(code != "routing.keep" for decided in made for code in codes(decided))
+        band = 0.5 if written else max(0.5, settings.dead_band_percent)
+        assert 100 * abs(shares(last.weights)[one.name] - ideal) <= band
+        assert (last.weights[one.name] > 0) == (ideal > 0)
+
+
+@run(max_examples=40)
+@given(inputs(), settings_drawn)
+def test_a_repeated_decision_on_what_was_written_writes_no_more(pools: list[PoolInput], settings: Settings) -> None:
+    made = settle(pools, settings, steps=300)
+    assert len(made) < 300
+
+
+def test_capacity_is_the_share() -> None:
+    decided = decide([pool("a", capacity_rps=30), pool("b", capacity_rps=10)])
+    assert shares(decided.weights) == pytest.approx({"a": 0.75, "b": 0.25}, abs=0.001)
+    assert codes(decided) == ["routing.fill"]
+    assert decided.reasons[0].sentence == "Traffic to a, b; shares: a 75.0 %, b 25.0 %."
+
+
+def test_weights_of_the_same_shares_are_left_alone() -> None:
+    decided = decide([pool("a", 3, 30), pool("b", 1, 10)])
+    assert decided.weights == {"a": 3, "b": 1}
+    assert codes(decided) == ["routing.keep"]
+
+
+def test_static_weights_are_kept_whatever_the_capacity() -> None:
+    fixed = Settings(strategy=RoutingStrategy.STATIC, static_weights={"a": 80, "b": 20}, slow_start_seconds=0)
+    decided = decide([pool("a", capacity_rps=1), pool("b", capacity_rps=100)], fixed)
+    assert shares(decided.weights) == pytest.approx({"a": 0.8, "b": 0.2}, abs=0.001)
+
+
+def test_static_weights_of_none_that_is_ready_leave_no_traffic_without_a_target() -> None:
+    fixed = Settings(strategy=RoutingStrategy.STATIC, static_weights={"a": 80}, slow_start_seconds=0)
+    decided = decide([pool("a", 999, ready=0), pool("b", 0)], fixed)
+    assert decided.weights == {"a": 0, "b": 999}
+    assert codes(decided) == ["routing.static_unready", "routing.empty"]
+
+
+def test_sticky_shares_new_sessions_by_capacity_whatever_the_latency() -> None:
+    sticky = Settings(strategy=RoutingStrategy.STICKY, slow_start_seconds=0)
+    slow = [pool("a", 1, response_time_seconds=9.0, utilization=2.0), pool("b", 1, response_time_seconds=1.0)]
+    assert decide(slow, sticky).weights == {"a": 1, "b": 1}
+
+
+def test_when_nobody_is_ready_the_weights_stay() -> None:
+    decided = decide([pool("a", 700, ready=0), pool("b", 299, ready=0)])
+    assert decided.weights == {"a": 700, "b": 299}
+    assert codes(decided) == ["routing.none"]
+
+
+def test_a_dead_pool_loses_all_its_traffic_in_one_step() -> None:
+    decided = decide([pool("a", 900, ready=0), pool("b", 99)])
+    assert decided.weights == {"a": 0, "b": 999}
+    assert codes(decided) == ["routing.empty"]
+
+
+def test_a_pool_to_be_emptied_goes_step_by_step() -> None:
+    made = settle([pool("old", 999, capacity_rps=0), pool("new", 0)], CAPACITY)
+    old = [decided.weights["old"] for decided in made]
+    assert old[:2] == pytest.approx([750, 501], abs=2)
+    assert old[-1] == 0
+    assert len([weight for weight in old if weight]) == 4
+
+
+def test_the_step_is_the_policys() -> None:
+    bold = Settings(strategy=RoutingStrategy.CAPACITY, slow_start_seconds=0, max_step_percent=100)
+    pools = [pool("a", 999), pool("b", 0)]
+    assert decide(pools).weights["b"] == pytest.approx(249, abs=1)
+    assert decide(pools, bold).weights["b"] == pytest.approx(499.5, abs=1)
+
+
+def test_a_small_difference_is_left_within_the_dead_band() -> None:
+    pools = [pool("a", 515), pool("b", 485)]
+    assert decide(pools).weights == {"a": 515, "b": 485}
+    narrow = CAPACITY.model_copy(update={"dead_band_percent": 1})
+    assert decide(pools, narrow).weights["a"] == pytest.approx(499.5, abs=1)
+
+
+def test_a_dead_band_wider_than_the_step_does_not_stop_a_move_that_is_due() -> None:
+    wide = CAPACITY.model_copy(update={"dead_band_percent": 30, "max_step_percent": 5})
+    made = settle([pool("a", 900), pool("b", 99)], wide)
+    assert shares(made[-1].weights)["a"] == pytest.approx(0.5, abs=0.002)
+
+
+def test_a_new_pool_starts_slowly() -> None:
+    slow = Settings(strategy=RoutingStrategy.CAPACITY, slow_start_seconds=100, max_step_percent=100)
+    pools = [pool("a", 999), pool("b", 0)]
+    first = decide(pools, slow)
+    assert shares(first.weights)["b"] == pytest.approx(0.1 / 1.1, abs=0.002)
+    pools = [pool("a", first.weights["a"]), pool("b", first.weights["b"])]
+    half = decide(pools, slow, first.state, NOW + 50)
+    assert shares(half.weights)["b"] == pytest.approx(0.5 / 1.5, abs=0.002)
+    whole = decide(pools, slow, half.state, NOW + 100)
+    assert shares(whole.weights)["b"] == pytest.approx(0.5, abs=0.002)
+    at_once = slow.model_copy(update={"slow_start_seconds": 0})
+    assert shares(decide([pool("a", 999), pool("b", 0)], at_once).weights)["b"] == pytest.approx(0.5, abs=0.002)
+
+
+def test_the_last_bit_of_a_slow_start_is_not_left_in_the_dead_band() -> None:
+    slow = Settings(strategy=RoutingStrategy.CAPACITY, slow_start_seconds=61, max_step_percent=100)
+    made = settle([pool("a", 999), pool("b", 0)], slow)
+    assert shares(made[-1].weights)["b"] == pytest.approx(0.5, abs=0.001)
+
+
+def test_a_pool_that_died_and_came_back_starts_slowly_again() -> None:
+    slow = Settings(strategy=RoutingStrategy.CAPACITY, slow_start_seconds=100, max_step_percent=100)
+    gone = decide([pool("a", 500), pool("b", 499, ready=0)], slow)
+    back = decide([pool("a", 999), pool("b", 0)], slow, gone.state, NOW + 1000)
+    assert shares(back.weights)["b"] == pytest.approx(0.1 / 1.1, abs=0.002)
+
+
+def test_a_lost_state_does_not_restart_pools_that_have_traffic() -> None:
+    slow = Settings(strategy=RoutingStrategy.CAPACITY, slow_start_seconds=100)
+    decided = decide([pool("a", 500), pool("b", 499)], slow, RoutingState())
+    assert decided.weights == {"a": 500, "b": 499}
+
+
+def test_a_clock_set_back_does_not_raise_or_starve() -> None:
+    slow = Settings(strategy=RoutingStrategy.CAPACITY, slow_start_seconds=100)
+    decided = decide([pool("a", 500), pool("b", 499)], slow, RoutingState(healthy_since={"a": NOW + 500}))
+    assert all(decided.weights.values())
+
+
+def test_the_slower_pool_gets_less_by_response_time() -> None:
+    made = settle([pool("a", 500, response_time_seconds=1.0), pool("b", 499, response_time_seconds=1.5)], BY_TIME)
+    got = shares(made[-1].weights)
+    assert got["a"] / got["b"] == pytest.approx(1.5, rel=0.02)
+
+
+def test_response_times_change_a_share_by_a_factor_of_two_at_most() -> None:
+    made = settle([pool("a", 500, response_time_seconds=0.01), pool("b", 499, response_time_seconds=90.0)], BY_TIME)
+    got = shares(made[-1].weights)
+    assert got["a"] / got["b"] == pytest.approx(4, rel=0.02)
+
+
+def test_damping_is_the_part_of_the_way_gone_in_one_step() -> None:
+    pools = [pool("a", 500, response_time_seconds=1.0), pool("b", 499, response_time_seconds=1.5)]
+    slow = decide(pools, BY_TIME.model_copy(update={"damping": 0.1}))
+    fast = decide(pools, BY_TIME.model_copy(update={"damping": 1}))
+    assert 500 < slow.weights["a"] < fast.weights["a"]
+    assert shares(fast.weights)["a"] / shares(fast.weights)["b"] == pytest.approx(1.5, rel=0.02)
+
+
+def test_a_damped_loop_comes_to_rest() -> None:
+    """A pool's response time rises with its share: 1 s empty, and a at half the speed of b at the same share."""
+    state, weights = RoutingState(), {"a": 500, "b": 499}
+    seen = []
+    for i in range(200):
+        part = shares(weights)
+        pools = [
+            pool("a", weights["a"], response_time_seconds=1 / (1 - 0.9 * part["a"])),
+            pool("b", weights["b"], response_time_seconds=1 / (1 - 0.45 * part["b"])),
+        ]
+        decided = decide(pools, BY_TIME.model_copy(update={"dead_band_percent": 2}), state, NOW + 60 * i)
+        state, weights = decided.state, dict(decided.weights)
+        seen.append(weights["a"])
+    assert len(set(seen[-100:])) == 1
+    assert weights["a"] < weights["b"]
+
+
+def test_without_a_response_time_there_is_no_correction() -> None:
+    pools = [pool("a", 500, response_time_seconds=1.0), pool("b", 499)]
+    assert decide(pools, BY_TIME).state.corrections == {"a": 1.0, "b": 1.0}
+
+
+def drifting(apart: float, weight_a: int = 500) -> list[PoolInput]:
+    """Two equal pools; at equal shares a is `apart` more loaded than b, and twice as slow."""
+    part = weight_a / 999
+    return [
+        pool("a", weight_a, utilization=2 * part * (0.5 + apart), response_time_seconds=2.0),
+        pool("b", 999 - weight_a, utilization=2 * (1 - part) * 0.5, response_time_seconds=1.0),
+    ]
+
+
+def test_auto_starts_by_capacity_and_goes_over_when_loads_drift_apart() -> None:
+    calm = decide(drifting(0.15), AUTO)
+    assert not calm.state.by_response_time
+    assert calm.weights["a"] == pytest.approx(500, abs=1)
+    apart = decide(drifting(0.25), AUTO)
+    assert apart.state.by_response_time
+    assert apart.weights["a"] < 480
+    assert codes(apart) == ["routing.drift", "routing.shift"]
+    assert "25 % apart" in apart.reasons[0].sentence
+
+
+def test_the_drift_that_counts_is_the_policys() -> None:
+    assert decide(drifting(0.15), AUTO.model_copy(update={"drift_percent": 10})).state.by_response_time
+
+
+def test_auto_does_not_go_back_for_an_evenness_that_it_made_itself() -> None:
+    """With the load evened out by the correction, back to capacity would mean to drift apart again, for ever."""
+    state, weight = RoutingState(), 500
+    modes = []
+    for i in range(60):
+        decided = decide(drifting(0.25, weight), AUTO, state, NOW + 60 * i)
+        state, weight = decided.state, decided.weights["a"]
+        modes.append(state.by_response_time)
+    assert all(modes)
+    assert weight == pytest.approx(333, abs=3)
+
+
+def test_auto_goes_back_only_when_loads_are_well_within_the_drift() -> None:
+    over = RoutingState(by_response_time=True)
+    assert decide(drifting(0.12), AUTO, over).state.by_response_time
+    back = decide(drifting(0.08), AUTO, over)
+    assert not back.state.by_response_time
+    assert codes(back)[0] == "routing.even"
+
+
+def test_auto_without_readings_stays_as_it_is() -> None:
+    for mode in (True, False):
+        state = RoutingState(by_response_time=mode)
+        assert decide([pool("a", 500, utilization=3.0), pool("b", 499)], AUTO, state).state.by_response_time is mode
