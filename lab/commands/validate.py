@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from infra.settings import library_texts, read_stack, read_text, services, stack_file
+from lab.cases import cases
 from scaling.document import DocumentError, Problem
-from scaling.library import collect
+from scaling.library import collect, policy_name
 
 
 def validate(
@@ -64,6 +65,9 @@ def check_project(root: Path, paths: list[Path], stacks: list[str]) -> tuple[lis
         texts[name] = text
         asked.add(name)
     library, found = collect(texts) if texts else (None, [])
+    if library is not None:
+        names = [policy_name(path) for path in texts if policy_name(path) in library.policies]
+        found += cases(library, names, lambda name: read_stack(root, name)[0])[1]
     # A stack stands on the whole library: an error anywhere in it counts when a stack is to be checked.
     problems += [p for p in found if stack_files or p.file in asked]
     for path in stack_files:
