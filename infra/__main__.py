@@ -1,0 +1,20 @@
+"""`pulumi up`: reads the stack's YAML and policies/, packs the scaler, makes the stack."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pulumi
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the engine runs this file with infra/ as its folder
+
+from infra import package, settings, stack  # noqa: E402
+
+read = settings.from_config(pulumi.Config().get_object, pulumi.Config("aws").require("region"), pulumi.get_stack())
+models = settings.services(read, settings.read_library(ROOT))
+archive = package.build(ROOT)
+exports = stack.build(stack.StackArgs(pulumi.get_project(), pulumi.get_stack(), read, models, archive))
+for name, value in exports.items():
+    pulumi.export(name, value)

@@ -1,0 +1,253 @@
+"""One pool: a launch template, an Auto Scaling group and, for inference, a target group."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from infra import naming
+from infra.settings import Container, PoolSettings
+from infra.user_data import LAUNCHING_HOOK, TERMINATING_HOOK, Boot, user_data
+from scaling.policy import Policy, RoutingStrategy, VerticalMethod, Workload
+
+ALGORITHM = "least_outstanding_requests"
+"""Requests of a model differ by orders of magnitude in length; who has fewest in hand gets the next. It rules out the
+target group's slow start: a new pool's share is raised by the scaler, through its weight."""
+
+MEASURED_OF_GROUPS = (
+    "GroupDesiredCapacity", "GroupInServiceInstances", "GroupMaxSize", "GroupMinSize", "GroupPendingInstances",
+    "GroupTerminatingInstances", "GroupTotalInstances",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class GpuPoolArgs:
+    """What a pool needs of its service and its stack."""
+
+    settings: PoolSettings
+    policy: Policy
+    container: Container
+    region: str
+    vpc_id: pulumi.Input[str]
+    subnet_ids: Sequence[pulumi.Input[str]]
+    security_group_id: pulumi.Input[str]
+    instance_profile_arn: pulumi.Input[str]
+    log_group: pulumi.Input[str]
+    queue_url: pulumi.Input[str] | None
+    tags: Mapping[str, str]
+
+
+def root_device(ami_parameter: str) -> str:
+    """Name of an AMI's root device: /dev/xvda for Amazon Linux, /dev/sda1 for Ubuntu; with the wrong one an instance
+    would get a second, empty volume beside a small root.
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html"""
+    return "/dev/xvda" if "amazon-linux" in ami_parameter or "/al2023" in ami_parameter else "/dev/sda1"
+
+
+def owned_by_the_scaler(policy: Policy) -> list[str]:
+    """What `pulumi up` leaves alone in a group.
+
+    Nested names are the engine's own, in camelCase: Python's would match nothing, and nothing would say so.
+    """
+    paths = [
+        "desiredCapacity",
+        # Spot that does not come is made up by on-demand.
+        "mixedInstancesPolicy.instancesDistribution.onDemandBaseCapacity",
+        # Read at creation alone; later changes are made by the hooks of the same name.
+        "initialLifecycleHooks",
+    ]
+    if policy.vertical.method is VerticalMethod.IN_PLACE:
+        paths.append("mixedInstancesPolicy.launchTemplate.overrides")
+    return paths
+
+
+class GpuPool(pulumi.ComponentResource):
+    """**Pulumi type** `gpu-fleet:index:GpuPool`. Instances of one GPU class, interchangeable within it."""
+
+    group_name: pulumi.Output[str]
+    group_arn: pulumi.Output[str]
+    launch_template_arn: pulumi.Output[str]
+    target_group_arn: pulumi.Output[str] | None
+    target_group_arn_suffix: pulumi.Output[str] | None
+
+    def __init__(self, name: str, args: GpuPoolArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("gpu-fleet:index:GpuPool", name, None, opts)
+        training = args.policy.workload is Workload.TRAINING
+        drain_seconds = args.policy.horizontal.busy_max_drain_seconds
+        target_group = None if training else self._make_target_group(name, args)
+        template = self._make_launch_template(name, args, training=training)
+
+        # A launch that does not answer in time is given up and made anew; a drain that takes too long is ended.
+        launching = {
+            "lifecycle_transition": "autoscaling:EC2_INSTANCE_LAUNCHING",
+            "heartbeat_timeout": naming.hook_seconds(args.policy.horizontal.launch_timeout_seconds),
+            "default_result": "ABANDON",
+        }
+        terminating = {
+            "lifecycle_transition": "autoscaling:EC2_INSTANCE_TERMINATING",
+            # The instance sends heartbeats while it drains: this much silence means that it is dead.
+            "heartbeat_timeout": naming.hook_seconds(min(drain_seconds + 60, 600)),
+            "default_result": "CONTINUE",
+        }
+        hooks = {LAUNCHING_HOOK: launching, TERMINATING_HOOK: terminating}
+        group = aws.autoscaling.Group(
+            name,
+            min_size=args.settings.min,
+            max_size=args.settings.max,
+            vpc_zone_identifiers=args.subnet_ids,
+            mixed_instances_policy=aws.autoscaling.GroupMixedInstancesPolicyArgs(
+                instances_distribution=aws.autoscaling.GroupMixedInstancesPolicyInstancesDistributionArgs(
+                    on_demand_allocation_strategy="prioritized",
+                    on_demand_base_capacity=args.settings.on_demand_base,
+                    on_demand_percentage_above_base_capacity=100 - args.settings.spot_percent,
+                    spot_allocation_strategy="capacity-optimized-prioritized",
+                ),
+                launch_template=aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateArgs(
+                    launch_template_specification=aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateLaunchTemplateSpecificationArgs(
+                        launch_template_id=template.id, version=template.latest_version.apply(str)
+                    ),
+                    overrides=[
+                        aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateOverrideArgs(instance_type=kind)
+                        for kind in args.settings.types
+                    ],
+                ),
+            ),
+            target_group_arns=[target_group.arn] if target_group else [],
+            # The load balancer's word counts as well: an engine that no longer answers is replaced.
+            health_check_type="EC2" if training else "ELB",
+            # The launching hook has seen the model answer before an instance is in service.
+            health_check_grace_period=60,
+            default_instance_warmup=0,
+            initial_lifecycle_hooks=[
+                aws.autoscaling.GroupInitialLifecycleHookArgs(name=hook, **values) for hook, values in hooks.items()
+            ],
+            # Moving instances between zones for symmetry would end busy ones and pay for two model loads.
+            suspended_processes=["AZRebalance"],
+            # A job is lost when a group picks its node: there only the scaler takes instances, by name, and that is
+            # allowed in spite of the protection. A group of inference may pick: its hook drains.
+            protect_from_scale_in=training,
+            enabled_metrics=MEASURED_OF_GROUPS,
+            metrics_granularity="1Minute",
+            # GPU capacity may be missing for hours; whether instances come is the scaler's business.
+            wait_for_capacity_timeout="0",
+            tags=[
+                aws.autoscaling.GroupTagArgs(key=key, value=value, propagate_at_launch=True)
+                for key, value in sorted({**args.tags, "Name": name}.items())
+            ],
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=owned_by_the_scaler(args.policy)),
+        )
+        for hook, values in hooks.items():
+            aws.autoscaling.LifecycleHook(
+                f"{name}-{hook}",
+                name=hook,
+                autoscaling_group_name=group.name,
+                **values,
+                # Whoever wants to be told of launches and ends may wire that up: it is left alone.
+                opts=pulumi.ResourceOptions(parent=self, ignore_changes=["notificationTargetArn", "roleArn"]),
+            )
+        self.group_name = group.name
+        self.group_arn = group.arn
+        self.launch_template_arn = template.arn
+        self.target_group_arn = target_group.arn if target_group else None
+        self.target_group_arn_suffix = target_group.arn_suffix if target_group else None
+        self.register_outputs({"group_name": self.group_name, "target_group_arn": self.target_group_arn})
+
+    def _make_launch_template(self, name: str, args: GpuPoolArgs, *, training: bool) -> aws.ec2.LaunchTemplate:
+        container, region, drain = args.container, args.region, args.policy.horizontal.busy_max_drain_seconds
+
+        def script(got: Sequence[str | None]) -> str:
+            log_group, queue_url = got
+            environment = dict(container.environment) | ({"QUEUE_URL": queue_url} if queue_url else {})
+            boot = Boot(
+                region=region,
+                image=container.image,
+                args=container.args,
+                environment=environment,
+                secrets=container.secrets,
+                port=container.port,
+                health_path=container.health_path,
+                log_group=log_group or "",
+                max_drain_seconds=int(drain),
+                training=training,
+            )
+            return base64.b64encode(user_data(boot).encode()).decode()
+
+        return aws.ec2.LaunchTemplate(
+            name,
+            image_id=f"resolve:ssm:{args.settings.ami_parameter}",
+            instance_type=args.settings.types[0],
+            update_default_version=True,
+            instance_initiated_shutdown_behavior="terminate",
+            iam_instance_profile=aws.ec2.LaunchTemplateIamInstanceProfileArgs(arn=args.instance_profile_arn),
+            metadata_options=aws.ec2.LaunchTemplateMetadataOptionsArgs(
+                http_endpoint="enabled",
+                http_tokens="required",
+                http_put_response_hop_limit=2,
+                # Where an instance reads the name of its group.
+                instance_metadata_tags="enabled",
+            ),
+            block_device_mappings=[
+                aws.ec2.LaunchTemplateBlockDeviceMappingArgs(
+                    device_name=root_device(args.settings.ami_parameter),
+                    ebs=aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
+                        volume_type="gp3",
+                        volume_size=args.settings.volume_gib,
+                        encrypted="true",
+                        delete_on_termination="true",
+                    ),
+                )
+            ],
+            network_interfaces=[
+                aws.ec2.LaunchTemplateNetworkInterfaceArgs(
+                    device_index=0,
+                    associate_public_ip_address="false",
+                    delete_on_termination="true",
+                    security_groups=[args.security_group_id],
+                )
+            ],
+            tag_specifications=[
+                aws.ec2.LaunchTemplateTagSpecificationArgs(resource_type=kind, tags={**args.tags, "Name": name})
+                for kind in ("instance", "volume")
+            ],
+            # No tags of its own: where they read back among the specifications above, each update would make a version.
+            user_data=pulumi.Output.all(args.log_group, args.queue_url).apply(script),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _make_target_group(self, name: str, args: GpuPoolArgs) -> aws.lb.TargetGroup:
+        routing = args.policy.routing
+        slow_start_seconds = 0
+        naming.check_slow_start(ALGORITHM, slow_start_seconds)
+        return aws.lb.TargetGroup(
+            naming.fitting(name, naming.MAX_TARGET_GROUP_NAME),
+            port=args.container.port,
+            protocol="HTTP",
+            target_type="instance",
+            vpc_id=args.vpc_id,
+            deregistration_delay=min(
+                naming.MAX_DEREGISTRATION_DELAY_SECONDS, int(args.policy.horizontal.busy_max_drain_seconds)
+            ),
+            load_balancing_algorithm_type=ALGORITHM,
+            slow_start=slow_start_seconds,
+            stickiness=aws.lb.TargetGroupStickinessArgs(
+                type="lb_cookie",
+                enabled=routing.strategy is RoutingStrategy.STICKY,
+                cookie_duration=routing.stickiness_seconds,
+            ),
+            health_check=aws.lb.TargetGroupHealthCheckArgs(
+                path=args.container.health_path,
+                protocol="HTTP",
+                matcher="200",
+                interval=10,
+                timeout=5,
+                healthy_threshold=2,
+                # 30 s of silence: an engine that reads a very long prompt answers late, and is not dead.
+                unhealthy_threshold=3,
+            ),
+            tags=args.tags,
+            opts=pulumi.ResourceOptions(parent=self),
+        )

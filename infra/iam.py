@@ -1,0 +1,288 @@
+"""Who may do what: every statement as plain data, so that tests can hold it without a cloud.
+
+Sources of actions, their levels and resources: the Service Authorization Reference,
+https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+An action that writes names its resources; what stands on `*` is reading that AWS scopes to nothing smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+METRICS_NAMESPACE = "GpuFleet"
+"""Where instances publish; the scaler's own metrics are in `GpuFleet/Scaler`, written through its log (EMF)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One Allow."""
+
+    sid: str
+    actions: Sequence[str]
+    resources: Sequence[str]
+    conditions: Mapping[str, Mapping[str, str | Sequence[str]]] = field(default_factory=dict)
+
+    def render(self) -> dict[str, Any]:
+        out: dict[str, Any] = {
+            "Sid": self.sid,
+            "Effect": "Allow",
+            "Action": sorted(self.actions),
+            "Resource": sorted(self.resources),
+        }
+        if self.conditions:
+            out["Condition"] = {test: dict(keys) for test, keys in self.conditions.items()}
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a stack stands."""
+
+    partition: str
+    region: str
+    account: str
+
+    def arn(self, service: str, resource: str, *, global_: bool = False, account: bool = True) -> str:
+        """arn:partition:service:region:account:resource."""
+        return f"arn:{self.partition}:{service}:{'' if global_ else self.region}:{self.account if account else ''}:{resource}"
+
+
+def document(statements: Sequence[Statement]) -> dict[str, Any]:
+    """A policy document."""
+    return {"Version": "2012-10-17", "Statement": [s.render() for s in statements]}
+
+
+def trust(service: str, conditions: Mapping[str, Mapping[str, str]] | None = None) -> dict[str, Any]:
+    """Who may take on a role."""
+    statement: dict[str, Any] = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    if conditions:
+        statement["Condition"] = conditions
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+# --- the scaler ---------------------------------------------------------------------------------------------------
+
+
+def scaler_statements(place: Place, *, table_arn: str, log_group_arn: str, dead_letters_arn: str, services_path: str) -> list[Statement]:
+    """What the scaler may do whatever its services are."""
+    return [
+        Statement(
+            "See",
+            [
+                "autoscaling:DescribeAutoScalingGroups",
+                "autoscaling:DescribeInstanceRefreshes",
+                "autoscaling:DescribeScalingActivities",
+                "cloudwatch:GetMetricData",
+                "ec2:DescribeInstances",
+                "elasticloadbalancing:DescribeRules",
+                "elasticloadbalancing:DescribeTargetHealth",
+                "servicequotas:GetServiceQuota",
+            ],
+            ["*"],
+        ),
+        Statement(
+            "Services",
+            ["ssm:GetParameter", "ssm:GetParameters", "ssm:GetParametersByPath"],
+            [place.arn("ssm", f"parameter{services_path}"), place.arn("ssm", f"parameter{services_path}/*")],
+        ),
+        Statement("State", ["dynamodb:GetItem", "dynamodb:PutItem"], [table_arn]),
+        Statement("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{log_group_arn}:*"]),
+        Statement("DeadLetters", ["sqs:SendMessage"], [dead_letters_arn]),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceGrant:
+    """What the scaler moves of one service."""
+
+    group_arns: Sequence[str]
+    listener_rule_arn: str | None = None
+    queue_arn: str | None = None
+    launch_template_arns: Sequence[str] = ()
+    """Given where it may change a group's mixed instances policy: types in place, or the on-demand base."""
+    instance_role_arn: str | None = None
+
+
+def service_statements(place: Place, grants: Sequence[ServiceGrant]) -> list[Statement]:
+    """What the scaler may do to these services, and to these alone."""
+    groups = [arn for grant in grants for arn in grant.group_arns]
+    rules = [g.listener_rule_arn for g in grants if g.listener_rule_arn]
+    queues = [g.queue_arn for g in grants if g.queue_arn]
+    templates = [arn for grant in grants for arn in grant.launch_template_arns]
+    roles = [g.instance_role_arn for g in grants if g.launch_template_arns and g.instance_role_arn]
+    mixed = [arn for grant in grants if grant.launch_template_arns for arn in grant.group_arns]
+    out = [
+        Statement(
+            "Capacity",
+            [
+                "autoscaling:SetDesiredCapacity",
+                "autoscaling:SetInstanceProtection",
+                "autoscaling:TerminateInstanceInAutoScalingGroup",
+            ],
+            groups,
+        ),
+    ]
+    if rules:
+        out.append(Statement("Weights", ["elasticloadbalancing:ModifyRule"], rules))
+    if queues:
+        out.append(Statement("Jobs", ["sqs:GetQueueAttributes"], queues))
+    if templates:
+        out.append(
+            Statement(
+                "Mix",
+                [
+                    "autoscaling:CancelInstanceRefresh",
+                    "autoscaling:StartInstanceRefresh",
+                    "autoscaling:UpdateAutoScalingGroup",
+                ],
+                mixed,
+            )
+        )
+        out += _launch_statements(place, templates, roles)
+    return out
+
+
+def _launch_statements(place: Place, templates: Sequence[str], roles: Sequence[str]) -> list[Statement]:
+    """Who changes a group's mixed instances policy must be allowed what its launches do:
+    https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html"""
+    made = ["instance", "volume", "network-interface"]
+    used = ["subnet", "security-group"]
+    resources = [place.arn("ec2", f"{kind}/*") for kind in (*made, *used)]
+    return [
+        Statement(
+            "LaunchFromOurTemplates",
+            ["ec2:RunInstances"],
+            [*resources, place.arn("ec2", "image/*", account=False), *templates],
+            {"ArnLike": {"ec2:LaunchTemplate": sorted(templates)}},
+        ),
+        Statement(
+            "TagWhatIsLaunched",
+            ["ec2:CreateTags"],
+            [place.arn("ec2", f"{kind}/*") for kind in made],
+            {"StringEquals": {"ec2:CreateAction": "RunInstances"}},
+        ),
+        Statement("GiveInstancesTheirRole", ["iam:PassRole"], roles, {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}),
+    ]
+
+
+# --- the instances ------------------------------------------------------------------------------------------------
+
+
+def instance_statements(
+    place: Place,
+    *,
+    group_prefixes: Sequence[str],
+    log_group_arn: str,
+    queue_arn: str | None = None,
+    ecr_repository_arn: str | None = None,
+    secret_arns: Sequence[str] = (),
+) -> list[Statement]:
+    """What an instance of a service may do. `group_prefixes` are its groups' names up to the random part: the groups
+    refer to the launch template, which refers to this role, so their ARNs are not known when it is made."""
+    group_arns = [place.arn("autoscaling", f"autoScalingGroup:*:autoScalingGroupName/{p}-*") for p in group_prefixes]
+    out = [
+        Statement(
+            "OwnLifecycle",
+            [
+                "autoscaling:CompleteLifecycleAction",
+                "autoscaling:RecordLifecycleActionHeartbeat",
+                "autoscaling:TerminateInstanceInAutoScalingGroup",
+            ],
+            group_arns,
+        ),
+        Statement(
+            "PublishMetrics",
+            ["cloudwatch:PutMetricData"],
+            ["*"],
+            {"StringEquals": {"cloudwatch:namespace": METRICS_NAMESPACE}},
+        ),
+        Statement("ReadOwnTags", ["ec2:DescribeTags"], ["*"]),
+        Statement("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{log_group_arn}:*"]),
+        # A shell without SSH and without an open port: what the SSM agent needs for sessions, and no more than that
+        # (the managed policy AmazonSSMManagedInstanceCore also reads every parameter of the account):
+        # https://docs.aws.amazon.com/systems-manager/latest/userguide/getting-started-create-iam-instance-profile.html
+        Statement(
+            "SessionChannels",
+            [
+                "ssmmessages:CreateControlChannel",
+                "ssmmessages:CreateDataChannel",
+                "ssmmessages:OpenControlChannel",
+                "ssmmessages:OpenDataChannel",
+            ],
+            ["*"],
+        ),
+        Statement("SessionPresence", ["ssm:UpdateInstanceInformation"], [place.arn("ec2", "instance/*")]),
+    ]
+    if queue_arn:
+        out.append(
+            Statement(
+                "TakeJobs",
+                ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"],
+                [queue_arn],
+            )
+        )
+    if ecr_repository_arn:
+        out.append(Statement("RegistryToken", ["ecr:GetAuthorizationToken"], ["*"]))
+        out.append(
+            Statement(
+                "PullImage",
+                ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+                [ecr_repository_arn],
+            )
+        )
+    if secret_arns:
+        out.append(Statement("ReadSecrets", ["secretsmanager:GetSecretValue"], secret_arns))
+    return out
+
+
+def ecr_repository_arn(image: str, partition: str) -> str | None:
+    """The repository that a container image lies in, None where it is not ECR's.
+
+    `<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>`:
+    https://docs.aws.amazon.com/AmazonECR/latest/userguide/Registries.html
+    """
+    host, _, path = image.partition("/")
+    parts = host.split(".")
+    if len(parts) < 6 or parts[1:3] != ["dkr", "ecr"]:
+        return None
+    repository = path.split("@")[0].rsplit(":", 1)[0] if ":" in path.rsplit("/", 1)[-1] else path.split("@")[0]
+    return f"arn:{partition}:ecr:{parts[3]}:{parts[0]}:repository/{repository}"
+
+
+# --- others -------------------------------------------------------------------------------------------------------
+
+
+def schedule_statements(function_arn: str, dead_letters_arn: str) -> list[Statement]:
+    """What the schedule may do: call the scaler, and say so when it could not."""
+    return [
+        Statement("CallTheScaler", ["lambda:InvokeFunction"], [function_arn]),
+        Statement("DeadLetters", ["sqs:SendMessage"], [dead_letters_arn]),
+    ]
+
+
+def access_log_bucket_policy(place: Place, bucket_arn: str) -> dict[str, Any]:
+    """Lets the load balancer write its logs, and nobody speak without TLS:
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/application/enable-access-logging.html"""
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "LoadBalancerWrites",
+                "Effect": "Allow",
+                "Principal": {"Service": "logdelivery.elasticloadbalancing.amazonaws.com"},
+                "Action": "s3:PutObject",
+                "Resource": f"{bucket_arn}/AWSLogs/{place.account}/*",
+                "Condition": {"ArnLike": {"aws:SourceArn": place.arn("elasticloadbalancing", "loadbalancer/*")}},
+            },
+            {
+                "Sid": "TlsOnly",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:*",
+                "Resource": [bucket_arn, f"{bucket_arn}/*"],
+                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+            },
+        ],
+    }

@@ -1,0 +1,94 @@
+#!/bin/bash
+# First boot of an instance. @NAMES@ are filled in by infra/user_data.py, each quoted for the shell where it stands.
+set -euo pipefail
+exec > >(tee -a /var/log/gpu-fleet-boot.log) 2>&1
+
+install -d -m 0755 /etc/gpu-fleet /opt/gpu-fleet /opt/models
+
+cat > /opt/gpu-fleet/node.py <<'GPU_FLEET_END'
+@NODE@
+GPU_FLEET_END
+
+cat > /etc/gpu-fleet/agent.json <<'GPU_FLEET_END'
+@AGENT@
+GPU_FLEET_END
+
+cat > /etc/gpu-fleet/node.env <<'GPU_FLEET_END'
+@NODE_ENVIRONMENT@
+GPU_FLEET_END
+
+install -m 0600 /dev/null /etc/gpu-fleet/container.env
+cat > /etc/gpu-fleet/container.env <<'GPU_FLEET_END'
+@CONTAINER_ENVIRONMENT@
+GPU_FLEET_END
+
+# Secrets are read at boot and never stand in user data.
+add_secret() {
+  printf '%s=%s\n' "$1" "$(aws secretsmanager get-secret-value --region @REGION@ --secret-id "$2" --query SecretString --output text)" \
+    >> /etc/gpu-fleet/container.env
+}
+@SECRETS@
+
+# Metrics are worth less than serving: an agent that cannot be had is the alarms' matter, not the boot's.
+start_agent() {
+  local bin=/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl
+  if [ ! -x $bin ] && command -v dnf > /dev/null; then
+    dnf install -y amazon-cloudwatch-agent
+  elif [ ! -x $bin ]; then
+    curl -fsSL --retry 5 -o /tmp/agent.deb \
+      https://amazoncloudwatch-agent-@REGION@.s3.@REGION@.amazonaws.com/ubuntu/amd64/latest/amazon-cloudwatch-agent.deb &&
+      dpkg -i -E /tmp/agent.deb
+  fi
+  $bin -a fetch-config -m ec2 -s -c file:/etc/gpu-fleet/agent.json
+}
+start_agent || echo "no CloudWatch agent"
+
+cat > /opt/gpu-fleet/pull.sh <<'GPU_FLEET_END'
+#!/bin/bash
+set -euo pipefail
+registry=@REGISTRY@
+if [ -n "$registry" ]; then
+  aws ecr get-login-password --region "$(echo "$registry" | cut -d. -f4)" | docker login --username AWS --password-stdin "$registry"
+fi
+docker pull @IMAGE@
+GPU_FLEET_END
+
+# The host's network: no proxy between load balancer and engine, and `ss` sees its connections.
+cat > /opt/gpu-fleet/serve.sh <<'GPU_FLEET_END'
+#!/bin/bash
+set -euo pipefail
+docker rm --force engine > /dev/null 2>&1 || true
+exec docker run --name engine --gpus all --network host --ipc host --env-file /etc/gpu-fleet/container.env \
+  --volume /opt/models:/root/.cache/huggingface --stop-timeout @STOP_SECONDS@ \
+  --log-driver awslogs --log-opt awslogs-region=@REGION@ --log-opt awslogs-group=@LOG_GROUP@ \
+  @IMAGE@ @ARGS@
+GPU_FLEET_END
+chmod 0755 /opt/gpu-fleet/*
+
+unit() {
+  cat > "/etc/systemd/system/$1.service"
+}
+unit engine <<'GPU_FLEET_END'
+[Unit]
+After=docker.service network-online.target
+Requires=docker.service
+[Service]
+ExecStartPre=/opt/gpu-fleet/pull.sh
+ExecStart=/opt/gpu-fleet/serve.sh
+ExecStop=/usr/bin/docker stop engine
+Restart=always
+RestartSec=5
+TimeoutStartSec=3600
+TimeoutStopSec=@STOP_SECONDS@
+GPU_FLEET_END
+for name in metrics lifecycle; do
+  unit "gpu-fleet-$name" <<GPU_FLEET_END
+[Service]
+EnvironmentFile=/etc/gpu-fleet/node.env
+ExecStart=/usr/bin/python3 /opt/gpu-fleet/node.py $name
+Restart=on-failure
+RestartSec=5
+GPU_FLEET_END
+done
+systemctl daemon-reload
+systemctl start --no-block engine gpu-fleet-metrics gpu-fleet-lifecycle

@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+# What runs on an instance beside the serving container, with Python's standard library alone (3.9 and later):
+#   node.py metrics    every 10 s: the engine's Prometheus metrics, as gauges for the CloudWatch agent's StatsD
+#   node.py lifecycle  completes the launching hook once the model answers; drains on the terminating hook
+# Its settings are the environment of /etc/gpu-fleet/node.env. Lines that are comments alone are left out of user data.
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+SCRAPE_SECONDS = 10
+POLL_SECONDS = float(os.environ.get("POLL_SECONDS", "5"))
+HEARTBEAT_SECONDS = float(os.environ.get("HEARTBEAT_SECONDS", "60"))
+ENGINE = "http://127.0.0.1:" + os.environ.get("PORT", "8000")
+HEALTH_PATH = os.environ.get("HEALTH_PATH", "/health")
+STATSD = ("127.0.0.1", int(os.environ.get("STATSD_PORT", "8125")))
+IMDS = os.environ.get("IMDS_URL", "http://169.254.169.254")
+
+# Our gauge: the names it has at vLLM (its v1 and v0 engine), SGLang, and a container of one's own (a training worker).
+GAUGES = {
+    "requests_running": ("vllm:num_requests_running", "sglang:num_running_reqs", "requests_running"),
+    "requests_waiting": ("vllm:num_requests_waiting", "sglang:num_queue_reqs", "requests_waiting"),
+    "jobs_running": ("jobs_running",),
+}
+SHARES = {"kv_cache_percent": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage")}
+MEANS = {
+    "input_tokens": ("vllm:request_prompt_tokens", "sglang:prompt_tokens_histogram"),
+    "output_tokens": ("vllm:request_generation_tokens", "sglang:generation_tokens_histogram"),
+}
+TTFT = ("vllm:time_to_first_token_seconds_bucket", "sglang:time_to_first_token_seconds_bucket")
+SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)")
+LE = re.compile(r'le="([^"]+)"')
+
+
+def parse(text):
+    # {name: [(upper bound of a bucket or "", value)]}, one entry for each label set.
+    samples = {}
+    for line in text.splitlines():
+        match = SAMPLE.match(line)
+        if match:
+            bound = LE.search(match[2] or "")
+            samples.setdefault(match[1], []).append((bound[1] if bound else "", float(match[3])))
+    return samples
+
+
+def total(samples, name):
+    return sum(value for _, value in samples[name]) if name in samples else None
+
+
+def first(names, samples):
+    return next((name for name in names if name in samples), None)
+
+
+def buckets(samples):
+    name = first(TTFT, samples)
+    out = {}
+    for bound, value in samples.get(name, ()):
+        out[float(bound)] = out.get(float(bound), 0.0) + value
+    return out
+
+
+def quantile(new, old, share):
+    # As Prometheus' histogram_quantile: linear within the bucket; the last bound where it lies beyond all of them.
+    counts = sorted((bound, count - old.get(bound, 0.0)) for bound, count in new.items())
+    if not counts or counts[-1][1] <= 0:
+        return None
+    rank, below, lower = share * counts[-1][1], 0.0, 0.0
+    for bound, count in counts:
+        if count >= rank:
+            if bound == float("inf"):
+                return lower
+            return lower + (bound - lower) * (rank - below) / (count - below) if count > below else bound
+        below, lower = count, bound
+    return lower
+
+
+def gauges(new, old):
+    # What this scrape says. Means and quantiles are of the requests finished since the last one; what the engine
+    # does not say, or nothing was finished for, is left out: missing is not zero.
+    out = {}
+    for gauge, names in GAUGES.items():
+        name = first(names, new)
+        if name:
+            out[gauge] = total(new, name)
+    for gauge, names in SHARES.items():
+        name = first(names, new)
+        if name:
+            out[gauge] = 100 * total(new, name) / len(new[name])
+    if old is None:
+        return out
+    for gauge, names in MEANS.items():
+        name = first([n + "_count" for n in names], new)
+        if name:
+            base = name[: -len("_count")]
+            count = total(new, name) - (total(old, name) or 0.0)
+            if count > 0:
+                out[gauge] = (total(new, base + "_sum") - (total(old, base + "_sum") or 0.0)) / count
+    ttft = quantile(buckets(new), buckets(old), 0.95)
+    if ttft is not None:
+        out["ttft_p95_seconds"] = ttft
+    return out
+
+
+def round_trip_seconds(text):
+    # Mean of the kernel's smoothed round trips of the load balancer's connections, from `ss -tin`.
+    found = [float(value) for value in re.findall(r"\brtt:([\d.]+)/", text)]
+    return sum(found) / len(found) / 1000 if found else None
+
+
+def get(url, headers=None, method="GET", timeout=5):
+    request = urllib.request.Request(url, headers=headers or {}, method=method)
+    with urllib.request.urlopen(request, timeout=timeout) as answer:
+        return answer.read().decode()
+
+
+def scrape():
+    try:
+        return parse(get(ENGINE + "/metrics"))
+    except (OSError, ValueError):
+        return None
+
+
+def network():
+    port = ENGINE.rsplit(":", 1)[1]
+    try:
+        shown = subprocess.run(
+            ["ss", "-tin", "state", "established", "( sport = :%s )" % port, "and", "not", "dst", "127.0.0.0/8"],
+            capture_output=True, text=True, timeout=5,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return round_trip_seconds(shown.stdout)
+
+
+def publish(values, sender):
+    for name, value in values.items():
+        sender.sendto(("%s:%.6g|g" % (name, value)).encode(), STATSD)
+
+
+def metrics():
+    sender, old = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), None
+    while True:
+        started = time.monotonic()
+        new = scrape()
+        if new is not None:
+            values = gauges(new, old)
+            latency = network()
+            if latency is not None:
+                values["network_latency_seconds"] = latency
+            publish(values, sender)
+        old = new
+        time.sleep(max(0.0, SCRAPE_SECONDS - (time.monotonic() - started)))
+
+
+def imds(path):
+    token = get(IMDS + "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "300"}, "PUT")
+    try:
+        return get(IMDS + "/latest/meta-data/" + path, {"X-aws-ec2-metadata-token": token})
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            return ""
+        raise
+
+
+def say(**what):
+    print(json.dumps(what), flush=True)
+
+
+def aws(*words):
+    done = subprocess.run(["aws", "autoscaling", *words], capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        say(failed=" ".join(words), error=done.stderr.strip()[-500:])
+    return done.returncode == 0
+
+
+def healthy():
+    try:
+        get(ENGINE + HEALTH_PATH)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def hook(action, name, group, instance):
+    where = ["--lifecycle-hook-name", name, "--auto-scaling-group-name", group, "--instance-id", instance]
+    extra = ["--lifecycle-action-result", "CONTINUE"] if action == "complete-lifecycle-action" else []
+    return aws(action, *where, *extra)
+
+
+def engine_stands():
+    done = subprocess.run(["docker", "inspect", "--format", "{{.State.Running}}", "engine"], capture_output=True, text=True)
+    return done.stdout.strip() == "true"
+
+
+def busy(samples):
+    # Requests and jobs that this instance holds. An engine that stands and does not answer counts as busy.
+    if samples is None:
+        return 1.0 if engine_stands() else 0.0
+    return sum(total(samples, name) for names in GAUGES.values() for name in [first(names, samples)] if name)
+
+
+def drain(beat, clock=time.monotonic, sleep=time.sleep):
+    # Inference: the load balancer sends nothing more; wait until nothing is running or waiting, seen twice, so that
+    # a request between two counts is not lost. Training: SIGTERM tells the worker to finish its job and take no
+    # other; it ends by itself. Both: no longer than MAX_DRAIN_SECONDS.
+    end = clock() + float(os.environ["MAX_DRAIN_SECONDS"])
+    training = os.environ.get("WORKLOAD") == "training"
+    if training:
+        subprocess.run(["systemctl", "--no-block", "stop", "engine"], check=False)
+    idle, last = 0, clock()
+    while clock() < end and idle < 2:
+        sleep(POLL_SECONDS)
+        left = engine_stands() if training else busy(scrape())
+        idle = 0 if left else idle + 1
+        if clock() - last >= HEARTBEAT_SECONDS:
+            beat()
+            last = clock()
+    say(drained=idle >= 2, seconds_left=round(end - clock()))
+    return idle >= 2
+
+
+def lifecycle():
+    group, instance = "", imds("instance-id")
+    while not group:
+        group = imds("tags/instance/aws:autoscaling:groupName")
+        if not group:
+            time.sleep(POLL_SECONDS)
+    launching, terminating = os.environ["LAUNCHING_HOOK"], os.environ["TERMINATING_HOOK"]
+    asked, tries = False, 0
+    while True:
+        try:
+            state = imds("autoscaling/target-lifecycle-state")
+            interrupted = imds("spot/instance-action")
+        except OSError as error:
+            say(failed="instance metadata", error=str(error))
+            state, interrupted = "", ""
+        if state == "Terminated":
+            drain(lambda: hook("record-lifecycle-action-heartbeat", terminating, group, instance))
+            hook("complete-lifecycle-action", terminating, group, instance)
+            return
+        # A spot instance has two minutes: its group starts another at once, and takes this one out of the target group.
+        if interrupted and not asked:
+            asked = aws("terminate-instance-in-auto-scaling-group", "--instance-id", instance,
+                        "--no-should-decrement-desired-capacity")
+        # A hook that was completed or has run out answers with an error: after ten of them there is none to complete.
+        if tries < 10 and healthy():
+            tries = 10 if hook("complete-lifecycle-action", launching, group, instance) else tries + 1
+        time.sleep(POLL_SECONDS)
+
+
+if __name__ == "__main__":
+    {"metrics": metrics, "lifecycle": lifecycle}[sys.argv[1]]()

@@ -1,0 +1,267 @@
+"""One model endpoint: its pools, the rule that gives them traffic, and the parameter that tells the scaler of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from infra import iam, naming
+from infra.gpu_pool import GpuPool, GpuPoolArgs
+from infra.load_balancer import LoadBalancer
+from infra.settings import ServiceSettings
+from scaling import record
+from scaling.policy import RoutingStrategy, VerticalMethod, Workload
+from scaling.service import Service as ServiceModel
+
+WEIGHTS = "actions[*].forward.targetGroups[*].weight"
+"""What the scaler owns of the listener rule; in the engine's own camelCase, which Python's names would not match."""
+
+MAX_PARAMETER_BYTES = 8192
+"""https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-advanced-parameters.html"""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceArgs:
+    """What a service needs of the stack."""
+
+    settings: ServiceSettings
+    model: ServiceModel
+    """The same service as the scaling model sees it."""
+    parameter_name: str
+    region: str
+    place: pulumi.Output[iam.Place]
+    vpc_id: pulumi.Input[str]
+    subnet_ids: Sequence[pulumi.Input[str]]
+    load_balancer: LoadBalancer
+    log_retention_days: int
+    tags: Mapping[str, str]
+
+
+def first_weights(model: ServiceModel) -> tuple[int, ...]:
+    """Weight of each pool until the scaler has spoken: what its fewest instances carry, the greatest being 100.
+
+    Where all pools may be empty the first is given everything. With `static` routing the policy's own.
+    """
+    if model.policy.routing.strategy is RoutingStrategy.STATIC:
+        return naming.check_weights(model.policy.routing.static_weights.get(pool.name, 0) for pool in model.pools)
+    work = [pool.min_instances * pool.throughput_rps for pool in model.pools]
+    most = max(work)
+    if most == 0:
+        return naming.check_weights((100, *[0] * (len(work) - 1)))
+    return naming.check_weights(round(100 * each / most) for each in work)
+
+
+def parameter(model: ServiceModel, bindings: Mapping[str, object]) -> str:
+    """What the scaler reads: the service, and the names that AWS gave its parts.
+
+    The policy's own test cases stay here. Raises ValueError when it is longer than a parameter may be.
+    """
+    bare = model.model_copy(update={"policy": model.policy.model_copy(update={"cases": ()})})
+    text = json.dumps({"service": json.loads(record.dump(bare)), "bindings": bindings}, separators=(",", ":"))
+    if len(text.encode()) > MAX_PARAMETER_BYTES:
+        raise ValueError(
+            f"services.{model.name}: must fit into a parameter of {MAX_PARAMETER_BYTES} bytes (got {len(text.encode())})"
+        )
+    return text
+
+
+class Service(pulumi.ComponentResource):
+    """**Pulumi type** `gpu-fleet:index:Service`. One to five pools with their role, network and logs; for inference the
+    listener rule with its weighted forward, for training the job queue; the parameter of both."""
+
+    pools: Mapping[str, GpuPool]
+    listener_rule_arn: pulumi.Output[str] | None
+    queue_url: pulumi.Output[str] | None
+    grant: pulumi.Output[iam.ServiceGrant]
+
+    def __init__(self, name: str, args: ServiceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("gpu-fleet:index:Service", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        training = args.model.policy.workload is Workload.TRAINING
+
+        logs = aws.cloudwatch.LogGroup(
+            name, name=f"/{name}", retention_in_days=args.log_retention_days, tags=args.tags, opts=child
+        )
+        queue = self._make_queue(name, args) if training else None
+        role, profile = self._make_role(name, args, logs, queue)
+        group = self._make_security_group(name, args, training=training)
+        self.pools = {
+            pool_name: GpuPool(
+                f"{name}-{pool_name}",
+                GpuPoolArgs(
+                    settings=pool,
+                    policy=args.model.policy,
+                    container=args.settings.container,
+                    region=args.region,
+                    vpc_id=args.vpc_id,
+                    subnet_ids=args.subnet_ids,
+                    security_group_id=group.id,
+                    instance_profile_arn=profile.arn,
+                    log_group=logs.name,
+                    queue_url=queue.url if queue else None,
+                    tags={**args.tags, naming.POOL_TAG: pool_name},
+                ),
+                pulumi.ResourceOptions(parent=self),
+            )
+            for pool_name, pool in args.settings.pools.items()
+        }
+        self.queue_url = queue.url if queue else None
+        self.listener_rule_arn = None if training else self._make_rule(name, args)
+        bindings = pulumi.Output.all(
+            load_balancer=args.load_balancer.arn_suffix,
+            listener_rule_arn=self.listener_rule_arn,
+            queue_url=self.queue_url,
+            pools={
+                pool_name: {"group": pool.group_name, "target_group_arn": pool.target_group_arn}
+                for pool_name, pool in self.pools.items()
+            },
+        )
+        aws.ssm.Parameter(
+            name,
+            name=args.parameter_name,
+            type="String",
+            tier="Intelligent-Tiering",
+            description=f"Service {args.model.name}: its policy, and what AWS calls its parts. Written by Pulumi.",
+            value=bindings.apply(lambda got: parameter(args.model, got)),
+            tags=args.tags,
+            opts=child,
+        )
+        mixed = args.model.policy.vertical.method is VerticalMethod.IN_PLACE or any(
+            pool.spot_percent for pool in args.model.pools
+        )
+        self.grant = pulumi.Output.all(
+            groups=[pool.group_arn for pool in self.pools.values()],
+            rule=self.listener_rule_arn,
+            queue=queue.arn if queue else None,
+            templates=[pool.launch_template_arn for pool in self.pools.values()] if mixed else [],
+            role=role.arn,
+        ).apply(
+            lambda got: iam.ServiceGrant(got["groups"], got["rule"], got["queue"], got["templates"], got["role"])
+        )
+        self.register_outputs(
+            {
+                "groups": {pool_name: pool.group_name for pool_name, pool in self.pools.items()},
+                "listener_rule_arn": self.listener_rule_arn,
+                "queue_url": self.queue_url,
+            }
+        )
+
+    def _make_queue(self, name: str, args: ServiceArgs) -> aws.sqs.Queue:
+        """The job queue. A job whose worker dies comes back after the visibility timeout, which the worker prolongs
+        while it runs; after three deaths it is set aside."""
+        child = pulumi.ResourceOptions(parent=self)
+        failed = aws.sqs.Queue(
+            naming.fitting(f"{name}-failed-jobs", naming.MAX_QUEUE_NAME),
+            message_retention_seconds=14 * 24 * 3600,
+            sqs_managed_sse_enabled=True,
+            tags=args.tags,
+            opts=child,
+        )
+        return aws.sqs.Queue(
+            naming.fitting(f"{name}-jobs", naming.MAX_QUEUE_NAME),
+            message_retention_seconds=14 * 24 * 3600,
+            visibility_timeout_seconds=600,
+            sqs_managed_sse_enabled=True,
+            redrive_policy=failed.arn.apply(lambda arn: json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})),
+            tags=args.tags,
+            opts=child,
+        )
+
+    def _make_role(
+        self, name: str, args: ServiceArgs, logs: aws.cloudwatch.LogGroup, queue: aws.sqs.Queue | None
+    ) -> tuple[aws.iam.Role, aws.iam.InstanceProfile]:
+        child = pulumi.ResourceOptions(parent=self)
+        container, prefixes = args.settings.container, [f"{name}-{pool}" for pool in args.settings.pools]
+
+        def policy(got: Mapping[str, object]) -> str:
+            place: iam.Place = got["place"]  # type: ignore[assignment]
+            statements = iam.instance_statements(
+                place,
+                group_prefixes=prefixes,
+                log_group_arn=str(got["logs"]),
+                queue_arn=got["queue"],  # type: ignore[arg-type]
+                ecr_repository_arn=iam.ecr_repository_arn(container.image, place.partition),
+                secret_arns=tuple(container.secrets.values()),
+            )
+            return json.dumps(iam.document(statements))
+
+        role = aws.iam.Role(
+            naming.fitting(f"{name}-instance", naming.MAX_ROLE_NAME),
+            assume_role_policy=json.dumps(iam.trust("ec2.amazonaws.com")),
+            tags=args.tags,
+            opts=child,
+        )
+        aws.iam.RolePolicy(
+            f"{name}-instance",
+            role=role.id,
+            policy=pulumi.Output.all(
+                place=args.place, logs=logs.arn, queue=queue.arn if queue else None
+            ).apply(policy),
+            opts=child,
+        )
+        profile = aws.iam.InstanceProfile(
+            naming.fitting(f"{name}-instance", naming.MAX_ROLE_NAME), role=role.name, tags=args.tags, opts=child
+        )
+        return role, profile
+
+    def _make_security_group(self, name: str, args: ServiceArgs, *, training: bool) -> aws.ec2.SecurityGroup:
+        """Instances: in from the load balancer on the container's port alone, out to everywhere (image, model, AWS).
+
+        The rules stand in the group: as resources of their own, those that name a group read back as
+        `account/group` where the provider was not told the account, and every update would send them anew.
+        """
+        port = args.settings.container.port
+        from_balancer = aws.ec2.SecurityGroupIngressArgs(
+            protocol="tcp", from_port=port, to_port=port, security_groups=[args.load_balancer.security_group_id]
+        )
+        return aws.ec2.SecurityGroup(
+            f"{name}-instance",
+            vpc_id=args.vpc_id,
+            description=f"Instances of service {args.model.name}",
+            ingress=[] if training else [from_balancer],
+            egress=[aws.ec2.SecurityGroupEgressArgs(protocol="-1", from_port=0, to_port=0, cidr_blocks=["0.0.0.0/0"])],
+            tags={**args.tags, "Name": f"{name}-instance"},
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _make_rule(self, name: str, args: ServiceArgs) -> pulumi.Output[str]:
+        routing = args.model.policy.routing
+        conditions = []
+        if args.settings.paths:
+            conditions.append(
+                aws.lb.ListenerRuleConditionArgs(
+                    path_pattern=aws.lb.ListenerRuleConditionPathPatternArgs(values=args.settings.paths)
+                )
+            )
+        if args.settings.hosts:
+            conditions.append(
+                aws.lb.ListenerRuleConditionArgs(
+                    host_header=aws.lb.ListenerRuleConditionHostHeaderArgs(values=args.settings.hosts)
+                )
+            )
+        return aws.lb.ListenerRule(
+            name,
+            listener_arn=args.load_balancer.listener_arn,
+            priority=args.settings.priority,
+            conditions=conditions,
+            actions=[
+                aws.lb.ListenerRuleActionArgs(
+                    type="forward",
+                    forward=aws.lb.ListenerRuleActionForwardArgs(
+                        target_groups=[
+                            aws.lb.ListenerRuleActionForwardTargetGroupArgs(arn=pool.target_group_arn or "", weight=weight)
+                            for pool, weight in zip(self.pools.values(), first_weights(args.model), strict=True)
+                        ],
+                        stickiness=aws.lb.ListenerRuleActionForwardStickinessArgs(
+                            enabled=routing.strategy is RoutingStrategy.STICKY, duration=routing.stickiness_seconds
+                        ),
+                    ),
+                )
+            ],
+            tags=args.tags,
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=[WEIGHTS]),
+        ).arn
