@@ -18,9 +18,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from infra.settings import PoolSettings, StackSettings, pool
 from scaling.decision import Decision
@@ -70,7 +70,7 @@ class GivenPool(Section):
     """Instance types; needed without `stack`."""
     min: Count = 0
     """Fewest instances."""
-    max: Count = 20
+    max: Annotated[int, Field(ge=1)] = 20
     """Most instances."""
     on_demand_base: Count = 0
     """On-demand instances before any spot instance."""
@@ -122,6 +122,15 @@ class GivenPool(Section):
     """Training: expected time until those jobs end."""
     refreshing: bool = False
     """An instance refresh is under way."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min: must be at most max, {self.max} (got {self.min})")
+        for i, name in enumerate(self.types or ()):
+            if name in (self.types or ())[:i]:
+                raise ValueError(f"types[{i}]: must be given once (got {name} twice)")
+        return self
 
 
 class GivenJobs(Section):
@@ -385,7 +394,7 @@ def _settings(value: GivenPool) -> PoolSettings:
     return PoolSettings(
         types=value.types or (),
         min=value.min,
-        max=max(1, value.max),
+        max=value.max,
         on_demand_base=value.on_demand_base,
         spot_percent=value.spot_percent,
         gpus_per_copy=value.gpus_per_copy,
