@@ -28,6 +28,8 @@ MEASURED_OF_GROUPS = (
 class GpuPoolArgs:
     """What a pool needs of its service and its stack."""
 
+    short_name: str
+    """Of service and pool alone, for the target group, whose name has 32 characters for both and the random part."""
     settings: PoolSettings
     policy: Policy
     container: Container
@@ -223,7 +225,7 @@ class GpuPool(pulumi.ComponentResource):
         slow_start_seconds = 0
         naming.check_slow_start(ALGORITHM, slow_start_seconds)
         return aws.lb.TargetGroup(
-            naming.fitting(name, naming.MAX_TARGET_GROUP_NAME),
+            naming.fitting(args.short_name, naming.MAX_TARGET_GROUP_NAME),
             port=args.container.port,
             protocol="HTTP",
             target_type="instance",
@@ -248,6 +250,6 @@ class GpuPool(pulumi.ComponentResource):
                 # 30 s of silence: an engine that reads a very long prompt answers late, and is not dead.
                 unhealthy_threshold=3,
             ),
-            tags=args.tags,
+            tags={**args.tags, "Name": name},
             opts=pulumi.ResourceOptions(parent=self),
         )

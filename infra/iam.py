@@ -78,13 +78,12 @@ def scaler_statements(place: Place, *, table_arn: str, log_group_arn: str, dead_
                 "ec2:DescribeInstances",
                 "elasticloadbalancing:DescribeRules",
                 "elasticloadbalancing:DescribeTargetHealth",
-                "servicequotas:GetServiceQuota",
             ],
             ["*"],
         ),
         Statement(
             "Services",
-            ["ssm:GetParameter", "ssm:GetParameters", "ssm:GetParametersByPath"],
+            ["ssm:GetParametersByPath"],
             [place.arn("ssm", f"parameter{services_path}"), place.arn("ssm", f"parameter{services_path}/*")],
         ),
         Statement("State", ["dynamodb:GetItem", "dynamodb:PutItem"], [table_arn]),
@@ -103,6 +102,7 @@ class ServiceGrant:
     launch_template_arns: Sequence[str] = ()
     """Given where it may change a group's mixed instances policy: types in place, or the on-demand base."""
     instance_role_arn: str | None = None
+    ami_parameters: Sequence[str] = ()
 
 
 def service_statements(place: Place, grants: Sequence[ServiceGrant]) -> list[Statement]:
@@ -112,6 +112,7 @@ def service_statements(place: Place, grants: Sequence[ServiceGrant]) -> list[Sta
     queues = [g.queue_arn for g in grants if g.queue_arn]
     templates = [arn for grant in grants for arn in grant.launch_template_arns]
     roles = [g.instance_role_arn for g in grants if g.launch_template_arns and g.instance_role_arn]
+    amis = sorted({name for grant in grants if grant.launch_template_arns for name in grant.ami_parameters})
     mixed = [arn for grant in grants if grant.launch_template_arns for arn in grant.group_arns]
     out = [
         Statement(
@@ -133,18 +134,19 @@ def service_statements(place: Place, grants: Sequence[ServiceGrant]) -> list[Sta
             Statement(
                 "Mix",
                 [
-                    "autoscaling:CancelInstanceRefresh",
                     "autoscaling:StartInstanceRefresh",
                     "autoscaling:UpdateAutoScalingGroup",
                 ],
                 mixed,
             )
         )
-        out += _launch_statements(place, templates, roles)
+        out += _launch_statements(place, templates, roles, amis)
     return out
 
 
-def _launch_statements(place: Place, templates: Sequence[str], roles: Sequence[str]) -> list[Statement]:
+def _launch_statements(
+    place: Place, templates: Sequence[str], roles: Sequence[str], ami_parameters: Sequence[str]
+) -> list[Statement]:
     """Who changes a group's mixed instances policy must be allowed what its launches do:
     https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html"""
     made = ["instance", "volume", "network-interface"]
@@ -162,6 +164,13 @@ def _launch_statements(place: Place, templates: Sequence[str], roles: Sequence[s
             ["ec2:CreateTags"],
             [place.arn("ec2", f"{kind}/*") for kind in made],
             {"StringEquals": {"ec2:CreateAction": "RunInstances"}},
+        ),
+        # A template that names its image by a parameter is read with the rights of who uses it:
+        # https://docs.aws.amazon.com/autoscaling/ec2/userguide/using-systems-manager-parameters.html
+        Statement(
+            "ReadTheImagesName",
+            ["ssm:GetParameters"],
+            [place.arn("ssm", f"parameter{name}", account=not name.startswith("/aws/")) for name in ami_parameters],
         ),
         Statement("GiveInstancesTheirRole", ["iam:PassRole"], roles, {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}),
     ]

@@ -93,6 +93,7 @@ class Service(pulumi.ComponentResource):
             pool_name: GpuPool(
                 f"{name}-{pool_name}",
                 GpuPoolArgs(
+                    short_name=f"{args.model.name}-{pool_name}",
                     settings=pool,
                     policy=args.model.policy,
                     container=args.settings.container,
@@ -140,7 +141,14 @@ class Service(pulumi.ComponentResource):
             templates=[pool.launch_template_arn for pool in self.pools.values()] if mixed else [],
             role=role.arn,
         ).apply(
-            lambda got: iam.ServiceGrant(got["groups"], got["rule"], got["queue"], got["templates"], got["role"])
+            lambda got: iam.ServiceGrant(
+                group_arns=got["groups"],
+                listener_rule_arn=got["rule"],
+                queue_arn=got["queue"],
+                launch_template_arns=got["templates"],
+                instance_role_arn=got["role"],
+                ami_parameters=[pool.ami_parameter for pool in args.settings.pools.values()],
+            )
         )
         self.register_outputs(
             {
