@@ -426,6 +426,6 @@ def _training(
     decided = training.decide_training(service, seen, state, now)
     reasons = [*([restart] if restart else []), *decided.reasons]
     nothing = Demand(None, now, False, 0.0, False, None, None, None, None, {})
-    return _finish(service, seen, nothing, state, now, dict(decided.targets), reasons, held=decided.held)
+    return _finish(service, seen, nothing, decided.state, now, dict(decided.targets), reasons, held=decided.held)
 
 
