@@ -85,9 +85,13 @@ class Thresholds(Section):
     """Node signals of the article (3.2.1) that call for more instances when they pass their limit, whatever the load says."""
 
     cpu_percent: Percent | None = None
+    """Mean CPU use of a pool."""
     memory_percent: Percent | None = None
+    """Mean use of main memory."""
     gpu_percent: Percent | None = None
+    """Mean GPU use."""
     kv_cache_percent: Percent | None = 95.0
+    """Mean use of the KV cache: beyond it the engine preempts requests."""
     network_latency_seconds: Annotated[float, Field(gt=0)] | None = None
     """ALB to target, connection and first byte of a health check."""
 
@@ -249,6 +253,7 @@ class Learning(Section):
     """Correcting the catalog's capacity by what is seen."""
 
     enabled: bool = True
+    """Whether the catalog's capacity is corrected at all."""
     bound_percent: Annotated[float, Field(ge=0, le=90)] = 30
     """The correction never exceeds this in either direction."""
     half_life_seconds: Annotated[float, Field(gt=0)] = 21600
@@ -261,15 +266,20 @@ class Case(Section):
     """A test that the policy's owner writes: `given` an observation in short form, `expect` bounds on the decision."""
 
     name: str
+    """What must hold, as one would say it."""
     given: dict[str, Any]
+    """An observation in short form; the keys stand below, under Cases."""
     expect: dict[str, Any]
+    """Bounds on the decision; the keys stand below, under Cases."""
 
 
 class Policy(Section):
     """One file of policies/."""
 
     description: str = ""
+    """What the policy is for."""
     workload: Workload = Workload.INFERENCE
+    """`inference` serves requests, `training` runs jobs of a queue."""
     mode: Mode = Mode.ENFORCE
     """`shadow` decides, logs and publishes, and touches nothing."""
     model: str

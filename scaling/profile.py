@@ -33,16 +33,23 @@ class Profile(Section):
     """One model on one instance type. Every figure has its source, or says that it is an estimate and from what."""
 
     prefill_base_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Time to read a prompt, whatever its length."""
     prefill_tokens_per_second: PositiveFloat
+    """Prompt tokens read per second."""
     decode_base_seconds: PositiveFloat
+    """Time of a decoding step, whatever the batch."""
     decode_seconds_per_sequence: Annotated[float, Field(ge=0)]
+    """What each sequence of the batch adds to a step."""
     kv_cache_tokens: Annotated[int, Field(gt=0)]
+    """Tokens of prompts and answers that fit into the memory beside the weights."""
     max_sequences: Annotated[int, Field(ge=1)] = 256
+    """The engine's limit of the batch (vLLM: max-num-seqs)."""
     load_seconds: PositiveFloat
     """From container start to a model that answers."""
     estimate: bool
     """Whether the figures are derived and not measured on this very type."""
     source: str
+    """Where the figures come from: file, rows and error of the fit, or the arithmetic of the estimate."""
 
     def prefill_seconds(self, input_tokens: float) -> float:
         """Time to read one prompt alone."""
