@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from infra.settings import PROJECT, StackSettings
+from lab.cases import Expect, Given
 from scaling.library import Catalog, Profiles
 from scaling.policy import Policy
 
@@ -31,7 +32,7 @@ _UNITS = {
 def schemas() -> dict[str, str]:
     """Text of each schema file by its name."""
     made = {
-        "policy.json": Policy.model_json_schema(),
+        "policy.json": _policy_schema(),
         "catalog.json": Catalog.model_json_schema(),
         "profiles.json": Profiles.model_json_schema(),
         "stack.json": _stack_schema(),
@@ -40,6 +41,17 @@ def schemas() -> dict[str, str]:
         name: json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=1) + "\n"
         for name, schema in made.items()
     }
+
+
+def _policy_schema() -> dict[str, Any]:
+    """A policy, with the keys of its cases: the model itself leaves those to `lab.cases`."""
+    policy = Policy.model_json_schema()
+    for key, model in (("given", Given), ("expect", Expect)):
+        schema = model.model_json_schema()
+        policy["$defs"] |= schema.pop("$defs")
+        policy["$defs"][model.__name__] = schema
+        policy["$defs"]["Case"]["properties"][key] = {"$ref": f"#/$defs/{model.__name__}"}
+    return policy
 
 
 def _stack_schema() -> dict[str, Any]:
@@ -79,6 +91,9 @@ def readme() -> str:
             "- `gpu-fleet validate` checks all of it, `gpu-fleet test policies/` runs the policies' cases.",
             "",
             *_section("Policy", "policies/&lt;policy&gt;.yaml", Policy),
+            *_section("Cases: `given`", "policies/&lt;policy&gt;.yaml, below `cases[].given`", Given),
+            *_section("Cases: `expect`", 'policies/&lt;policy&gt;.yaml, below `cases[].expect`; a bound is `5`, `">=5"`, '
+                      '`"<3"` or `"5..8"`', Expect),
             *_section("Instance catalog", "policies/catalog.yaml", Catalog),
             *_section("Serving profiles", "policies/profiles.yaml", Profiles),
             *_section("Stack", f"Pulumi.&lt;stack&gt;.yaml, below `config`, with `{PROJECT}:` in front (`region` is "
@@ -111,9 +126,11 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[Key]:
     """Every key below `model`, the ones of a mapping before those inside it; `<name>` stands for a name of choice."""
     for name, info in model.model_fields.items():
         path = prefix + name
-        yield Key(path, _unit(name), _default(info), _allowed(info), _cell(info.description or ""))
-        for below, inner in _inner(info.annotation, path):
-            yield from keys(inner, below)
+        below = list(_inner(info.annotation, path))
+        meaning = info.description or " ".join((inner.__doc__ or "").split("\n\n")[0] for _, inner in below)
+        yield Key(path, _unit(name), _default(info), _allowed(info), _cell(meaning))
+        for prefix_below, inner in below:
+            yield from keys(inner, prefix_below)
 
 
 def _inner(annotation: Any, path: str) -> Iterator[tuple[str, type[BaseModel]]]:
