@@ -239,10 +239,11 @@ def _seen(sight: _Sight, answers: Answers, past: Mapping[str, Answers], now: flo
     pools = {pool: _pool(sight, pool, answers, now, oldest) for pool in sight.groups}
     arrivals = signals.settled(signals.total([_rates(sight, pool, answers, now) for pool in pools]), now, oldest)
     in_flight = signals.total([_in_flight(sight, pool, answers, now) for pool in pools])
+    finished = signals.total([_of_pool(sight, p, answers.of(queries.pools[p].finished), now) for p in pools])
     observation = Observation(
         pools=pools,
         arrivals_rps=arrivals if parameter.bindings.load_balancer else None,
-        burst_rps=signals.burst(arrivals, in_flight, oldest),
+        burst_rps=signals.burst(arrivals, in_flight, oldest, finished),
         rejected_rps=_rejected(queries, answers, oldest),
         input_tokens=_mean_over_pools(pools, {p: queries.pools[p].input_tokens for p in pools}, answers, oldest),
         output_tokens=_mean_over_pools(pools, {p: queries.pools[p].output_tokens for p in pools}, answers, oldest),

@@ -31,9 +31,6 @@ DAY_SECONDS = 86400
 SETTLING_SECONDS = 60
 """For so long after its end a minute's sum may still grow: the load balancer's nodes report one by one."""
 
-BURST_SIGNIFICANCE = 3.0
-"""Standard deviations of a Poisson count that a growth must exceed to be a burst and not chance."""
-
 
 @dataclass(frozen=True, slots=True)
 class PoolQueries:
@@ -44,6 +41,7 @@ class PoolQueries:
     response_time: Query | None = None
     running: Query | None = None
     waiting: Query | None = None
+    finished: Query | None = None
     input_tokens: Query | None = None
     output_tokens: Query | None = None
     ttft: Query | None = None
@@ -60,8 +58,8 @@ class PoolQueries:
     def minute(self) -> Iterable[Query]:
         """Those over the newest minutes."""
         pool = (
-            self.requests, self.heartbeat, self.response_time, self.running, self.waiting, self.input_tokens,
-            self.output_tokens, self.ttft, self.cpu, self.memory, self.gpu, self.kv_cache, self.network_latency,
+            self.requests, self.heartbeat, self.response_time, self.running, self.waiting, self.finished,
+            self.input_tokens, self.output_tokens, self.ttft, self.cpu, self.memory, self.gpu, self.kv_cache, self.network_latency,
         )  # fmt: skip
         yield from (query for query in pool if query is not None)
         for queries in self.of_instance.values():
@@ -143,6 +141,7 @@ def _pool_queries(parameter: ServiceParameter, name: str, state: State, instance
         response_time=alb("TargetResponseTime", "Average"),
         running=engine("requests_running", FINE_SECONDS, wanted=serves),
         waiting=engine("requests_waiting", FINE_SECONDS, wanted=serves),
+        finished=engine("finished_rps", FINE_SECONDS, wanted=serves),
         input_tokens=engine("input_tokens", wanted=serves),
         output_tokens=engine("output_tokens", wanted=serves),
         ttft=engine("ttft_p95_seconds", wanted=serves and policy.slo is not None),
@@ -256,26 +255,25 @@ def last_minute(series: Series, oldest: float) -> Reading | None:
     return Reading(math.fsum(values) / len(values), last.at)
 
 
-def burst(arrivals: Reading | None, in_flight: Series, oldest: float) -> Reading | None:
+def burst(arrivals: Reading | None, in_flight: Series, oldest: float, finished: Series = ()) -> Reading | None:
     """Requests per second over the newest 10 s, from the balance of flow: what arrives is what ends plus what piles up.
 
-    No load balancer metric is finer than a minute, but the engines count their requests every 10 s. With
-    `arrivals` as the rate at which requests end (true while the minute before was steady), and N1, N2 in flight over
-    the newest two periods of d seconds: arrivals + (N2 - N1) / d. At 10 rps and 300 in flight, 60 more within 10 s
-    are 16 rps. Chance alone moves a count of N by sqrt(N), so a growth below `BURST_SIGNIFICANCE` times that (52 of
-    300) is none. None where the series is not there, or its newest two periods do not follow each other.
+    No load balancer metric is finer than a minute, but the engines count their requests every 10 s. With N1, N2 in
+    flight over the newest two periods of d seconds and `finished` the rate at which requests ended in the last of
+    them: finished + (N2 - N1) / d. At 10 rps and 300 in flight, 60 more within 10 s are 16 rps. Where the engines do
+    not tell what ended, `arrivals` of the minute stands in for it, which adds the chance of the endings to that of the
+    arrivals. The value is raw: whether it is a burst or chance is for the model to say.
+    None where the series is not there, or its newest two periods do not follow each other.
     """
     last = newest(in_flight, oldest)
-    if arrivals is None or last is None or len(in_flight) < 2:
+    if last is None or len(in_flight) < 2:
         return None
     before = in_flight[-2]
     seconds = last.at - before.at
-    if seconds > 2 * FINE_SECONDS:
+    ended = next((reading for reading in reversed(finished) if reading.at == last.at), arrivals)
+    if ended is None or seconds > 2 * FINE_SECONDS:
         return None
-    growth = last.value - before.value
-    if growth <= BURST_SIGNIFICANCE * math.sqrt(max(before.value, 1.0)):
-        return Reading(arrivals.value, last.at)
-    return Reading(arrivals.value + growth / seconds, last.at)
+    return Reading(max(0.0, ended.value + (last.value - before.value) / seconds), last.at)
 
 
 def instance_load(answers: Answers, queries: Mapping[str, Query], oldest: float) -> Reading | None:

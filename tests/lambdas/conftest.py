@@ -82,7 +82,9 @@ class Switchboard:
         ]
 
     @contextlib.contextmanager
-    def answering(self, operation: str, with_: Callable[[Mapping[str, Any]], Mapping[str, Any] | None]) -> Iterator[None]:
+    def answering(
+        self, operation: str, with_: Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
+    ) -> Iterator[None]:
         """`operation` is answered by a function of its arguments; None lets the call through."""
         before = self.answers.get(operation)
         self.answers[operation] = with_
@@ -134,9 +136,9 @@ class World:
         ec2, elbv2 = self.clients.ec2, self.clients.elbv2
         self.vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
         self.subnets = [
-            ec2.create_subnet(VpcId=self.vpc, CidrBlock=f"10.0.{i}.0/24", AvailabilityZone=f"us-east-1{zone}")["Subnet"][
-                "SubnetId"
-            ]
+            ec2.create_subnet(VpcId=self.vpc, CidrBlock=f"10.0.{i}.0/24", AvailabilityZone=f"us-east-1{zone}")[
+                "Subnet"
+            ]["SubnetId"]
             for i, zone in enumerate("ab")
         ]
         self.template = ec2.create_launch_template(
@@ -265,7 +267,9 @@ class World:
 
     def group(self, pool: str, service: str = "chat") -> dict[str, Any]:
         name = self.pools[service][pool].group
-        return self.clients.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"][0]
+        return self.clients.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"][
+            0
+        ]
 
     def desired(self, service: str = "chat") -> dict[str, int]:
         return {pool: self.group(pool, service)["DesiredCapacity"] for pool in self.pools[service]}
@@ -297,7 +301,9 @@ class World:
             ],
         )
 
-    def publish_requests(self, pool: str, at: float, count: float | None, service: str = "chat", healthy: float | None = 1) -> None:
+    def publish_requests(
+        self, pool: str, at: float, count: float | None, service: str = "chat", healthy: float | None = 1
+    ) -> None:
         """What the load balancer publishes of a minute: the count when not zero, the heartbeat if there is one."""
         arn = self.pools[service][pool].target_group_arn
         dimensions = {"TargetGroup": arn.rpartition(":")[2], "LoadBalancer": self.load_balancer}
@@ -309,16 +315,18 @@ class World:
     # ---- running ------------------------------------------------------------------------------------------------
 
     def scaler(self, decide: Decide) -> Scaler:
-        return Scaler(
-            self.environment, self.clients, DynamoStateStore(self.clients.dynamodb, TABLE), self.book, decide
-        )
+        return Scaler(self.environment, self.clients, DynamoStateStore(self.clients.dynamodb, TABLE), self.book, decide)
 
     def run(self, decide: Decide, event: Any = None, remaining_seconds: float = 60.0) -> dict[str, Result]:
         """One run of the scaler at `now`; the calls recorded are this run's own."""
         self.board.calls.clear()
         self.reports.clear()
         results = serve(
-            self.scaler(decide), event or {}, self.now, lambda: remaining_seconds, lambda *told: self.reports.append(told)
+            self.scaler(decide),
+            event or {},
+            self.now,
+            lambda: remaining_seconds,
+            lambda *told: self.reports.append(told),
         )
         return {result.service: result for result in results}
 

@@ -12,7 +12,9 @@ from scaling.observation import CapacityError
 NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 
 
-def activity(message: str, *, minutes_ago: float = 1, status: str = "Failed", details: str | None = None, what="Launching"):
+def activity(
+    message: str, *, minutes_ago: float = 1, status: str = "Failed", details: str | None = None, what="Launching"
+):
     return {
         "StartTime": NOW - timedelta(minutes=minutes_ago, seconds=5),
         "EndTime": NOW - timedelta(minutes=minutes_ago),

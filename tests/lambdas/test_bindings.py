@@ -46,7 +46,10 @@ def test_parameters_of_another_stack_are_not_read(world, parameter):
         (lambda p: p["service"]["pools"][0].update(min_instances=-1), "service.pools.0.min_instances: "),
         (lambda p: p["bindings"]["pools"].pop("l4"), "bindings.pools: must name the service's pools ['l4', 'l40s']"),
         (lambda p: p["bindings"]["pools"]["l4"].pop("target_group_arn"), "each needs a target_group_arn"),
-        (lambda p: p["service"].update(name="other"), "service.name: must be the parameter's own name chat (got other)"),
+        (
+            lambda p: p["service"].update(name="other"),
+            "service.name: must be the parameter's own name chat (got other)",
+        ),
         (lambda p: p.pop("bindings"), "bindings: Field required"),
     ],
 )

@@ -89,13 +89,21 @@ def test_a_burst_is_what_piles_up():
     assert signals.burst(Reading(10, MINUTE), series(300, 360, step=10), oldest=0) == Reading(16, MINUTE)
 
 
-def test_chance_is_no_burst():
-    # 3 * sqrt(300) = 52.
-    assert signals.burst(Reading(10, MINUTE), series(300, 351, step=10), oldest=0) == Reading(10, MINUTE)
+def test_what_ended_in_those_ten_seconds_goes_before_the_minutes_mean():
+    # 7 rps ended and 30 more are in flight: 10 rps came, whatever the minute before had.
+    finished = series(9, 7, step=10)
+    assert signals.burst(Reading(12, MINUTE), series(300, 330, step=10), 0, finished) == Reading(10, MINUTE)
+    assert signals.burst(None, series(300, 330, step=10), 0, finished) == Reading(10, MINUTE)
 
 
-def test_a_queue_that_shrinks_is_no_burst_and_no_lull():
-    assert signals.burst(Reading(10, MINUTE), series(300, 100, step=10), oldest=0) == Reading(10, MINUTE)
+def test_what_ended_earlier_does_not_stand_for_the_newest_ten_seconds():
+    finished = series(9, 7, step=10, end=MINUTE - 10)
+    assert signals.burst(Reading(12, MINUTE), series(300, 330, step=10), 0, finished) == Reading(15, MINUTE)
+
+
+def test_a_queue_that_empties_is_a_lull_and_never_negative():
+    assert signals.burst(Reading(10, MINUTE), series(300, 250, step=10), oldest=0) == Reading(5, MINUTE)
+    assert signals.burst(Reading(10, MINUTE), series(300, 100, step=10), oldest=0) == Reading(0, MINUTE)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,363 @@
+"""From a decision to API calls."""
+
+from __future__ import annotations
+
+import pytest
+
+from scaling.decision import PoolTarget, Refresh
+
+
+def operations(world):
+    return [operation for operation, _ in world.board.writes()]
+
+
+def test_what_stands_already_is_not_written(world, keeping):
+    world.stand()
+    assert world.run(keeping)["chat"].outcome == "unchanged"
+    assert world.board.writes() == []
+
+
+def test_applying_twice_writes_once(world, deciding):
+    world.stand()
+    decide = deciding(l4=PoolTarget(4, 300), l40s=PoolTarget(2, 100))
+    world.run(decide)
+    assert operations(world) == ["SetDesiredCapacity", "SetDesiredCapacity", "ModifyRule"]
+    assert world.run(decide)["chat"].outcome == "unchanged"
+    assert world.board.writes() == []
+
+
+def test_new_capacity_comes_before_weight_and_weight_before_removal(world, deciding):
+    world.stand()
+    gone = world.ids("l40s")[0]
+    world.run(deciding(l4=PoolTarget(3, 100), l40s=PoolTarget(0, 0, take=(gone,))))
+    assert operations(world) == ["SetDesiredCapacity", "ModifyRule", "TerminateInstanceInAutoScalingGroup"]
+    assert world.desired() == {"l4": 3, "l40s": 0}
+    assert world.weights() == {"l4": 100, "l40s": 0}
+
+
+def test_the_instances_that_go_are_those_that_were_chosen(world, deciding):
+    world.stand(pools={"l4": 4})
+    stay_a, go_a, go_b, stay_b = world.ids("l4")
+    world.run(deciding(l4=PoolTarget(2, 100, take=(go_b, go_a))))
+    assert set(world.ids("l4")) == {stay_a, stay_b}
+    assert world.desired() == {"l4": 2}
+    assert [arguments for _, arguments in world.board.writes()] == [
+        {"InstanceId": go_b, "ShouldDecrementDesiredCapacity": True},
+        {"InstanceId": go_a, "ShouldDecrementDesiredCapacity": True},
+    ]
+
+
+def test_an_instance_that_is_gone_already_is_passed_over(world, deciding):
+    world.stand(pools={"l4": 3})
+    present = world.ids("l4")[0]
+    result = world.run(deciding(l4=PoolTarget(2, 100, take=("i-00000000000000000", present))))["chat"]
+    assert not result.faults
+    assert present not in world.ids("l4")
+    assert world.desired() == {"l4": 2}
+
+
+def test_an_instance_that_goes_in_between_is_no_failure(world, deciding):
+    world.stand(pools={"l4": 3})
+    take = world.ids("l4")[0]
+    message = f"Instance Id not found - No managed instance found for instance ID: {take}"
+    with world.board.failing("autoscaling.TerminateInstanceInAutoScalingGroup", "ValidationError", message):
+        result = world.run(deciding(l4=PoolTarget(2, 100, take=(take,))))["chat"]
+    assert not result.failed
+    assert result.outcome == "unchanged"
+    assert [(write.made, write.note) for write in result.writes] == [(False, "stood already")]
+
+
+def test_another_validation_error_of_the_same_call_is_a_failure(world, deciding):
+    world.stand(pools={"l4": 3})
+    take = world.ids("l4")[0]
+    message = "Currently, desiredSize equals minSize (3). Terminating instance without replacement will violate group's min size"
+    with world.board.failing("autoscaling.TerminateInstanceInAutoScalingGroup", "ValidationError", message):
+        assert world.run(deciding(l4=PoolTarget(2, 100, take=(take,))))["chat"].failed
+
+
+def test_a_minimum_that_was_raised_meanwhile_is_kept(world, deciding):
+    world.stand(pools={"l4": 3})
+    ids = world.ids("l4")
+    decide = deciding(l4=PoolTarget(0, 100, take=tuple(ids)))
+
+    def raised(service, observation, state, now):
+        # Somebody raises the minimum between observation and application.
+        world.clients.autoscaling.update_auto_scaling_group(AutoScalingGroupName="chat-l4", MinSize=2)
+        return decide(service, observation, state, now)
+
+    world.run(raised)
+    assert world.desired() == {"l4": 2}
+    assert len(set(world.ids("l4")) & set(ids)) == 2
+
+
+def test_a_maximum_that_was_lowered_meanwhile_is_kept_and_said(world, deciding):
+    world.stand(pools={"l4": 3})
+    decide = deciding(l4=PoolTarget(9, 100))
+
+    def lowered(service, observation, state, now):
+        world.clients.autoscaling.update_auto_scaling_group(AutoScalingGroupName="chat-l4", MaxSize=5)
+        return decide(service, observation, state, now)
+
+    result = world.run(lowered)["chat"]
+    assert world.desired() == {"l4": 5}
+    assert [write.note for write in result.writes] == ["9 cut to the group's maximum"]
+
+
+def test_what_the_backstop_added_meanwhile_is_not_taken_back_by_a_scale_out(world, deciding):
+    world.stand(pools={"l4": 2})
+    decide = deciding(l4=PoolTarget(3, 100))
+
+    def backstop(service, observation, state, now):
+        world.clients.autoscaling.set_desired_capacity(AutoScalingGroupName="chat-l4", DesiredCapacity=6)
+        return decide(service, observation, state, now)
+
+    world.run(backstop)
+    assert world.desired() == {"l4": 6}
+
+
+def test_orders_that_no_instance_has_filled_are_called_off_without_touching_instances(world, deciding):
+    world.stand(pools={"l4": 2})
+    ids = world.ids("l4")
+    described = world.group("l4")
+    short = {**described, "DesiredCapacity": 5}
+    with world.board.answering("autoscaling.DescribeAutoScalingGroups", lambda _: {"AutoScalingGroups": [short]}):
+        world.run(deciding(l4=PoolTarget(2, 100)))
+    assert [arguments["DesiredCapacity"] for _, arguments in world.board.writes()] == [2]
+    assert world.ids("l4") == ids
+
+
+def test_orders_are_called_off_before_an_instance_goes_so_that_it_is_not_replaced(world, deciding):
+    world.stand(pools={"l4": 3})
+    take = world.ids("l4")[0]
+    short = {**world.group("l4"), "DesiredCapacity": 5}
+    with world.board.answering("autoscaling.DescribeAutoScalingGroups", lambda _: {"AutoScalingGroups": [short]}):
+        world.run(deciding(l4=PoolTarget(2, 100, take=(take,))))
+    assert [(op, a.get("DesiredCapacity")) for op, a in world.board.writes()] == [
+        ("SetDesiredCapacity", 3),
+        ("TerminateInstanceInAutoScalingGroup", None),
+    ]
+    assert world.desired() == {"l4": 2}
+
+
+def test_auto_scaling_never_picks_an_instance_itself(world, deciding):
+    """Less is wanted, but no instance was named: nothing goes rather than any."""
+    world.stand(pools={"l4": 4})
+    world.run(deciding(l4=PoolTarget(1, 100)))
+    assert world.board.writes() == []
+    assert len(world.ids("l4")) == 4
+
+
+def test_a_protected_instance_is_not_taken(world, deciding):
+    world.stand(pools={"l4": 2}, policy={"workload": "training"})
+    busy, idle = world.ids("l4")
+    world.run(deciding(l4=PoolTarget(1, 0, take=(busy, idle), protect=(busy,))))
+    assert world.ids("l4") == [busy]
+
+
+def test_busy_instances_are_protected_before_anything_goes_and_idle_ones_let_go(world, deciding):
+    world.stand(pools={"l4": 3}, policy={"workload": "training"})
+    a, b, c = world.ids("l4")
+    world.run(deciding(l4=PoolTarget(3, 0, protect=(a, b))))
+    assert [i["ProtectedFromScaleIn"] for i in world.group("l4")["Instances"]] == [True, True, False]
+    world.run(deciding(l4=PoolTarget(2, 0, take=(c,), protect=(b,))))
+    assert operations(world) == ["SetInstanceProtection", "TerminateInstanceInAutoScalingGroup"]
+    assert {i["InstanceId"]: i["ProtectedFromScaleIn"] for i in world.group("l4")["Instances"]} == {a: False, b: True}
+    assert world.run(deciding(l4=PoolTarget(2, 0, protect=(b,))))["chat"].outcome == "unchanged"
+
+
+def test_nothing_goes_when_protection_failed(world, deciding):
+    world.stand(pools={"l4": 2}, policy={"workload": "training"})
+    busy, idle = world.ids("l4")
+    with world.board.failing("autoscaling.SetInstanceProtection"):
+        result = world.run(deciding(l4=PoolTarget(1, 0, take=(idle,), protect=(busy,))))["chat"]
+    assert result.outcome == "failed"
+    assert set(world.ids("l4")) == {busy, idle}
+
+
+def test_what_was_protected_by_hand_stays_protected_outside_training(world, keeping):
+    world.stand(pools={"l4": 2})
+    world.clients.autoscaling.set_instance_protection(
+        AutoScalingGroupName="chat-l4", InstanceIds=world.ids("l4"), ProtectedFromScaleIn=True
+    )
+    assert world.run(keeping)["chat"].outcome == "unchanged"
+
+
+def test_more_than_fifty_instances_are_protected_in_several_calls(world, deciding):
+    world.stand(pools={"l4": 60}, maximum=60, policy={"workload": "training"})
+    world.run(deciding(l4=PoolTarget(60, 0, protect=tuple(world.ids("l4")))))
+    assert [len(arguments["InstanceIds"]) for _, arguments in world.board.writes()] == [50, 10]
+
+
+def test_on_demand_makes_up_for_spot_before_more_is_ordered(world, deciding):
+    world.stand(pools={"l4": 2}, spot=True)
+    world.run(deciding(l4=PoolTarget(4, 100, on_demand_base=2)))
+    assert operations(world) == ["UpdateAutoScalingGroup", "SetDesiredCapacity"]
+    _, sent = world.board.writes()[0]
+    assert sent["MixedInstancesPolicy"]["InstancesDistribution"] == {
+        "OnDemandBaseCapacity": 2,
+        "OnDemandPercentageAboveBaseCapacity": 0,
+        "SpotAllocationStrategy": "price-capacity-optimized",
+    }
+    assert sent["MixedInstancesPolicy"]["LaunchTemplate"]["Overrides"] == [
+        {"InstanceType": "g6.xlarge"},
+        {"InstanceType": "g6.2xlarge"},
+    ]
+    assert set(sent) == {"AutoScalingGroupName", "MixedInstancesPolicy"}, (
+        "bounds and capacity are not this call's business"
+    )
+    assert world.run(deciding(l4=PoolTarget(4, 100, on_demand_base=2)))["chat"].outcome == "unchanged"
+
+
+def test_on_demand_goes_again_only_after_all_else(world, deciding):
+    world.stand(pools={"l4": 2}, spot=True)
+    world.run(deciding(l4=PoolTarget(2, 100, on_demand_base=2)))
+    world.run(deciding(l4=PoolTarget(3, 90, on_demand_base=0)))
+    assert operations(world) == ["SetDesiredCapacity", "ModifyRule", "UpdateAutoScalingGroup"]
+
+
+def test_a_base_that_the_decision_does_not_name_stays(world, deciding):
+    world.stand(pools={"l4": 2}, spot=True)
+    world.run(deciding(l4=PoolTarget(2, 100, on_demand_base=2)))
+    world.run(deciding(l4=PoolTarget(2, 100)))
+    assert world.board.writes() == []
+
+
+def test_the_rule_is_sent_whole_with_its_stickiness(world, deciding):
+    world.stand(policy={"routing": {"strategy": "sticky", "stickiness_seconds": 1800}})
+    world.run(deciding(l4=PoolTarget(2, 300), l40s=PoolTarget(1, 100)))
+    (action,) = world.rule_actions()
+    assert action["ForwardConfig"]["TargetGroupStickinessConfig"] == {"Enabled": True, "DurationSeconds": 1800}
+    assert world.run(deciding())["chat"].outcome == "unchanged"
+
+
+def test_a_policy_that_becomes_sticky_rewrites_the_rule_at_the_same_weights(world, keeping):
+    world.stand()
+    world.parameters["chat"]["service"]["policy"]["routing"] = {"strategy": "sticky"}
+    world.put("chat", world.parameters["chat"])
+    world.run(keeping)
+    assert operations(world) == ["ModifyRule"]
+
+
+@pytest.mark.parametrize("weight", [-1, 1000])
+def test_a_weight_that_aws_would_not_take_changes_nothing_at_all(world, deciding, weight):
+    world.stand()
+    result = world.run(deciding(l4=PoolTarget(4, weight)))["chat"]
+    assert [fault.code for fault in result.faults] == ["InvalidDecision"]
+    assert world.board.writes() == []
+
+
+def test_a_target_for_a_pool_that_is_not_there_changes_nothing_at_all(world, deciding):
+    world.stand()
+    result = world.run(deciding(l4=PoolTarget(4, 10), h100=PoolTarget(1, 10)))["chat"]
+    assert [fault.code for fault in result.faults] == ["InvalidDecision"]
+    assert "['h100'] are no pools of chat" in result.faults[0].message
+    assert world.board.writes() == []
+
+
+def test_a_failing_scale_out_lets_weights_follow_health_and_takes_nothing_away(world, deciding):
+    world.stand()
+    gone = world.ids("l40s")[0]
+    with world.board.failing("autoscaling.SetDesiredCapacity"):
+        result = world.run(deciding(l4=PoolTarget(3, 100), l40s=PoolTarget(0, 0, take=(gone,))))["chat"]
+    assert result.outcome == "failed"
+    assert world.weights() == {"l4": 100, "l40s": 0}
+    assert world.desired() == {"l4": 2, "l40s": 1}
+    assert [(w.operation, w.made, w.note) for w in result.writes] == [
+        ("SetDesiredCapacity", False, "failed"),
+        ("ModifyRule", True, ""),
+        ("TerminateInstanceInAutoScalingGroup", False, "an earlier call failed"),
+    ]
+
+
+def test_an_instance_does_not_go_while_its_pool_still_has_its_weight(world, deciding):
+    world.stand()
+    gone = world.ids("l40s")[0]
+    with world.board.failing("elbv2.ModifyRule"):
+        world.run(deciding(l4=PoolTarget(3, 100), l40s=PoolTarget(0, 0, take=(gone,))))
+    assert world.desired() == {"l4": 3, "l40s": 1}
+    assert world.weights() == {"l4": 100, "l40s": 100}
+
+
+def test_the_next_run_mends_what_failed(world, deciding):
+    world.stand()
+    gone = world.ids("l40s")[0]
+    decide = deciding(l4=PoolTarget(3, 100), l40s=PoolTarget(0, 0, take=(gone,)))
+    with world.board.failing("elbv2.ModifyRule"):
+        world.run(decide)
+    assert world.run(decide)["chat"].outcome == "applied"
+    assert world.desired() == {"l4": 3, "l40s": 0}
+    assert world.weights() == {"l4": 100, "l40s": 0}
+
+
+def test_nothing_is_written_when_what_stands_cannot_be_read_again(world, deciding):
+    world.stand()
+    asked = []
+
+    def second_time_throttled(_):
+        asked.append(1)
+        return {"Error": {"Code": "Throttling", "Message": "Rate exceeded"}} if len(asked) == 2 else None
+
+    with world.board.answering("autoscaling.DescribeAutoScalingGroups", second_time_throttled):
+        result = world.run(deciding(l4=PoolTarget(4, 100)))["chat"]
+    assert [fault.code for fault in result.faults] == ["Throttled"]
+    assert world.board.writes() == []
+
+
+class TestInstanceRefresh:
+    POLICY = {"vertical": {"method": "in_place"}}  # noqa: RUF012
+
+    @pytest.fixture(autouse=True)
+    def refreshes(self, world):
+        """moto knows no instance refresh."""
+        self.listed: list[dict] = []
+        with (
+            world.board.answering(
+                "autoscaling.DescribeInstanceRefreshes", lambda _: {"InstanceRefreshes": self.listed}
+            ),
+            world.board.answering("autoscaling.StartInstanceRefresh", lambda _: {"InstanceRefreshId": "r-1"}),
+        ):
+            yield
+
+    def refresh(self, deciding, *types):
+        return deciding({"refresh": Refresh("l4", types)})
+
+    def test_other_types_are_rolled_through_the_pool_a_new_one_before_an_old_one(self, world, deciding):
+        world.stand(pools={"l4": 2}, policy=self.POLICY)
+        assert world.run(self.refresh(deciding, "g6e.xlarge"))["chat"].outcome == "applied"
+        ((operation, sent),) = world.board.writes()
+        assert operation == "StartInstanceRefresh"
+        policy = sent["DesiredConfiguration"]["MixedInstancesPolicy"]
+        assert policy["LaunchTemplate"]["Overrides"] == [{"InstanceType": "g6e.xlarge"}]
+        assert policy["InstancesDistribution"]["OnDemandPercentageAboveBaseCapacity"] == 100
+        assert "LaunchTemplateName" not in policy["LaunchTemplate"]["LaunchTemplateSpecification"]
+        assert sent["Preferences"] == {
+            "MinHealthyPercentage": 100,
+            "MaxHealthyPercentage": 110,
+            "SkipMatching": True,
+            "AutoRollback": True,
+        }
+
+    def test_types_that_stand_already_are_not_rolled_again(self, world, deciding):
+        world.stand(pools={"l4": 2}, policy=self.POLICY)
+        assert world.run(self.refresh(deciding, "g6.xlarge", "g6.2xlarge"))["chat"].outcome == "unchanged"
+
+    def test_a_refresh_under_way_is_no_failure(self, world, deciding):
+        world.stand(pools={"l4": 2}, policy=self.POLICY)
+        with world.board.failing(
+            "autoscaling.StartInstanceRefresh",
+            "InstanceRefreshInProgress",
+            "An Instance Refresh is already in progress",
+        ):
+            result = world.run(self.refresh(deciding, "g6e.xlarge"))["chat"]
+        assert not result.failed
+
+    @pytest.mark.parametrize(("status", "refreshing"), [("InProgress", True), ("Pending", True), ("Successful", False)])
+    def test_a_refresh_is_seen(self, world, status, refreshing):
+        self.listed.append({"InstanceRefreshId": "r-1", "Status": status})
+        world.stand(pools={"l4": 2}, policy=self.POLICY)
+        assert world.observe().pools["l4"].refreshing is refreshing
+
+    def test_a_service_that_moves_between_pools_is_not_asked_for_refreshes(self, world, keeping):
+        world.stand()
+        world.run(keeping)
+        assert "autoscaling.DescribeInstanceRefreshes" not in world.board.operations()

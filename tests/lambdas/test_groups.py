@@ -1,0 +1,141 @@
+"""Describing Auto Scaling groups."""
+
+from __future__ import annotations
+
+import pytest
+
+from lambdas.scaler import groups
+from lambdas.scaler.groups import Group, Member
+
+
+class AutoScaling:
+    """Answers DescribeAutoScalingGroups as AWS does: at most MaxRecords groups a page."""
+
+    def __init__(self, names, broken=()):
+        self.names, self.broken = set(names), broken
+        self.calls: list[int] = []
+
+    def get_paginator(self, operation):
+        assert operation == "describe_auto_scaling_groups"
+        return self
+
+    def paginate(self, *, AutoScalingGroupNames, PaginationConfig):  # noqa: N803
+        from botocore.exceptions import ClientError
+
+        size = PaginationConfig["PageSize"]
+        assert len(AutoScalingGroupNames) <= size <= 100
+        self.calls.append(len(AutoScalingGroupNames))
+        if self.broken and self.broken[0] in AutoScalingGroupNames:
+            raise ClientError(
+                {"Error": {"Code": "Throttling", "Message": "Rate exceeded"}}, "DescribeAutoScalingGroups"
+            )
+        found = [name for name in AutoScalingGroupNames if name in self.names]
+        for first in range(0, len(found), 30):
+            yield {
+                "AutoScalingGroups": [
+                    {"AutoScalingGroupName": name, "DesiredCapacity": 1, "MinSize": 0, "MaxSize": 4, "Instances": []}
+                    for name in found[first : first + 30]
+                ]
+            }
+
+
+NAMES = [f"g{i:03d}" for i in range(230)]
+
+
+def test_two_hundred_and_thirty_groups_are_three_calls_and_all_their_pages():
+    autoscaling = AutoScaling(NAMES)
+    described = groups.describe(autoscaling, NAMES)
+    assert autoscaling.calls == [100, 100, 30]
+    assert sorted(described.found) == NAMES
+    assert described.faults == {}
+
+
+def test_a_failing_call_costs_its_own_hundred_only():
+    described = groups.describe(AutoScaling(NAMES, broken=["g150"]), NAMES)
+    assert sorted(described.faults) == NAMES[100:200]
+    assert {fault.code for fault in described.faults.values()} == {"Throttled"}
+    assert len(described.found) == 130
+
+
+def test_a_group_that_is_gone_is_a_fault_of_its_own():
+    described = groups.describe(AutoScaling(["here"]), ["here", "gone"])
+    assert list(described.found) == ["here"]
+    assert described.faults["gone"].code == "UnknownGroup"
+
+
+def test_more_than_a_hundred_groups_of_a_real_client(world):
+    world.stand()
+    described = groups.describe(world.clients.autoscaling, ["chat-l4", "chat-l40s", *NAMES])
+    assert sorted(described.found) == ["chat-l4", "chat-l40s"]
+    assert sorted(described.faults) == NAMES
+    sent = [
+        len(arguments["AutoScalingGroupNames"])
+        for _, arguments in world.board.calls
+        if "AutoScalingGroupNames" in arguments
+    ]
+    assert sent == [100, 100, 32]
+
+
+def test_a_group_is_described_with_its_members_and_policy(world):
+    world.stand(maximum=7, spot=True)
+    group = groups.describe(world.clients.autoscaling, ["chat-l4"]).found["chat-l4"]
+    assert (group.desired, group.min_size, group.max_size) == (2, 0, 7)
+    assert {member.id for member in group.members} == set(world.ids("l4"))
+    assert all(member.in_service and not member.leaving and not member.protected for member in group.members)
+    assert group.on_demand_base == 0
+    assert group.types == ("g6.xlarge", "g6.2xlarge")
+
+
+def test_a_group_without_a_mixed_policy_has_no_base_and_cannot_be_given_one():
+    group = Group("g", 1, 0, 2)
+    assert group.on_demand_base is None
+    assert group.types == ()
+    with pytest.raises(ValueError, match="g: has no mixed instances policy"):
+        groups.with_base(group, 2)
+
+
+SPEC = {"LaunchTemplateId": "lt-1", "LaunchTemplateName": "node", "Version": "$Latest"}
+POLICY = {
+    "LaunchTemplate": {
+        "LaunchTemplateSpecification": SPEC,
+        "Overrides": [
+            {"InstanceType": "g6.xlarge", "LaunchTemplateSpecification": SPEC},
+            {"InstanceType": "g6.2xlarge"},
+        ],
+    },
+    "InstancesDistribution": {"OnDemandBaseCapacity": 1, "OnDemandPercentageAboveBaseCapacity": 20},
+}
+
+
+def test_a_policy_is_sent_back_whole_with_one_name_for_each_template():
+    sent = groups.with_base(Group("g", 1, 0, 2, mixed_policy=POLICY), 3)
+    one_name = {"LaunchTemplateId": "lt-1", "Version": "$Latest"}
+    assert sent == {
+        "LaunchTemplate": {
+            "LaunchTemplateSpecification": one_name,
+            "Overrides": [
+                {"InstanceType": "g6.xlarge", "LaunchTemplateSpecification": one_name},
+                {"InstanceType": "g6.2xlarge"},
+            ],
+        },
+        "InstancesDistribution": {"OnDemandBaseCapacity": 3, "OnDemandPercentageAboveBaseCapacity": 20},
+    }
+    assert POLICY["InstancesDistribution"]["OnDemandBaseCapacity"] == 1, "what was described must stay as it was"
+
+
+def test_other_types_leave_the_distribution_alone():
+    sent = groups.with_types(Group("g", 1, 0, 2, mixed_policy=POLICY), ("g6e.xlarge",))
+    assert sent["LaunchTemplate"]["Overrides"] == [{"InstanceType": "g6e.xlarge"}]
+    assert sent["InstancesDistribution"] == POLICY["InstancesDistribution"]
+
+
+@pytest.mark.parametrize(("version", "follows"), [("$Latest", True), ("$Default", True), ("7", False)])
+def test_whether_a_group_follows_the_newest_template(version, follows):
+    policy = {"LaunchTemplate": {"LaunchTemplateSpecification": {"LaunchTemplateId": "lt-1", "Version": version}}}
+    assert groups.follows_newest_template(Group("g", 1, 0, 2, mixed_policy=policy)) is follows
+
+
+def test_members_on_their_way_out_do_not_count_against_the_desired_capacity():
+    stays = Member("i-1", "t", "a", "InService")
+    goes = [Member(f"i-{s}", "t", "a", s) for s in ("Terminating:Wait", "Standby", "Detaching")]
+    assert Group("g", 1, 0, 2, (stays, *goes)).staying == (stays,)
