@@ -72,7 +72,7 @@ def closest_to_the_hour_in_the_fullest_zone(instances: Sequence[Instance], count
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The one pool that a rival scales; the service's others stay empty, for it knows of no mix."""
+    """The one pool that a rival scales; the service's others are left at their minimum, for it knows of no mix."""
 
     pool: Pool
     least: int
@@ -100,11 +100,11 @@ class Group:
         return max(self.least, min(self.most, int(desired)))
 
     def targets(self, service: Service, observation: Observation, desired: int, now: float) -> dict[str, PoolTarget]:
-        """All traffic to this pool at that size, nothing in the others."""
+        """All traffic to this pool at that size; the others at their minimum, below which AWS would refuse."""
         targets: dict[str, PoolTarget] = {}
         for pool in service.pools:
             mine = pool.name == self.pool.name
-            count = self.clip(desired) if mine else 0
+            count = self.clip(desired) if mine else pool.min_instances
             standing = [i for i in observation.pools[pool.name].instances if i.phase is not Phase.DRAINING]
             take = self.leaving(standing, max(0, len(standing) - count), now)
             targets[pool.name] = PoolTarget(count, ALL_TRAFFIC if mine else 0, take)

@@ -5,10 +5,11 @@ stable window 60 s, panic window a tenth of it, panic from 200 % of what is read
 shrinking to at least half of what is ready, target utilisation 70 %. Knative ticks each 2 s; here each 10 s, since no
 metric of the observation is newer than that and in between nothing changes but the bound on shrinking.
 
-Concurrency counts what waits as well, as the activator and the queue proxy do. The two windows end at the newest
-reading (see `signals.Sliding`): with readings a minute apart both show the newest minute, and panic has nothing of its
-own to see. From zero: a request that finds no pod is held by the activator and is itself concurrency of at least 1; the
-observation shows it as a rejected request. To zero after a whole stable window without a request.
+Concurrency counts what waits as well, as the activator and the queue proxy do. The stable window is the reading itself,
+a minute's mean. The panic window is what the observation has of the newest 10 s: the burst's excess over the minute's
+arrivals, times 10 s, is what piled up on top. From zero: a request that finds no pod is held by the activator and is
+itself concurrency of at least 1; the observation shows it as a rejected request. To zero after a whole stable window
+without a request.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import math
 from collections.abc import Mapping
 
 from lab.contenders.contender import Group, in_phase, newest_not_ready_first
-from lab.contenders.signals import Sliding, concurrency, fresh
+from lab.contenders.signals import concurrency, fresh
 from scaling.decision import PoolTarget
 from scaling.observation import Observation, Phase
 from scaling.service import Service
 
 STABLE_SECONDS = 60.0
-PANIC_SECONDS = 6.0
+NEWEST_SECONDS = 10.0
 PANIC_THRESHOLD = 2.0
 MAX_UP_RATE = 1000.0
 MAX_DOWN_RATE = 2.0
@@ -40,7 +41,6 @@ class KnativePodAutoscaler:
             raise ValueError(f"target: must be above 0 (got {target})")
         self.group = Group.of(service, pool, newest_not_ready_first, can_sleep=True)
         self.target = target
-        self._readings = Sliding(STABLE_SECONDS)
         self._panic_at: float | None = None
         self._panic_pods = 0
         self._started = False
@@ -58,12 +58,12 @@ class KnativePodAutoscaler:
         if standing == 0 and held is not None and held.value > 0:
             return self.group.targets(service, observation, max(1, pool.desired), now)
         reading = fresh(service, concurrency(service, pool), now)
-        self._readings.see(reading)
-        stable, panic = self._readings.mean(), self._readings.mean(PANIC_SECONDS)
-        if reading is None or stable is None or panic is None:
+        if reading is None:
             return self.group.targets(service, observation, pool.desired, now)
         least, most = math.floor(ready / MAX_DOWN_RATE), math.ceil(MAX_UP_RATE * ready)
-        for_stable, for_panic = math.ceil(stable / self.target - 1e-9), math.ceil(panic / self.target - 1e-9)
+        piled_up = self._burst_rps(service, observation, now) * NEWEST_SECONDS
+        for_stable = math.ceil(reading.value / self.target - 1e-9)
+        for_panic = math.ceil((reading.value + piled_up) / self.target - 1e-9)
         desired = min(max(for_stable, least), most)
         if for_panic / ready >= PANIC_THRESHOLD:
             self._panic_at = now
@@ -73,3 +73,9 @@ class KnativePodAutoscaler:
             self._panic_pods = max(self._panic_pods, desired, min(max(for_panic, least), most))
             desired = self._panic_pods
         return self.group.targets(service, observation, desired, now)
+
+    @staticmethod
+    def _burst_rps(service: Service, observation: Observation, now: float) -> float:
+        burst = fresh(service, observation.burst_rps, now)
+        minute = fresh(service, observation.arrivals_rps, now)
+        return max(0.0, burst.value - minute.value) if burst is not None and minute is not None else 0.0

@@ -7,7 +7,8 @@ at once; to zero only from one.
 
 Where `ray` is installed the wish comes from its own public policy function; otherwise from the same rule written down
 here. The delays are written down here in both cases, since Ray's own read the machine's clock.
-Ray decides each 0.1 s; here each 10 s, the time after which its replicas push new numbers.
+Ray decides each 0.1 s; here each 10 s, the time after which its replicas push new numbers. The look-back is the newest
+reading, a minute's mean: nothing shorter is there.
 """
 
 from __future__ import annotations
@@ -19,12 +20,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.contenders.contender import Group, in_phase, newest_not_ready_first
-from lab.contenders.signals import Sliding, concurrency, fresh
+from lab.contenders.signals import concurrency, fresh
 from scaling.decision import PoolTarget
 from scaling.observation import Observation, Phase
 from scaling.service import Service
 
-LOOK_BACK_SECONDS = 30.0
 UPSCALE_DELAY_SECONDS = 30.0
 DOWNSCALE_DELAY_SECONDS = 600.0
 MAX_ONGOING_REQUESTS = 5
@@ -115,7 +115,6 @@ class RayServe:
         self.group = Group.of(service, pool, newest_not_ready_first, can_sleep=True)
         self.target = target
         self._policy = policy or installed_policy()
-        self._readings = Sliding(LOOK_BACK_SECONDS)
         self._direction = 0
         self._since = 0.0
 
@@ -123,15 +122,12 @@ class RayServe:
         """Replicas after this loop; without metrics nothing changes."""
         pool = self.group.seen(observation)
         reading = fresh(service, concurrency(service, pool), now)
-        self._readings.see(reading)
-        requests = self._readings.mean()
+        requests = None if reading is None else reading.value
         running = in_phase(pool, Phase.READY)
         held = fresh(service, observation.rejected_rps, now)
         if running == 0 and held is not None and held.value > 0:
             # Without a replica the requests queue in Ray's handles; here they show as rejected.
             requests = max(requests or 0.0, 1.0)
-        elif reading is None:
-            requests = None
         desired = pool.desired
         if requests is not None:
             wanted = self._policy(

@@ -150,6 +150,14 @@ def pools_for(service: Service) -> tuple[str, ...]:
     return able or tuple(pool.name for pool in service.pools)
 
 
+def service_with(service: Service, pool: str) -> Service:
+    """The service that a rival's user would have: this pool alone, so that no other's minimum is on the rival's bill.
+
+    Raises ValueError for an unknown pool.
+    """
+    return service.model_copy(update={"pools": (_pool(service, pool),)})
+
+
 def make(
     name: str, service: Service, pool: str, share: float | None = None, peak_rps: float | None = None
 ) -> Contender:
@@ -161,10 +169,14 @@ def make(
     if name == OURS:
         return Ours()
     rival = _rival(name)
-    for candidate in service.pools:
-        if candidate.name == pool:
-            return rival.build(service, candidate, rival.default_share if share is None else share, peak_rps)
-    raise ValueError(f"pool: must be one of {', '.join(p.name for p in service.pools)} (got {pool})")
+    return rival.build(service, _pool(service, pool), rival.default_share if share is None else share, peak_rps)
+
+
+def _pool(service: Service, name: str) -> Pool:
+    for pool in service.pools:
+        if pool.name == name:
+            return pool
+    raise ValueError(f"pool: must be one of {', '.join(p.name for p in service.pools)} (got {name})")
 
 
 def _rival(name: str) -> Rival:

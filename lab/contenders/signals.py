@@ -1,4 +1,8 @@
-"""The signals that rivals scale on, read from the same observation as the scaler's, and the two ways to smooth them."""
+"""The signals that rivals scale on, read from the same observation as the scaler's.
+
+Every reading is a mean over a minute, and the engines' are new each 10 s. So a rival whose own look-back is a minute or
+less takes the newest reading as it is: to average again would only make it later.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,9 @@ from lab.contenders.contender import in_phase
 from scaling.observation import Observation, Phase, PoolObservation, Reading
 from scaling.policy import LoadUnit
 from scaling.service import Pool, Service
+
+_JITTER = 1.0
+"""Seconds by which a minute's reading may come early and still be the next."""
 
 
 class Signal(StrEnum):
@@ -71,69 +78,25 @@ def fresh(service: Service, reading: Reading | None, now: float) -> Reading | No
 
 
 class Periods:
-    """What a CloudWatch alarm sees of a metric: one mean per period, complete periods only.
+    """What a CloudWatch alarm sees of a metric: one mean per period.
 
-    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/AlarmThatSendsEmail.html#alarm-evaluation
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/AlarmThatSendsEmail.html#alarm-evaluation. A reading
+    of the observation is the mean of the minute that ends at its time, so each counts once a period has passed since
+    the one before; those in between overlap it.
     """
 
     def __init__(self, period_seconds: float = 60.0, keep: int = 15) -> None:
         self._period = period_seconds
-        self._complete: deque[Reading] = deque(maxlen=keep)
-        self._open: list[float] = []
-        self._open_ends = 0.0
-        self._newest = float("-inf")
+        self._points: deque[Reading] = deque(maxlen=keep)
 
     def see(self, reading: Reading | None) -> None:
-        """Take a reading in; one that was seen before, or is older, adds nothing."""
-        if reading is None or reading.at <= self._newest:
-            return
-        self._newest = reading.at
-        # A reading at 120 ends the period (60, 120]; one at 121 opens (120, 180].
-        ends = -(-(reading.at - 1e-6) // self._period) * self._period
-        if ends != self._open_ends:
-            self._close()
-            self._open_ends = ends
-        self._open.append(reading.value)
-        if abs(reading.at - ends) <= 1e-6:
-            self._close()
+        """Take a reading in."""
+        if reading is not None and (not self._points or reading.at - self._points[-1].at >= self._period - _JITTER):
+            self._points.append(reading)
 
     def newest(self, count: int) -> tuple[Reading, ...] | None:
-        """The newest complete periods, oldest first; None unless there are so many without a gap."""
-        if len(self._complete) < count:
+        """The newest periods, oldest first; None unless there are so many without a missing one."""
+        if len(self._points) < count:
             return None
-        points = tuple(self._complete)[-count:]
-        span = points[-1].at - points[0].at
-        return points if span <= (count - 1) * self._period + 1e-6 else None
-
-    def _close(self) -> None:
-        if self._open:
-            self._complete.append(Reading(sum(self._open) / len(self._open), self._open_ends))
-            self._open = []
-
-
-class Sliding:
-    """Mean of the readings of the last so many seconds (more than 0), counted back from the newest reading.
-
-    From the newest reading and not from now: metrics come one to two minutes late, and a window of 60 s that ended now
-    would hold none of them.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._readings: deque[Reading] = deque()
-
-    def see(self, reading: Reading | None) -> None:
-        """Take a reading in; one that was seen before, or is older, adds nothing."""
-        if reading is None or (self._readings and reading.at <= self._readings[-1].at):
-            return
-        self._readings.append(reading)
-        while self._readings[0].at <= reading.at - self._seconds:
-            self._readings.popleft()
-
-    def mean(self, seconds: float | None = None) -> float | None:
-        """Over the last `seconds` (default: all that is kept); None where nothing was seen."""
-        if not self._readings:
-            return None
-        since = self._readings[-1].at - (self._seconds if seconds is None else seconds)
-        values = [reading.value for reading in self._readings if reading.at > since]
-        return sum(values) / len(values)
+        points = tuple(self._points)[-count:]
+        return points if points[-1].at - points[0].at < (count - 0.5) * self._period else None

@@ -15,12 +15,11 @@ import math
 from collections.abc import Mapping
 
 from lab.contenders.contender import Group, newest_not_ready_first
-from lab.contenders.signals import Sliding, arrivals, fresh
+from lab.contenders.signals import arrivals, fresh
 from scaling.decision import PoolTarget
 from scaling.observation import Observation
 from scaling.service import Service
 
-WINDOW_SECONDS = 60.0
 DECISION_SECONDS = 20.0
 NO_REPLICA_DECISION_SECONDS = 5.0
 UPSCALE_DECISIONS = 15
@@ -38,7 +37,6 @@ class SkyServe:
         self.group = Group.of(service, pool, newest_not_ready_first, can_sleep=True)
         self.target = target
         """Requests per second per replica."""
-        self._readings = Sliding(WINDOW_SECONDS)
         self._replicas: int | None = None
         self._up = 0
         self._down = 0
@@ -54,10 +52,8 @@ class SkyServe:
         if self._replicas is None:
             self._replicas = self.group.clip(pool.desired)
         reading = fresh(service, arrivals(observation, pool), now)
-        self._readings.see(reading)
-        rate = self._readings.mean()
-        if reading is not None and rate is not None:
-            self._count(self.group.clip(math.ceil(rate / self.target - 1e-9)))
+        if reading is not None:
+            self._count(self.group.clip(math.ceil(reading.value / self.target - 1e-9)))
         return self.group.targets(service, observation, self._replicas, now)
 
     def _count(self, wanted: int) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from lab.contenders.contender import Group, closest_to_the_hour_in_the_fullest_zone, in_phase
 from lab.contenders.signals import Periods, Signal, fresh, per_instance
-from lab.contenders.target_tracking import PERIOD_SECONDS, is_warm
+from lab.contenders.target_tracking import PERIOD_SECONDS, Warmup
 from scaling.decision import PoolTarget
 from scaling.observation import Observation, Phase
 from scaling.service import Service
@@ -59,7 +59,7 @@ class StepScaling:
         self.group = Group.of(service, pool, closest_to_the_hour_in_the_fullest_zone, can_sleep=False)
         self.target = target
         self.signal = signal
-        self.warmup_seconds = warmup_seconds
+        self._warmup = Warmup(warmup_seconds)
         self._out = sorted(scale_out, key=lambda step: step.at)
         self._in = sorted(scale_in, key=lambda step: -step.at)
         self._out_minutes = out_minutes
@@ -71,10 +71,9 @@ class StepScaling:
         pool = self.group.seen(observation)
         reading = fresh(service, per_instance(service, pool, self.signal), now)
         self._minutes.see(reading)
+        warm, arriving = self._warmup.count(pool, now)
         wanted = pool.desired
         if reading is not None:
-            warm = sum(is_warm(instance, now, self.warmup_seconds) for instance in pool.instances)
-            arriving = in_phase(pool, Phase.STARTING, Phase.READY) - warm
             high = self._minutes.newest(self._out_minutes)
             low = self._minutes.newest(self._in_minutes)
             if high and all(point.value >= self._out[0].at * self.target for point in high):

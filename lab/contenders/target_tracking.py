@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from lab.contenders.contender import Group, closest_to_the_hour_in_the_fullest_zone, in_phase
 from lab.contenders.signals import Periods, Signal, fresh, per_instance
 from scaling.decision import PoolTarget
-from scaling.observation import Instance, Observation, Phase
+from scaling.observation import Observation, Phase, PoolObservation
 from scaling.service import Service
 
 PERIOD_SECONDS = 60.0
@@ -69,7 +69,7 @@ class TargetTracking:
         self.target = target
         self.signal = signal
         self.alarms = alarms or (CPU_LIKE if signal is Signal.GPU else Alarms())
-        self.warmup_seconds = warmup_seconds
+        self._warmup = Warmup(warmup_seconds)
         self._minutes = Periods(PERIOD_SECONDS, max(self.alarms.high_minutes, self.alarms.low_minutes))
         self._changed_at = float("-inf")
 
@@ -82,10 +82,9 @@ class TargetTracking:
         pool = self.group.seen(observation)
         reading = fresh(service, per_instance(service, pool, self.signal), now)
         self._minutes.see(reading)
+        warm, arriving = self._warmup.count(pool, now)
         wanted = pool.desired
         if reading is not None:
-            warm = sum(is_warm(instance, now, self.warmup_seconds) for instance in pool.instances)
-            arriving = in_phase(pool, Phase.STARTING, Phase.READY) - warm
             high = self._minutes.newest(self.alarms.high_minutes)
             low = self._minutes.newest(self.alarms.low_minutes)
             if high and all(point.value > self.target for point in high):
@@ -104,9 +103,20 @@ class TargetTracking:
         return wanted
 
 
-def is_warm(instance: Instance, now: float, warmup_seconds: float) -> bool:
-    """In service and past its warmup; one whose time of readiness nobody saw has long been there."""
-    return instance.phase is Phase.READY and (instance.ready_at is None or now - instance.ready_at >= warmup_seconds)
+class Warmup:
+    """Which instances count: those in service for at least the warmup, and those that stood when the rule came."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._stood: frozenset[str] | None = None
+
+    def count(self, pool: PoolObservation, now: float) -> tuple[int, int]:
+        """(warm, still to come or warming) of this pool."""
+        ready = [instance for instance in pool.instances if instance.phase is Phase.READY]
+        if self._stood is None:
+            self._stood = frozenset(instance.id for instance in ready)
+        warm = sum(i.id in self._stood or i.ready_at is None or now - i.ready_at >= self._seconds for i in ready)
+        return warm, len(ready) - warm + in_phase(pool, Phase.STARTING)
 
 
 def proportional(current: int, value: float, target: float) -> int:

@@ -10,8 +10,8 @@ from lab.contenders.contender import Group, closest_to_the_hour_in_the_fullest_z
 from scaling.observation import Observation, Phase
 
 
-def test_all_traffic_goes_to_the_rivals_pool_and_the_others_are_emptied(desk: Any) -> None:
-    service = desk.service(desk.pool("l4"), desk.pool("l40s"))
+def test_all_traffic_goes_to_the_rivals_pool_and_the_others_go_to_their_minimum(desk: Any) -> None:
+    service = desk.service(desk.pool("l4", min_instances=1), desk.pool("l40s"))
     seen = Observation(
         pools={
             "l4": desk.seen(0.0, ready=2, pool="l4").pools["l4"],
@@ -21,8 +21,8 @@ def test_all_traffic_goes_to_the_rivals_pool_and_the_others_are_emptied(desk: An
     group = Group.of(service, "l40s", newest_not_ready_first, can_sleep=False)
     targets = group.targets(service, seen, 5, 0.0)
     assert (targets["l40s"].desired, targets["l40s"].weight, targets["l40s"].take) == (5, 100, ())
-    assert (targets["l4"].desired, targets["l4"].weight) == (0, 0)
-    assert sorted(targets["l4"].take) == ["i-0", "i-1"]
+    assert (targets["l4"].desired, targets["l4"].weight) == (1, 0)
+    assert targets["l4"].take == ("i-0",)
 
 
 def test_the_services_floor_and_the_pools_bounds_hold_for_a_rival(desk: Any) -> None:

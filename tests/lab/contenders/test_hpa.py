@@ -58,14 +58,14 @@ def test_it_grows_at_once_but_by_no_more_than_the_greater_of_four_pods_and_doubl
 
 def test_pending_pods_hold_back_further_growth_during_the_boot(desk: Any) -> None:
     service = desk.service()
-    # 2 pods with 8 each: ceil(2 * 1.6) = 4. Then 2 pending: 16 / 5 = 3.2 of 4 is 0.8, so no change; all ready: 4 each.
+    # 2 pods with 8 each: ceil(2 * 1.6) = 4. 2 pending: 16 / 5 = 3.2 of 4 is 0.8: no change; all ready: 4 each.
     world = desk.world(service, lambda now, _ready: 10.0 if now < 60 else 16.0, boot_seconds=300.0, start=2)
     assert world.play(HorizontalPodAutoscaler(service, "l40s", 5.0), 600.0) == [(60.0, 4)]
 
 
 def test_it_shrinks_to_the_highest_recommendation_of_five_minutes(desk: Any) -> None:
     service = desk.service()
-    # 40 requests want 8. From 600 on 10 requests want 2; the last recommendation of 8 is from 585, and 300 s old at 885.
+    # 40 requests want 8; from 600 on 10 want 2. The last recommendation of 8 is from 585, and 300 s old at 885.
     world = desk.world(service, lambda now, _ready: 40.0 if now < 600 else 10.0, start=8)
     assert world.play(HorizontalPodAutoscaler(service, "l40s", 5.0), 1800.0) == [(885.0, 2)]
 

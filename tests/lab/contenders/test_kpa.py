@@ -19,19 +19,32 @@ def test_a_doubling_panics_and_is_met_at_once(desk: Any) -> None:
     assert world.play(kpa(service), 300.0) == [(60.0, 8)]
 
 
-def test_a_slow_rise_follows_the_mean_of_the_minute_without_panic(desk: Any) -> None:
+def test_a_slow_rise_is_followed_without_panic(desk: Any) -> None:
     service = desk.service()
     rule = kpa(service)
     # 8 pods, 40 requests; the fresh autoscaler panics until 60 s have passed without a doubling.
     for t in range(0, 80, 10):
         assert desk.desired(rule, service, desk.seen(float(t), ready=8, running=40.0), float(t)) == 8
-    # 60 at 80: ceil(60 / 5) / 8 = 1.5 < 2, no panic. The minute's mean is (5 * 40 + 60) / 6 = 43.3: 9.
-    assert desk.desired(rule, service, desk.seen(80.0, ready=8, running=60.0), 80.0) == 9
+    # 60 at 80: ceil(60 / 5) / 8 = 1.5 < 2, no panic: 12, and back to 8 in the next tick.
+    assert desk.desired(rule, service, desk.seen(80.0, ready=8, running=60.0), 80.0) == 12
+    assert desk.desired(rule, service, desk.seen(90.0, ready=12, running=40.0), 90.0) == 8
+
+
+def test_a_burst_of_the_newest_seconds_panics_before_the_minute_shows_it(desk: Any) -> None:
+    service = desk.service()
+    rule = kpa(service)
+    # The minute has 10 requests in 2 pods and 1 a second; the newest 10 s brought 4 a second: 30 more, 40 / 5 = 8.
+    seen = desk.seen(0.0, ready=2, running=10.0, rate=1.0)
+    bursting = type(seen)(pools=seen.pools, arrivals_rps=seen.arrivals_rps, burst_rps=Reading(4.0, 0.0))
+    assert desk.desired(rule, service, bursting, 0.0) == 8
+    calm = desk.seen(60.0, ready=2, starting=6, running=10.0, rate=1.0)
+    assert desk.desired(rule, service, calm, 60.0) == 8  # a minute without a doubling has not passed
+    assert desk.desired(rule, service, calm, 70.0) == 2
 
 
 def test_it_never_shrinks_in_panic_and_leaves_it_a_whole_minute_after_the_last_doubling(desk: Any) -> None:
     service = desk.service()
-    # 40 at 60 (panic, 8 pods), 5 from 70 on. Panic lasts while now - 60 <= 60; at 130 the minute's mean is 5: 1 wanted,
+    # 40 at 60 (panic, 8 pods), 5 from 70 on. Panic lasts while now - 60 <= 60; at 130 4 requests want 1,
     # but not below half of the 8 ready: 4, then 2, then 1.
     world = desk.world(service, lambda now, _ready: 40.0 if now == 60 else 4.0)
     assert world.play(kpa(service), 400.0) == [(60.0, 8), (130.0, 4), (140.0, 2), (150.0, 1)]
@@ -61,7 +74,7 @@ def test_missing_metrics_change_nothing(desk: Any) -> None:
 def test_it_sleeps_after_a_quiet_minute_and_wakes_by_a_held_request(desk: Any) -> None:
     service = desk.service(availability={"min_instances": 0})
     world = desk.world(service, lambda now, _ready: 4.0 if now < 60 else 0.0)
-    assert world.play(kpa(service), 300.0) == [(110.0, 0)]  # the last request was seen at 50
+    assert world.play(kpa(service), 300.0) == [(60.0, 0)]  # a reading of 0 is a minute without one
     rule = kpa(service)
     assert desk.desired(rule, service, desk.seen(0.0, ready=0), 0.0) == 0
     seen = desk.seen(10.0, ready=0)

@@ -29,9 +29,8 @@ def test_a_wish_to_grow_lasts_30_s_and_one_to_shrink_600_s(desk: Any, policy: ra
 
 def test_a_moment_without_the_wish_starts_the_clock_anew(desk: Any) -> None:
     service = desk.service()
-    # 40 a second for one look-back every other minute: the wish never lasts 30 s beyond what the mean remembers.
-    world = desk.world(service, lambda now, _ready: 6.0 if now % 120 == 60 else 1.0)
-    # Mean of 30 s with one 6: (6 + 1 + 1) / 3 = 2.67: 2 wanted, at 60, 70, 80; at 90 it is 1 again: 20 s only.
+    # 6 requests want 3 replicas at 60, 70 and 80; at 90 it is 1 again, 30 s after the wish began.
+    world = desk.world(service, lambda now, _ready: 6.0 if now % 120 in {60, 70, 80} else 1.0)
     assert world.play(RayServe(service, "l40s", 2.0, rule_from_source), 1200.0) == []
 
 
@@ -73,13 +72,12 @@ def test_with_delays_it_is_rays_own_wrapper_too(desk: Any, plan: list[tuple[int,
     from ray.serve import autoscaling_policy  # pyright: ignore[reportMissingImports]
 
     service = desk.service()
-    # A fresh mean each loop (40 s steps would leave the look-back anyway): compare the delay logic, not the averaging.
     rule = RayServe(service, "l40s", 2.0, rule_from_source)
     wrapped = autoscaling_policy._apply_autoscaling_config(autoscaling_policy.replica_queue_length_autoscaling_policy)
     count, rays, state, now = 3, 3, {}, 0.0
     with pytest.MonkeyPatch.context() as patch:
         for requests, step in plan:
-            now += max(step, 40)
+            now += step
             patch.setattr(autoscaling_policy.time, "time", lambda now=now: now)
             seen = desk.seen(now, ready=count, running=float(requests), desired=count)
             count = desk.desired(rule, service, seen, now)

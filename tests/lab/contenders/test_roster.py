@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lab.contenders import ours
-from lab.contenders.roster import OURS, RIVALS, make, pools_for, tunings
+from lab.contenders.roster import OURS, RIVALS, make, pools_for, service_with, tunings
 from lab.contenders.static_peak import StaticPeak, instances_for
 from scaling.decision import Decision, PoolTarget, Signals
 from scaling.observation import Reading
@@ -41,7 +41,7 @@ def test_a_lower_share_never_wants_fewer_instances(desk: Any, name: str) -> None
 
 
 @pytest.mark.parametrize("name", list(RIVALS))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_rival_leaves_its_bounds_whatever_it_sees(desk: Any, name: str, data: st.DataObject) -> None:
     service = desk.service(desk.pool(min_instances=1, max_instances=7))
@@ -107,6 +107,15 @@ def test_rivals_are_tried_on_the_pools_that_reach_the_slo(desk: Any) -> None:
     slow, fast = desk.pool("l4", reaches_slo=False), desk.pool("l40s")
     assert pools_for(desk.service(slow, fast)) == ("l40s",)
     assert pools_for(desk.service(slow)) == ("l4",)
+
+
+def test_a_rivals_user_has_one_pool_and_pays_for_no_other(desk: Any) -> None:
+    service = desk.service(desk.pool("l4", min_instances=2), desk.pool("l40s"))
+    alone = service_with(service, "l40s")
+    assert [pool.name for pool in alone.pools] == ["l40s"]
+    assert alone.policy == service.policy
+    with pytest.raises(ValueError, match=r"pool: must be one of l4, l40s \(got h100\)"):
+        service_with(service, "h100")
 
 
 def test_unknown_names_are_told_with_those_that_are_there(desk: Any) -> None:

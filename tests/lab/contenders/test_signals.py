@@ -1,4 +1,4 @@
-"""What rivals see: stale is missing, minutes are complete or not there, windows end at the newest reading."""
+"""What rivals see: stale is missing, an alarm counts each minute once and no gap."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from lab.contenders.signals import (
     Periods,
     Signal,
-    Sliding,
     arrivals,
     concurrency,
     fresh,
@@ -66,47 +65,34 @@ def test_a_full_instance_in_each_signal(desk: Any, signal: Signal, unit: LoadUni
     assert of_a_full_instance(desk.pool(), signal, unit) == full
 
 
-def test_a_period_is_the_mean_of_its_readings_and_counts_when_it_is_over() -> None:
+def test_a_minute_counts_once_however_often_it_is_read() -> None:
     minutes = Periods(60.0)
-    for at, value in ((70.0, 1.0), (80.0, 2.0), (110.0, 6.0)):
-        minutes.see(Reading(value, at))
-    assert minutes.newest(1) is None  # (60, 120] is still open
-    minutes.see(Reading(3.0, 120.0))
-    assert minutes.newest(1) == (Reading(3.0, 120.0),)  # (1 + 2 + 6 + 3) / 4
-    minutes.see(Reading(9.0, 130.0))
-    assert minutes.newest(1) == (Reading(3.0, 120.0),)
-    minutes.see(Reading(9.0, 190.0))  # closes (120, 180]
-    assert minutes.newest(2) == (Reading(3.0, 120.0), Reading(9.0, 180.0))
+    for at in range(10, 190, 10):  # sliding minutes, each 10 s: those that end at 10, 70 and 130 do not overlap
+        minutes.see(Reading(float(at), float(at)))
+    points = minutes.newest(3)
+    assert points is not None
+    assert [point.at for point in points] == [10.0, 70.0, 130.0]
+    assert minutes.newest(4) is None
 
 
-def test_a_gap_is_not_enough_data_and_a_repeated_reading_is_one() -> None:
+def test_a_gap_is_not_enough_data() -> None:
     minutes = Periods(60.0)
-    for at in (60.0, 60.0, 120.0, 240.0):
+    for at in (60.0, 120.0, 240.0):
         minutes.see(Reading(1.0, at))
     assert minutes.newest(2) is None  # 120 and 240: the minute between is missing
     minutes.see(Reading(1.0, 300.0))
+    minutes.see(None)
     assert minutes.newest(2) is not None
     assert minutes.newest(3) is None
 
 
-def test_a_window_ends_at_the_newest_reading_however_late_that_is() -> None:
-    window = Sliding(60.0)
-    assert window.mean() is None
-    for at, value in ((0.0, 1.0), (30.0, 2.0), (60.0, 6.0)):
-        window.see(Reading(value, at))
-    assert window.mean() == 4.0  # (0, 60]: 2 and 6; the one at 0 is out
-    assert window.mean(6.0) == 6.0
-
-
-@given(st.lists(st.tuples(st.floats(0, 1000), st.floats(0, 100)), max_size=30))
-def test_a_window_lies_within_what_was_seen_and_old_readings_change_nothing(points: list[tuple[float, float]]) -> None:
-    window, seen, newest = Sliding(60.0), [], -1.0
-    for at, value in points:
-        window.see(Reading(value, at))
-        if at > newest:
-            newest = at
-            seen.append(value)
-    mean = window.mean()
-    assert (mean is None) == (not seen)
-    if mean is not None:
-        assert min(seen) - 1e-9 <= mean <= max(seen) + 1e-9
+@given(st.lists(st.floats(0, 2000), max_size=60).map(sorted), st.integers(1, 15))
+def test_periods_never_overlap_and_never_skip_one(times: list[float], count: int) -> None:
+    minutes = Periods(60.0)
+    for at in times:
+        minutes.see(Reading(1.0, at))
+    points = minutes.newest(count)
+    if points is not None:
+        assert len(points) == count
+        assert all(b.at - a.at >= 59.0 for a, b in zip(points, points[1:], strict=False))
+        assert points[-1].at - points[0].at < 60.0 * (count - 0.5)

@@ -37,13 +37,23 @@ def test_instances_that_start_or_warm_up_are_not_counted_so_nothing_is_added_twi
         desk.desired(rule, service, desk.seen(t, ready=4, running=32.0), t)
     # 3 starting: 4 * 8 / 5 is still 7, which is what stands.
     assert desk.desired(rule, service, desk.seen(240.0, ready=4, starting=3, running=32.0), 240.0) == 7
-    # Ready at 500 and still warming at 540: the metric is a minute old and still 8. 4 * 8 / 5 again, not 7 * 8 / 5 = 12.
+    # Ready at 500, still warming at 540: the metric is a minute old and still 8. 4 * 8 / 5 again, not 7 * 8 / 5 = 12.
     warming = tuple(desk.instance(i) for i in range(4)) + tuple(
         desk.instance(i, since=200.0, ready_at=500.0) for i in range(4, 7)
     )
     for t in (300.0, 360.0, 420.0, 480.0, 540.0):
         seen = desk.seen(t, running=56.0, instances=warming, desired=7)
         assert desk.desired(rule, service, seen, t) == 7
+
+
+def test_the_fleet_that_stood_at_the_start_is_warm(desk: Any) -> None:
+    service = desk.service()
+    rule = tracking(service)
+    fresh = tuple(desk.instance(i, since=0.0, ready_at=0.0) for i in range(4))
+    decided = [
+        desk.desired(rule, service, desk.seen(t, running=32.0, instances=fresh), t) for t in (60.0, 120.0, 180.0)
+    ]
+    assert decided == [4, 4, 7]
 
 
 def test_it_scales_in_after_fifteen_low_minutes_and_rounds_what_it_removes_down(desk: Any) -> None:
@@ -77,6 +87,7 @@ def test_it_never_scales_in_while_an_instance_starts_or_warms_up(desk: Any) -> N
     for arriving in (desk.instance(9, Phase.STARTING, since=0.0), desk.instance(9, since=0.0, ready_at=1900.0)):
         rule = tracking(service)
         instances = (*(desk.instance(i) for i in range(9)), arriving)
+        desk.desired(rule, service, desk.seen(0.0, ready=9, running=20.0), 0.0)
         for m in range(1, 32):
             seen = desk.seen(60.0 * m, running=20.0, instances=instances)
             assert desk.desired(rule, service, seen, 60.0 * m) == 10
@@ -87,7 +98,7 @@ def test_a_late_metric_does_not_take_the_same_instances_away_twice(desk: Any) ->
     rule = tracking(service)
     for m in range(1, 16):
         desk.desired(rule, service, desk.seen(60.0 * m, ready=10, running=20.0), 60.0 * m)  # 10 * 2 / 5: 4
-    # At 960 the newest minute, (900, 960], begins at the change: it may be used. A reading of the minute before may not.
+    # At 960 the newest minute, (900, 960], begins at the change: it may be used. The minute before may not.
     late = desk.seen(900.0, ready=4, running=8.0, desired=4)
     assert desk.desired(rule, service, late, 930.0) == 4
     # 4 instances with 2 each in a minute wholly after the change: 4 * 2 / 5 = 1.6, so 2.
