@@ -61,6 +61,7 @@ class LoadBalancer(pulumi.ComponentResource):
                     from_port=port,
                     to_port=port,
                     cidr_ipv4=cidr,
+                    tags=args.tags,
                     opts=child,
                 )
         aws.vpc.SecurityGroupEgressRule(
@@ -68,6 +69,7 @@ class LoadBalancer(pulumi.ComponentResource):
             security_group_id=group.id,
             ip_protocol="-1",
             cidr_ipv4="0.0.0.0/0",
+            tags=args.tags,
             opts=child,
         )
         logs, writable = self._make_log_bucket(name, args) if settings.access_logs else (None, [])

@@ -182,6 +182,7 @@ class Network(pulumi.ComponentResource):
             from_port=443,
             to_port=443,
             cidr_ipv4=cidr,
+            tags=args.tags,
             opts=child,
         )
         for service in ENDPOINTS:

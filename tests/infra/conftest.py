@@ -1,0 +1,186 @@
+"""The program as the engine sees it: what it registers, with the options that Pulumi's own mocks do not show."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import runpy
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime import mocks as pulumi_mocks
+from pulumi.runtime import stack as pulumi_stack
+
+from infra import package
+from infra.settings import pulumi_config
+
+ACCOUNT = "123456789012"
+SECRET = "4dabf18193072939515e22adb298388d"  # marks a wrapped value:
+# https://github.com/pulumi/pulumi/blob/master/sdk/python/lib/pulumi/runtime/rpc.py
+
+
+@dataclass
+class Registered:
+    """One resource."""
+
+    type: str
+    name: str
+    urn: str
+    parent: str
+    custom: bool
+    inputs: dict[str, Any]
+    ignore_changes: list[str]
+    dependencies: list[str]
+
+
+@dataclass
+class Run:
+    """One run of the program."""
+
+    resources: list[Registered] = field(default_factory=list)
+    outputs_registered: set[str] = field(default_factory=set)
+    exports: dict[str, Any] = field(default_factory=dict)
+
+    def of(self, last: str) -> list[Registered]:
+        """The resources whose type ends so: of("Group") is every Auto Scaling group."""
+        return [r for r in self.resources if r.type.rsplit(":", 1)[-1] == last]
+
+
+class Cloud(pulumi.runtime.Mocks):
+    """Answers with what AWS would: a name with a random part, an ARN, an id."""
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        module = args.typ.split(":")[1].split("/")[0]
+        name = args.inputs.get("name") or f"{args.name}-0123abc"
+        arn = {
+            "Group": f"arn:aws:autoscaling:us-east-1:{ACCOUNT}:autoScalingGroup:11111111-2222-3333-4444-555555555555:autoScalingGroupName/{name}",
+            "TargetGroup": f"arn:aws:elasticloadbalancing:us-east-1:{ACCOUNT}:targetgroup/{name}/0123456789abcdef",
+            "LoadBalancer": f"arn:aws:elasticloadbalancing:us-east-1:{ACCOUNT}:loadbalancer/app/{name}/0123456789abcdef",
+            "ListenerRule": f"arn:aws:elasticloadbalancing:us-east-1:{ACCOUNT}:listener-rule/app/{name}/0123456789abcdef/0123456789abcdef/0123456789abcdef",
+            "Role": f"arn:aws:iam::{ACCOUNT}:role/{name}",
+            "Table": f"arn:aws:dynamodb:us-east-1:{ACCOUNT}:table/{name}",
+            "LogGroup": f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:{name}",
+            "Queue": f"arn:aws:sqs:us-east-1:{ACCOUNT}:{name}",
+            "LaunchTemplate": f"arn:aws:ec2:us-east-1:{ACCOUNT}:launch-template/lt-0123456789abcdef0",
+            "Function": f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:{name}",
+            "Bucket": f"arn:aws:s3:::{name}",
+        }.get(args.typ.rsplit(":", 1)[-1], f"arn:aws:{module}:us-east-1:{ACCOUNT}:{name}")
+        outputs = {
+            "name": name,
+            "arn": arn,
+            "arnSuffix": arn.split(":", 5)[-1].removeprefix("loadbalancer/"),
+            "url": f"https://sqs.us-east-1.amazonaws.com/{ACCOUNT}/{name}",
+            "latestVersion": 3,
+            "dnsName": f"{name}.elb.amazonaws.com",
+            "zoneId": "Z0",
+        }
+        return f"{name}-id", {**outputs, **args.inputs}
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+        return {
+            "getPartition": {"partition": "aws"},
+            "getRegion": {"region": "us-east-1", "name": "us-east-1"},
+            "getCallerIdentity": {"accountId": ACCOUNT},
+        }[args.token.rsplit(":", 1)[-1]]
+
+
+class Recorder(pulumi_mocks.MockMonitor):
+    """Keeps each request: `Mocks` alone is not told of options."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(Cloud())
+        self.run = run
+
+    def RegisterResource(self, request: Any) -> Any:
+        from pulumi.runtime import rpc
+
+        answer = super().RegisterResource(request)
+        if request.type != "pulumi:pulumi:Stack":
+            self.run.resources.append(
+                Registered(
+                    request.type, request.name, answer.urn, request.parent, request.custom,
+                    _open(rpc.deserialize_properties(request.object)), list(request.ignoreChanges), list(request.dependencies),
+                )
+            )  # fmt: skip
+        return answer
+
+    def RegisterResourceOutputs(self, request: Any) -> Any:
+        self.run.outputs_registered.add(request.urn)
+        return super().RegisterResourceOutputs(request)
+
+
+def _open(value: Any) -> Any:
+    """The value without the wrapping of secrets (the engine hides a parameter's value from its own display)."""
+    if isinstance(value, dict):
+        return _open(value["value"]) if SECRET in value else {k: _open(v) for k, v in value.items()}
+    return [_open(v) for v in value] if isinstance(value, list) else value
+
+
+Program = Callable[..., Run]
+
+
+@pytest.fixture(scope="session")
+def program(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """Runs the unmodified program of a stack, once for each question: `program("local", preview=True)`."""
+    archive = tmp_path_factory.mktemp("package") / "scaler.zip"
+    with zipfile.ZipFile(archive, "w") as z:
+        z.writestr("lambdas/__init__.py", "")
+    patch = pytest.MonkeyPatch()
+    patch.setattr(package, "build", lambda _root: archive)
+    cache: dict[tuple[str, bool, str], Run] = {}
+
+    def run(stack: str, *, preview: bool = False, **changes: Any) -> Run:
+        key = (stack, preview, repr(sorted(changes.items())))
+        if key not in cache:
+            cache[key] = _run(root, {**pulumi_config(root, stack), **changes}, stack, preview=preview)
+        return cache[key]
+
+    yield run
+    patch.undo()
+
+
+def _run(root: Path, config: dict[str, str], stack: str, *, preview: bool) -> Run:
+    """`config` is what the stack's file says, objects as JSON; the values in it may be changed by a test."""
+    run, path, folder = Run(), list(sys.path), Path.cwd()
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    pulumi.runtime.set_all_config(config)
+    pulumi.runtime.set_mocks(Cloud(), project="gpu-fleet", stack=stack, preview=preview, monitor=Recorder(run))
+    os.chdir(root / "infra")
+    try:
+        loop.run_until_complete(
+            pulumi_stack.run_pulumi_func(lambda: runpy.run_path(str(root / "infra/__main__.py"), run_name="__main__"))
+        )
+    finally:
+        os.chdir(folder)
+        sys.path[:] = path
+        loop.close()
+        asyncio.set_event_loop(asyncio.new_event_loop())
+    return run
+
+
+def values_at(inputs: Any, path: str) -> list[Any]:
+    """What a path of ignore_changes points at; empty where it points at nothing, as a misspelt one does."""
+    found = [inputs]
+    for part in re.findall(r"\[\*\]|[^.\[\]]+", path):
+        step: list[Any] = []
+        for value in found:
+            if part == "[*]" and isinstance(value, list):
+                step += value
+            elif isinstance(value, dict) and part in value:
+                step.append(value[part])
+        found = step
+    return found
+
+
+@pytest.fixture(scope="session")
+def pointed() -> Callable[[Any, str], list[Any]]:
+    """`values_at`."""
+    return values_at

@@ -1,0 +1,306 @@
+"""What the program registers, for every stack that is shipped."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pulumi_aws
+import pytest
+
+from infra import naming
+from infra.gpu_pool import owned_by_the_scaler
+from infra.settings import pulumi_config
+from lambdas.scaler.bindings import parse
+from scaling.policy import Policy, Workload
+
+STACKS = ["local", "dev", "prod"]
+
+
+@pytest.fixture(params=STACKS)
+def stack(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_no_two_resources_have_one_urn(program: Any, stack: str) -> None:
+    urns = Counter(r.urn for r in program(stack).resources)
+    assert [urn for urn, count in urns.items() if count > 1] == []
+
+
+def test_a_preview_shows_what_an_update_makes(program: Any, stack: str) -> None:
+    """A resource made inside `apply` would be missing from the preview."""
+    made = {r.urn for r in program(stack).resources}
+    shown = {r.urn for r in program(stack, preview=True).resources}
+    assert shown == made
+
+
+def test_every_resource_lies_in_a_component(program: Any, stack: str) -> None:
+    run = program(stack)
+    components = {r.urn for r in run.resources if not r.custom}
+    assert [r.urn for r in run.resources if r.custom and r.parent not in components] == []
+
+
+def test_every_component_says_that_it_is_done(program: Any, stack: str) -> None:
+    run = program(stack)
+    assert {r.urn for r in run.resources if not r.custom} <= run.outputs_registered
+
+
+def test_an_update_leaves_capacity_and_weights_to_the_scaler(
+    program: Any, stack: str, pointed: Callable[[Any, str], list[Any]]
+) -> None:
+    run = program(stack)
+    assert run.of("Group")
+    for group in run.of("Group"):
+        assert "desiredCapacity" in group.ignore_changes
+        assert "desiredCapacity" not in group.inputs, "set at creation, it would be what a replacement starts from"
+        assert "mixedInstancesPolicy.instancesDistribution.onDemandBaseCapacity" in group.ignore_changes
+        for path in group.ignore_changes:
+            assert path == "desiredCapacity" or pointed(group.inputs, path), f"{path} points at nothing"
+    for rule in run.of("ListenerRule"):
+        assert rule.ignore_changes == ["actions[*].forward.targetGroups[*].weight"]
+        weights = pointed(rule.inputs, rule.ignore_changes[0])
+        assert len(weights) == len(pointed(rule.inputs, "actions[*].forward.targetGroups[*].arn")) > 0
+
+
+def test_types_belong_to_the_scaler_only_where_it_changes_them_in_place() -> None:
+    """Elsewhere a change of `types` in the stack's YAML must reach the group."""
+    overrides = "mixedInstancesPolicy.launchTemplate.overrides"
+    in_place = Policy.model_validate({"model": "m", "vertical": {"method": "in_place"}})
+    assert overrides in owned_by_the_scaler(in_place)
+    assert overrides not in owned_by_the_scaler(Policy(model="m"))
+
+
+def test_every_name_fits(program: Any, stack: str) -> None:
+    most = {
+        "TargetGroup": naming.MAX_TARGET_GROUP_NAME,
+        "LoadBalancer": naming.MAX_LOAD_BALANCER_NAME,
+        "Role": naming.MAX_ROLE_NAME,
+        "Function": naming.MAX_ROLE_NAME,
+        "Schedule": naming.MAX_ROLE_NAME,
+        "Queue": naming.MAX_QUEUE_NAME,
+    }
+    for resource in program(stack).resources:
+        limit = most.get(resource.type.rsplit(":", 1)[-1])
+        if limit and resource.custom:
+            name = resource.inputs.get("name") or resource.name + "-0123abc"
+            assert len(name) <= limit, resource.urn
+
+
+def test_target_groups_have_no_fixed_name(program: Any, stack: str) -> None:
+    """A fixed one could not be replaced while a rule refers to it."""
+    assert all("name" not in group.inputs for group in program(stack).of("TargetGroup"))
+
+
+def _takes_tags(token: str) -> bool:
+    _, module, last = token.split(":")
+    found = getattr(pulumi_aws, {"lambda": "lambda_"}.get(module.split("/")[0], module.split("/")[0]))
+    return "tags" in inspect.signature(getattr(found, last)._internal_init).parameters
+
+
+def test_everything_that_takes_tags_says_which_stack_it_is_of(program: Any, stack: str) -> None:
+    untagged = []
+    for resource in program(stack).resources:
+        if not resource.custom or not _takes_tags(resource.type):
+            continue
+        tags = resource.inputs.get("tags", {})
+        if resource.type.endswith(":Group"):
+            tags = {tag["key"]: tag["value"] for tag in tags if tag["propagateAtLaunch"]}
+        if resource.type.endswith(":LaunchTemplate"):
+            tags = resource.inputs["tagSpecifications"][0]["tags"]
+        if tags.get(naming.STACK_TAG) != f"gpu-fleet-{stack}":
+            untagged.append(resource.urn)
+    assert untagged == []
+
+
+def test_instances_are_closed(program: Any, stack: str) -> None:
+    for template in program(stack).of("LaunchTemplate"):
+        inputs = template.inputs
+        assert inputs["metadataOptions"]["httpTokens"] == "required"
+        assert inputs["metadataOptions"]["httpPutResponseHopLimit"] == 2
+        assert inputs["networkInterfaces"][0]["associatePublicIpAddress"] == "false"
+        assert inputs["blockDeviceMappings"][0]["ebs"]["encrypted"] == "true"
+        assert inputs["blockDeviceMappings"][0]["ebs"]["volumeType"] == "gp3"
+        assert inputs["imageId"].startswith("resolve:ssm:/aws/service/deeplearning/")
+        assert "keyName" not in inputs
+        assert inputs["iamInstanceProfile"]["arn"]
+
+
+def test_the_boot_script_is_the_pools_own(program: Any) -> None:
+    for template in program("prod").of("LaunchTemplate"):
+        script = base64.b64decode(template.inputs["userData"]).decode()
+        service = "fine-tuning" if "fine-tuning" in template.name else "chat"
+        assert f"awslogs-group=/gpu-fleet-prod-{service} " in script
+        assert ("QUEUE_URL=https://sqs" in script) == (service == "fine-tuning")
+        assert f"WORKLOAD={'training' if service == 'fine-tuning' else 'inference'}" in script
+
+
+def test_launches_and_ends_wait_for_their_hooks(program: Any, stack: str) -> None:
+    run = program(stack)
+    for group in run.of("Group"):
+        at_creation = {h["lifecycleTransition"]: h for h in group.inputs["initialLifecycleHooks"]}
+        later = {
+            h.inputs["lifecycleTransition"]: h.inputs for h in run.of("LifecycleHook") if h.parent == group.parent
+        }
+        assert set(at_creation) == set(later) == {
+            "autoscaling:EC2_INSTANCE_LAUNCHING", "autoscaling:EC2_INSTANCE_TERMINATING",
+        }  # fmt: skip
+        for transition, hook in later.items():
+            assert hook["name"] == at_creation[transition]["name"]
+            assert hook["heartbeatTimeout"] == at_creation[transition]["heartbeatTimeout"]
+            assert naming.MIN_HOOK_SECONDS <= hook["heartbeatTimeout"] <= naming.MAX_HOOK_SECONDS
+        assert later["autoscaling:EC2_INSTANCE_LAUNCHING"]["defaultResult"] == "ABANDON"
+        assert group.inputs["suspendedProcesses"] == ["AZRebalance"]
+        assert group.inputs["waitForCapacityTimeout"] == "0"
+
+
+def test_the_scaler_can_read_what_the_program_tells_it(program: Any, stack: str) -> None:
+    for parameter in program(stack).of("Parameter"):
+        name = parameter.inputs["name"]
+        assert name.startswith(f"/gpu-fleet/{stack}/services/")
+        read = parse(name.rpartition("/")[2], parameter.inputs["value"])
+        training = read.service.policy.workload is Workload.TRAINING
+        assert (read.bindings.queue_url is not None) == training
+        assert (read.bindings.listener_rule_arn is None) == training
+        assert read.bindings.load_balancer is not None
+        assert read.bindings.load_balancer.startswith("app/")
+        for pool in read.bindings.pools.values():
+            assert training or pool.target_group.startswith("targetgroup/")
+        assert parameter.inputs["tier"] == "Intelligent-Tiering"
+
+
+def test_training_nodes_are_born_protected_and_others_are_not(program: Any) -> None:
+    for group in program("prod").of("Group"):
+        assert group.inputs["protectFromScaleIn"] is ("fine-tuning" in group.name)
+        assert bool(group.inputs["targetGroupArns"]) is ("fine-tuning" not in group.name)
+
+
+def test_the_scaler_runs_each_minute_alone_on_arm(program: Any, stack: str) -> None:
+    run = program(stack)
+    (function,), (schedule,) = run.of("Function"), run.of("Schedule")
+    assert function.inputs["reservedConcurrentExecutions"] == 1
+    assert function.inputs["architectures"] == ["arm64"]
+    assert function.inputs["runtime"] == "python3.13"
+    assert function.inputs["handler"] == "lambdas.scaler.handler.handle"
+    assert function.inputs["environment"]["variables"]["SERVICES_PATH"] == f"/gpu-fleet/{stack}/services"
+    assert schedule.inputs["scheduleExpression"] == "rate(1 minute)"
+    assert schedule.inputs["target"]["arn"].endswith(":function:" + function.inputs["name"])
+
+
+def test_a_burst_runs_the_scaler_within_seconds(program: Any, stack: str) -> None:
+    run = program(stack)
+    alarms = [a for a in run.of("MetricAlarm") if a.name.endswith("-burst")]
+    inference = [g for g in run.of("Group") if "fine-tuning" not in g.name]
+    assert len(alarms) == len(inference)
+    allowed = {p.inputs["sourceArn"] for p in run.of("Permission")}
+    for alarm in alarms:
+        assert (alarm.inputs["namespace"], alarm.inputs["metricName"]) == ("GpuFleet", "requests_waiting")
+        assert list(alarm.inputs["dimensions"]) == ["AutoScalingGroupName"]
+        assert alarm.inputs["period"] == 10
+        assert alarm.inputs["alarmActions"][0].endswith("function:gpu-fleet-" + stack + "-scaler")
+    assert len(allowed) == len(alarms)
+    assert all(p.inputs["principal"] == "lambda.alarms.cloudwatch.amazonaws.com" for p in run.of("Permission"))
+
+
+def test_a_scaler_that_stopped_is_noticed(program: Any, stack: str) -> None:
+    (alarm,) = [a for a in program(stack).of("MetricAlarm") if a.name.endswith("-scaler-silent")]
+    assert alarm.inputs["treatMissingData"] == "breaching"
+    assert alarm.inputs["period"] * alarm.inputs["evaluationPeriods"] == 300
+    assert alarm.inputs["comparisonOperator"] == "LessThanThreshold"
+
+
+def test_the_backstop_only_adds(program: Any) -> None:
+    policies = program("prod").of("Policy")
+    steps = [p for p in policies if p.type == "aws:autoscaling/policy:Policy"]
+    assert len(steps) == 3
+    for policy in steps:
+        assert policy.inputs["policyType"] == "StepScaling"
+        assert all(step["scalingAdjustment"] > 0 for step in policy.inputs["stepAdjustments"])
+        assert policy.inputs["stepAdjustments"][0]["metricIntervalLowerBound"] == "0"
+    assert not [p for p in program("dev").of("Policy") if p.type == "aws:autoscaling/policy:Policy"]
+
+
+def test_alarms_of_prod_go_to_its_topic(program: Any) -> None:
+    for alarm in program("prod").of("MetricAlarm"):
+        if not alarm.name.endswith(("-burst", "-backstop")):
+            assert alarm.inputs["alarmActions"] == ["arn:aws:sns:us-east-1:123456789012:gpu-fleet-alarms"]
+
+
+def test_prod_speaks_tls_and_sends_http_there(program: Any) -> None:
+    run = program("prod")
+    listeners = {listener.inputs["port"]: listener.inputs for listener in run.of("Listener")}
+    assert listeners[80]["defaultActions"][0]["redirect"]["protocol"] == "HTTPS"
+    assert listeners[443]["sslPolicy"].startswith("ELBSecurityPolicy-TLS13")
+    assert listeners[443]["defaultActions"][0]["fixedResponse"]["statusCode"] == "404"
+    (balancer,) = [b for b in run.of("LoadBalancer") if b.custom]
+    assert balancer.inputs["dropInvalidHeaderFields"] is True
+    assert balancer.inputs["enableDeletionProtection"] is True
+    assert balancer.inputs["accessLogs"]["enabled"] is True
+    assert len(run.of("WebAclAssociation")) == 1
+    (closed,) = run.of("BucketPublicAccessBlock")
+    assert all(closed.inputs[k] for k in ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls"))
+    (table,) = run.of("Table")
+    assert table.inputs["deletionProtectionEnabled"] is True
+    assert table.inputs["pointInTimeRecovery"]["enabled"] is True
+
+
+def test_every_service_has_a_dashboard_of_whole_metrics(program: Any, stack: str) -> None:
+    run = program(stack)
+    assert len(run.of("Dashboard")) == len(run.of("Parameter"))
+    for board in run.of("Dashboard"):
+        widgets = json.loads(board.inputs["dashboardBody"])["widgets"]
+        places = {(w["x"], w["y"]) for w in widgets}
+        assert len(places) == len(widgets) > 8
+        for widget in widgets:
+            for metric in widget["properties"]["metrics"]:
+                assert all(part is not None for part in metric)
+
+
+def test_a_network_that_is_there_is_used_and_nothing_made(program: Any) -> None:
+    there = {
+        "vpc_id": "vpc-0a1b2c3d4e5f67890",
+        "public_subnet_ids": ["subnet-0a1b2c3d4e5f67890", "subnet-0a1b2c3d4e5f67891"],
+        "private_subnet_ids": ["subnet-0a1b2c3d4e5f67892"],
+    }
+    run = program("dev", **{"gpu-fleet:network": json.dumps(there)})
+    assert not run.of("Vpc")
+    assert not run.of("Subnet")
+    assert not run.of("NatGateway")
+    assert all(g.inputs["vpcZoneIdentifiers"] == there["private_subnet_ids"] for g in run.of("Group"))
+    assert all(t.inputs["vpcId"] == there["vpc_id"] for t in run.of("TargetGroup"))
+
+
+@pytest.mark.parametrize(("nat", "gateways", "endpoints"), [("one", 1, 1), ("per_zone", 2, 1), ("none", 0, 11)])
+def test_the_way_out_is_as_the_stack_says(program: Any, nat: str, gateways: int, endpoints: int) -> None:
+    network = {"zones": ["us-east-1a", "us-east-1b"], "nat": nat}
+    run = program("dev", **{"gpu-fleet:network": json.dumps(network)})
+    assert len(run.of("NatGateway")) == gateways
+    assert len(run.of("VpcEndpoint")) == endpoints
+    private_routes = [r for r in run.of("Route") if "private" in r.name]
+    assert len(private_routes) == (2 if gateways else 0)
+    public = {s.inputs["cidrBlock"] for s in run.of("Subnet") if "-public-" in s.name}
+    assert len(public) == 2
+
+
+def test_the_longest_names_still_fit_and_stay_apart(program: Any, root: Path) -> None:
+    services = json.loads(pulumi_config(root, "dev")["gpu-fleet:services"])
+    pool = next(iter(services["chat"]["pools"].values()))
+    long = {
+        "transcription-meet-a": {**services["chat"], "priority": 1, "pools": {"a" * 19 + "1": pool, "a" * 19 + "2": pool}},
+        "transcription-meet-b": {**services["chat"], "priority": 2, "pools": {"a" * 19 + "1": pool}},
+    }
+    run = program("dev", **{"gpu-fleet:services": json.dumps(long)})
+    names = [g.name for g in run.of("TargetGroup")]
+    assert len(names) == 3 == len(set(names))
+    assert all(len(name) + naming.RANDOM_SUFFIX <= naming.MAX_TARGET_GROUP_NAME for name in names)
+    for role in (r for r in run.of("Role")):
+        assert len(role.name) + naming.RANDOM_SUFFIX <= naming.MAX_ROLE_NAME
+
+
+def test_a_stack_file_with_an_error_makes_nothing(program: Any) -> None:
+    with pytest.raises(Exception, match=r"gpu-fleet:load_balancer\.idle_timeout_seconds"):
+        program("dev", **{"gpu-fleet:load_balancer": json.dumps({"idle_timeout_seconds": 5000})})
