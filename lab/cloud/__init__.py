@@ -3,6 +3,7 @@
 from lab.cloud.embedded import START, EmbeddedCloud, provision
 from lab.cloud.program import ProgramError, Registered
 from lab.cloud.provider import UnknownResourceError
+from lab.cloud.publishing import Traffic
 from lab.cloud.world import Change, InstanceChange, Launch
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Launch",
     "ProgramError",
     "Registered",
+    "Traffic",
     "UnknownResourceError",
     "provision",
 ]

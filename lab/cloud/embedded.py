@@ -16,8 +16,10 @@ from moto.moto_api._internal import mock_random
 from lab.clock import VirtualClock
 from lab.cloud import provider
 from lab.cloud.lifelike import Lifelike, lifelike
+from lab.cloud.lifelike.metrics import Metrics
 from lab.cloud.program import Project, Registered, read_project, run_program
-from lab.cloud.world import BootSeconds, DrainSeconds, World
+from lab.cloud.publishing import Publisher, Traffic
+from lab.cloud.world import BootSeconds, DrainSeconds, InstanceChange, World
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -55,8 +57,13 @@ class EmbeddedCloud:
         seed: int = 0,
         boot_seconds: BootSeconds = 300.0,
         drain_seconds: DrainSeconds = 0.0,
+        balancer_delay_seconds: float = 0.0,
+        engine_delay_seconds: float = 0.0,
     ) -> None:
-        """An empty account at `start` (seconds since the epoch, UTC); `seed` fixes ids and everything left to chance."""
+        """An empty account at `start` (seconds since the epoch, UTC); `seed` fixes ids and everything left to chance.
+
+        The delays are CloudWatch's: until the load balancer's minute (from its end) and an engine's sample can be read.
+        """
         self.region = region
         self.seed = seed
         self.clock = VirtualClock(start)
@@ -66,6 +73,8 @@ class EmbeddedCloud:
         self.resources: list[Registered] = []
         """What the program registered, in order."""
         self.life: Lifelike
+        self._publisher: Publisher
+        self._delays = (balancer_delay_seconds, engine_delay_seconds)
         self._open = contextlib.ExitStack()
         self._clients: dict[str, Any] = {}
 
@@ -79,7 +88,17 @@ class EmbeddedCloud:
             opening.enter_context(_environment({**_ENVIRONMENT, "AWS_DEFAULT_REGION": self.region}))
             opening.enter_context(self.clock)
             opening.enter_context(mock_aws())
-            self.life = opening.enter_context(lifelike(self.world))
+            self.life = opening.enter_context(lifelike(self.world, self.account, self.region))
+            self._publisher = Publisher(
+                self.world,
+                self.life.metrics,
+                self.life.targets,
+                (self.account, self.region),
+                self._group_of,
+                balancer_delay_seconds=self._delays[0],
+                engine_delay_seconds=self._delays[1],
+            )
+            self._publisher.begin()
             self.client("ec2").describe_vpcs()  # makes the account's default network, before anything is seeded
             mock_random.seed(self.seed)
             self._open = opening.pop_all()
@@ -125,6 +144,44 @@ class EmbeddedCloud:
         Raises ValueError for a time that has passed.
         """
         self.world.advance(to)
+
+    def publish(
+        self,
+        *,
+        at: float | None = None,
+        traffic: Mapping[str, Traffic] | None = None,
+        engines: Mapping[str, Mapping[str, float]] | None = None,
+        rejected: Mapping[str, int] | None = None,
+    ) -> None:
+        """Put what the load balancer and the engines saw into CloudWatch.
+
+        `at` is the start of the window that was seen (now where not given); `traffic` is by target group ARN, `engines`
+        are gauges by instance id and metric name, `rejected` are requests without a target by load balancer (`app/...`).
+        Hosts are counted by `advance` itself. Raises ValueError for a target group that no load balancer sends to, and
+        for an instance that no group ever launched.
+        """
+        moment = self.now if at is None else at
+        self._publisher.traffic(moment, traffic or {}, rejected or {})
+        self._publisher.engines(moment, engines or {})
+
+    def _group_of(self, instance_id: str) -> str:
+        try:
+            return self.life.lifecycle.group_of[instance_id]
+        except KeyError:
+            raise ValueError(f"{instance_id}: no group ever launched it") from None
+
+    @property
+    def metrics(self) -> Metrics:
+        """The metrics of the stack's region."""
+        return self.life.metrics
+
+    def watch(self, watcher: Callable[[InstanceChange], None]) -> None:
+        """Tell `watcher` of every change of an instance from now on, in order and at its time."""
+        self.world.watchers.append(watcher)
+
+    def group_name(self, service: str, pool: str) -> str:
+        """The Auto Scaling group of a pool, by the service's parameter. Raises KeyError where there is none."""
+        return str(self.services[service]["bindings"]["pools"][pool]["group"])
 
     def load_gone(self, instance_id: str) -> None:
         """An instance's last request has ended: it need not drain any longer."""
@@ -174,6 +231,8 @@ def provision(
     seed: int = 0,
     boot_seconds: BootSeconds = 300.0,
     drain_seconds: DrainSeconds = 0.0,
+    balancer_delay_seconds: float = 0.0,
+    engine_delay_seconds: float = 0.0,
 ) -> EmbeddedCloud:
     """An open embedded cloud in which the stack stands; close it, or use it as a context.
 
@@ -183,7 +242,13 @@ def provision(
     """
     project = read_project(root, stack)
     cloud = EmbeddedCloud(
-        project.region, start=start, seed=seed, boot_seconds=boot_seconds, drain_seconds=drain_seconds
+        project.region,
+        start=start,
+        seed=seed,
+        boot_seconds=boot_seconds,
+        drain_seconds=drain_seconds,
+        balancer_delay_seconds=balancer_delay_seconds,
+        engine_delay_seconds=engine_delay_seconds,
     )
     cloud.open()
     try:

@@ -11,8 +11,12 @@ from lab.cloud.lifelike import (
     desired_capacity,
     group_update,
     hooks,
+    interruptions,
     lifecycle,
+    metrics,
     placement,
+    refresh,
+    replacement,
     scaling_policies,
     targets,
     template_versions,
@@ -28,8 +32,12 @@ DIFFERENCES: tuple[Difference, ...] = tuple(
         desired_capacity,
         group_update,
         hooks,
+        interruptions,
         lifecycle,
+        metrics,
         placement,
+        refresh,
+        replacement,
         scaling_policies,
         targets,
         template_versions,
@@ -47,13 +55,21 @@ class Lifelike:
     targets: targets.Targets
     hooks: hooks.Hooks
     lifecycle: lifecycle.Lifecycle
+    replacements: replacement.Replacements
+    refreshes: refresh.Refreshes
+    metrics: metrics.Metrics
 
 
 @contextlib.contextmanager
-def lifelike(world: World) -> Iterator[Lifelike]:
-    """Mend moto for a while: everything that it holds from now on lives in the world's time."""
+def lifelike(world: World, account: str, region: str) -> Iterator[Lifelike]:
+    """Mend moto for a while: everything that it holds from now on lives in the world's time.
+
+    `account` and `region` are those whose groups are looked after and whose metrics are given back.
+    """
     log, health, waits = activities.ActivityLog(world), targets.Targets(world), hooks.Hooks(world)
     life = lifecycle.Lifecycle(world, log, health, waits)
+    replacements = replacement.Replacements(world, life, (account, region))
+    refreshes = refresh.Refreshes(world, life, replacements)
     with Patches() as patches:
         activities.mend(log, patches)
         targets.mend(health, patches)
@@ -63,4 +79,7 @@ def lifelike(world: World) -> Iterator[Lifelike]:
         template_versions.mend(patches)
         lifecycle.mend(life, patches)
         group_update.mend(life, patches)
-        yield Lifelike(log, health, waits, life)
+        refresh.mend(refreshes, patches)
+        store = metrics.mend(world, patches)
+        replacements.begin()
+        yield Lifelike(log, health, waits, life, replacements, refreshes, store(account, region))

@@ -98,6 +98,12 @@ class Hooks:
             if self._under_way.get(instance_id) is under_way:
                 self._complete(under_way, wait, result, "")
 
+    def beat_all(self, instance_id: str) -> None:
+        """Record a heartbeat for whatever this instance waits for, as its own agent would."""
+        under_way = self._under_way.get(instance_id)
+        for wait in under_way.waits if under_way else []:
+            self._restart(under_way, wait)
+
     def drop(self, instance_id: str) -> None:
         """Forget an instance that is no more."""
         under_way = self._under_way.pop(instance_id, None)

@@ -50,6 +50,8 @@ RUNS_AFTER_SECONDS = 15.0
 """From launch until EC2 says `running`, when the launching hook starts. AWS gives no figure; typically below 30 s."""
 RETRIES_AFTER_SECONDS = 60.0
 """Until a group tries again what EC2 had no capacity for. AWS gives no figure."""
+HEARTBEAT_SECONDS = 60.0
+"""How often an instance that drains says that it is still at it: as its own agent does."""
 FORGOTTEN_AFTER_SECONDS = 3600.0
 """Terminated instances are shown for about an hour:
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/terminating-instances.html"""
@@ -100,6 +102,8 @@ class Lifecycle:
         """Takes over the targets' view of which instance answers."""
         self.world, self.activities, self.targets, self.hooks = world, activities, targets, hooks
         self.members: dict[str, Member] = {}
+        self.group_of: dict[str, str] = {}
+        """The group of each instance that was ever launched."""
         self._retry: dict[str, float] = {}
         self._planned: set[str] = set()
         self._launches: Counter[str] = Counter()
@@ -211,11 +215,12 @@ class Lifecycle:
         )
         group.instance_states.append(member)
         self.members[member.instance_id] = member
+        self.group_of[member.instance_id] = group.name
         member.activity = self.activities.begin(
             group, f"Launching a new EC2 instance: {instance.id}", cause, subnet=subnet, zone=zone
         )
         member.activity.progress = 30
-        self._tell(member, Change.LAUNCHED)
+        self.tell(member, Change.LAUNCHED)
         launch = Launch(instance.id, group.name, type_, zone, spot, self.world.now)
         seconds = self.world.boots_in(launch)
         if seconds is not None and math.isfinite(seconds):
@@ -243,7 +248,7 @@ class Lifecycle:
         if not member.live:
             return
         member.answers = True
-        self._tell(member, Change.ANSWERS)
+        self.tell(member, Change.ANSWERS)
         if member.lifecycle_state == "Pending:Wait":
             self.hooks.complete_all(member.instance_id, CONTINUE)
         self.targets.reconsider(member.instance_id)
@@ -299,9 +304,9 @@ class Lifecycle:
         if member is None:
             return
         if state == HEALTHY:
-            self._tell(member, Change.HEALTHY)
+            self.tell(member, Change.HEALTHY)
         elif state == UNHEALTHY:
-            self._tell(member, Change.UNHEALTHY)
+            self.tell(member, Change.UNHEALTHY)
             self._check_health(member)
 
     def _check_health(self, member: Member) -> None:
@@ -362,7 +367,7 @@ class Lifecycle:
         member.activity = activity
         registered = self.targets.of(member.instance_id)
         if was_in_service:
-            self._tell(member, Change.DRAINING)
+            self.tell(member, Change.DRAINING)
         if not registered:
             self._drained(member)
             return activity
@@ -389,6 +394,7 @@ class Lifecycle:
         member.lifecycle_state = "Terminating:Wait"
         if member.activity:
             member.activity.status_code, member.activity.progress = "MidTerminatingLifecycleAction", 60
+        self._beat(member)
         if member.in_service_at is None:  # it never had a request
             self.world.after(0, lambda: self.load_gone(member.instance_id))
         else:
@@ -397,6 +403,12 @@ class Lifecycle:
                 # Counted from the deregistration, of which the deregistration delay may have passed already.
                 began = self.world.now - min(seconds, self._longest_delay(member))
                 self.world.at(began + seconds, lambda: self.load_gone(member.instance_id))
+
+    def _beat(self, member: Member) -> None:
+        """The instance's agent sends heartbeats for as long as it drains; one whose engine is dead sends none."""
+        if member.lifecycle_state == "Terminating:Wait" and member.answers:
+            self.hooks.beat_all(member.instance_id)
+            self.world.after(HEARTBEAT_SECONDS, lambda: self._beat(member))
 
     def _longest_delay(self, member: Member) -> float:
         group = member.auto_scaling_group
@@ -424,16 +436,17 @@ class Lifecycle:
         if member.instance_id not in self.members:
             return
         self.hooks.drop(member.instance_id)
-        if member.activity:
-            self.activities.end(member.activity, "Cancelled")
         group = member.auto_scaling_group
-        member.activity = self.activities.begin(
-            group,
-            f"Terminating EC2 instance: {member.instance_id}",
-            f"an instance was taken out of service in response to {why}.",
-            subnet=member.instance.subnet_id,
-            zone=member.availability_zone,
-        )
+        if not member.lifecycle_state.startswith("Terminating"):
+            if member.activity:
+                self.activities.end(member.activity, "Cancelled")
+            member.activity = self.activities.begin(
+                group,
+                f"Terminating EC2 instance: {member.instance_id}",
+                f"an instance was taken out of service in response to {why}.",
+                subnet=member.instance.subnet_id,
+                zone=member.availability_zone,
+            )
         member.health_status = "Unhealthy"
         self._remove(member, Change.LOST)
         self._plan(group, ACTS_AFTER_SECONDS)
@@ -452,7 +465,7 @@ class Lifecycle:
         if member.activity:
             self.activities.end(member.activity)
             member.activity = None
-        self._tell(member, change)
+        self.tell(member, change)
         self._settled(member)
         self.world.after(FORGOTTEN_AFTER_SECONDS, lambda: forget_instance(backend.ec2_backend, member.instance_id))
         self._plan(group, ACTS_AFTER_SECONDS)
@@ -462,7 +475,8 @@ class Lifecycle:
         if then is not None:
             then()
 
-    def _tell(self, member: Member, change: Change) -> None:
+    def tell(self, member: Member, change: Change) -> None:
+        """Tell the world's watchers what happened to a member."""
         self.world.tell(
             InstanceChange(
                 self.world.now,
