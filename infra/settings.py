@@ -532,6 +532,7 @@ def pool(
         service_seconds=weakest.service_seconds,
         slots=weakest.slots * copies,
         first_token_seconds=weakest.first_token_seconds,
+        copies=copies,
         reaches_slo=weakest.reaches_slo,
         on_demand_usd_per_hour=preferred.on_demand_usd_per_hour,
         spot_usd_per_hour=min(prices) if prices else None,

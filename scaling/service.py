@@ -36,6 +36,8 @@ class Pool(Section):
     throughput_rps * service_seconds where the SLO's time per token is reached before memory is full."""
     first_token_seconds: Annotated[float, Field(ge=0)] = 0.0
     """Time to read the typical prompt on an idle instance: what of the SLO's time to first token is not for waiting."""
+    copies: Annotated[int, Field(ge=1)] = 1
+    """Copies of the model on one instance; each reads its prompts one after the other."""
     reaches_slo: bool = True
     """Whether an instance of this class meets the latency limits at all, even alone."""
     on_demand_usd_per_hour: Annotated[float, Field(ge=0)]

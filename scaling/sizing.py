@@ -29,7 +29,7 @@ def work_share(load_share: float, slowdown: float) -> float:
 
 
 def load_share(work_share: float, slowdown: float) -> float:
-    """The share of C that an instance holds while it completes this share of `throughput_rps`: `work_share`'s inverse."""
+    """The share of C that an instance holds while it does this share of `throughput_rps`: inverse of `work_share`."""
     y = min(1.0, max(0.0, work_share))
     return y / (slowdown - (slowdown - 1) * y)
 
@@ -42,18 +42,18 @@ def wait_exceeds(
     scv: float,
     slowdown: float = 1.0,
 ) -> float:
-    """P(wait > limit_seconds) of a G/G/n queue, first come, first served: `servers` places, `offered` of them asked for.
+    """P(wait > limit_seconds) of a G/G/n queue, first come, first served, with `servers` places.
 
-    `offered` is arrival rate * service_seconds (Erlangs), `service_seconds` the time in service while all places are
-    taken, `scv` the variance of arrivals over their mean (1 is Poisson). With rho = offered / servers,
+    `offered` is arrival rate * service_seconds, the places asked for (Erlangs), `service_seconds` the time in service
+    while all are taken, `scv` the variance of arrivals over their mean (1 is Poisson). With rho = offered / servers,
 
         P(wait > t) = P(all busy) * exp(-2 * n/service * (1-rho) * t / (scv + scv_of_service))
 
-    P(all busy) is Erlang C: W. Whitt, "Approximations for the GI/G/m queue", Production and Operations Management 2(2),
-    1993 (its Allen-Cunneen form; the exponent is the heavy-traffic limit of its section 4). Two additions:
-    arrivals burstier than Poisson are pooled less well: servers and offered are divided by scv (Hayward's approximation,
-    A. A. Fredericks, "Congestion in blocking systems", BSTJ 59, 1980); and with `slowdown` s > 1 a server of a part-full
-    system is faster, k of n busy complete the share x*s/(1+(s-1)x), x = k/n, of what all n do.
+    P(all busy) is Erlang C: the exponential form of W. Whitt, "Approximations for the GI/G/m queue", Production and
+    Operations Management 2(2), 1993. Two additions: arrivals burstier than Poisson are pooled less well, so servers and
+    offered are divided by scv (Hayward's approximation: A. A. Fredericks, "Congestion in blocking systems", BSTJ 59,
+    1980); and with `slowdown` s > 1 a server of a part-full system is faster, k of n busy ones do the share
+    x*s/(1+(s-1)x), x = k/n, of what all n do.
     M/M/2 with offered 1: P(all busy) is 1/3, and P(wait > 1 service time) = exp(-1)/3 = 0.123.
     """
     if offered <= 0:
@@ -107,23 +107,23 @@ def _in_flight_quantile(mean: float, stretch: float, scv: float, z: float) -> fl
 
 
 def usable_share(pool: Pool, policy: Policy, instances: int, scv: float) -> float:
-    """The share of `pool.throughput_rps` at which each of `instances` may be run so that the SLO holds: above 0, at most 1.
+    """The share of `throughput_rps` at which each of `instances` may be run so that the SLO holds: above 0, at most 1.
 
     Mode `threshold`: the article's `sizing.target_utilization`, as work. Mode `slo`: the most at which, with the
     chance 1 - `policy.wait_budget`,
 
     1. the batch stays below the number C at which the SLO's time per token is just met (C is
-       throughput_rps * service_seconds, by Little's law): `_in_flight_quantile` of the pool's requests <= instances * C.
-       Least-outstanding routing keeps instances within about one request of each other (the standard deviation is 0.5
-       to 0.7 in simulation of 3 to 20 instances), so that an instance passes C hardly ever unless the pool as a whole
-       passes instances * C, and no imbalance is added on top; where memory limits the batch (`slots` = C), it cannot
-       pass C and this falls away;
+       throughput_rps * service_seconds, by Little's law): `_in_flight_quantile` of the pool's requests is at most
+       instances * C. Least-outstanding routing keeps instances within about one request of each other (a standard
+       deviation of 0.5 to 0.7 in simulations of 3 to 20 instances), so that one passes C hardly ever unless the pool as
+       a whole passes instances * C, and no imbalance is added on top. Where memory limits the batch (`slots` = C) it
+       cannot pass C, and this falls away;
     2. no request waits longer than the time to first token allows, for a free slot (`wait_exceeds` over the
-       pool's slots) or for the prompts before it to be read (one reader an instance).
+       pool's slots) or for the prompts before it to be read (each copy of the model reads one at a time).
 
     `scv` is the variance of arrivals over their mean, over about a service time: 1 is Poisson. More instances never
-    lower the share, burstier arrivals never raise it. With C = 16, slowdown 3 and a budget of 0.0025, one instance may be
-    used to 56 %, each of ten to 86 %.
+    lower the share, burstier arrivals never raise it. With C = 16, slowdown 3 and a budget of 0.0025, one instance may
+    be used to 56 %, each of ten to 86 %.
     """
     if policy.sizing_mode is SizingMode.THRESHOLD or policy.slo is None:
         return work_share(policy.sizing.target_utilization, pool.slowdown)
@@ -141,7 +141,8 @@ def usable_share(pool: Pool, policy: Policy, instances: int, scv: float) -> floa
     limit = max(0.0, policy.slo.ttft_limit_seconds(policy.request.input_tokens) - prefill)
     budget = policy.wait_budget
     z = NormalDist().inv_cdf(1 - budget)
-    scv_of_one = 1 + (scv - 1) / n  # a share 1/n of the stream, dealt out at random, keeps that of the burstiness
+    readers = n * pool.copies
+    scv_of_one = 1 + (scv - 1) / readers  # a share of the stream, dealt out at random, keeps that of the burstiness
 
     def batch_holds(step: int) -> bool:
         x = load_share(step / STEPS, s)
@@ -149,7 +150,7 @@ def usable_share(pool: Pool, policy: Policy, instances: int, scv: float) -> floa
 
     def wait_holds(step: int) -> bool:
         rate = step / STEPS * pool.throughput_rps
-        chance = wait_exceeds(1, rate * prefill, limit, prefill, scv_of_one) if prefill else 0.0
+        chance = wait_exceeds(1, rate / pool.copies * prefill, limit, prefill, scv_of_one) if prefill else 0.0
         if chance <= budget:
             chance += wait_exceeds(places, rate / rate_when_full * places, limit, slots / rate_when_full, scv, full)
         return chance <= budget

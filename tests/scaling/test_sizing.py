@@ -124,7 +124,7 @@ def test_a_chance_is_a_chance(
 
 @pytest.mark.parametrize("instances", [1, 3, 8])
 def test_the_batch_stays_below_its_limit_at_the_usable_share(instances: int) -> None:
-    """A pool whose requests go to the instance with the fewest: its time above C is at most the budget, yet not nothing."""
+    """A pool whose requests go to the instance with the fewest: its time above C is about the budget."""
     policy = Policy(model="m", slo=SLO, sizing=Sizing(wait_budget=0.02))
     one = pool(capacity=12, slowdown=3)
     share = usable_share(one, policy, instances, scv=1)
@@ -226,6 +226,15 @@ def test_long_prompts_that_are_allowed_more_time_may_wait_longer() -> None:
 
 def test_prompts_that_take_long_to_read_leave_less_room() -> None:
     assert usable_share(pool(first_token_seconds=0.4), POLICY, 4, 1) < usable_share(pool(), POLICY, 4, 1)
+
+
+def test_copies_of_the_model_on_one_instance_read_side_by_side() -> None:
+    """Eight copies do eight times the work; one reader could not read the prompts of half of it."""
+    one = pool(first_token_seconds=0.3)
+    eight = pool(capacity=128, throughput_rps=16, first_token_seconds=0.3).model_copy(update={"copies": 8})
+    alone = eight.model_copy(update={"copies": 1})
+    assert usable_share(eight, POLICY, 4, 1) >= usable_share(one, POLICY, 4, 1)
+    assert usable_share(alone, POLICY, 4, 1) < 0.2
 
 
 def test_a_prompt_that_takes_longer_than_the_limit_leaves_none() -> None:
