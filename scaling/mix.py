@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 
 from scaling.decision import Reason, Step
 from scaling.policy import Vertical, VerticalMethod
@@ -304,7 +303,7 @@ class _Search:
         return item[1] + (self.multipliers[item[5]] * item[4] if item[5] >= 0 else 0.0)
 
     def _multipliers(self) -> list[float]:
-        """USD per hour and vCPU of each quota, so that the fractional plan keeps within it; and that plan as `ideal`.
+        """USD per hour and vCPU of each quota, so that the fractional plan keeps within it; that plan is `ideal`.
 
         The least multiplier that does. Just below it the plan takes too much, just at it too little: the fractional
         optimum mixes the two so that the quota is just used up.
@@ -428,7 +427,7 @@ class _Search:
             before = bound
 
     def _branch_around(self, i: int, top: int, rest: float, missing: int, left: list[float], spent: float) -> None:
-        """As `_branch` where a quota binds: the bound is flat there, so from the fractional optimum's count outwards."""
+        """As `_branch` where a quota binds: the bound is flat there, so outwards from the fractional optimum."""
         place, price, work, _, _, _ = self.items[i]
         ideal = self.ideal[place]
         for count in sorted(range(top + 1), key=lambda count: abs(count - ideal)):

@@ -16,6 +16,7 @@ from scaling.decision import Step
 from scaling.mix import Mix, Rung, cheapest, choose, cost, most, work
 from scaling.policy import Vertical, VerticalMethod
 
+VERTICAL = Vertical()
 LEADS = {"small": 300.0, "big": 300.0}
 
 
@@ -159,7 +160,7 @@ def decide(
     required: float,
     standing: Mapping[str, int],
     *,
-    vertical: Vertical = Vertical(),
+    vertical: Vertical = VERTICAL,
     quotas: Mapping[str, int] | None = None,
     floor: int = 0,
     leads: Mapping[str, float] = LEADS,

@@ -347,10 +347,10 @@ def test_a_queue_is_worked_off_and_then_nothing_is_left(each: int) -> None:
     waiting, oldest, state, seen_most = 12, NOW, State(at=NOW), 0
     for minute in range(90):
         now = NOW + 60 * minute
-        for name in running:
-            running[name] = [end for end in running[name] if end > now]
-            while waiting and len(running[name]) < each and now - born[name] >= 180:
-                running[name].append(now + 1200)
+        for name, ends in running.items():
+            ends[:] = [end for end in ends if end > now]
+            while waiting and len(ends) < each and now - born[name] >= 180:
+                ends.append(now + 1200)
                 waiting -= 1
         up = tuple(
             node(name, len(ends), remaining_seconds=max(ends, default=now) - now)
