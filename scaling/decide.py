@@ -267,7 +267,7 @@ def _step(
     need = 0.0 if state.asleep else band.in_rps
     spare = rooms.ready_rps - need
     fits = _fits(service, seen, demand, state) if not state.asleep else 10**6
-    zones_kept = _zones_kept(service, seen)
+    zones_kept: frozenset[str] = frozenset() if state.asleep else _zones_kept(service, seen)
     wants_loads = False
     for pool in service.pools:
         view, name = seen.pools[pool.name], pool.name
