@@ -71,7 +71,6 @@ class GpuPool(pulumi.ComponentResource):
     """**Pulumi type** `gpu-fleet:index:GpuPool`. Instances of one GPU class, interchangeable within it."""
 
     group_name: pulumi.Output[str]
-    group_arn: pulumi.Output[str]
     launch_template_arn: pulumi.Output[str]
     target_group_arn: pulumi.Output[str] | None
     target_group_arn_suffix: pulumi.Output[str] | None
@@ -152,7 +151,6 @@ class GpuPool(pulumi.ComponentResource):
                 opts=pulumi.ResourceOptions(parent=self, ignore_changes=["notificationTargetArn", "roleArn"]),
             )
         self.group_name = group.name
-        self.group_arn = group.arn
         self.launch_template_arn = template.arn
         self.target_group_arn = target_group.arn if target_group else None
         self.target_group_arn_suffix = target_group.arn_suffix if target_group else None

@@ -96,7 +96,7 @@ def scaler_statements(place: Place, *, table_arn: str, log_group_arn: str, dead_
 class ServiceGrant:
     """What the scaler moves of one service."""
 
-    group_arns: Sequence[str]
+    group_names: Sequence[str]
     listener_rule_arn: str | None = None
     queue_arn: str | None = None
     launch_template_arns: Sequence[str] = ()
@@ -105,15 +105,20 @@ class ServiceGrant:
     ami_parameters: Sequence[str] = ()
 
 
+def _group_arn(place: Place, name: str) -> str:
+    """A group by its name, which is unique in account and region; without its UUID, twice as many fit into a policy."""
+    return place.arn("autoscaling", f"autoScalingGroup:*:autoScalingGroupName/{name}")
+
+
 def service_statements(place: Place, grants: Sequence[ServiceGrant]) -> list[Statement]:
     """What the scaler may do to these services, and to these alone."""
-    groups = [arn for grant in grants for arn in grant.group_arns]
+    groups = [_group_arn(place, name) for grant in grants for name in grant.group_names]
     rules = [g.listener_rule_arn for g in grants if g.listener_rule_arn]
     queues = [g.queue_arn for g in grants if g.queue_arn]
     templates = [arn for grant in grants for arn in grant.launch_template_arns]
     roles = [g.instance_role_arn for g in grants if g.launch_template_arns and g.instance_role_arn]
     amis = sorted({name for grant in grants if grant.launch_template_arns for name in grant.ami_parameters})
-    mixed = [arn for grant in grants if grant.launch_template_arns for arn in grant.group_arns]
+    mixed = [_group_arn(place, name) for grant in grants if grant.launch_template_arns for name in grant.group_names]
     out = [
         Statement(
             "Capacity",
@@ -144,6 +149,13 @@ def service_statements(place: Place, grants: Sequence[ServiceGrant]) -> list[Sta
     return out
 
 
+def _parameter_arn(place: Place, name: str) -> str:
+    """A parameter by its name. AWS's public ones belong to no account, which only a `*` in its place matches:
+    https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-public-parameters.html"""
+    arn = place.arn("ssm", f"parameter{name}")
+    return arn.replace(place.account, "*") if name.startswith("/aws/") else arn
+
+
 def _launch_statements(
     place: Place, templates: Sequence[str], roles: Sequence[str], ami_parameters: Sequence[str]
 ) -> list[Statement]:
@@ -156,7 +168,7 @@ def _launch_statements(
         Statement(
             "LaunchFromOurTemplates",
             ["ec2:RunInstances"],
-            [*resources, place.arn("ec2", "image/*", account=False), *templates],
+            [*resources, place.arn("ec2", "launch-template/*"), place.arn("ec2", "image/*", account=False)],
             {"ArnLike": {"ec2:LaunchTemplate": sorted(templates)}},
         ),
         Statement(
@@ -170,7 +182,7 @@ def _launch_statements(
         Statement(
             "ReadTheImagesName",
             ["ssm:GetParameters"],
-            [place.arn("ssm", f"parameter{name}", account=not name.startswith("/aws/")) for name in ami_parameters],
+            [_parameter_arn(place, name) for name in ami_parameters],
         ),
         Statement("GiveInstancesTheirRole", ["iam:PassRole"], roles, {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}),
     ]
@@ -190,7 +202,7 @@ def instance_statements(
 ) -> list[Statement]:
     """What an instance of a service may do. `group_prefixes` are its groups' names up to the random part: the groups
     refer to the launch template, which refers to this role, so their ARNs are not known when it is made."""
-    group_arns = [place.arn("autoscaling", f"autoScalingGroup:*:autoScalingGroupName/{p}-*") for p in group_prefixes]
+    group_arns = [_group_arn(place, f"{prefix}-*") for prefix in group_prefixes]
     out = [
         Statement(
             "OwnLifecycle",

@@ -42,9 +42,9 @@ STACK_TAG, SERVICE_TAG, POOL_TAG = "gpu-fleet:stack", "gpu-fleet:service", "gpu-
 MAX_USER_DATA_BYTES = 16384
 """Before base64: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html"""
 
-SERVICES_PER_POLICY = 4
-"""A managed policy holds 6144 characters. A service of five pools needs about 1300 of them: five group ARNs of up to
-200 and a rule ARN of up to 250 (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html)."""
+SERVICES_PER_POLICY = 2
+"""A managed policy holds 6144 characters. A service of five pools with spot and the longest names needs about 2200 of
+them, what is common to them 1400 (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html)."""
 
 MAX_SERVICES = 9 * SERVICES_PER_POLICY
 """A role takes 10 managed policies by default; one is for what all services share."""

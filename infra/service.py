@@ -135,14 +135,14 @@ class Service(pulumi.ComponentResource):
             pool.spot_percent for pool in args.model.pools
         )
         self.grant = pulumi.Output.all(
-            groups=[pool.group_arn for pool in self.pools.values()],
+            groups=[pool.group_name for pool in self.pools.values()],
             rule=self.listener_rule_arn,
             queue=queue.arn if queue else None,
             templates=[pool.launch_template_arn for pool in self.pools.values()] if mixed else [],
             role=role.arn,
         ).apply(
             lambda got: iam.ServiceGrant(
-                group_arns=got["groups"],
+                group_names=got["groups"],
                 listener_rule_arn=got["rule"],
                 queue_arn=got["queue"],
                 launch_template_arns=got["templates"],

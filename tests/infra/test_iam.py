@@ -1,0 +1,187 @@
+"""Who may do what: no more than is called, no wider than it must be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from parliament import analyze_policy_string
+from policy_sentry.querying.actions import get_action_data
+
+from infra import iam, naming
+from lambdas.scaler.actions import ACTIONS, CONSEQUENT, ResourceKind
+
+PLACE = iam.Place("aws", "us-east-1", "123456789012")
+NAME = "gpu-fleet-prod-chat-l4-0123abc"
+GROUP = f"arn:aws:autoscaling:us-east-1:123456789012:autoScalingGroup:*:autoScalingGroupName/{NAME}"
+RULE = "arn:aws:elasticloadbalancing:us-east-1:123456789012:listener-rule/app/lb/0123456789abcdef/0123456789abcdef/0123456789abcdef"
+QUEUE = "arn:aws:sqs:us-east-1:123456789012:jobs"
+TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/state"
+LOGS = "arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/scaler"
+TEMPLATE = "arn:aws:ec2:us-east-1:123456789012:launch-template/lt-0123456789abcdef0"
+ROLE = "arn:aws:iam::123456789012:role/instance"
+GRANT = iam.ServiceGrant([NAME], RULE, QUEUE, [TEMPLATE], ROLE, ["/aws/service/deeplearning/ami", "/mine"])
+
+
+def findings(policy: str) -> list[str]:
+    """What the linter says, but that an application load balancer's rule is not a network load balancer's too."""
+    said = [(f.issue, str(f.detail)) for f in analyze_policy_string(policy).findings]
+    only_net = "[{'action': 'elasticloadbalancing:ModifyRule', 'required_format': 'arn:*:elasticloadbalancing:*:*:listener-rule/net/*/*/*/*'}]"
+    return [f"{issue}: {detail}" for issue, detail in said if (issue, detail) != ("RESOURCE_MISMATCH", only_net)]
+
+
+def scaler_own() -> list[iam.Statement]:
+    return iam.scaler_statements(
+        PLACE, table_arn=TABLE, log_group_arn=LOGS, dead_letters_arn=QUEUE, services_path="/gpu-fleet/prod/services"
+    )
+
+
+def all_documents() -> dict[str, list[iam.Statement]]:
+    return {
+        "scaler": scaler_own(),
+        "services": iam.service_statements(PLACE, [GRANT, iam.ServiceGrant([NAME], RULE)]),
+        "instances": iam.instance_statements(
+            PLACE,
+            group_prefixes=["gpu-fleet-prod-chat-l4"],
+            log_group_arn=LOGS,
+            queue_arn=QUEUE,
+            ecr_repository_arn="arn:aws:ecr:us-east-1:123456789012:repository/worker",
+            secret_arns=["arn:aws:secretsmanager:us-east-1:123456789012:secret:token-AbCdEf"],
+        ),
+        "schedule": iam.schedule_statements("arn:aws:lambda:us-east-1:123456789012:function:scaler", QUEUE),
+    }
+
+
+@pytest.mark.parametrize("name", list(all_documents()))
+def test_the_linter_has_nothing_to_say(name: str) -> None:
+    assert findings(json.dumps(iam.document(all_documents()[name]))) == []
+
+
+def test_the_linter_would_say_it() -> None:
+    for action, resource in (("autoscaling:SetDesiredCapcity", GROUP), ("elasticloadbalancing:ModifyRule", GROUP)):
+        assert findings(json.dumps(iam.document([iam.Statement("Wrong", [action], [resource])])))
+
+
+@pytest.mark.parametrize("name", list(all_documents()))
+def test_no_action_that_can_be_scoped_stands_on_everything(name: str) -> None:
+    """Of writing actions and of those that read what is confidential."""
+    for statement in all_documents()[name]:
+        if "*" in statement.resources:
+            assert [a for a in statement.actions if _scopable(a)] == [], statement.sid
+
+
+def _scopable(action: str) -> bool:
+    service, _, name = action.partition(":")
+    entries = get_action_data(service, name)[service]  # type: ignore[index]
+    writes = entries[0]["access_level"] in {"Write", "Permissions management", "Tagging"}
+    return writes and any(entry["resource_arn_format"] != "*" for entry in entries)
+
+
+def test_the_check_for_width_finds_what_it_looks_for() -> None:
+    assert _scopable("autoscaling:SetDesiredCapacity")
+    assert not _scopable("cloudwatch:PutMetricData")
+
+
+def _granted(statements: Sequence[iam.Statement]) -> dict[str, set[str]]:
+    out: dict[str, set[str]] = {}
+    for statement in statements:
+        for action in statement.actions:
+            out.setdefault(action, set()).update(statement.resources)
+    return out
+
+
+SCOPES: Mapping[ResourceKind, Any] = {
+    ResourceKind.ANY: {"*"},
+    ResourceKind.GROUP: {GROUP},
+    ResourceKind.RULE: {RULE},
+    ResourceKind.TABLE: {TABLE},
+    ResourceKind.QUEUE: {QUEUE},
+    ResourceKind.INSTANCE_ROLE: {ROLE},
+    ResourceKind.PARAMETERS: {
+        "arn:aws:ssm:us-east-1:123456789012:parameter/gpu-fleet/prod/services",
+        "arn:aws:ssm:us-east-1:123456789012:parameter/gpu-fleet/prod/services/*",
+    },
+}
+
+
+def test_the_scaler_may_do_all_that_it_calls_and_only_there() -> None:
+    granted = _granted([*scaler_own(), *iam.service_statements(PLACE, [GRANT])])
+    for called in [*ACTIONS.values(), *(a for actions in CONSEQUENT.values() for a in actions)]:
+        assert called.iam in granted, f"the scaler calls {called.iam} and may not"
+        if called.resource in SCOPES:
+            assert granted[called.iam] == SCOPES[called.resource], called.iam
+
+
+def test_the_scaler_may_do_nothing_that_it_does_not_call() -> None:
+    granted = _granted([*scaler_own(), *iam.service_statements(PLACE, [GRANT])])
+    called = {a.iam for a in ACTIONS.values()} | {a.iam for actions in CONSEQUENT.values() for a in actions}
+    by_the_runtime = {"logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"}
+    by_auto_scaling_for_it = {"ssm:GetParameters"}
+    assert set(granted) - called - by_the_runtime - by_auto_scaling_for_it == set()
+
+
+def test_a_service_without_spot_and_types_in_place_gets_no_right_to_launch() -> None:
+    granted = _granted(iam.service_statements(PLACE, [iam.ServiceGrant([NAME], RULE)]))
+    assert not {"ec2:RunInstances", "iam:PassRole", "autoscaling:UpdateAutoScalingGroup"} & set(granted)
+
+
+def test_launches_are_bound_to_our_templates() -> None:
+    (launch,) = [s for s in iam.service_statements(PLACE, [GRANT]) if "ec2:RunInstances" in s.actions]
+    assert launch.conditions == {"ArnLike": {"ec2:LaunchTemplate": [TEMPLATE]}}
+
+
+def test_an_instance_ends_only_instances_of_its_own_groups() -> None:
+    for statement in all_documents()["instances"]:
+        if any(a.startswith("autoscaling:") for a in statement.actions):
+            assert list(statement.resources) == [
+                "arn:aws:autoscaling:us-east-1:123456789012:autoScalingGroup:*:autoScalingGroupName/gpu-fleet-prod-chat-l4-*"
+            ]
+
+
+@pytest.mark.parametrize(
+    ("image", "repository"),
+    [
+        ("vllm/vllm-openai:v0.11.0", None),
+        ("ghcr.io/some/engine:1", None),
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/worker:1.0", "arn:aws:ecr:eu-west-1:123456789012:repository/team/worker"),
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com/worker@sha256:ab12", "arn:aws:ecr:eu-west-1:123456789012:repository/worker"),
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com/worker", "arn:aws:ecr:eu-west-1:123456789012:repository/worker"),
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com/w:1@sha256:ab", "arn:aws:ecr:eu-west-1:123456789012:repository/w"),
+    ],
+)  # fmt: skip
+def test_an_image_of_ecr_can_be_pulled_and_no_other_repository(image: str, repository: str | None) -> None:
+    assert iam.ecr_repository_arn(image, "aws") == repository
+
+
+def test_policies_of_the_longest_names_fit(program: Any) -> None:
+    """6144 characters without white space: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
+    grants = [
+        iam.ServiceGrant(
+            group_names=[f"gpu-fleet-prod-{service * 20}-{pool * 20}-0123abc" for pool in "abcde"],
+            listener_rule_arn=RULE + "0" * 20,
+            launch_template_arns=[TEMPLATE[:-2] + service + pool for pool in "abcde"],
+            instance_role_arn=f"arn:aws:iam::123456789012:role/gpu-fleet-prod-{service * 20}-instance-0123abc",
+            ami_parameters=["/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"],
+        )
+        for service in "wxyz"[: naming.SERVICES_PER_POLICY]
+    ]
+    assert len(json.dumps(iam.document(iam.service_statements(PLACE, grants)), separators=(",", ":"))) <= 6144
+    for policy in program("prod").of("Policy"):
+        if policy.type == "aws:iam/policy:Policy":
+            assert len(policy.inputs["policy"].replace(" ", "")) <= 6144
+
+
+def test_what_the_program_sends_is_what_was_linted(program: Any) -> None:
+    """The documents reach AWS as they were built: the real groups' ARNs, and no Output printed into a string."""
+    run = program("prod")
+    texts = [p.inputs["policy"] for p in run.of("Policy") if p.type == "aws:iam/policy:Policy"]
+    texts += [p.inputs["policy"] for p in run.of("RolePolicy")]
+    for text in texts:
+        assert "Output" not in text
+        assert findings(text) == []
+    moved = [s for text in texts for s in json.loads(text)["Statement"] if "autoscaling:SetDesiredCapacity" in s["Action"]]
+    assert sorted(arn for s in moved for arn in s["Resource"]) == sorted(
+        GROUP.replace(NAME, f"{group.name}-0123abc") for group in run.of("Group")
+    )
