@@ -14,7 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from infra.settings import library_texts, read_library, read_stack, services
+from lab.cases import cases, run
 from lab.schemas import README, SCHEMAS, readme, schemas
+from scaling.decide import decide
 from scaling.document import parse
 from scaling.library import USABLE_MEMORY_FRACTION, Library
 from scaling.policy import LoadUnit
@@ -124,6 +126,15 @@ def _resolve(option: Any, whole: Any) -> Any:
     while "$ref" in option:
         option = whole["$defs"][option["$ref"].rpartition("/")[2]]
     return option
+
+
+@pytest.mark.parametrize("name", ["chat", "batch", "training"])
+def test_every_policy_carries_five_cases_or_more_and_they_hold(root: Path, library: Library, name: str) -> None:
+    found, problems = cases(library, [name], lambda stack: read_stack(root, stack)[0])
+    assert problems == []
+    assert len(found) >= 5
+    outcomes = [run(case, decide) for case in found]
+    assert [(outcome.case.name, *map(str, outcome.differences)) for outcome in outcomes if not outcome.passed] == []
 
 
 # --- the catalog, against AWS's own description of the types (as moto ships it) ---

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from infra.settings import library_texts, read_stack
 from lab.cases import NOW, Case, cases, observation, run, within
+from lab.cli import app
 from scaling.decision import Decision, PoolTarget, Reason, Signals, Step
 from scaling.document import DocumentError, Problem
 from scaling.library import Library, library
@@ -251,3 +253,37 @@ def test_a_policy_without_cases_has_none(root: Path) -> None:
 
 def _no_stack(name: str) -> Any:
     raise DocumentError([Problem(name, 0, 0, "", "no such stack file")])
+
+
+def command(root: Path, *arguments: str) -> Any:
+    return CliRunner().invoke(app, ["test", "--root", str(root), *arguments])
+
+
+def test_the_command_shows_what_was_wanted_what_came_and_why(root: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(policy(ONE_POOL, '{total_desired: "<1"}'))
+    result = command(root, str(mine))
+    assert result.exit_code == 1
+    assert "FAILED" in result.stdout
+    assert f"{mine}:5: one" in result.stdout
+    assert "total_desired: wanted <1, got " in result.stdout
+    assert "demand demand." in result.stdout
+    assert "1 cases in 1 policies, 1 failed" in result.stdout
+
+
+def test_the_command_passes_quietly_and_explains_when_asked(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(policy(ONE_POOL, '{total_desired: ">=4"}'))
+    result = command(root, str(tmp_path))
+    assert result.exit_code == 0
+    assert "passed" in result.stdout
+    assert "demand demand." not in result.stdout
+    assert "demand demand." in command(root, str(tmp_path), "--explain").stdout
+
+
+def test_the_command_runs_nothing_where_a_case_is_written_wrong(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(policy(ONE_POOL, "{total: 1}"))
+    result = command(root, str(tmp_path))
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "mine.yaml:7:14: cases[0].expect.total: unknown key; did you mean total_desired?" in result.stderr
+    assert command(root, str(tmp_path / "nowhere.yaml")).stderr.endswith("nowhere.yaml: no such file\n")
