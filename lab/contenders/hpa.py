@@ -6,7 +6,8 @@ https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/: ever
 stabilisation 300 s, scaleUp the greater of 4 pods and 100 % per 15 s without stabilisation, scaleDown 100 % per 15 s.
 
 Pods are instances here. One that starts is a pending pod: it counts as 0 when scaling up and not at all when scaling
-down. One that fails its checks is a pod without metrics: 0 when scaling up, exactly at its target when scaling down.
+down. One that fails its checks, or became ready after the metric was measured, is a pod without metrics: 0 when scaling
+up, exactly at its target when scaling down.
 The metric is what GKE's and vLLM's guides scale language models on, requests in the engine per pod
 (https://docs.cloud.google.com/kubernetes-engine/docs/best-practices/machine-learning/inference/autoscaling: batch and
 queue size). At least one pod stands, since scaling to zero needs a feature gate that is off by default.
@@ -19,7 +20,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from lab.contenders.contender import Group, in_phase, newest_not_ready_first
-from lab.contenders.signals import Signal, fresh, per_instance
+from lab.contenders.signals import ReadyThen, Signal, fresh, per_instance
 from scaling.decision import PoolTarget
 from scaling.observation import Observation, Phase
 from scaling.service import Service
@@ -34,7 +35,6 @@ UP_PERCENT = 100.0
 class HorizontalPodAutoscaler:
     """Pods in proportion to a metric per pod."""
 
-    name = "hpa"
     every_seconds = 15.0
 
     def __init__(self, service: Service, pool: str, target: float, signal: Signal = Signal.CONCURRENCY) -> None:
@@ -43,6 +43,8 @@ class HorizontalPodAutoscaler:
         self.group = Group.of(service, pool, newest_not_ready_first, can_sleep=False)
         self.target = target
         self.signal = signal
+        self.name = "hpa" if signal is Signal.CONCURRENCY else f"hpa-{signal}"
+        self._then = ReadyThen()
         self._recommended: deque[tuple[float, int]] = deque()
         self._added: deque[tuple[float, int]] = deque()
         self._removed: deque[tuple[float, int]] = deque()
@@ -56,14 +58,17 @@ class HorizontalPodAutoscaler:
             # The controller's first recommendation for an autoscaler is what it finds.
             self._recommended.append((now, current))
         reading = fresh(service, per_instance(service, pool, self.signal), now)
+        self._then.see(pool, now)
+        standing = in_phase(pool, Phase.READY)
+        measured = 0 if reading is None else min(standing, self._then.at(reading))
         if current == 0:
             desired = self.group.least
-        elif reading is not None:
+        elif reading is not None and measured > 0:
             wanted = replicas(
                 current,
-                ready=in_phase(pool, Phase.READY),
+                ready=measured,
                 pending=in_phase(pool, Phase.STARTING),
-                missing=in_phase(pool, Phase.UNHEALTHY),
+                missing=in_phase(pool, Phase.UNHEALTHY) + standing - measured,
                 usage=reading.value / self.target,
             )
             desired = self._limited(current, self._stabilized(current, wanted, now), now)

@@ -1,4 +1,4 @@
-"""Knative's pod autoscaler (KPA), on concurrency.
+"""Knative's pod autoscaler (KPA), on concurrency or on requests per second.
 
 Source: knative/serving pkg/autoscaler/scaling/autoscaler.go (Scale) and pkg/autoscaler/config/config.go (defaults):
 stable window 60 s, panic window a tenth of it, panic from 200 % of what is ready, growth to at most 1000 times and
@@ -7,9 +7,9 @@ metric of the observation is newer than that and in between nothing changes but 
 
 Concurrency counts what waits as well, as the activator and the queue proxy do. The stable window is the reading itself,
 a minute's mean. The panic window is what the observation has of the newest 10 s: the burst's excess over the minute's
-arrivals, times 10 s, is what piled up on top. From zero: a request that finds no pod is held by the activator and is
-itself concurrency of at least 1; the observation shows it as a rejected request. To zero after a whole stable window
-without a request.
+arrivals (times 10 s, where it is concurrency: what piled up) comes on top. From zero: a request that finds no pod is
+held by the activator and is itself concurrency of at least 1; the observation shows it as a rejected request. To zero
+after a whole stable window without a request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping
 
 from lab.contenders.contender import Group, in_phase, newest_not_ready_first
-from lab.contenders.signals import concurrency, fresh
+from lab.contenders.signals import ReadyThen, Signal, arrivals, concurrency, fresh
 from scaling.decision import PoolTarget
 from scaling.observation import Observation, Phase
 from scaling.service import Service
@@ -33,14 +33,16 @@ MAX_DOWN_RATE = 2.0
 class KnativePodAutoscaler:
     """Pods for the mean concurrency of a minute, and at once for that of a few seconds when it doubles."""
 
-    name = "kpa"
     every_seconds = 10.0
 
-    def __init__(self, service: Service, pool: str, target: float) -> None:
+    def __init__(self, service: Service, pool: str, target: float, signal: Signal = Signal.CONCURRENCY) -> None:
         if target <= 0:
             raise ValueError(f"target: must be above 0 (got {target})")
         self.group = Group.of(service, pool, newest_not_ready_first, can_sleep=True)
+        self.name = "kpa" if signal is Signal.CONCURRENCY else f"kpa-{signal}"
         self.target = target
+        self.signal = signal
+        self._then = ReadyThen()
         self._panic_at: float | None = None
         self._panic_pods = 0
         self._started = False
@@ -57,13 +59,19 @@ class KnativePodAutoscaler:
         held = fresh(service, observation.rejected_rps, now)
         if standing == 0 and held is not None and held.value > 0:
             return self.group.targets(service, observation, max(1, pool.desired), now)
-        reading = fresh(service, concurrency(service, pool), now)
+        self._then.see(pool, now)
+        if self.signal is Signal.CONCURRENCY:
+            reading = self._then.total(pool, fresh(service, concurrency(service, pool), now))
+        else:
+            reading = fresh(service, arrivals(observation, pool), now)
         if reading is None:
             return self.group.targets(service, observation, pool.desired, now)
         least, most = math.floor(ready / MAX_DOWN_RATE), math.ceil(MAX_UP_RATE * ready)
-        piled_up = self._burst_rps(service, observation, now) * NEWEST_SECONDS
+        on_top = self._burst_rps(service, observation, now)
+        if self.signal is Signal.CONCURRENCY:
+            on_top *= NEWEST_SECONDS
         for_stable = math.ceil(reading.value / self.target - 1e-9)
-        for_panic = math.ceil((reading.value + piled_up) / self.target - 1e-9)
+        for_panic = math.ceil((reading.value + on_top) / self.target - 1e-9)
         desired = min(max(for_stable, least), most)
         if for_panic / ready >= PANIC_THRESHOLD:
             self._panic_at = now

@@ -8,7 +8,8 @@ Documented [doc] (https://docs.aws.amazon.com/autoscaling/ec2/userguide/predicti
   below 3600 s); the group's maximum is kept (HonorMaxCapacity).
 Not documented: the forecast itself ("machine learning"). Ours in its place: the mean of the same hour of the day over
 the days seen; once a whole week was seen, of the same hour of the week, if that was seen at all.
-The pair of metrics is AWS's own for a load balancer: requests (load) and requests per target (target).
+The metrics are AWS's own pair for a load balancer, requests (load) and requests per target; target tracking beside it
+has the same metric and the same target (ALBRequestCountPerTarget).
 """
 
 from __future__ import annotations
@@ -39,18 +40,17 @@ class PredictiveScaling:
         self,
         service: Service,
         pool: str,
-        target: float,
         target_rps: float,
         *,
         buffer_seconds: float = 300.0,
         warmup_seconds: float = 300.0,
     ) -> None:
-        """`target` is target tracking's, in requests running and waiting per instance; `target_rps` the forecast's."""
+        """`target_rps` is the target of both policies."""
         if target_rps <= 0:
             raise ValueError(f"target_rps: must be above 0 (got {target_rps})")
         if not 0 <= buffer_seconds < HOUR_SECONDS:
             raise ValueError(f"buffer_seconds: must be 0 or more and below 3600 (got {buffer_seconds})")
-        self.tracking = TargetTracking(service, pool, target, Signal.CONCURRENCY, warmup_seconds=warmup_seconds)
+        self.tracking = TargetTracking(service, pool, target_rps, Signal.REQUESTS, warmup_seconds=warmup_seconds)
         self.target_rps = target_rps
         self.buffer_seconds = buffer_seconds
         self._history = HourlyMeans()

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.contenders.contender import Group, in_phase, newest_not_ready_first
-from lab.contenders.signals import concurrency, fresh
+from lab.contenders.signals import ReadyThen, concurrency, fresh
 from scaling.decision import PoolTarget
 from scaling.observation import Observation, Phase
 from scaling.service import Service
@@ -115,13 +115,15 @@ class RayServe:
         self.group = Group.of(service, pool, newest_not_ready_first, can_sleep=True)
         self.target = target
         self._policy = policy or installed_policy()
+        self._then = ReadyThen()
         self._direction = 0
         self._since = 0.0
 
     def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:
         """Replicas after this loop; without metrics nothing changes."""
         pool = self.group.seen(observation)
-        reading = fresh(service, concurrency(service, pool), now)
+        self._then.see(pool, now)
+        reading = self._then.total(pool, fresh(service, concurrency(service, pool), now))
         requests = None if reading is None else reading.value
         running = in_phase(pool, Phase.READY)
         held = fresh(service, observation.rejected_rps, now)

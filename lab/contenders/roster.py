@@ -30,6 +30,10 @@ SHARES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7,
 OURS = Ours.name
 
 
+Build = Callable[[Service, Pool, float, float | None], Contender]
+"""Service, pool, share, and the trace's peak rate where it is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rival:
     """One rule that a user would have instead."""
@@ -39,8 +43,7 @@ class Rival:
     default_share: float
     default_from: str
     """Where the default target comes from."""
-    build: Callable[[Service, Pool, float, float | None], Contender]
-    """Service, pool, share, and the trace's peak rate where it is known."""
+    build: Build
 
 
 def _target(service: Service, pool: Pool, signal: Signal, share: float) -> float:
@@ -53,84 +56,69 @@ def _static(service: Service, pool: Pool, share: float, peak_rps: float | None) 
     return StaticPeak(service, pool.name, instances_for(peak_rps, pool, share))
 
 
-def _tracking(signal: Signal) -> Callable[[Service, Pool, float, float | None], Contender]:
+def _by_target(rule: Callable[[Service, str, float], Contender], signal: Signal) -> Build:
+    """For rules that take a service, a pool's name and a target."""
+
     def build(service: Service, pool: Pool, share: float, peak_rps: float | None) -> Contender:
-        return TargetTracking(service, pool.name, _target(service, pool, signal, share), signal)
+        return rule(service, pool.name, _target(service, pool, signal, share))
 
     return build
 
 
-def _on_concurrency(rule: Callable[[Service, str, float], Contender]) -> Callable[..., Contender]:
-    def build(service: Service, pool: Pool, share: float, peak_rps: float | None) -> Contender:
-        return rule(service, pool.name, _target(service, pool, Signal.CONCURRENCY, share))
-
-    return build
-
-
-def _skyserve(service: Service, pool: Pool, share: float, peak_rps: float | None) -> Contender:
-    return SkyServe(service, pool.name, _target(service, pool, Signal.REQUESTS, share))
+def _on(
+    rule: Callable[[Service, str, float, Signal], Contender], signal: Signal
+) -> Callable[[Service, str, float], Contender]:
+    """For rules that can take several signals: the one with this."""
+    return lambda service, pool, target: rule(service, pool, target, signal)
 
 
-def _predictive(service: Service, pool: Pool, share: float, peak_rps: float | None) -> Contender:
-    # One share for both halves: what an instance completes with that share of C in it (see Pool.slowdown).
-    work = share * pool.slowdown / (1 + (pool.slowdown - 1) * share)
-    return PredictiveScaling(
-        service, pool.name, _target(service, pool, Signal.CONCURRENCY, share), work * pool.throughput_rps
-    )
-
-
+CONSOLE = "the EC2 console's default target of 50 %"
 _RIVALS = (
     Rival("static-peak", Signal.REQUESTS, 0.8, "ours: the article's threshold of 80 %, on the peak minute", _static),
-    Rival(
-        "target-tracking",
-        Signal.CONCURRENCY,
-        0.5,
-        "the EC2 console's default target of 50 %",
-        _tracking(Signal.CONCURRENCY),
+    *(
+        Rival(name, signal, 0.5, CONSOLE, _by_target(_on(TargetTracking, signal), signal))
+        for name, signal in (
+            ("target-tracking", Signal.CONCURRENCY),
+            ("target-tracking-requests", Signal.REQUESTS),
+            ("target-tracking-gpu", Signal.GPU),
+        )
     ),
-    Rival(
-        "target-tracking-requests",
-        Signal.REQUESTS,
-        0.5,
-        "the EC2 console's default target of 50 %",
-        _tracking(Signal.REQUESTS),
+    *(
+        Rival(
+            name, signal, 0.5, "the middle of the ladder in AWS's example", _by_target(_on(StepScaling, signal), signal)
+        )
+        for name, signal in (("step-scaling", Signal.CONCURRENCY), ("step-scaling-requests", Signal.REQUESTS))
     ),
-    Rival("target-tracking-gpu", Signal.GPU, 0.5, "the EC2 console's default target of 50 %", _tracking(Signal.GPU)),
-    Rival(
-        "step-scaling",
-        Signal.CONCURRENCY,
-        0.5,
-        "the middle of the ladder in AWS's example",
-        _on_concurrency(StepScaling),
+    *(
+        Rival(name, signal, 0.8, "the API's default of 80 %", _by_target(_on(HorizontalPodAutoscaler, signal), signal))
+        for name, signal in (("hpa", Signal.CONCURRENCY), ("hpa-requests", Signal.REQUESTS))
     ),
-    Rival(
-        "hpa",
-        Signal.CONCURRENCY,
-        0.8,
-        "the API's default target of 80 %",
-        _on_concurrency(HorizontalPodAutoscaler),
-    ),
-    Rival(
-        "kpa",
-        Signal.CONCURRENCY,
-        0.7,
-        "container-concurrency-target-percentage 70",
-        _on_concurrency(KnativePodAutoscaler),
+    *(
+        Rival(
+            name, signal, 0.7, "its target utilisation of 70 %", _by_target(_on(KnativePodAutoscaler, signal), signal)
+        )
+        for name, signal in (("kpa", Signal.CONCURRENCY), ("kpa-requests", Signal.REQUESTS))
     ),
     Rival(
         "ray-serve",
         Signal.CONCURRENCY,
         TARGET_ONGOING_REQUESTS / MAX_ONGOING_REQUESTS,
         "target_ongoing_requests 2 of max_ongoing_requests 5",
-        _on_concurrency(RayServe),
+        _by_target(RayServe, Signal.CONCURRENCY),
     ),
-    Rival("skyserve", Signal.REQUESTS, 1.0, "no default: what a replica carries, as its guide says", _skyserve),
+    Rival(
+        "skyserve",
+        Signal.REQUESTS,
+        1.0,
+        "no default: what a replica carries, as its guide says",
+        _by_target(SkyServe, Signal.REQUESTS),
+    ),
     Rival(
         "predictive-scaling",
-        Signal.CONCURRENCY,
+        Signal.REQUESTS,
         0.5,
-        "the EC2 console's default target of 50 %, for both policies",
-        _predictive,
+        f"{CONSOLE}, for both policies",
+        _by_target(PredictiveScaling, Signal.REQUESTS),
     ),
 )
 RIVALS = {rival.name: rival for rival in _RIVALS}

@@ -14,6 +14,7 @@ from scaling.observation import Observation, Phase, PoolObservation, Reading
 from scaling.policy import LoadUnit
 from scaling.service import Pool, Service
 
+MINUTE_SECONDS = 60.0
 _JITTER = 1.0
 """Seconds by which a minute's reading may come early and still be the next."""
 
@@ -70,6 +71,36 @@ def per_instance(service: Service, pool: PoolObservation, signal: Signal) -> Rea
     return Reading(total.value / ready, total.at)
 
 
+class ReadyThen:
+    """How many instances were ready when a reading was measured.
+
+    The observation's totals are the mean of a minute that is over, times the instances that are ready now. When 6
+    become 40, the old mean of 100 each would be a total of 4000 for a while, and a rule that scales on totals would run
+    away. Its own metrics would not show it that, so the total is put right by the count in the middle of the minute.
+    """
+
+    def __init__(self) -> None:
+        self._changes: deque[tuple[float, int]] = deque(maxlen=100)
+
+    def see(self, pool: PoolObservation, now: float) -> None:
+        """Note how many are ready now."""
+        ready = in_phase(pool, Phase.READY)
+        if not self._changes or self._changes[-1][1] != ready:
+            self._changes.append((now, ready))
+
+    def at(self, reading: Reading) -> int:
+        """The count in the middle of the reading's minute; before anything was seen, the first that was."""
+        middle = reading.at - MINUTE_SECONDS / 2
+        return next((ready for since, ready in reversed(self._changes) if since <= middle), self._changes[0][1])
+
+    def total(self, pool: PoolObservation, reading: Reading | None) -> Reading | None:
+        """A pool's total as it was when it was measured; None where no instance is ready."""
+        ready = in_phase(pool, Phase.READY)
+        if reading is None or ready == 0:
+            return None
+        return Reading(reading.value / ready * self.at(reading), reading.at)
+
+
 def fresh(service: Service, reading: Reading | None, now: float) -> Reading | None:
     """The reading, unless it is older than the policy lets a value be: the same rule for everybody."""
     if reading is None or now - reading.at > service.policy.load.stale_after_seconds:
@@ -85,7 +116,7 @@ class Periods:
     the one before; those in between overlap it.
     """
 
-    def __init__(self, period_seconds: float = 60.0, keep: int = 15) -> None:
+    def __init__(self, period_seconds: float = MINUTE_SECONDS, keep: int = 15) -> None:
         self._period = period_seconds
         self._points: deque[Reading] = deque(maxlen=keep)
 

@@ -25,14 +25,14 @@ class StaticPeak:
     """A fixed count."""
 
     name = "static-peak"
-    every_seconds = 3600.0
-    """Nothing ever changes; once an hour puts back what was lost."""
+    every_seconds = 60.0
 
     def __init__(self, service: Service, pool: str, count: int) -> None:
         if count < 0:
             raise ValueError(f"count: must not be negative (got {count})")
         self.group = Group.of(service, pool, newest_not_ready_first, can_sleep=True)
         self.count = count
+        """What stands all the time: a run should start with it."""
 
     def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:
         """The count, within the pool's bounds."""

@@ -38,7 +38,6 @@ IN = (Step(0.8, -10.0), Step(0.6, -30.0))
 class StepScaling:
     """Changes the group by a percentage that depends on how far the metric is off."""
 
-    name = "step-scaling"
     every_seconds = PERIOD_SECONDS
 
     def __init__(
@@ -59,6 +58,7 @@ class StepScaling:
         self.group = Group.of(service, pool, closest_to_the_hour_in_the_fullest_zone, can_sleep=False)
         self.target = target
         self.signal = signal
+        self.name = "step-scaling" if signal is Signal.CONCURRENCY else f"step-scaling-{signal}"
         self._warmup = Warmup(warmup_seconds)
         self._out = sorted(scale_out, key=lambda step: step.at)
         self._in = sorted(scale_in, key=lambda step: -step.at)

@@ -52,9 +52,11 @@ def make_seen(
     desired: int | None = None,
     pool: str = "l40s",
     instances: tuple[Instance, ...] | None = None,
+    at: float | None = None,
     **changes: Any,
 ) -> Observation:
-    """One pool as seen at `now`, all readings of this moment; totals over the pool."""
+    """One pool as seen at `now`, all readings of this moment unless `at` says otherwise; totals over the pool."""
+    at = now if at is None else at
     phases = [Phase.READY] * ready + [Phase.STARTING] * starting
     phases += [Phase.UNHEALTHY] * unhealthy + [Phase.DRAINING] * draining
     standing = tuple(make_instance(i, phase) for i, phase in enumerate(phases)) if instances is None else instances
@@ -64,17 +66,20 @@ def make_seen(
         max_size=30,
         weight=100,
         instances=standing,
-        running=None if running is None else Reading(running, now),
-        waiting=None if running is None else Reading(waiting, now),
-        rate_rps=None if rate is None else Reading(rate, now),
+        running=None if running is None else Reading(running, at),
+        waiting=None if running is None else Reading(waiting, at),
+        rate_rps=None if rate is None else Reading(rate, at),
         **changes,
     )
-    return Observation(pools={pool: seen}, arrivals_rps=None if rate is None else Reading(rate, now))
+    return Observation(pools={pool: seen}, arrivals_rps=None if rate is None else Reading(rate, at))
 
 
 @dataclass
 class World:
-    """Instances come `boot_seconds` after they were ordered, and go at once."""
+    """Instances come `boot_seconds` after they were ordered, and go at once.
+
+    Readings are of this very moment: as of a minute in the middle of which we are.
+    """
 
     service: Service
     requests: Callable[[float, int], float]
@@ -92,7 +97,15 @@ class World:
             instances = [self._aged(instance, now) for instance in instances]
             ready = sum(i.phase is Phase.READY for i in instances)
             load = self.requests(now, ready)
-            seen = make_seen(now, running=load, rate=load, instances=tuple(instances), desired=desired, pool=self.pool)
+            seen = make_seen(
+                now,
+                at=now + 30.0,
+                running=load,
+                rate=load,
+                instances=tuple(instances),
+                desired=desired,
+                pool=self.pool,
+            )
             target = contender.decide(self.service, seen, now)[self.pool]
             if target.desired != desired:
                 self.changes.append((now, target.desired))

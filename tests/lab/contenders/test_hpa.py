@@ -63,6 +63,14 @@ def test_pending_pods_hold_back_further_growth_during_the_boot(desk: Any) -> Non
     assert world.play(HorizontalPodAutoscaler(service, "l40s", 5.0), 600.0) == [(60.0, 4)]
 
 
+def test_pods_that_became_ready_after_the_metric_was_measured_are_pods_without_metrics(desk: Any) -> None:
+    service = desk.service()
+    rule = HorizontalPodAutoscaler(service, "l40s", 5.0)
+    assert desk.desired(rule, service, desk.seen(0.0, ready=2, running=16.0), 0.0) == 4
+    # 2 more are ready at 300; the mean of 8 is still that of the 2 measured: 16 / 4 = 4, not 8 * 4 / 5 = 7 pods.
+    assert desk.desired(rule, service, desk.seen(300.0, at=310.0, ready=4, running=32.0), 300.0) == 4
+
+
 def test_it_shrinks_to_the_highest_recommendation_of_five_minutes(desk: Any) -> None:
     service = desk.service()
     # 40 requests want 8; from 600 on 10 want 2. The last recommendation of 8 is from 585, and 300 s old at 885.

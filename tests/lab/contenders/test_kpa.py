@@ -27,7 +27,7 @@ def test_a_slow_rise_is_followed_without_panic(desk: Any) -> None:
         assert desk.desired(rule, service, desk.seen(float(t), ready=8, running=40.0), float(t)) == 8
     # 60 at 80: ceil(60 / 5) / 8 = 1.5 < 2, no panic: 12, and back to 8 in the next tick.
     assert desk.desired(rule, service, desk.seen(80.0, ready=8, running=60.0), 80.0) == 12
-    assert desk.desired(rule, service, desk.seen(90.0, ready=12, running=40.0), 90.0) == 8
+    assert desk.desired(rule, service, desk.seen(90.0, ready=8, starting=4, running=40.0), 90.0) == 8
 
 
 def test_a_burst_of_the_newest_seconds_panics_before_the_minute_shows_it(desk: Any) -> None:

@@ -49,40 +49,38 @@ def test_only_the_last_14_days_count() -> None:
 
 def test_the_hours_floor_stands_from_the_buffer_on_and_scale_in_waits_for_the_next_hour(desk: Any) -> None:
     service = desk.service()
-    rule = PredictiveScaling(service, "l40s", 5.0, 1.0)
+    rule = PredictiveScaling(service, "l40s", 1.0)
     # Two readings a minute apart suffice for an hour's mean; a day of 2 a second, but 8 from 9 to 10 o'clock.
     for hour in range(24):
         for minute in (20, 40):
             at = hour * HOUR_SECONDS + 60.0 * minute
             rate = 8.0 if hour == 9 else 2.0
-            desk.desired(rule, service, desk.seen(at, ready=2, rate=rate, running=9.5), at)
+            desk.desired(rule, service, desk.seen(at, ready=2, rate=rate), at)
     nine = DAY + 9 * HOUR_SECONDS
     asked = []
     for at in (nine - 360.0, nine - 300.0, nine, nine + 1800.0, nine + HOUR_SECONDS - 60.0):
-        asked.append(desk.desired(rule, service, desk.seen(at, ready=2, rate=2.0, running=9.5), at))
+        asked.append(desk.desired(rule, service, desk.seen(at, ready=2, rate=1.95), at))
     assert asked == [2, 8, 8, 8, 8]  # 300 s before nine; 8 a second at 1 each
-    # At ten the floor is 2 again, but it does not scale in: that is target tracking's (1.25 each: low, for 15 minutes).
+    # At ten the floor is 2 again, but it does not scale in: that is target tracking's (0.25 each: low, for 15 minutes).
     ten = nine + HOUR_SECONDS
     for m in range(14):
-        assert (
-            desk.desired(rule, service, desk.seen(ten + 60.0 * m, ready=8, rate=2.0, running=10.0), ten + 60.0 * m) == 8
-        )
-    assert desk.desired(rule, service, desk.seen(ten + 840.0, ready=8, rate=2.0, running=10.0), ten + 840.0) == 2
+        assert desk.desired(rule, service, desk.seen(ten + 60.0 * m, ready=8, rate=2.0), ten + 60.0 * m) == 8
+    assert desk.desired(rule, service, desk.seen(ten + 840.0, ready=8, rate=2.0), ten + 840.0) == 2
 
 
 def test_within_the_hour_target_tracking_cannot_go_below_the_floor(desk: Any) -> None:
     service = desk.service()
-    rule = PredictiveScaling(service, "l40s", 5.0, 1.0)
+    rule = PredictiveScaling(service, "l40s", 1.0)
     past = tuple(Reading(4.0, 300.0 * (i + 1)) for i in range(288))
     for m in range(1, 30):
         at = DAY + 60.0 * m
-        seen = desk.seen(at, ready=6, rate=0.5, running=3.0)
+        seen = desk.seen(at, ready=6, rate=0.5)
         seen = Observation(pools=seen.pools, arrivals_rps=seen.arrivals_rps, history_rps=past)
         decided = desk.desired(rule, service, seen, at)
-    assert decided == 4  # tracking alone would say ceil(6 * 0.5 / 5) = 1
+    assert decided == 4  # tracking alone would say 1
 
 
 @pytest.mark.parametrize("buffer", [-1.0, 3600.0])
 def test_the_buffer_is_less_than_an_hour(desk: Any, buffer: float) -> None:
     with pytest.raises(ValueError, match="buffer_seconds: must be 0 or more and below 3600"):
-        PredictiveScaling(desk.service(), "l40s", 5.0, 1.0, buffer_seconds=buffer)
+        PredictiveScaling(desk.service(), "l40s", 1.0, buffer_seconds=buffer)

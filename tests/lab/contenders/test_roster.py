@@ -83,9 +83,13 @@ def test_targets_are_shares_of_what_the_pool_carries(desk: Any) -> None:
     assert vars(make("skyserve", service, "l40s"))["target"] == 2.0
     assert vars(make("target-tracking-requests", service, "l40s"))["target"] == 1.0
     assert vars(make("target-tracking-gpu", service, "l40s"))["target"] == 50.0
-    # Slowdown 4 at half of C: 0.5 * 4 / (1 + 3 * 0.5) = 0.8 of 2 requests a second.
-    slow = desk.service(desk.pool(slowdown=4.0))
-    assert vars(make("predictive-scaling", slow, "l40s"))["target_rps"] == pytest.approx(1.6)
+    assert vars(make("predictive-scaling", service, "l40s"))["target_rps"] == 1.0
+    assert vars(make("kpa-requests", service, "l40s"))["target"] == pytest.approx(1.4)
+
+
+@pytest.mark.parametrize("name", list(RIVALS))
+def test_a_rival_is_called_as_it_was_asked_for(desk: Any, name: str) -> None:
+    assert make(name, desk.service(), "l40s", peak_rps=1.0).name == name
 
 
 def test_static_peak_is_the_peak_over_the_share_of_an_instance(desk: Any) -> None:

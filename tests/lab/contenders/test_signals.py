@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lab.contenders.signals import (
     Periods,
+    ReadyThen,
     Signal,
     arrivals,
     concurrency,
@@ -63,6 +64,19 @@ def test_arrivals_are_the_services_before_the_pools(desk: Any) -> None:
 )
 def test_a_full_instance_in_each_signal(desk: Any, signal: Signal, unit: LoadUnit, full: float) -> None:
     assert of_a_full_instance(desk.pool(), signal, unit) == full
+
+
+def test_a_total_is_of_those_that_were_ready_when_it_was_measured(desk: Any) -> None:
+    then = ReadyThen()
+    few, many = desk.seen(0.0, ready=6).pools["l40s"], desk.seen(200.0, ready=40).pools["l40s"]
+    then.see(few, 0.0)
+    then.see(many, 200.0)
+    # A mean of 100, times the 40 of now. Its minute's middle is 190: 6 were ready then, and 40 from 200 on.
+    assert then.total(many, Reading(4000.0, 220.0)) == Reading(600.0, 220.0)
+    assert then.total(many, Reading(4000.0, 230.0)) == Reading(4000.0, 230.0)
+    assert then.total(many, Reading(4000.0, -500.0)) == Reading(600.0, -500.0)
+    assert then.total(many, None) is None
+    assert then.total(desk.seen(300.0, ready=0).pools["l40s"], Reading(4000.0, 300.0)) is None
 
 
 def test_a_minute_counts_once_however_often_it_is_read() -> None:
