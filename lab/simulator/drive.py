@@ -140,24 +140,27 @@ def result(world: World) -> RunResult:
 
 
 def _series(minutes: list[MinuteOfWorld], pools: int) -> Series:
-    def column(name: str, kind: type = np.int64) -> NDArray[np.generic]:
-        return np.array([getattr(minute, name) for minute in minutes], kind)
+    def counts(name: str) -> NDArray[np.int64]:
+        return np.array([getattr(minute, name) for minute in minutes], np.int64)
+
+    def values(name: str) -> NDArray[np.float64]:
+        return np.array([getattr(minute, name) for minute in minutes], np.float64)
 
     def by_pool(name: str) -> NDArray[np.int64]:
         rows = [[getattr(pool, name) for pool in minute.pools] for minute in minutes]
         return np.array(rows, np.int64).reshape(len(minutes), pools).T
 
     return Series(
-        at=column("at", float),
-        arrivals_rps=column("arrivals") / 60.0,
-        ended=column("ended"),
-        attained=column("attained"),
-        rejected=column("rejected"),
-        lost=column("lost"),
-        running=column("running", float),
-        waiting=column("waiting", float),
-        ttft_p95_seconds=column("ttft_p95_seconds", float),
-        usd_per_hour=column("usd_per_hour", float),
+        at=values("at"),
+        arrivals_rps=counts("arrivals") / 60.0,
+        ended=counts("ended"),
+        attained=counts("attained"),
+        rejected=counts("rejected"),
+        lost=counts("lost"),
+        running=values("running"),
+        waiting=values("waiting"),
+        ttft_p95_seconds=values("ttft_p95_seconds"),
+        usd_per_hour=values("usd_per_hour"),
         desired=by_pool("desired"),
         ready=by_pool("ready"),
         starting=by_pool("starting"),

@@ -149,7 +149,8 @@ class Group:
 
     def wants_spot(self) -> bool:
         """Whether the next machine is a spot instance. Above the base, the on-demand share is rounded up
-        (https://docs.aws.amazon.com/autoscaling/ec2/userguide/mixed-instances-groups-set-up-overview.html)."""
+        (https://docs.aws.amazon.com/autoscaling/ec2/userguide/mixed-instances-groups-set-up-overview.html).
+        """
         if self.pool.spot_percent == 0 or self.pool.spot_usd_per_hour is None:
             return False
         standing = self.standing()

@@ -23,10 +23,13 @@ notices a change of the file of a function, not of the files of the functions th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -40,16 +43,17 @@ _OPTIONS: dict[str, Any] = {
 
 def compiled(function: _Function) -> _Function:
     """Compile at the first call, and keep the machine code on disk: beside the source, in numba's own user cache
-    where that is read-only, and not at all where neither can be written."""
+    where that is read-only, and not at all where neither can be written.
+    """
     try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
+        return cast(_Function, numba.njit(cache=True, **_OPTIONS)(function))
     except RuntimeError:  # "no locator available": nowhere to write
-        return numba.njit(**_OPTIONS)(function)
+        return cast(_Function, numba.njit(**_OPTIONS)(function))
 
 
 def inlined(function: _Function) -> _Function:
     """Compile into the caller's code: handing over the fifteen arrays of a `Machine` costs more than most calls do."""
-    return numba.njit(forceinline=True, **_OPTIONS)(function)
+    return cast(_Function, numba.njit(forceinline=True, **_OPTIONS)(function))
 
 
 FREE, READY, DRAINING = 0, 1, 2
@@ -176,30 +180,33 @@ CORE = np.dtype(
 
 
 class Machine(NamedTuple):
-    """The whole state. P pools, N instance slots, M places in a batch, R places for requests in flight."""
+    """The whole state. P pools, N instance slots, M places in a batch, R places for requests in flight.
 
-    core: np.ndarray  # [1] CORE
-    pools: np.ndarray  # [P] POOL
-    instances: np.ndarray  # [N] INSTANCE
-    requests: np.ndarray  # [R] REQUEST
-    marks: np.ndarray  # f8 [N, M], heap: token clock at which the sequence leaves
-    sequences: np.ndarray  # i8 [N, M], the request of each mark
-    outstanding: np.ndarray  # i4 [P, N], requests at each target of a pool
-    targets: np.ndarray  # i8 [P, N], the instance of each
-    event_times: np.ndarray  # f8 [N], heap: when something happens next at an instance
-    event_instances: np.ndarray  # i8 [N]
-    counters: np.ndarray  # f8 [P + 1, COUNTERS]
-    histogram: np.ndarray  # i8 [P, 3, BUCKETS]
-    outcome: np.ndarray  # i1 [requests of the trace], or empty: not kept
-    place: np.ndarray  # i4 [same, 2], pool and instance slot
-    times: np.ndarray  # f8 [same, 2], time of the first token and of the end
+    The first four are record arrays, whose fields only numba knows by name.
+    """
+
+    core: Any  # [1] CORE
+    pools: Any  # [P] POOL
+    instances: Any  # [N] INSTANCE
+    requests: Any  # [R] REQUEST
+    marks: NDArray[np.float64]  # [N, M], heap: token clock at which the sequence leaves
+    sequences: NDArray[np.int64]  # [N, M], the request of each mark
+    outstanding: NDArray[np.int32]  # [P, N], requests at each target of a pool
+    targets: NDArray[np.int64]  # [P, N], the instance of each
+    event_times: NDArray[np.float64]  # [N], heap: when something happens next at an instance
+    event_instances: NDArray[np.int64]  # [N]
+    counters: NDArray[np.float64]  # [P + 1, COUNTERS]
+    histogram: NDArray[np.int64]  # [P, 3, BUCKETS]
+    outcome: NDArray[np.int8]  # [requests of the trace], or empty: not kept
+    place: NDArray[np.int32]  # [same, 2], pool and instance slot
+    times: NDArray[np.float64]  # [same, 2], time of the first token and of the end
 
 
 # --- the heap of next events: one entry an instance that has something to do -------------------------------------
 
 
 @inlined
-def _lift(m, k, time, i):
+def _lift(m: Machine, k: int, time: float, i: int) -> None:
     """Move the entry (time, i) from place k towards the root."""
     while k > 0:
         above = (k - 1) >> 1
@@ -216,7 +223,7 @@ def _lift(m, k, time, i):
 
 
 @inlined
-def _sink(m, k, time, i):
+def _sink(m: Machine, k: int, time: float, i: int) -> None:
     """Move the entry (time, i) from place k towards the leaves."""
     n = m.core[0].events
     while True:
@@ -238,7 +245,7 @@ def _sink(m, k, time, i):
 
 
 @inlined
-def _schedule(m, i):
+def _schedule(m: Machine, i: int) -> None:
     """Enter the instance's next event: the end of its prompt, else the next sequence that leaves the batch."""
     instance = m.instances[i]
     core = m.core[0]
@@ -252,7 +259,7 @@ def _schedule(m, i):
     else:
         if k >= 0:
             core.events -= 1
-            last = core.events
+            last: int = core.events
             instance.event = -1
             if k != last:
                 moved, moved_time = m.event_instances[last], m.event_times[last]
@@ -274,7 +281,7 @@ def _schedule(m, i):
 
 
 @inlined
-def _join_batch(m, i, mark, r):
+def _join_batch(m: Machine, i: int, mark: float, r: int) -> None:
     instance = m.instances[i]
     k = instance.batch
     instance.batch += 1
@@ -290,7 +297,7 @@ def _join_batch(m, i, mark, r):
 
 
 @inlined
-def _leave_batch(m, i):
+def _leave_batch(m: Machine, i: int) -> int:
     """Take the sequence with the least mark out of the batch."""
     instance = m.instances[i]
     first = m.sequences[i, 0]
@@ -318,7 +325,7 @@ def _leave_batch(m, i):
 
 
 @inlined
-def _count(m, i, now):
+def _count(m: Machine, i: int, now: float) -> None:
     """Bring the integrals over time up to now. Changes nothing that the simulation goes by."""
     instance = m.instances[i]
     elapsed = now - instance.counted
@@ -335,7 +342,7 @@ def _count(m, i, now):
 
 
 @inlined
-def _turn_clock(m, i, now):
+def _turn_clock(m: Machine, i: int, now: float) -> None:
     """Bring the token clock up to now. Only while it runs, so not while a prompt is read."""
     instance = m.instances[i]
     if instance.batch > 0:
@@ -349,7 +356,7 @@ def _turn_clock(m, i, now):
 
 
 @inlined
-def _admit(m, i, now):
+def _admit(m: Machine, i: int, now: float) -> None:
     """Start reading the first prompt that waits, if it may join. The instance reads none now."""
     instance = m.instances[i]
     r = instance.head
@@ -369,21 +376,21 @@ def _admit(m, i, now):
 
 
 @inlined
-def _bucket(seconds):
+def _bucket(seconds: float) -> int:
     if seconds <= SMALLEST_SECONDS:
         return 0
     return min(BUCKETS - 1, 1 + int(np.log(seconds / SMALLEST_SECONDS) * _PER_LOG))
 
 
 @inlined
-def _release(m, r):
+def _release(m: Machine, r: int) -> None:
     m.requests[r].next = m.core[0].free
     m.core[0].free = r
     m.core[0].in_flight -= 1
 
 
 @inlined
-def _complete(m, i, r, now):
+def _complete(m: Machine, i: int, r: int, now: float) -> None:
     instance = m.instances[i]
     request = m.requests[r]
     core = m.core[0]
@@ -414,7 +421,7 @@ def _complete(m, i, r, now):
 
 
 @inlined
-def _happen(m, i, now):
+def _happen(m: Machine, i: int, now: float) -> None:
     """The instance's next event: a prompt is read, or a sequence has its last token."""
     instance = m.instances[i]
     _count(m, i, now)
@@ -451,7 +458,7 @@ def _happen(m, i, now):
 
 
 @inlined
-def _draw(m):
+def _draw(m: Machine) -> float:
     """Uniform in [0, 1): splitmix64 (Steele, Lea, Flood, OOPSLA'14), its state a part of the machine's."""
     core = m.core[0]
     core.random = core.random + np.uint64(0x9E3779B97F4A7C15)
@@ -463,9 +470,10 @@ def _draw(m):
 
 
 @inlined
-def _choose_pool(m):
+def _choose_pool(m: Machine) -> int:
     """By weight, -1 where all weights are 0. A pool without targets is chosen like any other: a load balancer does not
-    fail over between weighted target groups."""
+    fail over between weighted target groups.
+    """
     total = 0.0
     for p in range(m.pools.size):
         total += m.pools[p].weight
@@ -492,7 +500,7 @@ def _choose_pool(m):
 
 
 @inlined
-def _choose_seat(m, p):
+def _choose_seat(m: Machine, p: int) -> int:
     """A target of pool p, which has at least one."""
     pool = m.pools[p]
     n = pool.targets
@@ -513,7 +521,7 @@ def _choose_seat(m, p):
 
 
 @inlined
-def _reject(m, row, counter, why):
+def _reject(m: Machine, row: int, counter: int, why: int) -> None:
     core = m.core[0]
     m.counters[row, counter] += 1
     if m.outcome.size > 0:
@@ -522,7 +530,7 @@ def _reject(m, row, counter, why):
 
 
 @inlined
-def _arrive(m, now, input_tokens, output_tokens):
+def _arrive(m: Machine, now: float, input_tokens: float, output_tokens: float) -> None:
     core = m.core[0]
     p = _choose_pool(m)
     if p < 0:
@@ -580,7 +588,7 @@ def _arrive(m, now, input_tokens, output_tokens):
 
 
 @compiled
-def run(m, at_seconds, input_tokens, output_tokens, start, until):
+def run(m: Machine, at_seconds: Floats, input_tokens: Floats, output_tokens: Floats, start: int, until: float) -> int:
     """Let everything before `until` happen; returns how many of the arrivals were taken in.
 
     `at_seconds`, `input_tokens`, `output_tokens`: float64 [n], sorted; taken from index `start` on. Events at one
@@ -616,7 +624,7 @@ def run(m, at_seconds, input_tokens, output_tokens, start, until):
 
 
 @compiled
-def join(m, i, p, now):
+def join(m: Machine, i: int, p: int, now: float) -> None:
     """Instance slot i, which is free, becomes a target of pool p."""
     instance = m.instances[i]
     pool = m.pools[p]
@@ -636,7 +644,7 @@ def join(m, i, p, now):
 
 
 @compiled
-def drain(m, i, now):
+def drain(m: Machine, i: int, now: float) -> None:
     """The instance gets no new requests and finishes those it has."""
     instance = m.instances[i]
     _count(m, i, now)
@@ -656,7 +664,7 @@ def drain(m, i, now):
 
 
 @inlined
-def _lose(m, i, r):
+def _lose(m: Machine, i: int, r: int) -> None:
     m.counters[m.instances[i].pool, LOST_REQUESTS] += 1
     if m.outcome.size > 0:
         m.outcome[m.requests[r].index] = LOST
@@ -664,7 +672,7 @@ def _lose(m, i, r):
 
 
 @compiled
-def kill(m, i, now):
+def kill(m: Machine, i: int, now: float) -> int:
     """The instance is gone with all requests that it held. Returns how many; the slot is free."""
     drain(m, i, now)
     instance = m.instances[i]

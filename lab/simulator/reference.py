@@ -56,9 +56,11 @@ class Instance:
 
     @property
     def outstanding(self) -> int:
+        """Requests that it has."""
         return len(self.waiting) + len(self.batch) + (self.prefilling is not None)
 
     def kv_tokens(self, request: Request) -> float:
+        """Memory that is reserved for the request."""
         return request.input_tokens + self.output_reserved * request.output_tokens
 
     def fits(self, request: Request) -> bool:
@@ -70,9 +72,11 @@ class Instance:
         )
 
     def step_seconds(self) -> float:
+        """Time of one decoding step of the batch as it is."""
         return self.engine.decode_base_seconds + len(self.batch) * self.engine.decode_seconds_per_sequence
 
     def next_event(self) -> float:
+        """When something happens here next, if nobody arrives."""
         if self.prefilling is not None:
             return self.prefill_end
         if self.batch:
@@ -113,10 +117,12 @@ class Instance:
         self.admit()
 
     def complete(self, request: Request) -> None:
+        """Its last token is made."""
         request.outcome = Outcome.COMPLETED
         request.finished_at = self.now
 
     def lose_all(self) -> None:
+        """It dies."""
         for request in [*self.waiting, *self.batch, *([self.prefilling] if self.prefilling else [])]:
             request.outcome = Outcome.LOST
         self.waiting.clear()
@@ -161,6 +167,7 @@ class Balancer:
         self.credits = [0.0 for _ in self.engines]
 
     def join(self, pool: int, now: float) -> Instance:
+        """A new target."""
         instance = Instance(self.engines[pool], self.output_reserved, now)
         self.targets[pool].append(instance)
         self.everyone.append(instance)
@@ -176,14 +183,17 @@ class Balancer:
                     seats[seat] = last
 
     def kill(self, instance: Instance) -> None:
+        """The instance is gone with its requests."""
         self.drain(instance)
         instance.lose_all()
 
     def set_weights(self, weights: Sequence[float]) -> None:
+        """Share the traffic in proportion from now on."""
         self.weights = list(weights)
         self.credits = [0.0 for _ in self.engines]
 
     def choose_pool(self) -> int | None:
+        """By weight; None where all are 0."""
         total = sum(self.weights)
         if total <= 0:
             return None
@@ -202,6 +212,7 @@ class Balancer:
         return pools[-1]
 
     def choose_target(self, pool: int) -> Instance:
+        """The one with the least to do, or whose turn it is."""
         seats = self.targets[pool]
         turn = self.turns[pool] if self.turns[pool] < len(seats) else 0
         order = [(turn + k) % len(seats) for k in range(len(seats))]
@@ -213,6 +224,7 @@ class Balancer:
         return seats[seat]
 
     def arrive(self, request: Request) -> None:
+        """A request comes in, at its time."""
         pool = self.choose_pool()
         if pool is None or not self.targets[pool]:
             request.outcome = Outcome.NO_TARGET

@@ -326,7 +326,10 @@ class Simulation:
     # --- what changes, at once or at a time to come ---
 
     def set_weights(self, weights: Sequence[float], at: float | None = None) -> None:
-        """Share the traffic among the pools in proportion. Raises ValueError for a negative weight or a wrong number."""
+        """Share the traffic among the pools in proportion.
+
+        Raises ValueError for a negative weight or a wrong number of them.
+        """
         if len(weights) != len(self.engines):
             raise ValueError(f"weights: must be one a pool (got {len(weights)} for {len(self.engines)})")
         for p, weight in enumerate(weights):
@@ -359,7 +362,8 @@ class Simulation:
 
     def drain(self, instance: int, at: float | None = None, deadline: float | None = None) -> None:
         """The instance takes no new requests from `at` on, and leaves once it has none. At the deadline it goes with
-        those that it still has. Draining what drains already, or is gone, does nothing."""
+        those that it still has. Draining what drains already, or is gone, does nothing.
+        """
 
         def apply() -> None:
             slot = self._slots.get(instance)
@@ -492,8 +496,9 @@ class Simulation:
         if not self._keep_requests:
             raise ValueError("keep_requests: must be true to read the requests (got False)")
         n, machine = self.arrived, self._machine
+        times = machine.times[:n]
         return RequestLog(
-            machine.outcome[:n].copy(), machine.place[:n, 0].copy(), machine.times[:n, 0].copy(), machine.times[:n, 1].copy()
+            machine.outcome[:n].copy(), machine.place[:n, 0].copy(), times[:, 0].copy(), times[:, 1].copy()
         )
 
     # --- room ---
@@ -517,7 +522,8 @@ class Simulation:
 
     def _integrals_of(self, rows: np.ndarray) -> Floats:
         pools = len(self.engines)
-        return np.stack([np.bincount(rows["pool"], rows[name], pools) for name in _INTEGRALS], axis=1)
+        sums = [np.bincount(rows["pool"], rows[name], pools) for name in _INTEGRALS]
+        return np.stack(sums, axis=1).astype(np.float64)
 
     def _more_instances(self) -> None:
         m = self._machine

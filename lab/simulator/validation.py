@@ -121,7 +121,8 @@ def _one_prompt_at_a_time(requests: int, seed: int) -> Iterator[Check]:
 
 def _processor_sharing(requests: int, seed: int) -> Iterator[Check]:
     """M/G/1-PS: a step that grows with the batch alone shares one server. Mean time in the system E[S] / (1 - use)
-    whatever the distribution, and x / (1 - use) for a request of size x (Kleinrock, "Queueing Systems" II, 4.4)."""
+    whatever the distribution, and x / (1 - use) for a request of size x (Kleinrock, "Queueing Systems" II, 4.4).
+    """
     step = 0.001
     engine = Engine(0.0, 0.0, 0.0, step, ROOMY, 4096)
     for name in ("M/M/1-PS", "M/D/1-PS", "M/H2/1-PS, cv 3"):
@@ -139,7 +140,7 @@ def _processor_sharing(requests: int, seed: int) -> Iterator[Check]:
             yield Check(case, "mean time in system, s", 1 / (1 - use), float(times.mean()))
             if name != "M/D/1-PS":
                 size = _settled(steps) * step
-                large = size > 2.0  # noqa: PLR2004
+                large = size > 2.0
                 yield Check(
                     case,
                     "mean slow-down of requests above twice the mean size",
@@ -157,7 +158,8 @@ def _hyperexponential(random: np.random.Generator, count: int, mean: float, cv: 
 
 def _batch_speed(requests: int, seed: int) -> Iterator[Check]:
     """The batch's own speed: with exponential answers the number of requests is a birth-death chain whose death rate
-    at n is b / (step(b) * mean tokens), b = min(n, places). Its stationary mean is summed exactly."""
+    at n is b / (step(b) * mean tokens), b = min(n, places). Its stationary mean is summed exactly.
+    """
     engine = Engine(0.0, 0.0, 0.02, 0.001, ROOMY, 24)
     tokens = 100.0
     for use in (0.5, 0.9):
@@ -180,7 +182,7 @@ def _batch_speed(requests: int, seed: int) -> Iterator[Check]:
         case = f"batch of 24 as a birth-death chain, use {use}"
         yield Check(case, "mean time in system, s", mean, float(times.mean()))
         # At a use of 0.5 one in 10 000 waits, too few to count.
-        if use > 0.5:  # noqa: PLR2004
+        if use > 0.5:
             waits = _settled(log.first_token_at - at)
             waiting = float(share[engine.max_sequences :].sum())
             yield Check(case, "share that waits", waiting, float((waits > 1e-9).mean()))
@@ -224,11 +226,11 @@ def published(folder: Path) -> Iterator[Fit]:
 
     Rows with the same prompt and batch are one, by their median. Left out:
 
-    - rows that asked for more than 128 tokens: most of these answers ended before (the end stands up to 48 times earlier
-      than prompt_time + (tokens - 1) * token_time, which elsewhere holds to 1 %);
+    - rows that asked for more than 128 tokens: most of these answers ended before (up to 48 times earlier than
+      prompt_time + (tokens - 1) * token_time, which elsewhere holds to 1 %);
     - rows in which memory overflowed and requests were put off: those where that sum is off by more than 2 % (70B at
-      tensor parallel 2 from batch 32 on), batch 64 of the 8B at tensor parallel 2, and its prompts of 8192 tokens, whose
-      time per token doubles;
+      tensor parallel 2 from batch 32 on), batch 64 of the 8B at tensor parallel 2, and its prompts of 8192 tokens,
+      whose time per token doubles;
     - the power-capped H100: most of its end-to-end times are those of the uncapped one;
     - of the 8B tables, prompt_time of batches: it is the same from 2 to 32 prompts, so it is not the time to read them.
     """
@@ -237,7 +239,7 @@ def published(folder: Path) -> Iterator[Fit]:
     )
     small = [
         pl.read_csv(folder / f"llama31_8b_a100_tp{n}.csv")
-        .filter(((pl.col("batch_size") < 64) | (n != 2)) & (pl.col("prompt_size") < 8192))  # noqa: PLR2004
+        .filter(((pl.col("batch_size") < 64) | (n != 2)) & (pl.col("prompt_size") < 8192))
         # Here token_time is the time of all tokens after the first.
         .with_columns(pl.col("token_time") / (pl.col("token_size") - 1))
         for n in (2, 4)
@@ -254,7 +256,7 @@ def _fits(table: pl.DataFrame, *, batched_prompts: bool) -> Iterator[Fit]:
     rows = table.filter(kept).group_by(keys).agg(times).sort(keys)
     sums = pl.col("prompt_time") + (ANSWER_TOKENS - 1) * pl.col("token_time")
     if batched_prompts:
-        rows = rows.filter((sums / pl.col("e2e_time") - 1).abs() <= 0.02)  # noqa: PLR2004
+        rows = rows.filter((sums / pl.col("e2e_time") - 1).abs() <= 0.02)
     for (model, hardware, parallel), part in rows.group_by(keys[:3], maintain_order=True):
         yield _fitted(f"{model}, {hardware} x {parallel}", part, batched_prompts=batched_prompts)
 

@@ -1,4 +1,4 @@
-"""The world around a service, without AWS: its traffic, its machines, and what CloudWatch shows of them, on virtual time.
+"""The world around a service, without AWS: traffic, machines, and what CloudWatch shows of them, on virtual time.
 
     world = World(service, trace, profiles, initial={"l4": 4})
     while world.now < world.ends:
@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.simulator.fleet import SPOT_NOTICE_SECONDS, RETRY_SECONDS, Bill, Boot, Faults, Group, Machine, Market
+from lab.simulator.fleet import RETRY_SECONDS, SPOT_NOTICE_SECONDS, Bill, Boot, Faults, Group, Machine, Market
 from lab.simulator.simulation import Engine, PoolChoice, Simulation, TargetChoice, Window
 from lab.simulator.telemetry import (
     FINE_SECONDS,
@@ -50,18 +50,28 @@ class Arrivals(Protocol):
     """Requests of one stretch of time, sorted, in seconds from the trace's start."""
 
     @property
-    def at_seconds(self) -> Floats: ...
+    def at_seconds(self) -> Floats:
+        """Arrival times [n]."""
+        ...
+
     @property
-    def input_tokens(self) -> Floats: ...
+    def input_tokens(self) -> Floats:
+        """Prompt lengths [n]."""
+        ...
+
     @property
-    def output_tokens(self) -> Floats: ...
+    def output_tokens(self) -> Floats:
+        """Answer lengths [n]."""
+        ...
 
 
 class Source(Protocol):
     """Traffic that is read one stretch of time after the other: `lab.traces.Trace` and `RateTrace` are such."""
 
     @property
-    def span_seconds(self) -> float: ...
+    def span_seconds(self) -> float:
+        """How long it lasts."""
+        ...
 
     def windows(self, window_seconds: float = ..., *, seed: int = ...) -> Iterator[Arrivals]:
         """Stretches of that length, in order, without gaps."""
@@ -199,9 +209,7 @@ class World:
         self._total: Window | None = None
         self.minutes: list[MinuteOfWorld] | None = [] if keep_minutes else None
         """One entry a minute, where they are kept."""
-        self.groups = {
-            pool.name: Group(pool, on_demand_base=pool.on_demand_base) for pool in service.pools
-        }
+        self.groups = {pool.name: Group(pool, on_demand_base=pool.on_demand_base) for pool in service.pools}
         self._open(initial, initial_weights)
 
     # --- time ---
@@ -229,14 +237,11 @@ class World:
                 heapq.heappop(self._events)[2]()
             if edge == tick:
                 self._tick += 1
-                self._telemetry.see_sample(
-                    Sample.of(self.start + edge, self.simulation.gauges(), len(self.groups))
-                )
+                self._telemetry.see_sample(Sample.of(self.start + edge, self.simulation.gauges(), len(self.groups)))
                 for p, group in enumerate(self.groups.values()):
                     self._registered[p] |= bool(group.count(Phase.READY) + group.count(Phase.UNHEALTHY))
                 if edge % MINUTE_SECONDS == 0:
-                    self._take_window(parts)
-                    self._end_minute(edge)
+                    self._end_minute(edge, self._take_window(parts))
         if not parts or parts[-1].end < self.simulation.now:
             self._take_window(parts)
         window = parts[0]
@@ -291,15 +296,16 @@ class World:
             if machine.phase is Phase.DRAINING:
                 self._terminate(machine, departure.at)
 
-    def _take_window(self, parts: list[Window]) -> None:
+    def _take_window(self, parts: list[Window]) -> Window:
+        """Append what happened since the last window; returns the minute so far."""
         window = self.simulation.window()
         parts.append(window)
         self._minute = window if self._minute is None else self._minute.then(window)
         self._total = window if self._total is None else self._total.then(window)
+        return self._minute
 
-    def _end_minute(self, edge: float) -> None:
-        window, self._minute = self._minute, None
-        assert window is not None
+    def _end_minute(self, edge: float, window: Window) -> None:
+        self._minute = None
         at = self.start + edge
         self._telemetry.see_minute(Minute(at, window, tuple(self._registered)))
         self._registered = [False] * len(self.groups)
@@ -430,9 +436,9 @@ class World:
             self._terminate(machine, self.simulation.now)
 
     def _drain(self, machine: Machine, seconds: float) -> None:
-        assert machine.number is not None
         machine.phase = Phase.DRAINING
-        self.simulation.drain(machine.number, deadline=self.simulation.now + seconds)
+        if machine.number is not None:
+            self.simulation.drain(machine.number, deadline=self.simulation.now + seconds)
 
     def _terminate(self, machine: Machine, at: float) -> None:
         group = self._group(machine)
@@ -457,7 +463,7 @@ class World:
                     f"targets.{name}.desired: must be from {pool.min_instances} to {pool.max_instances} "
                     f"(got {target.desired})"
                 )
-            if not 0 <= target.weight <= 999:  # noqa: PLR2004
+            if not 0 <= target.weight <= 999:
                 raise ValueError(f"targets.{name}.weight: must be from 0 to 999 (got {target.weight})")
         for name, target in targets.items():
             group = self.groups[name]
@@ -479,7 +485,8 @@ class World:
         self.simulation.set_weights([float(group.weight) for group in self.groups.values()])
 
     def _must_be_now(self, now: float) -> None:
-        if abs(now - self.now) > 1e-3:  # noqa: PLR2004 (rounding of the epoch's seconds)
+        # The sum of an epoch and a fraction of a second is rounded.
+        if abs(now - self.now) > 1e-3:
             raise ValueError(f"now: must be the time that the world has reached, {self.now} (got {now})")
 
     # --- what the scaler sees ---

@@ -100,7 +100,10 @@ def world(service: Service) -> Callable[..., World]:
     def make(source: Requests | None = None, service: Service = service, **keys: object) -> World:
         keys = {"initial": {"small": 4}, **keys}
         return World(
-            service, source or Requests.poisson(4.0, 3600.0), {"small": PROFILE, "big": PROFILE}, **keys  # type: ignore[arg-type]
+            service,
+            source or Requests.poisson(4.0, 3600.0),
+            {"small": PROFILE, "big": PROFILE},
+            **keys,  # type: ignore[arg-type]
         )
 
     return make

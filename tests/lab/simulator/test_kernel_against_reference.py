@@ -133,7 +133,8 @@ def run_both(plan: Plan) -> tuple[list[reference.Request], Simulation]:
                 simulation.set_weights(new, when)
                 changes.append((when, lambda b, _, new=new: b.set_weights(new)))
     end = span + 10_000.0
-    requests = [reference.Request(*values) for values in zip(at.tolist(), inputs.tolist(), outputs.tolist(), strict=True)]
+    rows = zip(at.tolist(), inputs.tolist(), outputs.tolist(), strict=True)
+    requests = [reference.Request(*row) for row in rows]
     reference.simulate(balancer, requests, sorted(changes, key=lambda change: change[0]), end)
     taken = 0
     for edge in [*np.linspace(0, span, plan.windows + 1)[1:].tolist(), end]:

@@ -21,7 +21,7 @@ def test_erlang_c_has_the_values_of_its_tables() -> None:
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: f"{c.case}: {c.quantity}")
-def test_the_simulator_agrees_with_queueing_theory(check) -> None:  # noqa: ANN001
+def test_the_simulator_agrees_with_queueing_theory(check) -> None:
     assert check.error < next(limit for word, limit in ALLOWED.items() if check.quantity.startswith(word))
 
 

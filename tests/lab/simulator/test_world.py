@@ -160,8 +160,8 @@ def test_applying_the_same_targets_twice_changes_nothing_more(world: Make) -> No
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        ({"small": PoolTarget(1, 1), "none": PoolTarget(1, 1)}, r"must name pools of the service \(small, big\) \(got none\)"),
-        ({"small": PoolTarget(1, 1), "big": PoolTarget(41, 1)}, r"targets.big.desired: must be from 0 to 40 \(got 41\)"),
+        ({"small": PoolTarget(1, 1), "none": PoolTarget(1, 1)}, r"must name pools of the service .* \(got none\)"),
+        ({"small": PoolTarget(1, 1), "big": PoolTarget(41, 1)}, r"big.desired: must be from 0 to 40 \(got 41\)"),
         ({"small": PoolTarget(1, 1), "big": PoolTarget(1, 1000)}, r"targets.big.weight: must be from 0 to 999"),
     ],
 )
@@ -192,7 +192,8 @@ def test_a_shortage_holds_launches_until_it_is_over_and_is_seen(world: Make) -> 
 
 def test_a_shortage_in_one_zone_moves_launches_to_the_others(world: Make) -> None:
     faults = Faults(shortages=(CapacityShortage("small", 0.0, 9e9, zone="a"),))
-    w = world(Requests.none(3600.0), make_service(zones=("a", "b")), faults=faults, boot=Boot(10.0), initial={"small": 0})
+    service = make_service(zones=("a", "b"))
+    w = world(Requests.none(3600.0), service, faults=faults, boot=Boot(10.0), initial={"small": 0})
     w.run(at(60))
     w.apply(small(3), w.now)
     seen = w.observe(w.now).pools["small"]
@@ -345,7 +346,7 @@ class Fixed:
         self.targets = targets
         self.times: list[float] = []
 
-    def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:  # noqa: ARG002
+    def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:
         self.times.append(now)
         return self.targets
 
