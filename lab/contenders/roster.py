@@ -23,9 +23,11 @@ from lab.contenders.step_scaling import StepScaling
 from lab.contenders.target_tracking import TargetTracking
 from scaling.service import Pool, Service
 
-SHARES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
-"""Targets tried. Down to a tenth, since an instance with a tenth of C in it may already do a third of the work of C
-(slowdown 5: 0.1 * 5 / (1 + 4 * 0.1) = 0.36). Not above 1: beyond C the SLO is broken in a steady state."""
+WORK_SHARES = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+"""Targets tried for rules on rates and percentages. Not above 1: beyond C the SLO is broken in a steady state."""
+CONCURRENCY_SHARES = (0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Targets tried for rules on concurrency, closer together below: an instance with a tenth of C in it may already do half
+of the work of C (slowdown 8.5: 0.1 * 8.5 / (1 + 7.5 * 0.1) = 0.49)."""
 
 OURS = Ours.name
 
@@ -129,7 +131,9 @@ def tunings(name: str) -> tuple[float, ...]:
 
     Raises ValueError for an unknown name.
     """
-    return tuple(sorted({*SHARES, _rival(name).default_share}))
+    rival = _rival(name)
+    shares = CONCURRENCY_SHARES if rival.signal is Signal.CONCURRENCY else WORK_SHARES
+    return tuple(sorted({*shares, rival.default_share}))
 
 
 def pools_for(service: Service) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.contenders import ray_serve
@@ -60,6 +60,7 @@ def test_the_installed_policy_is_rays_own_where_ray_is(monkeypatch: pytest.Monke
 
 
 @needs_ray
+@settings(deadline=None)  # the first call imports ray
 @given(st.floats(0.0, 500.0), st.integers(0, 30), st.integers(0, 30), st.floats(0.1, 50.0))
 def test_the_rule_from_source_is_rays_own(requests: float, running: int, target: int, per_replica: float) -> None:
     ongoing = Ongoing(requests, running, target, per_replica, 1, 30)
@@ -67,6 +68,7 @@ def test_the_rule_from_source_is_rays_own(requests: float, running: int, target:
 
 
 @needs_ray
+@settings(deadline=None)  # the first call imports ray
 @given(st.lists(st.tuples(st.integers(0, 12), st.sampled_from([10, 20, 40, 300])), min_size=1, max_size=25))
 def test_with_delays_it_is_rays_own_wrapper_too(desk: Any, plan: list[tuple[int, int]]) -> None:
     from ray.serve import autoscaling_policy  # pyright: ignore[reportMissingImports]
@@ -79,7 +81,7 @@ def test_with_delays_it_is_rays_own_wrapper_too(desk: Any, plan: list[tuple[int,
         for requests, step in plan:
             now += step
             patch.setattr(autoscaling_policy.time, "time", lambda now=now: now)
-            seen = desk.seen(now, ready=count, running=float(requests), desired=count)
+            seen = desk.seen(now, at=now + 30.0, ready=count, running=float(requests), desired=count)
             count = desk.desired(rule, service, seen, now)
             asked = ray_serve.context(Ongoing(float(requests), rays, rays, 2.0, 1, 30))
             asked.policy_state = state
