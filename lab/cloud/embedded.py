@@ -76,7 +76,6 @@ class EmbeddedCloud:
         self._publisher: Publisher
         self._delays = (balancer_delay_seconds, engine_delay_seconds)
         self._open = contextlib.ExitStack()
-        self._clients: dict[str, Any] = {}
 
     def open(self) -> Self:
         """Take over the process's AWS and its time; once open, nothing. Raises RuntimeError while another is open."""
@@ -99,7 +98,8 @@ class EmbeddedCloud:
                 engine_delay_seconds=self._delays[1],
             )
             self._publisher.begin()
-            self.client("ec2").describe_vpcs()  # makes the account's default network, before anything is seeded
+            # Makes the account's default network, before anything is seeded.
+            provider.Aws(self.region, self.account).client("ec2").describe_vpcs()
             mock_random.seed(self.seed)
             self._open = opening.pop_all()
         _open.append(self)
@@ -119,7 +119,6 @@ class EmbeddedCloud:
         """As leaving the context. Closing twice does no harm."""
         if self in _open:
             _open.remove(self)
-            self._clients.clear()
             self._open.close()
 
     @property
@@ -133,10 +132,10 @@ class EmbeddedCloud:
         return DEFAULT_ACCOUNT_ID
 
     def client(self, name: str) -> Any:
-        """A boto3 client in the stack's region, made once."""
-        if name not in self._clients:
-            self._clients[name] = provider.Aws(self.region, self.account).client(name)
-        return self._clients[name]
+        """A boto3 client in the stack's region. Raises RuntimeError when the cloud is closed: it would reach the real AWS."""
+        if self not in _open:
+            raise RuntimeError("the embedded cloud is closed")
+        return provider.Aws(self.region, self.account).client(name)
 
     def advance(self, to: float) -> None:
         """Move time on to `to`; instances launch, boot, join, drain and go as is due until then.
