@@ -104,10 +104,12 @@ def _policy(name: str):  # noqa: ANN202  (imported when it runs)
 def _table(found):  # noqa: ANN001, ANN202  (imported when it runs)
     from rich.table import Table
 
+    from lab.report.thresholds_page import worth_showing
+
     table = Table("threshold", "over capacity", "90 % interval", "cost / demand", box=None, header_style="bold")
     for column in table.columns:
         column.justify = "right"
-    for point in found.points:
+    for point in worth_showing(found):
         best = point is found.recommended
         if best or round(point.threshold * 100) % 5 == 0:
             table.add_row(

@@ -52,6 +52,7 @@ def describe(
         console.print(f"[bold]{trace.name}[/bold]", sparkline(trace, width), highlight=False)
         console.print(_summary(trace, statistics))
         console.print(_peaks(statistics))
+        console.print("most saving: 1 - mean/peak, the saving that no autoscaler can exceed at that step", style="dim")
         for note in statistics.notes:
             console.print(f"note: {note}", highlight=False, style="dim")
     if report:
@@ -131,6 +132,7 @@ def export(
 def generate(
     output: Annotated[Path, typer.Option("--output", "-o", help="The CSV file to write.")],
     days: Annotated[float, typer.Option(help="Length in days, from Monday midnight.")] = 7,
+    *,
     hour: Annotated[bool, typer.Option("--hour", help="The demo's hour instead: a rise, a dip, a burst.")] = False,
     peak_rps: Annotated[float, typer.Option(help="Requests per second of the highest step.")] = 20,
     night_share: Annotated[float, typer.Option(help="Night as a share of the day's height.")] = 0.2,
@@ -226,8 +228,9 @@ def _summary(trace: Trace | RateTrace, statistics: Statistics) -> Table:
         table.add_row(f"same time last {name}", f"correlation {value:.2f}: {strength(value)}")
     for name, lengths in (("prompt", statistics.input_tokens), ("answer", statistics.output_tokens)):
         if lengths:
-            row = f"mean {lengths.mean:,.0f}, p50 {lengths.p50:,.0f}, p95 {lengths.p95:,.0f}, p99 {lengths.p99:,.0f}, longest {lengths.most:,.0f}"
-            table.add_row(f"{name} tokens", row)
+            shown = {"p50": lengths.p50, "p95": lengths.p95, "p99": lengths.p99, "longest": lengths.most}
+            rest = ", ".join(f"{key} {value:,.0f}" for key, value in shown.items())
+            table.add_row(f"{name} tokens", f"mean {lengths.mean:,.0f}, {rest}")
     return table
 
 
@@ -241,7 +244,7 @@ def _peaks(statistics: Statistics) -> Table:
         "peak rps",
         "trough rps",
         "peak / mean",
-        "saving that no autoscaler can exceed",
+        "most saving",
         box=None,
         header_style="bold",
     )

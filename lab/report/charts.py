@@ -33,6 +33,8 @@ def demand_and_capacity(data: Data, *, unit: str = "requests per second", title:
     forecast. Demand is an area, so that capacity below it shows as a breach.
     """
     frame = _frame(data)
+    if frame.is_empty():
+        return _nothing(title)
     names = [
         ("capacity", "ready capacity", SERIES[0]),
         ("ordered", "ready + starting", QUIET),
@@ -48,7 +50,7 @@ def demand_and_capacity(data: Data, *, unit: str = "requests per second", title:
         _when(frame),
         *(_number(name, label) for name, label in [("demand", "demand"), *((n, text) for n, text, _ in there)]),
     ]
-    layers: list[alt.Chart] = [
+    layers: list[Any] = [
         base.mark_area(interpolate="linear", fillOpacity=0.35, line={"strokeWidth": 1.4})
         .encode(
             x=_time(frame),
@@ -73,6 +75,8 @@ def pools(data: Data, *, title: str = "Instances by pool") -> Chart:
     Columns: at_seconds, pool, ready, desired: one row for each pool and time.
     """
     frame = _frame(data)
+    if frame.is_empty():
+        return _nothing(title)
     order = _order(frame, "pool")
     total = frame.group_by("at_seconds").agg(pl.col("desired").sum(), pl.col("ready").sum()).sort("at_seconds")
     total = thin(total, "at_seconds", ["desired", "ready"])
@@ -105,6 +109,8 @@ def pools(data: Data, *, title: str = "Instances by pool") -> Chart:
 def weights(data: Data, *, title: str = "Traffic weights") -> Chart:
     """Share of the traffic that each pool is given. Columns: at_seconds, pool, weight."""
     frame = _frame(data)
+    if frame.is_empty():
+        return _nothing(title)
     order = _order(frame, "pool")
     frame = _changes(frame, "pool", ["weight"])
     wide = frame.pivot(on="pool", index="at_seconds", values="weight", aggregate_function="last").sort("at_seconds")
@@ -138,6 +144,8 @@ def latency(
     are the first and the last time of the charts above.
     """
     frame = _frame(data).select("at_seconds", value)
+    if frame[value].drop_nulls().is_empty():
+        return _nothing(title)
     frame = thin(frame, "at_seconds", [value])
     shown = frame.filter(pl.col(value) > 0) if log else frame
     base = alt.Chart(_values(_dated(shown)))
@@ -145,7 +153,7 @@ def latency(
     line = base.mark_line(color=SERIES[0], interpolate="linear").encode(
         x=_time(frame, span_seconds), y=axis.scale(type="log") if log else axis
     )
-    layers: list[alt.Chart] = [line]
+    layers: list[Any] = [line]
     if limit_seconds is not None:
         layers.append(
             base.mark_point(filled=True, size=22, color=BAD, opacity=0.9)
@@ -169,7 +177,10 @@ def decisions(data: Data, *, span_seconds: tuple[float, float] | None = None, ti
     Columns: at_seconds, code, sentence; where it is there, pool. `span_seconds` are the first and the last time of
     the charts above, where this one shall stand exactly under them.
     """
-    frame = _dated(_frame(data))
+    frame = _frame(data)
+    if frame.is_empty():
+        return _nothing(title)
+    frame = _dated(frame)
     order = frame.group_by("code").len().sort("len", "code", descending=[True, False])["code"].to_list()
     tips = [_when(frame), alt.Tooltip("code:N", title="code"), alt.Tooltip("sentence:N", title="reason")]
     if "pool" in frame.columns:
@@ -203,6 +214,8 @@ def cost_against_attainment(
     spread over seeds cost_low_usd, cost_high_usd, attainment_low, attainment_high.
     """
     frame = _frame(data)
+    if frame.is_empty():
+        return _nothing(title)
     if "ours" not in frame.columns:
         frame = frame.with_columns(pl.lit(value=False).alias("ours"))
     base = alt.Chart(_values(frame))
@@ -223,7 +236,7 @@ def cost_against_attainment(
         _number("cost_usd", "cost, USD", ",.2f"),
         _number("slo_attainment", "within the SLO", ".3%"),
     ]
-    layers: list[alt.Chart] = []
+    layers: list[Any] = []
     if {"cost_low_usd", "cost_high_usd"} <= set(frame.columns):
         layers.append(base.mark_rule(opacity=0.6).encode(x="cost_low_usd:Q", x2="cost_high_usd:Q", y=y, color=colour))
     if {"attainment_low", "attainment_high"} <= set(frame.columns):
@@ -261,6 +274,8 @@ def cost_against_attainment(
 def rate(data: Data, *, title: str = "Rate", unit: str = "requests per second") -> Chart:
     """A trace's rate over time. Columns: at_seconds, rps; null where nothing was measured."""
     frame = thin(_frame(data).select("at_seconds", "rps"), "at_seconds", ["rps"])
+    if frame.is_empty():
+        return _nothing(title)
     base = alt.Chart(_values(_dated(frame)))
     area = base.mark_area(
         color=SERIES[0], fillOpacity=0.25, line={"color": SERIES[0], "strokeWidth": 1.2}, interpolate="step-after"
@@ -270,7 +285,10 @@ def rate(data: Data, *, title: str = "Rate", unit: str = "requests per second") 
 
 def histogram(data: Data, *, title: str, unit: str = "tokens") -> Chart:
     """Counts in bins, on a logarithmic axis. Columns: low, high, count."""
-    base = alt.Chart(_values(_frame(data)))
+    frame = _frame(data)
+    if frame.is_empty():
+        return _nothing(title)
+    base = alt.Chart(_values(frame))
     tips = [_number("low", "from", ",.0f"), _number("high", "to", ",.0f"), _number("count", "requests", ",.0f")]
     bars = base.mark_rect(color=SERIES[0], fillOpacity=0.75).encode(
         x=alt.X("low:Q").title(unit).scale(type="log", nice=False).axis(format="~s", tickCount=8),
@@ -296,6 +314,8 @@ def threshold_curve(
     `target` is the share that may be over capacity.
     """
     frame = _frame(data)
+    if frame.is_empty():
+        return _nothing(title)
     base = alt.Chart(_values(frame))
     x = alt.X("threshold:Q").title("utilisation threshold").axis(format=".0%").scale(nice=False)
     # Beyond a few times what is allowed, how much worse a threshold is no longer matters; the axis ends there.
@@ -333,7 +353,7 @@ def threshold_curve(
     cost = base.mark_line(color=SERIES[1], strokeDash=[6, 3]).encode(
         x=x, y=alt.Y("cost:Q").title("cost, times the demand").axis(titleColor=SERIES[1], grid=False).scale(zero=False)
     )
-    marks: list[alt.Chart | alt.LayerChart] = [breach, cost]
+    marks: list[Any] = [breach, cost]
     for value, label, colour, level in ((recommended, "recommended", GOOD, 10), (current, "policy now", QUIET, 26)):
         if value is not None:
             line = alt.Chart(_values(pl.DataFrame({"threshold": [value]})))
@@ -346,6 +366,11 @@ def threshold_curve(
     return _chart(alt.layer(*marks).resolve_scale(y="independent"), title, 300)
 
 
+def _nothing(title: str) -> Chart:
+    """What stands for a chart of no rows: its title, and a sentence."""
+    return Chart({}, title, note="Nothing to show.")
+
+
 def _frame(data: Data) -> pl.DataFrame:
     return data if isinstance(data, pl.DataFrame) else pl.DataFrame(data, strict=False)
 
@@ -355,7 +380,7 @@ def _order(frame: pl.DataFrame, column: str) -> list[str]:
 
 
 def _dated(frame: pl.DataFrame) -> pl.DataFrame:
-    """With `at` in milliseconds, as charts count time; values to 5 significant digits, which is what a chart can show."""
+    """With `at` in milliseconds, as charts count time; values to the 5 digits that a chart can show."""
     floats = [name for name, kind in frame.schema.items() if kind.is_float() and name != "at_seconds"]
     return frame.select(
         (pl.col("at_seconds") * 1000).round().cast(pl.Int64).alias("at"),
@@ -400,7 +425,9 @@ def _time(frame: pl.DataFrame, span_seconds: tuple[float, float] | None = None) 
     scale: dict[str, Any] = {"domain": [round(end * 1000) for end in span_seconds]} if span_seconds else {}
     axis = alt.X("at:T").title(None).scale(type="utc", nice=False, **scale)
     if _is_date(frame):
-        return axis.axis(tickCount=8)
+        midnight = "utchours(datum.value) + utcminutes(datum.value) === 0"
+        label = f"utcFormat(datum.value, {midnight} ? '%b %-d' : '%H:%M')"
+        return axis.axis(labelExpr=label, tickCount=8)
     if _span_seconds(frame) <= 86_400:
         return axis.axis(format="%-H:%M", tickCount=8)
     label = f"utchours(datum.value) === 0 ? {DAY_LABEL} : utcFormat(datum.value, '%-H:%M')"
@@ -430,7 +457,7 @@ def _hover(base: alt.Chart, frame: pl.DataFrame, tips: list[alt.Tooltip]) -> alt
     )
 
 
-def _chart(chart: alt.Chart | alt.LayerChart, title: str, height: int, *, zoom: bool = False) -> Chart:
+def _chart(chart: Any, title: str, height: int, *, zoom: bool = False) -> Chart:
     """As wide as the page. Time lines are dragged with the mouse and zoomed with shift and the wheel (the bare wheel
     scrolls the page); a double click shows all again.
     """

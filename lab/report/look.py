@@ -87,9 +87,11 @@ tr.ours td { font-weight: 620; }
 .failed { color: var(--bad); white-space: pre-wrap; font-size: 13px; }
 #vg-tooltip-element { font-family: inherit !important; max-width: 420px; white-space: normal; }
 #vg-tooltip-element td.value { max-width: 320px; white-space: normal !important; text-overflow: clip !important; }
-@media (prefers-color-scheme: dark) { #vg-tooltip-element { background: #232b37 !important; color: var(--ink) !important;
-  border-color: var(--line) !important; } #vg-tooltip-element table tr td.key { color: var(--soft) !important; } }
-@media print { body { background: none; } section { break-inside: avoid; border: none; padding: 0; } nav { display: none; } }
+@media (prefers-color-scheme: dark) { #vg-tooltip-element { background: #232b37 !important;
+  color: var(--ink) !important; border-color: var(--line) !important; }
+  #vg-tooltip-element table tr td.key { color: var(--soft) !important; } }
+@media print { body { background: none; } nav { display: none; }
+  section { break-inside: avoid; border: none; padding: 0; } }
 """
 
 SCRIPT = """
@@ -116,7 +118,8 @@ async function draw() {
     const place = document.getElementById(id);
     try {
       const config = dark.matches ? looks.dark : looks.light;
-      const { view } = await vegaEmbed(place, { ...spec, config }, { mode: "vega-lite", renderer: "svg", actions: false });
+      const options = { mode: "vega-lite", renderer: "svg", actions: false };
+      const { view } = await vegaEmbed(place, { ...spec, config }, options);
       const entry = { view, group };
       views.push(entry);
       if (group) {
@@ -148,7 +151,11 @@ for (const table of document.querySelectorAll("table.sortable")) {
       table.tBodies[0].append(...rows);
     };
     head.addEventListener("click", sort);
-    head.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); sort(); } });
+    head.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      sort();
+    });
   });
 }
 dark.addEventListener("change", draw);

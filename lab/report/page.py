@@ -27,6 +27,7 @@ class Chart:
     """A Vega-Lite specification as altair makes it (`lab.report.charts` has builders)."""
 
     spec: Mapping[str, Any]
+    """Empty: there is nothing to draw, and title and note stand alone."""
     title: str = ""
     note: str = ""
     group: str = ""
@@ -149,20 +150,22 @@ def _section(number: int, section: Section, charts: dict[str, Chart]) -> str:
                 parts.append(f"<p{' class=note' if block.quiet else ''}>{_text(block.text)}</p>")
             case Figures():
                 cells = "".join(
-                    f'<div class="figure"><b class="{_text(one.tone)}">{_text(one.value)}</b><span>{_text(one.label)}</span></div>'
+                    f'<div class="figure"><b class="{_text(one.tone)}">{_text(one.value)}</b>'
+                    f"<span>{_text(one.label)}</span></div>"
                     for one in block.figures
                 )
                 parts.append(f'<div class="figures">{cells}</div>')
             case Table():
                 parts.append(table(block))
             case Chart():
-                key = f"chart-{len(charts)}"
-                charts[key] = block
                 if block.title:
                     parts.append(f"<h3>{_text(block.title)}</h3>")
                 if block.note:
                     parts.append(f'<p class="note">{_text(block.note)}</p>')
-                parts.append(f'<div class="chart" id="{key}"></div>')
+                if block.spec:
+                    key = f"chart-{len(charts)}"
+                    charts[key] = block
+                    parts.append(f'<div class="chart" id="{key}"></div>')
     return "\n".join([*parts, "</section>"])
 
 
@@ -186,7 +189,7 @@ def table(block: Table) -> str:
 
 def _cell(column: Column, value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return f'<td{_class("number" if column.form else "")} data-value="">–</td>'
+        return f'<td{_class("number" if column.form else "")} data-value="">\u2013</td>'
     if column.form:
         shown = format(value, column.form)
         shown = f"${shown}" if column.unit == "$" else f"{shown} {column.unit}".rstrip()

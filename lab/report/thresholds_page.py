@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import polars as pl
 
 from lab.report import charts
@@ -11,9 +13,9 @@ from lab.traces.thresholds import Answer, Point, follow
 from lab.traces.trace import RateTrace
 
 RULE = (
-    "The rule that was replayed: at each step there stands what was ordered a lead time ago, and what is ordered is the demand of "
-    "that moment over the threshold. A request beyond capacity counts as a breach. The interval comes from a block bootstrap of "
-    "the history; the recommended threshold is the highest whose interval keeps to the target."
+    "The rule that was replayed: at each step there stands what was ordered a lead time ago, and what is ordered is "
+    "the demand of that moment over the threshold. A request beyond capacity counts as a breach. The interval comes "
+    "from a block bootstrap of the history; recommended is the highest threshold whose interval keeps to the target."
 )
 
 
@@ -43,7 +45,10 @@ def thresholds_page(
         )
         sections.append(Section(f"The history at {shown.threshold:.0%}", [charts.demand_and_capacity(frame)]))
     sections.append(Section("The curve in figures", [_table(answer)], RULE))
-    subtitle = f"{demand.name}: {duration(demand.span_seconds)}, lead time {duration(lead_seconds)}, {1 - answer.target:.4g} of requests within capacity."
+    subtitle = (
+        f"{demand.name}: {duration(demand.span_seconds)}, lead time {duration(lead_seconds)}, "
+        f"{(1 - answer.target) * 100:.4g} % of requests to be within capacity."
+    )
     return page("Utilisation threshold", sections, subtitle=subtitle)
 
 
@@ -56,17 +61,19 @@ def verdict(answer: Answer, current: float | None = None) -> str:
             "demand rises faster than instances come. Reserve for the peak, shorten the lead time, or forecast."
         )
         if answer.plain:
-            sentence += f" On this very history {answer.plain.threshold:.0%} kept to it, at {answer.plain.cost:.2f} times the demand."
+            plain = answer.plain
+            sentence += f" On this very history {plain.threshold:.0%} kept to it, at {plain.cost:.2f} times the demand."
         return sentence
     sentence = (
-        f"{best.threshold:.0%}: {best.over:.2%} of requests over capacity (90 % interval {best.over_low:.2%} to {best.over_high:.2%}), "
+        f"{best.threshold:.0%}: {best.over:.2%} of requests over capacity "
+        f"(90 % interval {best.over_low:.2%} to {best.over_high:.2%}), "
         f"capacity {best.cost:.2f} times the demand; static peak capacity takes {answer.static_cost:.2f}."
     )
     if answer.static_is_cheaper:
         sentence += " Static capacity for the peak costs no more: following this demand by a threshold saves nothing."
     if answer.plain and answer.plain.threshold > best.threshold:
         sentence += f" On this very history {answer.plain.threshold:.0%} would have done"
-        if answer.plain_low == answer.plain_low:  # noqa: PLR0124  (not nan)
+        if not math.isnan(answer.plain_low):
             sentence += f" (over resamples {answer.plain_low:.0%} to {answer.plain_high:.0%})"
         sentence += "; the next one may be less kind."
     if answer.blocks < 20:
@@ -76,12 +83,18 @@ def verdict(answer: Answer, current: float | None = None) -> str:
     return sentence
 
 
+def worth_showing(answer: Answer) -> tuple[Point, ...]:
+    """The points up to half as dear again as static peak capacity; lower thresholds are for nobody."""
+    kept = tuple(point for point in answer.points if point.cost <= 1.5 * answer.static_cost)
+    return kept or answer.points
+
+
 def curve(answer: Answer) -> pl.DataFrame:
-    """The points as a table: threshold, over, over_low, over_high, cost."""
+    """The points that are worth showing: threshold, over, over_low, over_high, cost."""
     return pl.DataFrame(
         [
             {"threshold": p.threshold, "over": p.over, "over_low": p.over_low, "over_high": p.over_high, "cost": p.cost}
-            for p in answer.points
+            for p in worth_showing(answer)
         ]
     )
 
@@ -123,7 +136,7 @@ def _table(answer: Answer) -> Table:
             "cost": p.cost,
             "best": p is best,
         }
-        for p in answer.points
+        for p in worth_showing(answer)
         if p is best or round(p.threshold * 100) % 5 == 0
     ]
     return Table(columns, rows, highlight="best")

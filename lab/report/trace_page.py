@@ -133,7 +133,7 @@ def _bursts(statistics: Statistics) -> Section | None:
             Table(
                 columns,
                 rows,
-                note="Bursts are measured inside stretches of ten minutes, so that the day's rise does not count as one.",
+                note="Measured inside stretches of ten minutes, so that the day's rise does not count as a burst.",
             )
         ],
     )

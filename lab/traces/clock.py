@@ -59,5 +59,5 @@ def read(texts: pl.Series, unit_seconds: float) -> Times | None:
         moments = texts.str.to_datetime(form, strict=False, time_unit="ns", time_zone=zone)
         whole = moments.dt.epoch("s").cast(pl.Float64)
         parts = moments.dt.nanosecond().cast(pl.Float64) / 1e9
-        return Times(whole + parts, True, f"a time like {first[0]}")
+        return Times(whole + parts, since_epoch=True, expected=f"a time like {first[0]}")
     return None

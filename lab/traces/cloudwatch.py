@@ -189,9 +189,10 @@ def _metric_data(document: _Json, results: Any) -> list[Series]:
         if result.get("StatusCode") in {"InternalError", "Forbidden"}:
             document.fail([*at, "StatusCode"], f"CloudWatch did not give this metric (got {result['StatusCode']})")
         times, values = result.get("Timestamps"), result.get("Values")
-        for key, value in (("Timestamps", times), ("Values", values)):
-            if not isinstance(value, list):
-                document.fail([*at, key], "must be a list")
+        if not isinstance(times, list):
+            document.fail([*at, "Timestamps"], "must be a list")
+        if not isinstance(values, list):
+            document.fail([*at, "Values"], "must be a list")
         if len(times) != len(values):
             document.fail([*at, "Values"], f"must be as many as Timestamps ({len(times)}) (got {len(values)})")
         label = str(result.get("Label") or result.get("Id") or f"result {i}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from scaling.document import suggestion
@@ -36,20 +36,22 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """The columns of a file: time and either one load (rates) or both token columns (every request)."""
+class RequestHeader:
+    """The columns of a file with a row for every request."""
 
     time: Column
-    load: Column | None = None
-    input: Column | None = None
-    output: Column | None = None
-    ignored: tuple[str, ...] = field(default=())
+    input: Column
+    output: Column
+    ignored: tuple[str, ...] = ()
 
-    @property
-    def read(self) -> tuple[Column, ...]:
-        """Every column that is read, as they stand in the file."""
-        columns = (self.time, self.load, self.input, self.output)
-        return tuple(sorted((column for column in columns if column), key=lambda column: column.position))
+
+@dataclass(frozen=True, slots=True)
+class RateHeader:
+    """The columns of a file with a row for every step."""
+
+    time: Column
+    load: Column
+    ignored: tuple[str, ...] = ()
 
 
 KNOWN: dict[str, tuple[Role, float]] = {
@@ -105,7 +107,7 @@ FORMATS = (
 """What is read: a header or a beginning, and what it stands for."""
 
 
-def recognise(names: Sequence[str]) -> Header:
+def recognise(names: Sequence[str]) -> RequestHeader | RateHeader:
     """The columns that are read. Raises ValueError, whose text says what is missing or twice, and what is known."""
     found: dict[Role, Column] = {}
     ignored: list[str] = []
@@ -123,9 +125,9 @@ def recognise(names: Sequence[str]) -> Header:
     if Role.COUNT in found and Role.RATE in found:
         raise ValueError(f"both a count and a rate: {found[Role.COUNT].name} and {found[Role.RATE].name}; keep one")
     if time and inputs and outputs and not load:
-        return Header(time, input=inputs, output=outputs, ignored=tuple(ignored))
+        return RequestHeader(time, inputs, outputs, tuple(ignored))
     if time and load and not inputs and not outputs:
-        return Header(time, load=load, ignored=tuple(ignored))
+        return RateHeader(time, load, tuple(ignored))
     if load and (inputs or outputs):
         raise ValueError(f"both a load ({load.name}) and token counts: a row is either a step or a request")
     raise ValueError(_unknown(names))

@@ -74,7 +74,7 @@ def generate(shape: Shape | None = None, seed: int = 0) -> RateTrace:
     """Rates of days and weeks, the highest step exactly `peak_rps`."""
     shape = shape or Shape()
     random = np.random.default_rng(seed)
-    at = np.arange(max(1, round(shape.days * DAY_SECONDS / shape.step_seconds))) * shape.step_seconds
+    at = np.arange(max(1, round(shape.days * DAY_SECONDS / shape.step_seconds)), dtype=np.float64) * shape.step_seconds
     hours, heights = zip(*DAY_SHAPE, strict=True)
     day = np.interp(at % DAY_SECONDS / 3600, hours, heights)
     rate = shape.night_share + (1 - shape.night_share) * day
@@ -92,7 +92,7 @@ def hour(peak_rps: float = 12.0, seed: int = 0, tokens: TokenLengths | None = No
     if not peak_rps > 0:
         raise ValueError(f"peak_rps: must be above 0 (got {peak_rps})")
     step_seconds = 10.0
-    at = np.arange(360) * step_seconds
+    at = np.arange(360, dtype=np.float64) * step_seconds
     minutes, heights = zip(*HOUR_SHAPE, strict=True)
     rate = np.interp(at / 60, minutes, heights) * _noise(len(at), step_seconds, 0.04, np.random.default_rng(seed))
     return _scaled("generated-hour", at, rate, peak_rps, step_seconds, 1.2, tokens or TokenLengths())
@@ -128,7 +128,7 @@ def _bursting(at: Floats, shape: Shape, random: np.random.Generator) -> np.ndarr
 
 
 def _noise(count: int, step_seconds: float, deviation: float, random: np.random.Generator) -> Floats:
-    """exp of a first-order autoregression with this standard deviation and a correlation time of half an hour."""
+    """The exp of a first-order autoregression with this standard deviation and a correlation time of half an hour."""
     if deviation == 0:
         return np.ones(count)
     keep = float(np.exp(-step_seconds / 1800))

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from lab.traces import clock, cloudwatch
-from lab.traces.columns import Column, Header, Role, known_formats, recognise
+from lab.traces.columns import Column, RequestHeader, Role, known_formats, recognise
 from lab.traces.errors import TraceError
 from lab.traces.steps import Gaps, as_rates
 from lab.traces.trace import Floats, RateTrace, Trace
@@ -83,14 +83,12 @@ def _csv(path: Path, content: bytes, gaps: Gaps | None) -> Trace | RateTrace:
     except ValueError as error:
         line = content.count(b"\n", 0, blank_lines) + 1
         raise TraceError("", str(error), str(path), line, 1) from None
-    rows = _rows(path, content[blank_lines:], header, names, content.count(b"\n", 0, blank_lines))
+    rows = _rows(path, content[blank_lines:], names, content.count(b"\n", 0, blank_lines))
     notes = (f"columns not read: {', '.join(name for name in header.ignored if name)}",) if any(header.ignored) else ()
     seconds, since_epoch = _seconds(rows, header.time)
     starts_at = float(seconds[0]) if since_epoch else None
-    seconds = seconds - seconds[0] if since_epoch or header.load else seconds
-    if header.load is None:
-        assert header.input is not None
-        assert header.output is not None
+    seconds = seconds - seconds[0] if since_epoch or not isinstance(header, RequestHeader) else seconds
+    if isinstance(header, RequestHeader):
         if (backwards := np.flatnonzero(np.diff(seconds) < 0)).size:
             row = int(backwards[0]) + 1
             rows.fail(
@@ -123,7 +121,7 @@ def _csv(path: Path, content: bytes, gaps: Gaps | None) -> Trace | RateTrace:
     )
 
 
-def _rows(path: Path, content: bytes, header: Header, names: list[str], lines_before: int) -> _Rows:
+def _rows(path: Path, content: bytes, names: list[str], lines_before: int) -> _Rows:
     """The columns that are read, as text. Raises TraceError for a row with too many or too few fields, or for none."""
     # Names may repeat or be empty: columns are taken by place.
     labels = [f"column_{i}" for i in range(len(names))]
@@ -135,7 +133,7 @@ def _rows(path: Path, content: bytes, header: Header, names: list[str], lines_be
             has_header=False,
             skip_rows=1,
             new_columns=labels,
-            schema={label: pl.String for label in labels},
+            schema=dict.fromkeys(labels, pl.String),
         )
     except pl.exceptions.PolarsError as error:
         _fail_for_field_count(path, padded, len(names))
@@ -214,7 +212,8 @@ def _place(content: bytes, record: int | None, field: int, line: int | None = No
         elif character == "," and not inside:
             field -= 1
             column = i + 2
-    return line, column
+    # A row that ends before the field: where the field would begin.
+    return line, column if field == 0 else len(text.rstrip("\r")) + 1
 
 
 def _line_of_record(text: str, record: int) -> int:

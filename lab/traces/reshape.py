@@ -26,7 +26,7 @@ def to_rates(trace: Trace | RateTrace, step_seconds: float = MINUTE_SECONDS) -> 
         raise ValueError(
             f"{trace.name}: is {trace.span_seconds:g} s long, which is less than one step of {step_seconds:g} s"
         )
-    edges = np.arange(count + 1) * step_seconds
+    edges = np.arange(count + 1, dtype=np.float64) * step_seconds
     match trace:
         case Trace():
             # The last request stands at the very end of the span: side="right" counts it where that is an edge.

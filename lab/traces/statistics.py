@@ -32,7 +32,7 @@ class PeakToMean:
 
     @property
     def ratio(self) -> float:
-        """peak / mean; 0 where there are no requests."""
+        """Peak over mean; 0 where there are no requests."""
         return self.peak_rps / self.mean_rps if self.mean_rps else 0.0
 
     @property

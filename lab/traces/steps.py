@@ -64,7 +64,7 @@ def as_rates(
         row = int(off[0]) + 1
         fail(
             row,
-            f"stands {distances[row - 1]:g} s after the row before, which is no multiple of the step of {step_seconds:g} s",
+            f"stands {distances[row - 1]:g} s after the row before, no multiple of the step of {step_seconds:g} s",
         )
     places = np.concatenate(([0], np.cumsum(whole).astype(np.int64)))
     count = int(places[-1]) + 1
@@ -78,7 +78,7 @@ def as_rates(
         notes = (*notes, _gap_note(whole, step_seconds, gaps))
     return RateTrace(
         name,
-        np.arange(count) * step_seconds,
+        np.arange(count, dtype=np.float64) * step_seconds,
         rps,
         step_seconds,
         burstiness=burstiness,

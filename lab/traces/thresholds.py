@@ -67,7 +67,7 @@ class Answer:
 
     @property
     def static_is_cheaper(self) -> bool:
-        """Whether capacity for the peak, all the time, costs no more than the recommended threshold, or there is none."""
+        """Whether capacity for the peak, all the time, costs no more than what is recommended, or nothing is."""
         return self.recommended is None or self.recommended.cost >= self.static_cost
 
 
@@ -197,5 +197,6 @@ def _check(
         raise ValueError(f"{demand.name}: has no requests")
     if demand.span_seconds <= 2 * lead_seconds:
         raise ValueError(
-            f"{demand.name}: is {demand.span_seconds:g} s long, which says nothing about a lead time of {lead_seconds:g} s"
+            f"{demand.name}: is {demand.span_seconds:g} s long, which tells nothing about a lead time of "
+            f"{lead_seconds:g} s"
         )
