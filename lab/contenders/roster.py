@@ -26,8 +26,8 @@ from scaling.service import Pool, Service
 WORK_SHARES = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 """Targets tried for rules on rates and percentages. Not above 1: beyond C the SLO is broken in a steady state."""
 CONCURRENCY_SHARES = (0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Targets tried for rules on concurrency, closer together below: an instance with a tenth of C in it may already do half
-of the work of C (slowdown 8.5: 0.1 * 8.5 / (1 + 7.5 * 0.1) = 0.49)."""
+"""Targets tried for rules on concurrency, closer together below: an instance with a tenth of C in it may already do
+half of the work of C (slowdown 8.5: 0.1 * 8.5 / (1 + 7.5 * 0.1) = 0.49)."""
 
 OURS = Ours.name
 
