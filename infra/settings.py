@@ -25,9 +25,7 @@ from scaling.service import MAX_POOLS, Pool, Service
 PROJECT = "gpu-fleet"
 """The project's name in Pulumi.yaml, which is the namespace of its configuration."""
 
-DEFAULT_AMI_PARAMETER = (
-    "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
-)
+DEFAULT_AMI_PARAMETER = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
 """The Deep Learning Base GPU AMI (NVIDIA driver, Docker and its NVIDIA runtime, SSM agent):
 https://docs.aws.amazon.com/dlami/latest/devguide/aws-deep-learning-x86-base-gpu-ami-ubuntu-22-04.html"""
 
@@ -44,10 +42,10 @@ def _matching(pattern: str, meaning: str) -> AfterValidator:
 
 
 Name = Annotated[
-    str,
-    Field(pattern=r"^[a-z][a-z0-9-]{0,19}$"),
+    str, _matching(r"[a-z][a-z0-9-]{0,19}", "a name of 1 to 20 characters a-z, 0-9, - that begins with a-z")
 ]
 """A service's or pool's name; it becomes part of AWS names and of metric dimensions."""
+VariableName = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
 Zone = Annotated[str, _matching(r"[a-z]{2}(-[a-z]+)+-\d[a-z]", "an availability zone like us-east-1a")]
 Cidr = Annotated[str, _matching(r"(\d{1,3}\.){3}\d{1,3}/\d{1,2}", "an IPv4 range like 10.0.0.0/16")]
 SubnetId = Annotated[str, _matching(r"subnet-[0-9a-f]{8,17}", "a subnet id like subnet-0a1b2c3d4e5f67890")]
@@ -208,9 +206,9 @@ class Container(Section):
     """Image with tag or digest."""
     args: tuple[str, ...] = ()
     """Arguments of the container, for vLLM those of `vllm serve`."""
-    environment: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
+    environment: dict[VariableName, str] = Field(default={})
     """Environment variables."""
-    secrets: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Annotated[str, _arn("secretsmanager")]] = {}
+    secrets: dict[VariableName, Annotated[str, _arn("secretsmanager")]] = Field(default={})
     """Environment variables whose values are secrets of Secrets Manager, by ARN; read at boot."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Port that it listens on."""
@@ -265,7 +263,7 @@ class ServiceSettings(Section):
     container: Container
     pools: Annotated[dict[Name, PoolSettings], Field(min_length=1, max_length=MAX_POOLS)]
     """One to five, by name; cheaper ones first reads well, the order means nothing."""
-    vcpu_quotas: dict[str, Annotated[int, Field(ge=0)]] = {}
+    vcpu_quotas: dict[str, Annotated[int, Field(ge=0)]] = Field(default={})
     """vCPUs that this service may use of each EC2 quota, by the quota's name; unset: all that the account has."""
 
     @model_validator(mode="after")
@@ -289,7 +287,7 @@ class StackSettings(Section):
     load_balancer: LoadBalancer = LoadBalancer()
     scaler: Scaler = Scaler()
     observability: Observability = Observability()
-    tags: dict[str, str] = {}
+    tags: dict[str, str] = Field(default={})
     """Tags of everything that can carry them."""
     services: Annotated[dict[Name, ServiceSettings], Field(min_length=1)]
     """Model endpoints, by name."""
@@ -370,13 +368,11 @@ def parse_stack(text: str, file: str) -> tuple[StackSettings, Document]:
 
 def _below_config(document: Document, values: Mapping[str, Any], typed: Mapping[str, str]) -> Document:
     """The same file seen as a `StackSettings`: `config.gpu-fleet:services.chat` becomes `services.chat`."""
-    names = {("config", key): name for name, key in typed.items()}
+    names: dict[tuple[str | int, ...], str] = {("config", key): name for name, key in typed.items()}
 
     def moved(places: Mapping[tuple[str | int, ...], tuple[int, int]]) -> dict[tuple[str | int, ...], tuple[int, int]]:
         root = {(): places.get(("config",), (1, 1))}
-        return root | {
-            (names[path[:2]], *path[2:]): place for path, place in places.items() if path[:2] in names
-        }
+        return root | {(names[path[:2]], *path[2:]): place for path, place in places.items() if path[:2] in names}
 
     return Document(document.file, dict(values), moved(document.keys), moved(document.values))
 
@@ -500,9 +496,7 @@ def _service(name: str, value: ServiceSettings, settings: StackSettings, library
     )
 
 
-def pool(
-    name: str, value: PoolSettings, policy_name: str, library: Library, zones: tuple[str, ...] = ()
-) -> Pool:
+def pool(name: str, value: PoolSettings, policy_name: str, library: Library, zones: tuple[str, ...] = ()) -> Pool:
     """One pool as the scaling model sees it. The caller has checked that it fits the library."""
     policy = library.policies[policy_name]
     kinds = [library.catalog.types[type_name] for type_name in value.types]

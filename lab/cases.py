@@ -149,7 +149,7 @@ class Earlier(Section):
 
     for_minutes: Annotated[int, Field(ge=1, le=1440)] = 30
     """How long."""
-    pools: dict[str, GivenPool] = {}
+    pools: dict[str, GivenPool] = Field(default={})
     """Keys of a pool that were other."""
     arrivals_rps: Amount | None = None
     """Requests per second of the whole service."""
@@ -241,7 +241,7 @@ class ExpectPool(Section):
 class Expect(Section):
     """Bounds on the decision."""
 
-    pools: dict[str, ExpectPool] = {}
+    pools: dict[str, ExpectPool] = Field(default={})
     """On each pool."""
     total_desired: Bound | None = None
     """Desired counts of all pools together."""
@@ -311,7 +311,9 @@ def cases(
         for i, written in enumerate(library.policies[name].cases):
             at = ("cases", i)
             if written.name in seen:
-                problems.append(document.problem((*at, "name"), f"must differ from the other cases' (got {written.name})"))
+                problems.append(
+                    document.problem((*at, "name"), f"must differ from the other cases' (got {written.name})")
+                )
             seen.add(written.name)
             try:
                 given = check(document, Given, (*at, "given"))
@@ -433,13 +435,16 @@ def run(case: Case, decide: Decide) -> Outcome:
         seen = observation(case.service, minute if last else minute.model_copy(update={"capacity_errors": ()}), now)
         decision = decide(case.service, seen, state, now)
         state = decision.state
-    assert decision is not None
+    if decision is None:
+        raise ValueError("a case lasts a minute at least")
     return Outcome(case, decision, tuple(_differences(case.expect, decision)))
 
 
 def _earlier(given: Given, before: Earlier) -> Given:
     pools = {
-        name: value.model_copy(update=before.pools[name].model_dump(exclude_unset=True)) if name in before.pools else value
+        name: value.model_copy(update=before.pools[name].model_dump(exclude_unset=True))
+        if name in before.pools
+        else value
         for name, value in given.pools.items()
     }
     arrivals = before.arrivals_rps if before.arrivals_rps is not None else given.arrivals_rps
@@ -519,12 +524,12 @@ def _work_rps(pool: Pool, value: GivenPool, policy: Policy) -> float | None:
 
 
 def _shares(service: Service, values: Mapping[str, GivenPool]) -> dict[str, float]:
-    """Share of the arrivals that each pool gets: by its weight, or without weights by what its ready instances carry."""
+    """Share of the arrivals of each pool: by its weight, or without any weight by what its ready instances carry."""
     sizes = {}
-    for pool in service.pools:
-        value = values[pool.name]
-        given = any(v.weight is not None for v in values.values())
-        sizes[pool.name] = float(value.weight or 0) if given else value.ready * pool.throughput_rps
+    given = any(v.weight is not None for v in values.values())
+    for one in service.pools:
+        value = values[one.name]
+        sizes[one.name] = float(value.weight or 0) if given else value.ready * one.throughput_rps
     total = sum(sizes.values())
     return {name: size / total if total else 0.0 for name, size in sizes.items()}
 
@@ -552,9 +557,7 @@ def _load(pool: Pool, value: GivenPool, rate_rps: float | None, policy: Policy) 
     return total + (value.waiting if policy.load.unit is LoadUnit.CONCURRENCY and value.load_percent is None else 0.0)
 
 
-def _instances(
-    pool: Pool, value: GivenPool, policy: Policy, now: float, load: Reading | None
-) -> tuple[Instance, ...]:
+def _instances(pool: Pool, value: GivenPool, policy: Policy, now: float, load: Reading | None) -> tuple[Instance, ...]:
     zones = pool.zones or ZONES
     ordered = NOW - 60 * value.starting_for_minutes
     each = load
@@ -624,5 +627,7 @@ def _differences(expect: Expect, decision: Decision) -> list[Difference]:
             found.append(Difference(key, str(flag).lower(), str(value).lower()))
     codes = ", ".join(decision.codes) or "none"
     found += [Difference("codes", code, codes) for code in expect.codes if code not in decision.codes]
-    found += [Difference("without_codes", f"no {code}", codes) for code in expect.without_codes if code in decision.codes]
+    found += [
+        Difference("without_codes", f"no {code}", codes) for code in expect.without_codes if code in decision.codes
+    ]
     return found

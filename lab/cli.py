@@ -36,8 +36,7 @@ class _Deferred(TyperCommand):
     """A command that is known by name and help alone until it is called."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        assert self.name is not None
-        return _load(self.name).make_context(info_name, args, parent, **extra)
+        return _load(self.name or "").make_context(info_name, args, parent, **extra)
 
 
 def _load(name: str) -> Any:
@@ -54,10 +53,10 @@ def _load(name: str) -> Any:
 class _Commands(TyperGroup):
     """The group of all commands."""
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
         return _Deferred(name=cmd_name, help=COMMANDS[cmd_name], callback=None, rich_markup_mode="markdown")

@@ -1,7 +1,7 @@
 """The ladder of instance types for a policy: what each carries within the SLO, and what a request costs there.
 
-`python -m lab.ladder chat` prints the table of docs/capacity.md, `python -m lab.ladder chat llama-70b` the same requests
-on another model.
+`python -m lab.ladder chat` prints the table of docs/capacity.md, `python -m lab.ladder chat llama-70b` the one for the
+same requests on another model.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Rung:
 
 
 def ladder(library: Library, policy_name: str, model: str | None = None) -> list[Rung]:
-    """Every type of the catalog that can serve the policy (with another model, if one is named), cheapest request first.
+    """Every type of the catalog that can serve the policy (or the model named instead), cheapest request first.
 
     A type with several GPUs serves as many copies as its best profile gives: the spread with most requests a second.
     """
@@ -69,10 +69,8 @@ def ladder(library: Library, policy_name: str, model: str | None = None) -> list
 
 def table(library: Library, policy_name: str, model: str | None = None) -> str:
     """The ladder in Markdown."""
-    lines = [
-        "| type | GPUs | copies | C, requests at a time | requests/s | output tokens/s | USD/h | USD per 1000 requests |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    titles = ("type", "GPUs", "copies", "C, requests at a time", "requests/s", "output tokens/s", "USD/h")
+    lines = [f"| {' | '.join(titles)} | USD per 1000 requests |", "|---" * 8 + "|"]
     lines += [
         f"| {rung.type} | {rung.hardware} | {rung.copies} | {rung.capacity:.0f} | {rung.requests_per_second:.2f} "
         f"| {rung.output_tokens_per_second:.0f}{'*' if rung.estimate else ''} | {rung.usd_per_hour:.2f} "

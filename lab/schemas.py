@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import types
 from collections.abc import Iterator
@@ -92,12 +92,18 @@ def readme() -> str:
             "",
             *_section("Policy", "policies/&lt;policy&gt;.yaml", Policy),
             *_section("Cases: `given`", "policies/&lt;policy&gt;.yaml, below `cases[].given`", Given),
-            *_section("Cases: `expect`", 'policies/&lt;policy&gt;.yaml, below `cases[].expect`; a bound is `5`, `">=5"`, '
-                      '`"<3"` or `"5..8"`', Expect),
+            *_section(
+                "Cases: `expect`",
+                'policies/&lt;policy&gt;.yaml, below `cases[].expect`; a bound is `5`, `">=5"`, `"<3"` or `"5..8"`',
+                Expect,
+            ),
             *_section("Instance catalog", "policies/catalog.yaml", Catalog),
             *_section("Serving profiles", "policies/profiles.yaml", Profiles),
-            *_section("Stack", f"Pulumi.&lt;stack&gt;.yaml, below `config`, with `{PROJECT}:` in front (`region` is "
-                      "`aws:region`)", StackSettings),
+            *_section(
+                "Stack",
+                f"Pulumi.&lt;stack&gt;.yaml, below `config`, with `{PROJECT}:` in front (`region` is `aws:region`)",
+                StackSettings,
+            ),
         ]
     )
 
@@ -209,7 +215,7 @@ def _kind(kind: Any) -> str:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return "mapping"
     names: dict[Any, str] = {
-        int: "whole number", float: "number", bool: "`true`, `false`", str: "text", datetime.date: "date",
+        int: "whole number", float: "number", bool: "`true`, `false`", str: "text", dt.date: "date",
         dict: "mapping", tuple: "list",
     }  # fmt: skip
     return names.get(get_origin(kind) or kind, "mapping" if get_origin(kind) in (Union, types.UnionType) else "")

@@ -7,7 +7,7 @@ a file: text comes in, so that a test, an editor or a stack's configuration can 
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import difflib
 import json
 import math
@@ -116,7 +116,7 @@ def parse(text: str, file: str) -> Document:
     class Constructor(RoundTripConstructor):
         """Collects keys that were given twice, where the library stops at the first."""
 
-        def check_mapping_key(self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any) -> bool:  # noqa: ARG002
+        def check_mapping_key(self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any) -> bool:
             if key not in mapping:
                 return True
             mark = key_node.start_mark
@@ -238,9 +238,7 @@ def _malformed(error: MarkedYAMLError, text: str, file: str) -> Problem:
     return Problem(file, line + 1, column + 1, "", f"not YAML: {said}")
 
 
-def _plain(
-    node: Any, path: Path, keys: dict[Path, tuple[int, int]], values: dict[Path, tuple[int, int]]
-) -> Any:
+def _plain(node: Any, path: Path, keys: dict[Path, tuple[int, int]], values: dict[Path, tuple[int, int]]) -> Any:
     """The loaded value without the library's types; fills in the places on the way."""
     if isinstance(node, CommentedMap):
         plain: dict[str, Any] = {}
@@ -267,14 +265,12 @@ def _plain(
         return int(node)
     if isinstance(node, float):
         return float(node)
-    if isinstance(node, (datetime.date, datetime.datetime)):
+    if isinstance(node, (dt.date, dt.datetime)):
         return node.isoformat()
     return str(node)
 
 
-def _problems(
-    error: ValidationError, model: type[BaseModel], data: Any, document: Document, at: Path
-) -> list[Problem]:
+def _problems(error: ValidationError, model: type[BaseModel], data: Any, document: Document, at: Path) -> list[Problem]:
     found: list[Problem] = []
     for detail in error.errors(include_url=False):
         # pydantic counts only the items that are right: one wrong item is not also a list that is too short.
@@ -289,15 +285,15 @@ def _problems(
 
 
 def _existing(loc: Sequence[str | int], data: Any, *, missing: bool) -> Path:
-    """pydantic's place without what it adds of its own (names of a union's members, `[key]`)."""
+    """Pydantic's place without what it adds of its own (names of a union's members, `[key]`)."""
     path: list[str | int] = []
     for i, part in enumerate(loc):
-        is_there = (isinstance(data, dict) and part in data) or (
-            isinstance(data, list) and isinstance(part, int) and part < len(data)
-        )
-        if is_there:
+        items: Mapping[Any, Any] = data if isinstance(data, dict) else {}
+        if isinstance(data, list):
+            items = dict(enumerate(data))
+        if part in items:
             path.append(part)
-            data = data[part]
+            data = items[part]
         elif missing and i == len(loc) - 1:
             path.append(part)
     return tuple(path)
@@ -308,9 +304,7 @@ def _moved(path: Path, text: str, data: Any, allowed: Sequence[str]) -> tuple[Pa
     match = re.match(r"([a-z_][\w.-]*(?:\[\d+\][\w.-]*)*): (.+)", text, re.DOTALL)
     if match is None:
         return path, text
-    named: list[str | int] = []
-    for part in re.findall(r"[^.\[\]]+", match[1]):
-        named.append(int(part) if part.isdigit() else part)
+    named: list[str | int] = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", match[1])]
     for part in path:
         data = data[part]
     if not isinstance(data, dict) or (named[0] not in data and named[0] not in allowed):
@@ -373,7 +367,7 @@ def _number(value: Any) -> str:
 
 
 def _choices(expected: str) -> str:
-    """pydantic's `'a', 'b' or 'c'` as `a, b, c`."""
+    """Pydantic's `'a', 'b' or 'c'` as `a, b, c`."""
     return ", ".join(re.findall(r"'([^']*)'", expected)) or expected
 
 

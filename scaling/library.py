@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Self, TypeVar
@@ -23,7 +23,7 @@ https://docs.vllm.ai/en/latest/configuration/engine_args.html"""
 
 
 class Quota(Section):
-    """A vCPU quota of EC2: https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html"""
+    """A vCPU quota of EC2: https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html."""
 
     name: str
     """Its name in Service Quotas."""
@@ -61,7 +61,7 @@ class Catalog(Section):
 
     region: str
     """Region of the prices."""
-    date: datetime.date
+    date: dt.date
     """Day of the prices."""
     source: str
     """Where the on-demand prices come from."""
@@ -110,8 +110,10 @@ class ServedModel(Section):
         for i, placement in enumerate(self.profiles):
             key = (placement.gpu, placement.gpus)
             if key in seen:
-                raise ValueError(f"profiles[{i}].gpu: must be one profile for each class and number of GPUs "
-                                 f"(got {placement.gpus} x {placement.gpu} twice)")
+                raise ValueError(
+                    f"profiles[{i}].gpu: must be one profile for each class and number of GPUs "
+                    f"(got {placement.gpus} x {placement.gpu} twice)"
+                )
             seen.add(key)
         return self
 
@@ -201,7 +203,8 @@ def policy_problems(policy: Policy, profiles: Profiles, document: Document) -> l
     if policy.model not in profiles.models:
         problems.append(
             document.problem(
-                ("model",), f"must be a model of {PROFILES}; {suggestion(policy.model, profiles.models)} (got {policy.model})"
+                ("model",),
+                f"must be a model of {PROFILES}; {suggestion(policy.model, profiles.models)} (got {policy.model})",
             )
         )
     weights = policy.routing.static_weights
@@ -249,28 +252,38 @@ def plan_problems(policy_name: str, pools: Mapping[str, PoolPlan], library: Libr
     if policy is None:
         return problems
     problems.extend(
-        PlanProblem(("pools",), f"policy {policy_name} gives routing.static_weights to {name}, which is no pool here; "
-                    f"{suggestion(name, pools)}")
+        PlanProblem(
+            ("pools",),
+            f"policy {policy_name} gives routing.static_weights to {name}, which is no pool here; "
+            f"{suggestion(name, pools)}",
+        )
         for name in policy.routing.static_weights
         if name not in pools
     )
     if policy.zero.idle_seconds is not None:
         problems.extend(
-            PlanProblem(("pools", name, "min"), f"must be 0 where the policy sleeps (zero.idle_seconds) "
-                        f"(got {pool.min_instances})")
+            PlanProblem(
+                ("pools", name, "min"),
+                f"must be 0 where the policy sleeps (zero.idle_seconds) (got {pool.min_instances})",
+            )
             for name, pool in pools.items()
             if pool.min_instances > 0
         )
     if policy.vertical.method is VerticalMethod.IN_PLACE and len(pools) != 1:
         problems.append(
-            PlanProblem(("pools",), f"must be 1 pool where the policy changes types in place (vertical.method) "
-                        f"(got {len(pools)})")
+            PlanProblem(
+                ("pools",),
+                f"must be 1 pool where the policy changes types in place (vertical.method) (got {len(pools)})",
+            )
         )
     most = sum(pool.max_instances for pool in pools.values())
     if policy.availability.min_instances > most:
         problems.append(
-            PlanProblem(("pools",), f"must allow the policy's availability.min_instances, "
-                        f"{policy.availability.min_instances} (got {most}, the sum of max)")
+            PlanProblem(
+                ("pools",),
+                f"must allow the policy's availability.min_instances, "
+                f"{policy.availability.min_instances} (got {most}, the sum of max)",
+            )
         )
     return problems
 
@@ -292,7 +305,9 @@ def _pool_problems(name: str, pool: PoolPlan, policy: Policy | None, library: Li
         classes.setdefault(kind.gpu, type_name)
         if pool.spot_percent > 0 and kind.spot_usd_per_hour is None:
             problems.append(
-                PlanProblem(at, f"must have spot_usd_per_hour in {CATALOG} for a pool with spot_percent (got {type_name})")
+                PlanProblem(
+                    at, f"must have spot_usd_per_hour in {CATALOG} for a pool with spot_percent (got {type_name})"
+                )
             )
         if model is None or policy is None:
             continue
@@ -336,9 +351,7 @@ def _memory_problem(policy: Policy, model: ServedModel, memory_gib: float) -> st
     return f"GPU memory must be at least {need:.1f} GiB for {policy.model} and the KV cache of one request"
 
 
-def _checked(
-    document: Document | None, model: type[Checked], problems: list[Problem]
-) -> Checked | None:
+def _checked(document: Document | None, model: type[Checked], problems: list[Problem]) -> Checked | None:
     if document is None:
         return None
     try:

@@ -287,7 +287,9 @@ def test_the_ladder_of_the_document_is_the_one_of_the_files(root: Path, library:
 
     text = (root / "docs/capacity.md").read_text(encoding="utf-8")
     for model in (None, "llama-70b"):
-        assert table(library, "chat", model) in text, "run `python -m lab.ladder` and put its table into docs/capacity.md"
+        assert table(library, "chat", model) in text, (
+            "run `python -m lab.ladder` and put its table into docs/capacity.md"
+        )
 
 
 def test_policy_files_are_named_for_what_they_are(root: Path) -> None:

@@ -1,0 +1,1 @@
+"""The commands of `gpu-fleet`, one module each."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from pathlib import Path
 from typing import Annotated
 
@@ -26,13 +26,15 @@ def explain(
 
 def sentences(one: Record) -> list[str]:
     """A record as lines of text: when and for whom, what each pool shall be, and every step's reason."""
-    when = datetime.datetime.fromtimestamp(one.now, datetime.UTC)
+    when = dt.datetime.fromtimestamp(one.now, dt.UTC)
     held = ", held" if one.decision.held else ""
     shadow = ", shadow: nothing is touched" if one.service.policy.mode == "shadow" else ""
     lines = [f"{when:%Y-%m-%d %H:%M:%S} UTC  {one.service.name}{held}{shadow}"]
     for name, target in one.decision.targets.items():
         seen = one.observation.pools.get(name)
-        desired = f"{seen.desired} -> {target.desired}" if seen and seen.desired != target.desired else f"{target.desired}"
+        desired = (
+            f"{seen.desired} -> {target.desired}" if seen and seen.desired != target.desired else f"{target.desired}"
+        )
         weight = f"{seen.weight} -> {target.weight}" if seen and seen.weight != target.weight else f"{target.weight}"
         take = f", takes {', '.join(target.take)}" if target.take else ""
         lines.append(f"  {name}: desired {desired}, weight {weight}{take}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +39,9 @@ def replay(
         try:
             service = with_policy(one.service, name, known)
         except DocumentError as error:
-            raise DocumentError(Problem(str(record), 0, 0, problem.key, problem.text) for problem in error.problems) from None
+            raise DocumentError(
+                Problem(str(record), 0, 0, problem.key, problem.text) for problem in error.problems
+            ) from None
         other = decide(service, one.observation, one.state, one.now)
         console.print(_table(one, other, name))
         _reasons(console, "then", one.decision)
@@ -54,7 +56,9 @@ def _library(root: Path, policy: str) -> tuple[Library, str]:
             del texts[known]
         texts[policy] = read_text(path, policy)
     elif f"policies/{policy}.yaml" not in texts:
-        names = ", ".join(sorted(policy_name(text) for text in texts if not text.endswith(("catalog.yaml", "profiles.yaml"))))
+        names = ", ".join(
+            sorted(policy_name(text) for text in texts if not text.endswith(("catalog.yaml", "profiles.yaml")))
+        )
         raise DocumentError([Problem(f"policies/{policy}.yaml", 0, 0, "", f"no such policy; there is {names}")])
     return library(texts), policy_name(policy)
 
@@ -75,9 +79,19 @@ def with_policy(service: Service, name: str, library: Library) -> Service:
         raise DocumentError(Problem("record", 0, 0, ".".join(map(str, p.path)), p.text) for p in wrong)
 
     def again(one: Pool) -> Pool:
-        settings = PoolSettings(types=one.types, min=one.min_instances, max=max(1, one.max_instances), gpus_per_copy=spread[one.name])
+        settings = PoolSettings(
+            types=one.types, min=one.min_instances, max=max(1, one.max_instances), gpus_per_copy=spread[one.name]
+        )
         fresh = pool(one.name, settings, name, library)
-        figures = ("capacity", "throughput_rps", "slowdown", "service_seconds", "slots", "first_token_seconds", "reaches_slo")
+        figures = (
+            "capacity",
+            "throughput_rps",
+            "slowdown",
+            "service_seconds",
+            "slots",
+            "first_token_seconds",
+            "reaches_slo",
+        )
         return one.model_copy(update={figure: getattr(fresh, figure) for figure in figures})
 
     return service.model_copy(update={"policy": policy, "pools": tuple(again(one) for one in service.pools)})
@@ -94,7 +108,7 @@ def _gpus_per_copy(one: Pool, policy: Policy, library: Library) -> int | None:
 
 
 def _table(one: Record, other: Decision, name: str) -> Table:
-    when = datetime.datetime.fromtimestamp(one.now, datetime.UTC)
+    when = dt.datetime.fromtimestamp(one.now, dt.UTC)
     table = Table(title=f"{one.service.name}, {when:%Y-%m-%d %H:%M:%S} UTC", title_justify="left")
     table.add_column("")
     for title in ("stood", "then", name):
@@ -102,7 +116,9 @@ def _table(one: Record, other: Decision, name: str) -> Table:
     for pool_name, target in one.decision.targets.items():
         seen = one.observation.pools[pool_name]
         new = other.targets[pool_name]
-        table.add_row(f"{pool_name} desired", str(seen.desired), str(target.desired), _marked(target.desired, new.desired))
+        table.add_row(
+            f"{pool_name} desired", str(seen.desired), str(target.desired), _marked(target.desired, new.desired)
+        )
         table.add_row(f"{pool_name} weight", str(seen.weight), str(target.weight), _marked(target.weight, new.weight))
     was, now = one.decision.signals, other.signals
     table.add_row("USD/h", "", f"{was.usd_per_hour:.2f}", _marked(f"{was.usd_per_hour:.2f}", f"{now.usd_per_hour:.2f}"))
@@ -118,4 +134,6 @@ def _marked(before: object, after: object) -> str:
 def _reasons(console: Console, title: str, decision: Decision) -> None:
     console.print(f"[bold]{escape(title)}[/]")
     for reason in decision.reasons:
-        console.print(f"  {reason.step}: {escape(reason.sentence)} [dim]{escape(f'[{reason.code}]')}[/]", soft_wrap=True)
+        console.print(
+            f"  {reason.step}: {escape(reason.sentence)} [dim]{escape(f'[{reason.code}]')}[/]", soft_wrap=True
+        )

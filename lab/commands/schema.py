@@ -12,8 +12,11 @@ from scaling.document import DocumentError, Problem
 
 
 def schema(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; end with code 1 where a file is not current.")] = False,
     root: Annotated[Path, typer.Option(help="The project's root.")] = Path(),
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; end with code 1 where a file is not current.")
+    ] = False,
 ) -> None:
     """Write the JSON Schemas and the table of every key (`policies/schema/`, `policies/README.md`)."""
     wanted = {f"{SCHEMAS}/{name}": text for name, text in schemas().items()} | {README: readme()}

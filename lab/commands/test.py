@@ -1,5 +1,7 @@
 """`gpu-fleet test`: the cases that policy files carry."""
 
+# ruff: noqa: PT028 - a command named test is no test
+
 from __future__ import annotations
 
 from functools import cache
@@ -23,7 +25,10 @@ def test(
         typer.Argument(metavar="[PATHS]...", help="Policy files or folders of them; without any, policies/."),
     ] = None,
     root: Annotated[Path, typer.Option(help="The project's root.")] = Path(),
-    explain: Annotated[bool, typer.Option("--explain", help="Print every decision's sentences, not only of failures.")] = False,
+    *,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print every decision's sentences, not only of failures.")
+    ] = False,
 ) -> None:
     """Run the cases of policies: what is given, what the scaler would decide, and whether that is what is expected."""
     texts = library_texts(root)

@@ -87,10 +87,14 @@ def test_six_pools_are_too_many() -> None:
         ("max: 4", "max: 4, spot_percent: 101", "spot_percent: must be at most 100 (got 101)"),
         ("[g6.xlarge]", "[]", "pools.l4.types: must be at least 1 types (got 0)"),
         ("[g6.xlarge]", "[g6.xlarge, g6.xlarge]", "pools.l4.types[1]: must be given once (got g6.xlarge twice)"),
-        ("        l4:", "        L4:", "services.chat.pools"),
+        (
+            "        l4:",
+            "        L4:",
+            ":12:9: gpu-fleet:services.chat.pools.L4: must be a name of 1 to 20 characters a-z, 0-9, - that begins",
+        ),
         ("priority: 100", "priority: 0", "priority: must be at least 1 (got 0)"),
         ("      priority: 100\n", "", "chat.priority: must be given where the service has paths or hosts"),
-        ('"/v1/*"', "v1", 'chat.paths[0]: must be a path pattern that begins with / (got v1)'),
+        ('"/v1/*"', "v1", "chat.paths[0]: must be a path pattern that begins with / (got v1)"),
         ('["/v1/*"]', "[/a, /b, /c, /d, /e, /f]", "chat.paths: must be at most 5 together with hosts"),
         ("{image:", "{port: 70000, image:", "container.port: must be at most 65535 (got 70000)"),
         ("{image:", "{environment: {HF TOKEN: x}, image:", "container.environment"),
@@ -108,8 +112,10 @@ def test_a_wrong_key_is_told_with_its_place_and_what_is_allowed(old: str, new: s
         ("load_balancer: {idle_timeout_seconds: 4001}", "idle_timeout_seconds: must be at most 4000 (got 4001)"),
         ("load_balancer: {certificate_arn: mine}", "certificate_arn: must be an ARN of acm (got mine)"),
         ("load_balancer: {allowed_cidrs: [10.0.0.1]}", "allowed_cidrs[0]: must be an IPv4 range"),
-        ("scaler: {log_retention_days: 31}", "log_retention_days: must be a number of days that CloudWatch Logs offers, "
-         "like 30 (got 31)"),
+        (
+            "scaler: {log_retention_days: 31}",
+            "log_retention_days: must be a number of days that CloudWatch Logs offers, like 30 (got 31)",
+        ),
         ("scaler: {timeout_seconds: 901}", "timeout_seconds: must be at most 900 (got 901)"),
         ("observability: {alarm_email: me}", "alarm_email: must be an e-mail address (got me)"),
         ("observabilty: {}", "unknown key; did you mean observability?"),
@@ -131,8 +137,10 @@ def test_two_services_cannot_share_a_priority() -> None:
 
 
 def test_an_existing_network_is_told_by_its_vpc_id() -> None:
-    existing = "{vpc_id: vpc-0a1b2c3d, public_subnet_ids: [subnet-0a1b2c3d, subnet-1a1b2c3d], " \
-               "private_subnet_ids: [subnet-2a1b2c3d]}"
+    existing = (
+        "{vpc_id: vpc-0a1b2c3d, public_subnet_ids: [subnet-0a1b2c3d, subnet-1a1b2c3d], "
+        "private_subnet_ids: [subnet-2a1b2c3d]}"
+    )
     assert isinstance(settings_of(GOOD).network, NewNetwork)
     assert isinstance(settings_of(changed("{zones: [us-east-1a, us-east-1b]}", existing)).network, ExistingNetwork)
     mixed = changed("{zones: [us-east-1a, us-east-1b]}", existing.replace("}", ", cidr: 10.0.0.0/16}"))
@@ -237,11 +245,26 @@ def test_the_weakest_type_says_what_a_pool_carries_and_the_first_what_it_costs(l
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("policy: chat", "policy: chta", ":7:7: gpu-fleet:services.chat.policy: must be a policy of policies/; did you mean chat?"),
-        ("[g6.xlarge]", "[g6.xlarge, g5.xlarge]", ":12:14: gpu-fleet:services.chat.pools.l4.types: must share one GPU class"),
-        ("[g6.xlarge]", "[g6.xlrge]", ":12:22: gpu-fleet:services.chat.pools.l4.types[0]: must be a type of catalog.yaml; "
-         "did you mean g6.xlarge?"),
-        ("      pools:", "      vcpu_quotas: {none: 1}\n      pools:", "vcpu_quotas.none: must be a quota of the catalog"),
+        (
+            "policy: chat",
+            "policy: chta",
+            ":7:7: gpu-fleet:services.chat.policy: must be a policy of policies/; did you mean chat?",
+        ),
+        (
+            "[g6.xlarge]",
+            "[g6.xlarge, g5.xlarge]",
+            ":12:14: gpu-fleet:services.chat.pools.l4.types: must share one GPU class",
+        ),
+        (
+            "[g6.xlarge]",
+            "[g6.xlrge]",
+            "pools.l4.types[0]: must be a type of catalog.yaml; did you mean g6.xlarge?",
+        ),
+        (
+            "      pools:",
+            "      vcpu_quotas: {none: 1}\n      pools:",
+            "vcpu_quotas.none: must be a quota of the catalog",
+        ),
         ('      paths: ["/v1/*"]\n', "", ":6:5: gpu-fleet:services.chat: must have paths or hosts"),
     ],
 )

@@ -35,7 +35,9 @@ def policy(given: str, expect: str = "{}", more: str = "") -> str:
 
 
 def read(root: Path, given: str, expect: str = "{}", more: str = "") -> Case:
-    found, problems = cases(library_with(root, policy(given, expect, more)), ["mine"], lambda name: read_stack(root, name)[0])
+    found, problems = cases(
+        library_with(root, policy(given, expect, more)), ["mine"], lambda name: read_stack(root, name)[0]
+    )
     assert problems == []
     return found[0]
 
@@ -111,16 +113,36 @@ def test_a_pool_without_a_target_is_a_difference(root: Path) -> None:
         (ONE_POOL, '{total_desired: "about 5"}', 'must be a number, a bound like ">=5", or a range like "5..8"'),
         (ONE_POOL, '{total_desired: ">=5..8"}', 'must be a number, a bound like ">=5", or a range like "5..8"'),
         (ONE_POOL, "{total_desired: true}", "cases[0].expect.total_desired: must be a text (got true)"),
-        (ONE_POOL, "{pools: {l5: {desired: 1}}}", "cases[0].expect.pools.l5: must be a pool of the service; allowed: l4"),
-        (ONE_POOL + ", capacity_errors: [l40]", "{}", "capacity_errors[0]: must be a pool of the service; did you mean l4?"),
+        (
+            ONE_POOL,
+            "{pools: {l5: {desired: 1}}}",
+            "cases[0].expect.pools.l5: must be a pool of the service; allowed: l4",
+        ),
+        (
+            ONE_POOL + ", capacity_errors: [l40]",
+            "{}",
+            "capacity_errors[0]: must be a pool of the service; did you mean l4?",
+        ),
         (ONE_POOL + ", missing: [lod]", "{}", "cases[0].given.missing[0]: must be one of load, arrivals"),
-        (ONE_POOL + ", before: {pools: {l4: {redy: 1}}}", "{}", "before.pools.l4.redy: unknown key; did you mean ready?"),
+        (
+            ONE_POOL + ", before: {pools: {l4: {redy: 1}}}",
+            "{}",
+            "before.pools.l4.redy: unknown key; did you mean ready?",
+        ),
         (ONE_POOL.replace("g6.xlarge", "g6.xlrge"), "{}", "given.pools.l4.types[0]: must be a type of catalog.yaml"),
         (ONE_POOL.replace("min: 1", "min: 13"), "{}", "given.pools.l4.min: must be at most max, 12 (got 13)"),
         ("pools: {l4: {ready: 1}}", "{}", "given.pools.l4.types: is missing (or name a stack)"),
         ("pools: {}", "{}", "given.pools: must be at least 1 pools (got 0)"),
-        ("stack: nope, pools: {l4: {ready: 1}}", "{}", "given.stack: cannot be used: Pulumi.nope.yaml: no such stack file"),
-        ("stack: local, service: caht, pools: {l4: {ready: 1}}", "{}", "given.service: must be a service of stack local"),
+        (
+            "stack: nope, pools: {l4: {ready: 1}}",
+            "{}",
+            "given.stack: cannot be used: Pulumi.nope.yaml: no such stack file",
+        ),
+        (
+            "stack: local, service: caht, pools: {l4: {ready: 1}}",
+            "{}",
+            "given.service: must be a service of stack local",
+        ),
     ],
 )
 def test_a_case_that_is_written_wrong_is_told_with_its_key(
@@ -149,13 +171,17 @@ def test_each_minute_is_decided_in_turn_with_the_state_of_the_one_before(root: P
     assert [state.at for _, _, state, _ in decide.asked] == [0.0, *(NOW - 60 * i for i in (4, 3, 2, 1))]
     loads = [seen.pools["l4"].load for _, seen, _, _ in decide.asked]
     first, last = loads[0], loads[-1]
-    assert first is not None and last is not None
+    assert first is not None
+    assert last is not None
     assert last.value == pytest.approx(9 * first.value)
 
 
 def test_an_instance_ordered_lately_was_not_there_before(root: Path) -> None:
     decide = Deciding()
-    run(read(root, "for_minutes: 5, pools: {l4: {types: [g6.xlarge], ready: 2, starting: 1, starting_for_minutes: 2}}"), decide)
+    run(
+        read(root, "for_minutes: 5, pools: {l4: {types: [g6.xlarge], ready: 2, starting: 1, starting_for_minutes: 2}}"),
+        decide,
+    )
     assert [seen.pools["l4"].desired for _, seen, _, _ in decide.asked] == [2, 2, 3, 3, 3]
 
 
@@ -175,7 +201,8 @@ def test_arrivals_follow_from_loads_and_loads_from_arrivals(root: Path) -> None:
     rate = by_load.arrivals_rps.value
     by_rate = seen(read(root, f"arrivals_rps: {rate}, pools: {{l4: {{types: [g6.xlarge], ready: 4}}}}"))
     loads = by_load.pools["l4"].load, by_rate.pools["l4"].load
-    assert loads[0] is not None and loads[1] is not None
+    assert loads[0] is not None
+    assert loads[1] is not None
     assert loads[0].value == pytest.approx(loads[1].value)
     pool = read(root, ONE_POOL).service.pools[0]
     assert loads[0].value == pytest.approx(0.9 * 4 * pool.capacity)
@@ -214,7 +241,11 @@ def test_old_readings_bear_their_age(root: Path) -> None:
 
 def test_instances_stand_in_their_phases_and_zones(root: Path) -> None:
     found = seen(
-        read(root, "pools: {l4: {types: [g6.xlarge], ready: 3, spot: 1, starting: 1, unhealthy: 1, draining: 1, spot_percent: 50}}")
+        read(
+            root,
+            "pools: {l4: {types: [g6.xlarge], spot_percent: 50, "
+            "ready: 3, spot: 1, starting: 1, unhealthy: 1, draining: 1}}",
+        )
     ).pools["l4"]
     assert [i.phase for i in found.instances] == [Phase.READY] * 3 + [Phase.STARTING, Phase.UNHEALTHY, Phase.DRAINING]
     assert [i.spot for i in found.instances] == [True] + [False] * 5
@@ -227,7 +258,8 @@ def test_instances_stand_in_their_phases_and_zones(root: Path) -> None:
 def test_a_training_pool_has_jobs_on_its_busy_instances(root: Path) -> None:
     case = read(
         root,
-        "pools: {l4: {types: [g6.xlarge], ready: 2, busy: 1, remaining_seconds: 90}}, jobs: {waiting: 3, oldest_seconds: 40}",
+        "pools: {l4: {types: [g6.xlarge], ready: 2, busy: 1, remaining_seconds: 90}}, "
+        "jobs: {waiting: 3, oldest_seconds: 40}",
         more="workload: training\ntraining: {jobs_per_instance: 2}\n",
     )
     found = seen(case)

@@ -30,13 +30,16 @@ def test_every_error_is_told_at_once_in_the_order_of_the_file() -> None:
         "load: {unit: watts}\n"
         "zero: [1]\n"
     )
+    units = (
+        "policies/chat.yaml:6:8: load.unit: must be one of concurrency, requests_per_second, tokens_per_second, "
+        "gpu_utilization, kv_cache_utilization (got watts)"
+    )
     assert errors(text) == [
         "policies/chat.yaml:3:3: horizontal.max_step_in: must be at least 1 (got 0)",
         "policies/chat.yaml:4:3: horizontal.max_stepout: unknown key; did you mean max_step_out?",
         "policies/chat.yaml:5:1: slo.ttft_seconds: is missing",
         "policies/chat.yaml:5:7: slo.tpot_seconds: must be a number (got fast)",
-        "policies/chat.yaml:6:8: load.unit: must be one of concurrency, requests_per_second, tokens_per_second, "
-        "gpu_utilization, kv_cache_utilization (got watts)",
+        units,
         "policies/chat.yaml:7:1: zero: must be a mapping of keys to values (got a list of 1)",
     ]
 
@@ -145,7 +148,8 @@ def test_values_from_elsewhere_have_their_source_for_a_place() -> None:
 
 scalars = st.none() | st.booleans() | st.integers(-1000, 1000) | st.text("abc: -#'\"\n\t[]{}", max_size=8)
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abcxyz", min_size=1), inner, max_size=3)
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abcxyz", min_size=1), inner, max_size=3),
 )
 
 
@@ -168,6 +172,7 @@ def test_any_text_is_read_or_refused_but_never_crashes(text: str) -> None:
     try:
         document = parse(text, "p.yaml")
     except DocumentError as error:
-        assert error.problems
+        told = [str(problem) for problem in error.problems]
+        assert told, text
     else:
         assert isinstance(document, Document)

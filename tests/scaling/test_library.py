@@ -29,14 +29,14 @@ models:
     kv_bytes_per_token: 131072
     source: a test
     profiles:
-      - {gpu: L4, gpus: 1, prefill_tokens_per_second: 4000, decode_base_seconds: 0.05, decode_seconds_per_sequence: 0.001,
-         kv_cache_tokens: 30000, load_seconds: 100, estimate: true, source: a test}
+      - {gpu: L4, gpus: 1, prefill_tokens_per_second: 4000, decode_base_seconds: 0.05,
+         decode_seconds_per_sequence: 0.001, kv_cache_tokens: 30000, load_seconds: 100, estimate: true, source: a test}
   large:
     <<: *small
     weights_gib: 40
     profiles:
-      - {gpu: L4, gpus: 4, prefill_tokens_per_second: 4000, decode_base_seconds: 0.05, decode_seconds_per_sequence: 0.001,
-         kv_cache_tokens: 30000, load_seconds: 100, estimate: true, source: a test}
+      - {gpu: L4, gpus: 4, prefill_tokens_per_second: 4000, decode_base_seconds: 0.05,
+         decode_seconds_per_sequence: 0.001, kv_cache_tokens: 30000, load_seconds: 100, estimate: true, source: a test}
 """
 BASE = {"policies/catalog.yaml": CATALOG, "policies/profiles.yaml": PROFILES}
 
@@ -120,7 +120,10 @@ def test_a_model_that_does_not_fit_the_gpu_memory_is_refused_with_what_it_needs(
     assert told(with_policy("model: large\n"), l4=plan()) == [
         (
             ("pools", "l4", "types", 0),
-            "GPU memory must be at least 44.6 GiB for large and the KV cache of one request (got g6.xlarge with 22.4 GiB)",
+            (
+                "GPU memory must be at least 44.6 GiB for large and the KV cache of one request "
+                "(got g6.xlarge with 22.4 GiB)"
+            ),
         )
     ]
     assert told(with_policy("model: large\n"), l4=plan(("g6.12xlarge",))) == []
@@ -142,7 +145,10 @@ def test_several_copies_on_one_instance_use_the_profile_of_one() -> None:
 
 def test_a_spot_share_needs_a_spot_price() -> None:
     assert told(with_policy(), l4=plan(("g6.xlarge", "g6.2xlarge"), spot=50)) == [
-        (("pools", "l4", "types", 1), "must have spot_usd_per_hour in catalog.yaml for a pool with spot_percent (got g6.2xlarge)")
+        (
+            ("pools", "l4", "types", 1),
+            "must have spot_usd_per_hour in catalog.yaml for a pool with spot_percent (got g6.2xlarge)",
+        )
     ]
 
 
@@ -180,4 +186,6 @@ def test_the_floor_must_be_reachable() -> None:
 
 def test_a_kv_cache_larger_than_the_memory_beside_the_weights_is_refused() -> None:
     with pytest.raises(DocumentError, match=r"kv_cache_tokens: must be at most 41902"):
-        library({**BASE, "policies/profiles.yaml": PROFILES.replace("kv_cache_tokens: 30000", "kv_cache_tokens: 50000", 1)})
+        library(
+            {**BASE, "policies/profiles.yaml": PROFILES.replace("kv_cache_tokens: 30000", "kv_cache_tokens: 50000", 1)}
+        )
