@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,16 @@ if TYPE_CHECKING:
     from scaling.observation import Observation
     from scaling.state import State
 
-logger = Logger(service="gpu-fleet-scaler", use_rfc3339=True)
+
+class StandardOutput(logging.Handler):
+    """Writes to whatever sys.stdout is at the time, as `print` does, so that a caller can redirect log and metrics."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        sys.stdout.write(f"{self.format(record)}\n")
+
+
+logger = Logger(service="gpu-fleet-scaler", use_rfc3339=True, logger_handler=StandardOutput())
 
 
 class ServicesFailedError(Exception):

@@ -59,7 +59,8 @@ class PoolQueries:
         """Those over the newest minutes."""
         pool = (
             self.requests, self.heartbeat, self.response_time, self.running, self.waiting, self.finished,
-            self.input_tokens, self.output_tokens, self.ttft, self.cpu, self.memory, self.gpu, self.kv_cache, self.network_latency,
+            self.input_tokens, self.output_tokens, self.ttft, self.cpu, self.memory, self.gpu, self.kv_cache,
+            self.network_latency,
         )  # fmt: skip
         yield from (query for query in pool if query is not None)
         for queries in self.of_instance.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
@@ -43,7 +44,10 @@ class StateStore(Protocol):
 
 
 class DynamoStateStore:
-    """States in a DynamoDB table: service (S, key), version (N), state (S, JSON). Raises botocore's errors too."""
+    """States in a DynamoDB table: service (S, key), version (N), state (S, JSON), writer (S, one for each write).
+
+    Raises botocore's errors too.
+    """
 
     def __init__(self, dynamodb: DynamoDBClient, table: str) -> None:
         self._dynamodb = dynamodb
@@ -67,6 +71,7 @@ class DynamoStateStore:
             "service": {"S": service},
             "version": {"N": str(version + 1)},
             "state": {"S": record.dump(state)},
+            "writer": {"S": uuid4().hex},
         }
         # An item without a version was written by hand: replaced like a lost one.
         condition, values = (
@@ -84,7 +89,7 @@ class DynamoStateStore:
         except ClientError as error:
             if error_code(error) != "ConditionalCheckFailedException":
                 raise
-            # A write whose answer was lost is sent again by botocore and meets itself.
+            # A write whose answer was lost is sent again by botocore and meets itself, writer and all.
             if error.response.get("Item") != item:
                 raise VersionConflictError(f"{service}: version {version} is no longer the newest") from error
 

@@ -1,4 +1,4 @@
-"""A small AWS in this process (moto), with services standing in it, and a switchboard that records calls and breaks them."""
+"""A small AWS in this process (moto) with services in it, and a switchboard that records calls and breaks them."""
 
 from __future__ import annotations
 

@@ -29,37 +29,37 @@ def parse(*given):
     return activities.parse(given, NOW.timestamp())
 
 
+FAILED = "Launching EC2 instance failed."
 SUFFICIENT = (
-    "We currently do not have sufficient g4dn.8xlarge capacity in the Availability Zone you requested (us-east-1a). Our "
-    "system will be working on provisioning additional capacity. You can currently get g4dn.8xlarge capacity by not "
-    "specifying an Availability Zone in your request or choosing us-east-1b, us-east-1c. Launching EC2 instance failed."
+    "We currently do not have sufficient g4dn.8xlarge capacity in the Availability Zone you requested (us-east-1a). "
+    "Our system will be working on provisioning additional capacity. You can currently get g4dn.8xlarge capacity by "
+    f"not specifying an Availability Zone in your request or choosing us-east-1b, us-east-1c. {FAILED}"
 )
 ON_DEMAND = f"Could not launch On-Demand Instances. InsufficientInstanceCapacity - {SUFFICIENT}"
 SPOT = (
     "Could not launch Spot Instances. InsufficientInstanceCapacity - There is no Spot capacity available that matches "
-    "your request. Launching EC2 instance failed."
+    f"your request. {FAILED}"
 )
 UNFULFILLABLE = (
     "Could not launch Spot Instances. UnfulfillableCapacity - Unable to fulfill capacity due to your request "
-    "configuration. Please adjust your request and try again. Launching EC2 instance failed."
+    f"configuration. Please adjust your request and try again. {FAILED}"
 )
 SPOT_COUNT = (
-    "Could not launch Spot Instances. MaxSpotInstanceCountExceeded - Max spot instance count exceeded. Launching EC2 "
-    "instance failed."
+    f"Could not launch Spot Instances. MaxSpotInstanceCountExceeded - Max spot instance count exceeded. {FAILED}"
 )
+CONTACT = "Please visit http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit."
 VCPUS = (
     "Could not launch On-Demand Instances. VcpuLimitExceeded - You have requested more vCPU capacity than your current "
-    "vCPU limit of 32 allows for the instance bucket that the specified instance type belongs to. Please visit "
-    "http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit. Launching EC2 instance failed."
+    "vCPU limit of 32 allows for the instance bucket that the specified instance type belongs to. "
+    f"{CONTACT} {FAILED}"
 )
 OLD_LIMIT = (
-    "You have requested more instances (7) than your current instance limit of 6 allows for the specified instance type. "
-    "Please visit http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit. Launching EC2 "
-    "instance failed."
+    "You have requested more instances (7) than your current instance limit of 6 allows for the specified instance "
+    f"type. {CONTACT} {FAILED}"
 )
 NOT_IN_ZONE = (
     "Your requested instance type (g6.xlarge) is not supported in your requested Availability Zone (us-gov-west-1b). "
-    "Please retry your request by not specifying an Availability Zone. Launching EC2 instance failed."
+    f"Please retry your request by not specifying an Availability Zone. {FAILED}"
 )
 
 

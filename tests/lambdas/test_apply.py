@@ -70,7 +70,9 @@ def test_an_instance_that_goes_in_between_is_no_failure(world, deciding):
 def test_another_validation_error_of_the_same_call_is_a_failure(world, deciding):
     world.stand(pools={"l4": 3})
     take = world.ids("l4")[0]
-    message = "Currently, desiredSize equals minSize (3). Terminating instance without replacement will violate group's min size"
+    message = (
+        "Currently, desiredSize equals minSize (3). Terminating instance without replacement will violate group's min"
+    )
     with world.board.failing("autoscaling.TerminateInstanceInAutoScalingGroup", "ValidationError", message):
         assert world.run(deciding(l4=PoolTarget(2, 100, take=(take,))))["chat"].failed
 

@@ -355,7 +355,7 @@ class TestCapacityErrors:
     def test_a_group_that_lacks_instances_is_asked_why(self, world):
         world.stand(pools={"l4": 2})
         world.health[world.ids("l4")[0]] = ("initial", "Elb.InitialHealthChecking")
-        message = "Could not launch Spot Instances. InsufficientInstanceCapacity - There is no Spot capacity available that matches your request."
+        message = "Could not launch Spot Instances. InsufficientInstanceCapacity - There is no Spot capacity available."
         with world.board.answering("autoscaling.DescribeScalingActivities", self.failed(message)):
             (error,) = world.observe().pools["l4"].capacity_errors
         assert (error.spot, error.at) == (True, MINUTE - 30)

@@ -69,9 +69,24 @@ def test_an_item_without_a_version_is_replaced(world):
 def test_a_write_that_meets_itself_is_no_lost_race(world):
     """A write whose answer got lost is sent a second time by botocore."""
     store = DynamoStateStore(world.clients.dynamodb, TABLE)
-    store.write("chat", State(at=1.0), 0)
-    store.write("chat", State(at=1.0), 0)
+    sent = []
+
+    def twice(asked):
+        sent.append(asked)
+        if len(sent) == 1:
+            world.clients.dynamodb.put_item(**asked)
+
+    with world.board.answering("dynamodb.PutItem", twice):
+        store.write("chat", State(at=1.0), 0)
+    assert len(sent) == 2
     assert store.read("chat") == Stored(State(at=1.0), 1)
+
+
+def test_a_write_of_the_same_state_by_another_run_is_a_lost_race(world):
+    store = DynamoStateStore(world.clients.dynamodb, TABLE)
+    store.write("chat", State(at=1.0), 0)
+    with pytest.raises(VersionConflictError):
+        store.write("chat", State(at=1.0), 0)
 
 
 def test_other_errors_are_not_taken_for_a_lost_race(world):

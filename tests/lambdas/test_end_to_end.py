@@ -1,0 +1,97 @@
+"""The hands with the real model, minute by minute against the small AWS."""
+
+from __future__ import annotations
+
+import pytest
+
+from scaling.decide import decide
+
+SERVICE_SECONDS = 10.0
+POLICY = {
+    "slo": {"ttft_seconds": 5},
+    "forecast": {"method": "trend"},
+    "horizontal": {"scale_in_stabilization_seconds": 180},
+    "availability": {"min_instances": 1},
+}
+
+
+@pytest.fixture
+def chat(world):
+    """Two pools, the cheaper one with two instances, the dearer one empty."""
+    world.stand("chat", {"l4": 2, "l40s": 0}, policy=POLICY, weights={"l4": 100, "l40s": 0})
+    return world
+
+
+def live(world, rps: float, minutes: int) -> list[dict]:
+    """Traffic for some minutes: each minute's metrics, spread by weight, then a run. Desired counts after each."""
+    history = []
+    for _ in range(minutes):
+        world.now += 60
+        minute = world.now - world.now % 60
+        weights = world.weights()
+        for pool, group in world.pools["chat"].items():
+            ids = world.ids(pool)
+            if not ids:
+                continue
+            share = weights[pool] / (sum(weights.values()) or 1)
+            world.publish_requests(pool, minute - 60, 60 * rps * share or None)
+            for second in (-10, 0, 10):
+                at = minute + second
+                in_flight = rps * share * SERVICE_SECONDS / len(ids)
+                world.publish("requests_running", in_flight, at, AutoScalingGroupName=group.group)
+                world.publish("requests_waiting", 0, at, AutoScalingGroupName=group.group)
+                world.publish("finished_rps", rps * share / len(ids), at, AutoScalingGroupName=group.group)
+                for id_ in ids:
+                    dimensions = {"AutoScalingGroupName": group.group, "InstanceId": id_}
+                    world.publish("requests_running", in_flight, at, **dimensions)
+                    world.publish("requests_waiting", 0, at, **dimensions)
+        result = world.run(decide)["chat"]
+        assert not result.failed, result.faults
+        history.append(world.desired())
+    return history
+
+
+def test_capacity_follows_traffic_up_and_down_and_comes_to_rest(chat):
+    quiet = live(chat, 1.5, 8)
+    assert quiet[-1] == quiet[-2], "steady traffic settles"
+    busy = live(chat, 9.0, 8)
+    assert sum(busy[-1].values()) > sum(quiet[-1].values())
+    assert sum(chat.weights().values()) > 0
+    calm = live(chat, 1.5, 16)
+    assert sum(calm[-1].values()) < sum(busy[-1].values())
+    assert sum(calm[-1].values()) >= 1
+    assert calm[-1] == calm[-3], "and settles again"
+
+
+def test_a_run_right_after_a_run_changes_nothing(chat):
+    live(chat, 6.0, 6)
+    before = (chat.desired(), chat.weights())
+    result = chat.run(decide)["chat"]
+    assert not result.failed
+    assert (chat.desired(), chat.weights()) == before
+
+
+def test_traffic_of_which_nothing_is_known_takes_nothing_away(chat):
+    live(chat, 6.0, 6)
+    before = chat.desired()
+    for _ in range(20):
+        chat.now += 60
+        assert not chat.run(decide)["chat"].failed
+    assert chat.desired() == before
+
+
+def test_a_state_lost_in_a_quiet_hour_takes_nothing_away_at_once(chat):
+    live(chat, 6.0, 6)
+    before = chat.desired()
+    chat.clients.dynamodb.delete_item(TableName="gpu-fleet-test-state", Key={"service": {"S": "chat"}})
+    (after,) = live(chat, 0.5, 1)
+    assert after == before
+
+
+def test_throttled_writes_are_made_up_for_by_the_next_run(chat):
+    live(chat, 1.5, 4)
+    before = chat.desired()
+    with chat.board.failing("autoscaling.SetDesiredCapacity"), pytest.raises(AssertionError):
+        live(chat, 9.0, 4)
+    assert chat.desired() == before
+    assert sum(live(chat, 9.0, 3)[-1].values()) > sum(before.values())

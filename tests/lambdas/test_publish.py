@@ -1,0 +1,86 @@
+"""The scaler's own metrics."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from lambdas.scaler.publish import publish
+from lambdas.scaler.result import ErrorCode, Fault, Outcome, Result
+from scaling.decision import PoolTarget
+
+
+@pytest.fixture
+def reported(world, deciding):
+    world.stand()
+    world.health[world.ids("l4")[0]] = ("initial", "Elb.InitialHealthChecking")
+    world.run(deciding(l4=PoolTarget(4, 300)))
+    return world.reports[0]
+
+
+@pytest.fixture
+def published(capsys):
+    """Every metric published: (dimensions, name) to value."""
+
+    def read(result, observation):
+        capsys.readouterr()
+        publish(result, observation)
+        out = {}
+        for text in capsys.readouterr().out.splitlines():
+            line = json.loads(text)
+            (directive,) = line["_aws"]["CloudWatchMetrics"]
+            assert directive["Namespace"] == "GpuFleet/Scaler"
+            (names,) = directive["Dimensions"]
+            dimensions = tuple((name, line[name]) for name in sorted(names))
+            for metric in directive["Metrics"]:
+                (value,) = line[metric["Name"]]
+                out[dimensions, metric["Name"]] = value
+        return out
+
+    return read
+
+
+SERVICE = (("service", "chat"),)
+L4 = (("pool", "l4"), ("service", "chat"))
+
+
+def test_signals_are_published_by_service_and_counts_by_pool(reported, published):
+    result, _, observation, _ = reported
+    metrics = published(result, observation)
+    by_service = {name: value for (dimensions, name), value in metrics.items() if dimensions == SERVICE}
+    assert by_service == {
+        "errors": 0, "superseded": 0, "held": 0, "utilization": 0.5, "response_time": 0.4, "ratio": 0.6,
+        "demand_rps": 3.0, "forecast_rps": 4.0, "required_rps": 5.0, "usd_per_hour": 1.6,
+    }  # fmt: skip
+    assert {name: value for (dimensions, name), value in metrics.items() if dimensions == L4} == {
+        "desired": 4, "weight": 300, "ready": 1,
+    }  # fmt: skip
+
+
+def test_what_is_not_known_is_left_out(reported, published):
+    result, _, observation, _ = reported
+    signals = replace(result.decision.signals, utilization=None, ratio=float("inf"), demand_rps=None)
+    metrics = published(replace(result, decision=replace(result.decision, signals=signals)), observation)
+    assert not {(SERVICE, name) for name in ("utilization", "ratio", "demand_rps")} & metrics.keys()
+    assert (SERVICE, "forecast_rps") in metrics
+
+
+def test_a_failure_is_counted_even_where_nothing_was_decided(published):
+    faults = (Fault(ErrorCode.THROTTLED, "slow"), Fault(ErrorCode.UNKNOWN_GROUP, "gone"))
+    assert published(Result("chat", Outcome.FAILED, faults=faults), None) == {
+        (SERVICE, "errors"): 2,
+        (SERVICE, "superseded"): 0,
+    }
+
+
+def test_what_mends_itself_is_no_error(published):
+    faults = (Fault(ErrorCode.STATE_UNREADABLE, "old"),)
+    assert published(Result("chat", Outcome.UNCHANGED, faults=faults), None)[SERVICE, "errors"] == 0
+
+
+def test_a_held_decision_is_counted(reported, published):
+    result, _, observation, _ = reported
+    metrics = published(replace(result, decision=replace(result.decision, held=True)), observation)
+    assert metrics[SERVICE, "held"] == 1
