@@ -35,6 +35,9 @@ class Boot:
 
 def user_data(boot: Boot) -> str:
     """The script. Raises ValueError where it would be longer than EC2 takes, or a value would end a line."""
+    for arg in boot.args:
+        if "\n" in arg:
+            raise ValueError(f"container.args: must each be one line (got {arg!r})")
     registry = boot.image.partition("/")[0]
     values = {
         "NODE": _code((FOLDER / "node.py").read_text(encoding="utf-8")),

@@ -50,7 +50,8 @@ registry=@REGISTRY@
 if [ -n "$registry" ]; then
   aws ecr get-login-password --region "$(echo "$registry" | cut -d. -f4)" | docker login --username AWS --password-stdin "$registry"
 fi
-docker pull @IMAGE@
+# An image that is there already will do when the registry cannot be reached.
+docker pull @IMAGE@ || docker image inspect @IMAGE@ > /dev/null
 GPU_FLEET_END
 
 # The host's network: no proxy between load balancer and engine, and `ss` sees its connections.

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 
-SCRAPE_SECONDS = 10
+SCRAPE_SECONDS = float(os.environ.get("SCRAPE_SECONDS", "10"))
 POLL_SECONDS = float(os.environ.get("POLL_SECONDS", "5"))
 HEARTBEAT_SECONDS = float(os.environ.get("HEARTBEAT_SECONDS", "60"))
 ENGINE = "http://127.0.0.1:" + os.environ.get("PORT", "8000")

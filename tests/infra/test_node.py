@@ -1,0 +1,348 @@
+"""What runs on an instance, run: against an engine, an instance metadata service and an `aws` that are not real."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.user_data import FOLDER
+
+NODE = FOLDER / "node.py"
+
+
+@pytest.fixture(scope="module")
+def node() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("node", NODE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+FIRST = """\
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="m"} 7.0
+vllm:num_requests_running{engine="1",model_name="m"} 5.0
+vllm:num_requests_waiting{engine="0",model_name="m"} 2.0
+vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.40
+vllm:kv_cache_usage_perc{engine="1",model_name="m"} 0.60
+vllm:request_prompt_tokens_sum{engine="0"} 1000.0
+vllm:request_prompt_tokens_count{engine="0"} 10.0
+vllm:request_generation_tokens_sum{engine="0"} 500.0
+vllm:request_generation_tokens_count{engine="0"} 10.0
+vllm:time_to_first_token_seconds_bucket{engine="0",le="0.5"} 10.0
+vllm:time_to_first_token_seconds_bucket{engine="0",le="1.0"} 10.0
+vllm:time_to_first_token_seconds_bucket{engine="0",le="+Inf"} 10.0
+"""
+SECOND = (
+    FIRST.replace("tokens_sum{engine=\"0\"} 1000.0", "tokens_sum{engine=\"0\"} 4000.0")
+    .replace("prompt_tokens_count{engine=\"0\"} 10.0", "prompt_tokens_count{engine=\"0\"} 20.0")
+    .replace('le="1.0"} 10.0', 'le="1.0"} 20.0')
+    .replace('le="+Inf"} 10.0', 'le="+Inf"} 20.0')
+)
+
+
+def test_the_first_scrape_tells_what_stands_now(node: ModuleType) -> None:
+    said = node.gauges(node.parse(FIRST), None)
+    assert said == {"requests_running": 12.0, "requests_waiting": 2.0, "kv_cache_percent": pytest.approx(50.0)}
+
+
+def test_means_are_of_the_requests_that_ended_since(node: ModuleType) -> None:
+    """10 prompts with 3000 tokens ended; no answer did, so its mean is missing and not zero."""
+    said = node.gauges(node.parse(SECOND), node.parse(FIRST))
+    assert said["input_tokens"] == 300.0
+    assert "output_tokens" not in said
+    # All ten new ones lie between 0.5 and 1 s: 95 % of the way.
+    assert said["ttft_p95_seconds"] == pytest.approx(0.975)
+
+
+def test_an_engine_that_started_anew_is_not_reckoned_backwards(node: ModuleType) -> None:
+    said = node.gauges(node.parse(FIRST), node.parse(SECOND))
+    assert "input_tokens" not in said
+    assert "ttft_p95_seconds" not in said
+
+
+def test_sglang_and_a_worker_of_ones_own_are_understood(node: ModuleType) -> None:
+    sglang = 'sglang:num_running_reqs{m="x"} 3\nsglang:num_queue_reqs{m="x"} 1\nsglang:token_usage{m="x"} 0.25\n'
+    assert node.gauges(node.parse(sglang), None) == {
+        "requests_running": 3.0, "requests_waiting": 1.0, "kv_cache_percent": 25.0,
+    }  # fmt: skip
+    assert node.gauges(node.parse("jobs_running 2\n"), None) == {"jobs_running": 2.0}
+
+
+def test_what_the_engine_does_not_say_is_not_said(node: ModuleType) -> None:
+    assert node.gauges(node.parse("some_other_metric 4\n<html>\n"), None) == {}
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=6), st.floats(0.01, 1))
+def test_a_quantile_lies_within_the_buckets(node: ModuleType, counts: list[int], share: float) -> None:
+    total, new = 0.0, {}
+    for i, count in enumerate(counts):
+        total += count
+        new[float(i + 1)] = total
+    new[float("inf")] = total
+    found = node.quantile(new, {}, share)
+    assert found is None if total == 0 else 0 <= found <= len(counts)
+
+
+def test_a_quantile_beyond_the_last_bound_is_that_bound(node: ModuleType) -> None:
+    assert node.quantile({1.0: 0.0, float("inf"): 5.0}, {}, 0.95) == 1.0
+
+
+def test_the_round_trip_is_the_mean_of_the_connections(node: ModuleType) -> None:
+    shown = "0 0 10.0.1.5:8000 10.0.128.9:4242\n\t cubic rto:204 rtt:0.8/0.2 mss:1448\n\t cubic rtt:1.2/0.1 ato:40\n"
+    assert node.round_trip_seconds(shown) == pytest.approx(0.001)
+    assert node.round_trip_seconds("") is None
+
+
+# --- a whole instance ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class World:
+    """An engine and instance metadata behind one port, and a PATH on which nothing is real."""
+
+    port: int
+    folder: Path
+    health: int = 200
+    loads: list[str] = field(default_factory=lambda: ["vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n"])
+    """Answers of /metrics, one after the other; the last stays."""
+    state: str = "InService"
+    interrupted: bool = False
+    group_answers: list[str] = field(default_factory=lambda: ["gpu-fleet-chat-l4"])
+    asked: list[str] = field(default_factory=list)
+
+    def answer(self, path: str) -> tuple[int, str]:
+        self.asked.append(path)
+        if path == "/health":
+            return self.health, ""
+        if path == "/metrics":
+            return 200, self.loads.pop(0) if len(self.loads) > 1 else self.loads[0]
+        meta = path.removeprefix("/latest/meta-data/")
+        if meta == "instance-id":
+            return 200, "i-1"
+        if meta.startswith("tags/instance/"):
+            name = self.group_answers.pop(0) if len(self.group_answers) > 1 else self.group_answers[0]
+            return (200, name) if name else (404, "")
+        if meta == "autoscaling/target-lifecycle-state":
+            return 200, self.state
+        if meta == "spot/instance-action":
+            return (200, '{"action": "terminate"}') if self.interrupted else (404, "")
+        return 404, ""
+
+    def program(self, name: str, body: str) -> None:
+        path = self.folder / name
+        path.write_text(f"#!/bin/bash\necho {name} \"$@\" >> {self.folder}/calls\n{body}\n")
+        path.chmod(0o755)
+
+    @property
+    def calls(self) -> list[str]:
+        log = self.folder / "calls"
+        return log.read_text().splitlines() if log.exists() else []
+
+    def actions(self) -> list[str]:
+        """The hooks' calls, without instance and group."""
+        return [c.split(" --")[0].split()[-1] + " " + c.split("hook-name ")[1].split()[0] for c in self.calls if "hook-name" in c]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if "/latest/meta-data" in self.path and self.headers.get("X-aws-ec2-metadata-token") != "token":
+                self.send_error(401)
+                return
+            code, text = made.answer(self.path)
+            self.send_response(code)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def do_PUT(self) -> None:
+            self.send_response(200 if self.path == "/latest/api/token" else 404)
+            self.end_headers()
+            self.wfile.write(b"token")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made = World(server.server_address[1], tmp_path)
+    made.program("aws", "exit 0")
+    made.program("docker", 'if [ "$1" = inspect ]; then echo true; fi')
+    made.program("systemctl", "exit 0")
+    made.program("ss", 'echo "cubic rtt:2.0/0.5"')
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield made
+    server.shutdown()
+    server.server_close()
+
+
+def start(world: World, command: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(NODE), command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={
+            "PATH": f"{world.folder}:/usr/bin:/bin",
+            "PORT": str(world.port),
+            "IMDS_URL": f"http://127.0.0.1:{world.port}",
+            "POLL_SECONDS": "0.01",
+            "HEARTBEAT_SECONDS": "0",
+            "SCRAPE_SECONDS": "0.01",
+            "MAX_DRAIN_SECONDS": "30",
+            "LAUNCHING_HOOK": "model-answers",
+            "TERMINATING_HOOK": "drained",
+            "WORKLOAD": "inference",
+            **environment,
+        },
+    )
+
+
+def until(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
+    """Waits for a state of the world; a process that ends before it fails the test."""
+    pause = threading.Event()
+    for _ in range(3000):
+        if reached():
+            return
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        pause.wait(0.01)
+    pytest.fail("it did not come to pass")
+
+
+def test_an_instance_enters_service_when_its_model_answers_and_not_before(world: World) -> None:
+    world.health, world.group_answers = 503, ["", "gpu-fleet-chat-l4"]
+    process = start(world, "lifecycle")
+    until(process, lambda: world.asked.count("/health") > 3)
+    assert world.actions() == []
+    world.health = 200
+    until(process, lambda: bool(world.actions()))
+    process.kill()
+    process.wait()
+    assert world.actions() == ["complete-lifecycle-action model-answers"]
+    assert "--auto-scaling-group-name gpu-fleet-chat-l4 --instance-id i-1 --lifecycle-action-result CONTINUE" in world.calls[0]
+
+
+def test_an_instance_that_must_go_first_finishes_what_it_has(world: World) -> None:
+    busy = "vllm:num_requests_running 1\nvllm:num_requests_waiting 3\n"
+    idle = "vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n"
+    world.state, world.loads = "Terminated", [busy, busy, idle, busy, idle, idle]
+    process = start(world, "lifecycle")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert json.loads(output.splitlines()[0])["drained"] is True
+    # The idle moment between two requests did not count: six looks, five heartbeats or more, then the end.
+    assert world.asked.count("/metrics") == 6
+    assert world.actions()[-1] == "complete-lifecycle-action drained"
+    assert world.actions().count("record-lifecycle-action-heartbeat drained") == 6
+
+
+def test_a_drain_ends_at_its_limit(world: World) -> None:
+    world.state, world.loads = "Terminated", ["vllm:num_requests_running 1\n"]
+    process = start(world, "lifecycle", MAX_DRAIN_SECONDS="0.2")
+    output, _ = process.communicate(timeout=60)
+    assert json.loads(output.splitlines()[0])["drained"] is False
+    assert world.actions()[-1] == "complete-lifecycle-action drained"
+
+
+def test_an_engine_that_does_not_answer_counts_as_busy_while_it_stands(world: World) -> None:
+    world.state, world.loads = "Terminated", ["\x00not metrics nan nan\nvllm:num_requests_running x\n"]
+    process = start(world, "lifecycle", MAX_DRAIN_SECONDS="0.2")
+    output, _ = process.communicate(timeout=60)
+    assert json.loads(output.splitlines()[0])["drained"] is False
+
+
+def test_an_engine_that_is_gone_holds_nothing(world: World) -> None:
+    world.state, world.loads = "Terminated", ["vllm:num_requests_running x\n"]
+    world.program("docker", 'if [ "$1" = inspect ]; then echo false; fi')
+    process = start(world, "lifecycle")
+    output, _ = process.communicate(timeout=60)
+    assert json.loads(output.splitlines()[0])["drained"] is True
+
+
+def test_a_training_node_ends_its_job_and_takes_no_other(world: World) -> None:
+    """The worker is told to stop, and the node waits until it has."""
+    world.state = "Terminated"
+    looks = world.folder / "looks"
+    world.program("docker", f'echo . >> {looks}; if [ "$(wc -l < {looks})" -gt 4 ]; then echo false; else echo true; fi')
+    process = start(world, "lifecycle", WORKLOAD="training")
+    output, _ = process.communicate(timeout=60)
+    assert json.loads(output.splitlines()[0])["drained"] is True
+    assert "systemctl --no-block stop engine" in world.calls
+    assert len(looks.read_text().splitlines()) == 6
+    assert world.actions()[-1] == "complete-lifecycle-action drained"
+
+
+def test_a_spot_instance_that_will_be_taken_asks_for_another_once(world: World) -> None:
+    world.interrupted = True
+    process = start(world, "lifecycle")
+    until(process, lambda: world.asked.count("/latest/meta-data/spot/instance-action") > 5)
+    process.kill()
+    process.wait()
+    asked = [c for c in world.calls if "terminate-instance-in-auto-scaling-group" in c]
+    assert len(asked) == 1
+    assert asked[0].endswith("--instance-id i-1 --no-should-decrement-desired-capacity")
+
+
+def test_a_hook_that_is_not_there_is_not_asked_for_for_ever(world: World) -> None:
+    world.program("aws", "echo No active Lifecycle Action >&2; exit 254")
+    process = start(world, "lifecycle")
+    until(process, lambda: len(world.actions()) == 10)
+    seen = world.asked.count("/health")
+    until(process, lambda: world.asked.count("/latest/meta-data/autoscaling/target-lifecycle-state") > seen + 20)
+    process.kill()
+    process.wait()
+    assert len(world.actions()) == 10
+
+
+def test_the_metrics_reach_the_agent(world: World) -> None:
+    world.loads = [FIRST, SECOND]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
+        agent.bind(("127.0.0.1", 0))
+        agent.settimeout(30)
+        process = start(world, "metrics", STATSD_PORT=str(agent.getsockname()[1]))
+        got: dict[str, str] = {}
+        while not {"requests_running", "input_tokens", "ttft_p95_seconds", "network_latency_seconds"} <= set(got):
+            name, _, value = agent.recv(512).decode().partition(":")
+            got.setdefault(name, value)
+        process.kill()
+        process.wait()
+    assert got["requests_running"] == "12|g"
+    assert got["input_tokens"] == "300|g"
+    assert got["network_latency_seconds"] == "0.002|g"
+
+
+def test_a_scraper_outlives_its_engine(world: World) -> None:
+    world.loads = ["vllm:num_requests_running x\n", "jobs_running 1\n"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
+        agent.bind(("127.0.0.1", 0))
+        agent.settimeout(30)
+        process = start(world, "metrics", STATSD_PORT=str(agent.getsockname()[1]))
+        assert agent.recv(512) == b"jobs_running:1|g"
+        process.kill()
+        process.wait()
+
+
+def test_nothing_but_the_standard_library_is_needed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import runpy; runpy.run_path({str(NODE)!r})"],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

