@@ -62,9 +62,7 @@ class _Rooms:
     standing_rps: float
 
 
-def _inference(
-    service: Service, seen: Observation, state: State, now: float, restart: Reason | None
-) -> Decision:
+def _inference(service: Service, seen: Observation, state: State, now: float, restart: Reason | None) -> Decision:
     policy = service.policy
     reasons: list[Reason] = [restart] if restart else []
     demand, state = measure(service, seen, state, now)
@@ -79,7 +77,9 @@ def _inference(
         return _hold(service, seen, demand, state, now, reasons)
 
     asked = demand.rps if demand.rps is not None else (current(seen.rejected_rps, now, 180.0) or 0.0)
-    full = sum(ready_count(seen.pools[p.name]) * p.throughput_rps * state.pools[p.name].correction for p in service.pools)
+    full = sum(
+        ready_count(seen.pools[p.name]) * p.throughput_rps * state.pools[p.name].correction for p in service.pools
+    )
     target = 1 - policy.forecast_confidence
     state = feedback.correct(state, target, asked, full, fresh=demand.fresh and not demand.idle)
     horizon = _horizon(service, seen, state) + max(0.0, now - demand.at if demand.at else 0.0)
@@ -105,7 +105,7 @@ def _inference(
     band, state = guard.stabilise(policy.horizontal, state, required, now)
     wanted, why = guard.wanted_rps(band, rooms.standing_rps, policy.horizontal.tolerance_percent)
     reasons.append(why)
-    counts, state, said = _mix(service, rooms, wanted, state, now)
+    rooms, counts, state, said = _settle(service, seen, rooms, wanted, band, state, now)
     reasons += said
     targets, state, said = _step(service, seen, rooms, counts, band, demand, state, now)
     reasons += said
@@ -126,9 +126,10 @@ def _read_season(service: Service, seen: Observation, state: State, now: float) 
     return replace(state, season_wanted=wanted and (aged or young))
 
 
-def _rooms(service: Service, seen: Observation, state: State, now: float) -> _Rooms:
+def _rooms(service: Service, seen: Observation, state: State, now: float, instances: int | None = None) -> _Rooms:
+    """Bounds and worth of each pool, with the worth that `instances` in all have; unset: as many as stand."""
     policy = service.policy
-    total = sum(view.desired for view in seen.pools.values())
+    total = instances if instances is not None else sum(view.desired for view in seen.pools.values())
     reaching = any(p.reaches_slo and p.max_instances > 0 for p in service.pools)
     rungs: list[mix.Rung] = []
     worth: dict[str, float] = {}
@@ -217,11 +218,32 @@ def _thresholds(
                 continue
             needed = rooms.standing_rps + ready_count(view) * rooms.worth[pool.name] * (min(2.0, value / limit) - 1)
             if needed > required:
-                text = f"{pool.name}: {name} is {value:.3g}, over its limit of {limit:.3g}: {needed:.2f} rps are wanted."
+                text = (
+                    f"{pool.name}: {name} is {value:.3g}, over its limit of {limit:.3g}: {needed:.2f} rps are wanted."
+                )
                 numbers = {"value": value, "limit": limit}
                 reasons.append(Reason(Step.SIZING, "sizing.threshold", text, numbers))
                 required = needed
     return required, reasons
+
+
+def _settle(
+    service: Service, seen: Observation, rooms: _Rooms, wanted: float, band: guard.Band, state: State, now: float
+) -> tuple[_Rooms, Mapping[str, int], State, list[Reason]]:
+    """The counts, with each instance's worth as it is among that many.
+
+    More instances pool better, so each may be used more: judged by the share of the ten that stand, two might go that
+    eight would have to call back. Going in, one look at the smaller count is on the safe side; going out the first
+    look asks for too many, the second for too few, and the third, at that fewer, for enough.
+    """
+    counts, after, said = _mix(service, rooms, wanted, state, now)
+    stand = sum(rooms.standing.values())
+    looks = 0 if sum(counts.values()) == stand else 1 if sum(counts.values()) < stand else 2
+    for _ in range(looks):
+        rooms = _rooms(service, seen, state, now, instances=sum(counts.values()))
+        wanted, _ = guard.wanted_rps(band, rooms.standing_rps, service.policy.horizontal.tolerance_percent)
+        counts, after, said = _mix(service, rooms, wanted, state, now)
+    return rooms, counts, after, said
 
 
 def _mix(
@@ -339,9 +361,7 @@ def _hold(
         view = seen.pools[pool.name]
         within = max(pool.min_instances, view.min_size, min(view.desired, pool.max_instances, view.max_size))
         targets[pool.name] = PoolTarget(desired=max(within, 0), weight=view.weight)
-    return _finish(
-        service, seen, demand, state, now, targets, reasons, outlook=outlook, required=required, held=True
-    )
+    return _finish(service, seen, demand, state, now, targets, reasons, outlook=outlook, required=required, held=True)
 
 
 def _finish(
@@ -420,12 +440,8 @@ def _say_sizing(service: Service, required: float, demand: Demand, rooms: _Rooms
     return Reason(Step.SIZING, f"sizing.{service.policy.sizing_mode.value}", text, numbers)
 
 
-def _training(
-    service: Service, seen: Observation, state: State, now: float, restart: Reason | None
-) -> Decision:
+def _training(service: Service, seen: Observation, state: State, now: float, restart: Reason | None) -> Decision:
     decided = training.decide_training(service, seen, state, now)
     reasons = [*([restart] if restart else []), *decided.reasons]
     nothing = Demand(None, now, False, 0.0, False, None, None, None, None, {})
     return _finish(service, seen, nothing, decided.state, now, dict(decided.targets), reasons, held=decided.held)
-
-

@@ -178,7 +178,9 @@ def _work_asked_for(
     Under saturation the work done is only what the instances could do: then it is a floor, as it is whenever heavier
     requests came faster than their weight was learnt.
     """
-    load_at = max((v.load.at for n, v in seen.pools.items() if v.load is not None and loads[n] is not None), default=0.0)
+    load_at = max(
+        (v.load.at for n, v in seen.pools.items() if v.load is not None and loads[n] is not None), default=0.0
+    )
     if arrivals is not None:
         asked = arrivals * (weight if weight is not None else 1.0)
         if work is not None and saturated:

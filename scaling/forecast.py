@@ -83,10 +83,12 @@ def look_ahead(
     if fresh:
         pending = (*state.pending, Pending(seen.at + horizon_seconds, said))
         state = replace(state, pending=pending)
-    factors = {name: _factor(policy, state.errors.get(name, Errors()), confidence) for name in said}
-    method = _pick(policy, said, state.errors, factors)
+    quantiles = {name: _quantile(state.errors.get(name, Errors()), confidence) for name in said}
+    method = _pick(policy, said, state.errors, quantiles)
     errors = state.errors.get(method, Errors())
-    upper = max(seen.rps, said[method] * factors[method])
+    # A method that has said too much may be cut, but not by more than half.
+    factor = min(max(0.5, quantiles[method]), 1 + policy.max_headroom_percent / 100)
+    upper = max(seen.rps, said[method] * factor)
     error = 100 * errors.absolute / errors.weight if errors.weight > 0 else None
     return Outlook(said[method], upper, method, error), state
 
@@ -189,7 +191,7 @@ def season_from(history: Sequence[Reading], read_at: float) -> Season | None:
 
 
 def _pick(
-    policy: Forecast, said: Mapping[str, float], errors: Mapping[str, Errors], factors: Mapping[str, float]
+    policy: Forecast, said: Mapping[str, float], errors: Mapping[str, Errors], quantiles: Mapping[str, float]
 ) -> str:
     """The method asked for; for `auto`, and between the windows of `peak`, the one that costs least for what it carries.
 
@@ -202,14 +204,9 @@ def _pick(
         e = errors.get(name)
         if e is None or e.weight <= 0:
             return math.inf, names.index(name)
-        return factors[name] * e.said / e.weight, names.index(name)
+        return quantiles[name] * e.said / e.weight, names.index(name)
 
     return min(names, key=cost)
-
-
-def _factor(policy: Forecast, errors: Errors, confidence: float) -> float:
-    """What a forecast is multiplied by; a method that has said too much may be cut, but not by more than half."""
-    return min(max(0.5, _quantile(errors, confidence)), 1 + policy.max_headroom_percent / 100)
 
 
 def _judge(errors: Errors, forecast: float, seen: float, elapsed: float) -> Errors:

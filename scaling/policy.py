@@ -155,7 +155,7 @@ class Horizontal(Section):
     """Instances added to one pool in one step, at most."""
     max_step_in: Annotated[int, Field(ge=1)] = 5
     """Instances taken from one pool in one step, at most."""
-    scale_in_stabilization_seconds: Seconds = 300
+    scale_in_stabilization_seconds: Seconds = 120
     """Capacity goes down to the highest that was wanted within this time."""
     launch_timeout_seconds: Annotated[float, Field(gt=0)] = 1200
     """An instance that is not ready after this time no longer counts as coming."""
@@ -215,7 +215,7 @@ class Routing(Section):
     """Weight of each pool, for `static`."""
     stickiness_seconds: Annotated[int, Field(ge=1, le=604800)] = 3600
     """How long a session stays with its pool, for `sticky`."""
-    dead_band_percent: Percent = 2
+    dead_band_percent: Percent = 1
     """Weights are rewritten only when some pool's share changes by more than this."""
     max_step_percent: Annotated[float, Field(gt=0, le=100)] = 25
     """A healthy pool's share moves by at most this in one step."""

@@ -87,7 +87,9 @@ def pool_seen(
     return PoolObservation(**base | changes)
 
 
-def seen(at: float = NOW, arrivals: float | None = None, pools: dict[str, PoolObservation] | None = None, **changes: Any) -> Observation:
+def seen(
+    at: float = NOW, arrivals: float | None = None, pools: dict[str, PoolObservation] | None = None, **changes: Any
+) -> Observation:
     """An observation; arrivals in requests per second, None where they were not seen."""
     return Observation(
         pools=pools if pools is not None else {"l4": pool_seen(at=at)},

@@ -8,20 +8,22 @@ from hypothesis import strategies as st
 
 from scaling import forecast
 from scaling.observation import Reading
-from scaling.policy import Forecast, ForecastMethod
+from scaling.policy import Forecast
 from scaling.state import Point, State
 
 START = 1_699_920_000.0  # midnight, UTC
 LEAD = 300.0
 
 
-def drive(values, policy=None, step=60.0, state=None, start=START, horizon=LEAD):
+def drive(values, policy=None, step=60.0, state=None, start=START, horizon=LEAD, confidence=0.95):
     """Feed one value a minute; the outlooks, and the last state."""
     policy = policy or Forecast()
     state = state or State()
     outlooks = []
     for i, value in enumerate(values):
-        outlook, state = forecast.look_ahead(policy, state, Point(start + i * step, value), horizon, fresh=True)
+        outlook, state = forecast.look_ahead(
+            policy, confidence, state, Point(start + i * step, value), horizon, fresh=True
+        )
         outlooks.append(outlook)
     return outlooks, state
 
@@ -29,39 +31,40 @@ def drive(values, policy=None, step=60.0, state=None, start=START, horizon=LEAD)
 def test_a_first_value_is_taken_as_it_is_with_the_priors_head_room():
     (outlook,), _ = drive([10.0])
     assert outlook.rps == 10.0
-    assert outlook.method is ForecastMethod.NONE
+    assert outlook.method == "none"
     assert outlook.error_percent is None
-    assert outlook.headroom == pytest.approx(forecast.PRIOR_RATIO)
+    # sigma 0.12 at the 95th percentile: exp(1.645 * 0.12) = 1.218, to a bin of 2.7 %
+    assert outlook.upper_rps == pytest.approx(12.18, rel=0.03)
 
 
 def test_old_data_teaches_nothing():
     _, state = drive([10.0] * 5)
     point = state.series[-1]
-    outlook, after = forecast.look_ahead(Forecast(), state, point, LEAD, fresh=False)
+    outlook, after = forecast.look_ahead(Forecast(), 0.95, state, point, LEAD, fresh=False)
     assert after == state
     assert outlook.rps == 10.0
 
 
 def test_a_steady_demand_comes_to_need_almost_no_head_room():
     outlooks, _ = drive([10.0] * 1440)
-    assert outlooks[0].headroom > outlooks[-1].headroom
-    assert outlooks[-1].headroom < 1.06
+    assert outlooks[0].headroom_percent > outlooks[-1].headroom_percent
+    assert outlooks[-1].headroom_percent < 6
 
 
 def test_a_jumpy_demand_asks_for_more_head_room_than_a_steady_one():
     jumpy = [10.0 if (i // 7) % 2 else 16.0 for i in range(600)]
     steady, _ = drive([13.0] * 600)
     uneven, _ = drive(jumpy)
-    assert uneven[-1].headroom > steady[-1].headroom + 0.3
+    assert uneven[-1].upper_rps / jumpy[-1] > steady[-1].upper_rps / 13 + 0.1
 
 
 def test_more_confidence_never_asks_for_less():
     values = [10 + 4 * math.sin(i / 9) + (3 if i % 17 == 0 else 0) for i in range(300)]
     _, state = drive(values)
     point = Point(state.series[-1].at, values[-1])
+    fixed = Forecast(method="none")
     heads = [
-        forecast.look_ahead(Forecast(confidence=c), state, point, LEAD, fresh=False)[0].headroom
-        for c in (0.5, 0.8, 0.9, 0.95, 0.99)
+        forecast.look_ahead(fixed, c, state, point, LEAD, fresh=False)[0].upper_rps for c in (0.5, 0.8, 0.9, 0.95, 0.99)
     ]
     assert heads == sorted(heads)
     assert heads[-1] > heads[0]
@@ -69,8 +72,8 @@ def test_more_confidence_never_asks_for_less():
 
 def test_head_room_is_bounded_by_the_policy():
     values = [1.0 if i % 10 else 40.0 for i in range(600)]
-    outlooks, _ = drive(values, Forecast(max_headroom_percent=20))
-    assert max(o.headroom for o in outlooks) <= 1.2
+    outlooks, _ = drive(values, Forecast(max_headroom_percent=20), confidence=0.99)
+    assert max(o.headroom_percent for o in outlooks) <= 20.0001
 
 
 def test_a_rise_is_extrapolated_by_the_trend_over_the_lead_time():
@@ -84,6 +87,20 @@ def test_the_trend_of_a_fall_never_goes_below_what_is_there_now():
     values = [50 - i for i in range(45)]
     outlooks, _ = drive(values, Forecast(method="trend"))
     assert outlooks[-1].rps == values[-1]
+
+
+def test_the_peak_of_the_hour_is_held_for_spikes_that_come_back():
+    values = ([10.0] * 27 + [40.0] * 3) * 40
+    outlooks, _ = drive(values, confidence=0.99)
+    quiet = outlooks[-10]
+    assert quiet.method == "peak_3600"
+    assert quiet.upper_rps >= 39
+
+
+def test_peak_alone_chooses_between_its_two_windows():
+    outlooks, _ = drive([10.0] * 27 + [40.0] * 3 + [10.0] * 5, Forecast(method="peak"))
+    assert outlooks[-1].method.startswith("peak_")
+    assert outlooks[-1].rps == 40.0
 
 
 def day_of(at):
@@ -126,18 +143,18 @@ def test_auto_goes_over_to_the_season_once_that_errs_less():
     state = State(season=season)
     values = [day_of(START + 60 * i) for i in range(240)]
     outlooks, _ = drive(values, state=state, horizon=1800.0)
-    assert outlooks[-1].method is ForecastMethod.SEASONAL
+    assert outlooks[-1].method == "seasonal"
     assert outlooks[-1].error_percent < 3
 
 
 def test_seasonal_without_a_season_falls_back_to_the_level():
     outlooks, _ = drive([10.0] * 10, Forecast(method="seasonal"))
-    assert outlooks[-1].method is ForecastMethod.NONE
+    assert outlooks[-1].method == "none"
 
 
 def test_a_gap_in_the_data_leaves_the_forecasts_before_it_unjudged():
     _, state = drive([10.0] * 20)
-    outlook, after = forecast.look_ahead(Forecast(), state, Point(START + 86400, 500.0), LEAD, fresh=True)
+    outlook, after = forecast.look_ahead(Forecast(), 0.95, state, Point(START + 86400, 500.0), LEAD, fresh=True)
     # the newest forecasts were for the time right after the gap's start, a day ago
     judged = after.errors["none"].weight - state.errors["none"].weight
     assert judged <= 0
@@ -147,10 +164,10 @@ def test_a_gap_in_the_data_leaves_the_forecasts_before_it_unjudged():
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0, 1e4), min_size=1, max_size=60), st.floats(0.05, 0.99))
 def test_whatever_comes_the_outlook_is_finite_and_never_below_what_is_there(values, confidence):
-    outlooks, state = drive(values, Forecast(confidence=confidence))
+    outlooks, state = drive(values, confidence=confidence)
     for outlook, value in zip(outlooks, values, strict=True):
         assert outlook.rps >= value
-        assert 1 <= outlook.headroom <= 2
+        assert value <= outlook.upper_rps <= 2.5 * outlook.rps
         assert math.isfinite(outlook.upper_rps)
     assert len(state.series) <= 121
     assert all(p.due > START for p in state.pending)
@@ -161,6 +178,7 @@ def test_whatever_comes_the_outlook_is_finite_and_never_below_what_is_there(valu
 def test_more_demand_now_never_forecasts_less(values, factor):
     _, state = drive(values, Forecast(method="none"))
     at = START + 60 * len(values)
-    low, _ = forecast.look_ahead(Forecast(method="none"), state, Point(at, values[-1]), LEAD, fresh=False)
-    high, _ = forecast.look_ahead(Forecast(method="none"), state, Point(at, values[-1] * factor), LEAD, fresh=False)
+    fixed = Forecast(method="none")
+    low, _ = forecast.look_ahead(fixed, 0.95, state, Point(at, values[-1]), LEAD, fresh=False)
+    high, _ = forecast.look_ahead(fixed, 0.95, state, Point(at, values[-1] * factor), LEAD, fresh=False)
     assert high.upper_rps >= low.upper_rps

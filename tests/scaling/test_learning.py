@@ -62,7 +62,9 @@ def test_engines_that_hold_requests_back_carry_what_they_have_in_service():
 def test_the_correction_stays_within_its_bound():
     view = pool_seen(2, load=40, running=Reading(4.0, NOW), waiting=Reading(36.0, NOW))
     assert corrected(view, minutes=400) == pytest.approx(0.7, abs=0.001)
-    assert corrected(view, minutes=400, learning=LEARN["learning"] | {"bound_percent": 10}) == pytest.approx(0.9, abs=0.001)
+    assert corrected(view, minutes=400, learning=LEARN["learning"] | {"bound_percent": 10}) == pytest.approx(
+        0.9, abs=0.001
+    )
 
 
 def test_more_than_the_catalog_says_without_trouble_is_believed_slowly():

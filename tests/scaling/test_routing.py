@@ -199,9 +199,9 @@ def test_the_step_is_the_policys() -> None:
 
 
 def test_a_small_difference_is_left_within_the_dead_band() -> None:
-    pools = [pool("a", 515), pool("b", 485)]
-    assert decide(pools).weights == {"a": 515, "b": 485}
-    narrow = CAPACITY.model_copy(update={"dead_band_percent": 1})
+    pools = [pool("a", 508), pool("b", 491)]
+    assert decide(pools).weights == {"a": 508, "b": 491}
+    narrow = CAPACITY.model_copy(update={"dead_band_percent": 0.5})
     assert decide(pools, narrow).weights["a"] == pytest.approx(499.5, abs=1)
 
 

@@ -1,0 +1,297 @@
+"""One evaluation, whole: what a user would see the model do."""
+
+from dataclasses import replace
+
+import pytest
+
+from scaling.decide import decide
+from scaling.observation import CapacityError, Phase, Reading
+from scaling.record import Record, dump, load
+from scaling.state import State
+from tests.scaling.builders import NOW, instances, pool, pool_seen, seen, service
+
+LIVED = State(at=NOW - 60, since=NOW - 7200, request_weight=1.0, dispersion=1.0)
+
+
+def one(svc, view, arrivals=None, state=LIVED, now=NOW, **changes):
+    return decide(svc, seen(at=now, arrivals=arrivals, pools={"l4": view}, **changes), state, now)
+
+
+def test_a_first_run_without_state_holds_counts_and_weights():
+    decision = one(service(), pool_seen(3, load=60, weight=77), arrivals=9.0, state=State())
+    assert decision.held
+    assert decision.targets["l4"].desired == 3
+    assert "guard.first_run" in decision.codes
+    assert decision.signals.ratio > 1
+
+
+def test_missing_data_holds_and_says_so():
+    decision = one(service(), pool_seen(5, load=None))
+    assert decision.held
+    assert decision.targets["l4"].desired == 5
+    assert "demand.missing" in decision.codes
+    assert decision.signals.demand_rps is None
+
+
+def test_a_hold_still_keeps_the_bounds():
+    svc = service(pool(max_instances=4))
+    assert one(svc, pool_seen(6, load=None)).targets["l4"].desired == 4
+
+
+def test_too_little_capacity_is_made_good_at_once():
+    decision = one(service(), pool_seen(2, load=30), arrivals=6.0)
+    assert decision.targets["l4"].desired >= 4
+    assert "guard.out" in decision.codes
+    assert not decision.held
+
+
+def test_instances_that_come_are_not_ordered_twice():
+    svc = service()
+    first = one(svc, pool_seen(2, load=30), arrivals=6.0)
+    more = first.targets["l4"].desired - 2
+    view = pool_seen(2, starting=more, load=30, at=NOW + 60)
+    second = one(svc, view, arrivals=6.0, state=first.state, now=NOW + 60)
+    assert second.targets["l4"].desired == first.targets["l4"].desired
+
+
+def test_a_boot_that_never_ends_is_replaced():
+    view = pool_seen(2, starting=2, load=30, starting_since=NOW - 1300)
+    fine = pool_seen(2, starting=2, load=30)
+    assert (
+        one(service(), view, arrivals=6.0).targets["l4"].desired
+        >= one(service(), fine, arrivals=6.0).targets["l4"].desired + 2
+    )
+
+
+def test_less_is_taken_only_when_the_window_agrees():
+    svc = service(horizontal={"scale_in_stabilization_seconds": 300})
+    state, now, desired = LIVED, NOW, []
+    for minute in range(9):
+        now = NOW + 60 * minute
+        view = pool_seen(8, load=80 if minute == 0 else 20, at=now, instance_loads=[2.5] * 8)
+        decision = one(svc, view, arrivals=8.0 if minute == 0 else 2.0, state=state, now=now)
+        state = decision.state
+        desired.append(decision.targets["l4"].desired)
+    assert desired[:5] == [8] * 5
+    assert desired[-1] < 8
+
+
+def test_the_least_busy_leave():
+    view = pool_seen(6, load=12, instance_loads=[0, 4, 1, 3, 2, 2])
+    decision = one(service(availability={"min_instances": 2}), view, arrivals=1.2)
+    assert decision.targets["l4"].take[:2] == ("i-0", "i-2")
+    assert decision.targets["l4"].desired == 6 - len(decision.targets["l4"].take)
+
+
+def test_a_steady_service_is_left_alone_for_an_hour():
+    svc, state = service(), LIVED
+    counts = set()
+    desired = 5
+    for minute in range(120):
+        now = NOW + 60 * minute
+        view = pool_seen(desired, load=48, at=now, instance_loads=[48 / desired] * desired)
+        decision = one(svc, view, arrivals=4.8, state=state, now=now)
+        state, desired = decision.state, decision.targets["l4"].desired
+        if minute >= 60:
+            counts.add(desired)
+    assert len(counts) == 1
+
+
+def test_zero_traffic_is_zero_and_shrinks_to_the_minimum():
+    svc, state, desired = service(pool(min_instances=1)), LIVED, 8
+    for minute in range(180):
+        now = NOW + 60 * minute
+        view = pool_seen(desired, load=0, at=now, instance_loads=[0] * desired)
+        decision = one(svc, view, arrivals=0.0, state=state, now=now)
+        state, desired = decision.state, decision.targets["l4"].desired
+    assert desired == 1
+
+
+def test_a_cheaper_pool_takes_over_make_before_break():
+    """H100 serves; the L4s that would do for less come first, then the H100 goes."""
+    l4 = pool("l4", min_instances=0)
+    h100 = pool("h100", min_instances=0, throughput_rps=10.0, capacity=100.0, on_demand_usd_per_hour=6.0)
+    svc = service(l4, h100, routing={"slow_start_seconds": 0})
+    state = LIVED
+    desired = {"l4": 0, "h100": 1}
+    ready = {"l4": 0, "h100": 1}
+    seen_both = False
+    for minute in range(60):
+        now = NOW + 60 * minute
+        total = 2.0 * ready["l4"] + 10.0 * ready["h100"]
+        assert total >= 3.0, "capacity fell below the demand"
+        views = {
+            name: pool_seen(
+                ready[name],
+                starting=desired[name] - ready[name],
+                load=3.0 / total * ready[name] * (20 if name == "l4" else 100) / (1 if name == "l4" else 1),
+                at=now,
+                instance_loads=[3.0] * ready[name],
+            )
+            for name in desired
+        }
+        decision = decide(svc, seen(at=now, arrivals=3.0, pools=views), state, now)
+        state = decision.state
+        for name, target in decision.targets.items():
+            left = sum(1 for t in target.take if t.startswith("i"))
+            ready[name] -= left
+            if desired[name] > ready[name] and minute % 6 == 5:
+                ready[name] = min(desired[name], target.desired)
+            desired[name] = target.desired
+        seen_both = seen_both or (desired["l4"] > 0 and desired["h100"] > 0)
+    assert seen_both
+    assert desired["h100"] == 0
+    assert desired["l4"] >= 2
+
+
+def test_a_pool_without_instances_to_be_had_is_left_for_the_next_best():
+    l4 = pool("l4", min_instances=0)
+    l40s = pool("l40s", min_instances=0, throughput_rps=4.0, capacity=40.0, on_demand_usd_per_hour=2.0)
+    svc = service(l4, l40s)
+    error = (CapacityError("", NOW - 30),)
+    views = {"l4": replace(pool_seen(2, load=38), desired=4, capacity_errors=error), "l40s": pool_seen(0, load=None)}
+    decision = decide(svc, seen(arrivals=6.0, pools=views), LIVED, NOW)
+    assert decision.targets["l40s"].desired >= 1
+    assert decision.targets["l4"].desired <= 4
+
+
+def test_a_burst_is_met_at_once_and_held():
+    svc = service(burst={"hold_seconds": 300})
+    view = pool_seen(4, load=20, instance_loads=[5] * 4)
+    calm = one(svc, view, arrivals=2.0)
+    burst = one(svc, view, arrivals=2.0, burst_rps=Reading(12.0, NOW - 10))
+    assert burst.targets["l4"].desired > calm.targets["l4"].desired
+    assert "demand.burst" in burst.codes
+    desired = burst.targets["l4"].desired
+    view = pool_seen(desired, load=20, at=NOW + 240, instance_loads=[2] * desired)
+    assert one(svc, view, 2.0, burst.state, NOW + 240).targets["l4"].desired == desired
+    let_go = service(burst={"hold_seconds": 60})
+    assert one(let_go, view, 2.0, burst.state, NOW + 240).targets["l4"].desired < desired
+
+
+def test_a_node_signal_over_its_threshold_asks_for_more_whatever_the_load_says():
+    view = pool_seen(4, load=20, instance_loads=[5] * 4)
+    hot = replace(view, kv_cache_percent=Reading(99.0, NOW))
+    svc = service(thresholds={"kv_cache_percent": 80})
+    assert one(svc, hot, arrivals=2.0).targets["l4"].desired > 4
+    assert "sizing.threshold" in one(svc, hot, arrivals=2.0).codes
+
+
+@pytest.mark.parametrize("signal", ["cpu_percent", "memory_percent", "gpu_percent"])
+def test_each_node_signal_has_its_threshold(signal):
+    view = replace(pool_seen(4, load=20, instance_loads=[5] * 4), **{signal: Reading(90.0, NOW)})
+    assert one(service(thresholds={signal: 60}), view, arrivals=2.0).targets["l4"].desired > 4
+    assert one(service(), view, arrivals=2.0).targets["l4"].desired <= 4
+
+
+def test_network_latency_has_its_threshold():
+    view = replace(pool_seen(4, load=20, instance_loads=[5] * 4), network_latency_seconds=Reading(0.5, NOW))
+    svc = service(thresholds={"network_latency_seconds": 0.2})
+    assert one(svc, view, arrivals=2.0).targets["l4"].desired > 4
+
+
+def test_a_service_sleeps_and_wakes_with_the_first_request():
+    svc = service(pool(min_instances=0), zero={"idle_seconds": 300, "wake_instances": 2})
+    state, desired = LIVED, 1
+    for minute in range(8):
+        now = NOW + 60 * minute
+        view = pool_seen(desired, load=0.0 if desired else None, at=now)
+        decision = one(svc, view, arrivals=0.0, state=state, now=now)
+        state, desired = decision.state, decision.targets["l4"].desired
+    assert desired == 0
+    assert "zero.asleep" in decision.codes
+    now += 60
+    woken = one(svc, pool_seen(0, load=None), 0.0, state, now, rejected_rps=Reading(0.02, now))
+    assert woken.targets["l4"].desired == 2
+
+
+def test_a_sleeping_service_whose_metrics_are_missing_sleeps_on():
+    svc = service(pool(min_instances=0), zero={"idle_seconds": 300})
+    asleep = replace(LIVED, asleep=True, idle_since=NOW - 900)
+    decision = one(svc, pool_seen(0, load=None), None, asleep)
+    assert decision.targets["l4"].desired == 0
+
+
+def test_the_step_out_is_the_policys():
+    svc = service(horizontal={"max_step_out": 3})
+    assert one(svc, pool_seen(2, load=40), arrivals=30.0).targets["l4"].desired == 5
+
+
+def test_the_availability_floor_is_kept_whatever_the_load():
+    view = pool_seen(3, load=0, instance_loads=[0] * 3)
+    assert one(service(availability={"min_instances": 3}), view, arrivals=0.0).targets["l4"].desired == 3
+    assert (
+        one(service(availability={"min_zones": 2}), pool_seen(2, load=0, instance_loads=[0, 0]), 0.0)
+        .targets["l4"]
+        .desired
+        == 2
+    )
+
+
+def test_a_type_that_cannot_meet_the_slo_is_not_used_for_it():
+    slow = pool("l4", min_instances=0, reaches_slo=False)
+    good = pool("h100", min_instances=0, on_demand_usd_per_hour=6.0)
+    views = {"l4": pool_seen(0, load=None), "h100": pool_seen(2, load=38)}
+    decision = decide(service(slow, good), seen(arrivals=8.0, pools=views), LIVED, NOW)
+    assert decision.targets["l4"].desired == 0
+    assert decision.targets["h100"].desired > 2
+
+
+def test_types_stay_where_vertical_scaling_is_off():
+    cheap = pool("h100", min_instances=0, throughput_rps=20.0, capacity=200.0)
+    views = {"l4": pool_seen(2, load=38), "h100": pool_seen(0, load=None)}
+    off = service(pool("l4"), cheap, vertical={"method": "off"})
+    assert decide(off, seen(arrivals=8.0, pools=views), LIVED, NOW).targets["h100"].desired == 0
+    on = service(pool("l4"), cheap)
+    assert decide(on, seen(arrivals=8.0, pools=views), LIVED, NOW).targets["h100"].desired > 0
+
+
+def test_the_article_threshold_is_the_mode_of_a_policy_without_slo():
+    svc = service(slo=None, sizing={"target_utilization": 0.5})
+    # 4 rps of work at half of 2 rps each: four instances, and what the forecast's head-room adds
+    assert one(svc, pool_seen(2, load=30), arrivals=4.0).targets["l4"].desired >= 4
+    assert "sizing.threshold" in one(svc, pool_seen(2, load=30), arrivals=4.0).codes
+
+
+def test_a_backlog_asks_for_more_and_is_drained_in_the_policys_time():
+    view = pool_seen(2, load=160, running=Reading(40.0, NOW), waiting=Reading(120.0, NOW))
+    slow = one(service(sizing={"drain_backlog_seconds": 1200}), view, arrivals=4.0)
+    fast = one(service(sizing={"drain_backlog_seconds": 60}), view, arrivals=4.0)
+    assert fast.targets["l4"].desired > slow.targets["l4"].desired
+
+
+def test_what_spot_does_not_deliver_comes_on_demand():
+    spotty = pool(spot_percent=50, spot_usd_per_hour=0.3)
+    nodes = instances(3) + instances(1, prefix="spot", spot=True)
+    error = (CapacityError("", NOW - 30, spot=True),)
+    view = replace(pool_seen(0, load=40), desired=6, instances=nodes, capacity_errors=error, on_demand_base=0)
+    assert one(service(spotty), view, arrivals=7.0).targets["l4"].on_demand_base == 2
+
+
+def test_a_lost_pool_in_the_observation_is_an_error():
+    with pytest.raises(ValueError, match="pool l4 of service chat is missing"):
+        decide(service(), seen(pools={}), LIVED, NOW)
+
+
+def test_the_same_input_gives_the_same_decision_and_survives_the_record():
+    svc = service()
+    observation = seen(arrivals=6.0, pools={"l4": pool_seen(3, load=50, instance_loads=[16, 17, 17])})
+    decision = decide(svc, observation, LIVED, NOW)
+    record = Record(svc, observation, LIVED, NOW, decision)
+    again = load(Record, dump(record))
+    assert decide(again.service, again.observation, again.state, again.now) == decision
+    assert again.decision == decision
+
+
+def test_unhealthy_nodes_carry_nothing_and_are_made_up_for():
+    sick = pool_seen(2, unhealthy=2, load=36)
+    well = pool_seen(4, load=36, instance_loads=[9] * 4)
+    assert (
+        one(service(), sick, arrivals=4.0).targets["l4"].desired
+        > one(service(), well, arrivals=4.0).targets["l4"].desired
+    )
+
+
+def test_draining_nodes_are_no_capacity():
+    view = replace(pool_seen(2, load=36), instances=(*pool_seen(2).instances, *instances(4, Phase.DRAINING, "d")))
+    assert one(service(), view, arrivals=6.0).targets["l4"].desired >= 4
