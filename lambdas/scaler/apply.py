@@ -200,7 +200,9 @@ def _refresh(group: Group, types: Iterable[str]) -> Iterator[Call]:
             "MinHealthyPercentage": least,
             "MaxHealthyPercentage": most,
             "SkipMatching": True,
-            "AutoRollback": not groups.follows_newest_template(group),
+            "StandbyInstances": "Ignore",
+            # No AutoRollback: it is refused for a template whose image comes from an SSM parameter, as ours does. A
+            # refresh that fails leaves the group's policy as it was, and the next decision starts from there.
         },
     }
     yield Call("autoscaling", "StartInstanceRefresh", group.name, arguments, removes=True)

@@ -122,12 +122,6 @@ def with_types(group: Group, types: Sequence[str]) -> dict[str, Any]:
     return policy
 
 
-def follows_newest_template(group: Group) -> bool:
-    """Whether the group uses $Latest or $Default, from which a refresh cannot be rolled back."""
-    spec = (group.mixed_policy or {}).get("LaunchTemplate", {}).get("LaunchTemplateSpecification", {})
-    return str(spec.get("Version", "$Default")).startswith("$")
-
-
 def _complete(group: Group) -> dict[str, Any]:
     """The policy as it can be sent again: described with id and name of a template, accepted with one of them only."""
     if group.mixed_policy is None:

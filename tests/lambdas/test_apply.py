@@ -336,7 +336,7 @@ class TestInstanceRefresh:
             "MinHealthyPercentage": 100,
             "MaxHealthyPercentage": 110,
             "SkipMatching": True,
-            "AutoRollback": True,
+            "StandbyInstances": "Ignore",
         }
 
     def test_types_that_stand_already_are_not_rolled_again(self, world, deciding):

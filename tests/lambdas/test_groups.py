@@ -129,12 +129,6 @@ def test_other_types_leave_the_distribution_alone():
     assert sent["InstancesDistribution"] == POLICY["InstancesDistribution"]
 
 
-@pytest.mark.parametrize(("version", "follows"), [("$Latest", True), ("$Default", True), ("7", False)])
-def test_whether_a_group_follows_the_newest_template(version, follows):
-    policy = {"LaunchTemplate": {"LaunchTemplateSpecification": {"LaunchTemplateId": "lt-1", "Version": version}}}
-    assert groups.follows_newest_template(Group("g", 1, 0, 2, mixed_policy=policy)) is follows
-
-
 def test_members_on_their_way_out_do_not_count_against_the_desired_capacity():
     stays = Member("i-1", "t", "a", "InService")
     goes = [Member(f"i-{s}", "t", "a", s) for s in ("Terminating:Wait", "Standby", "Detaching")]
