@@ -31,7 +31,7 @@ class StaticPeak:
         if count < 0:
             raise ValueError(f"count: must not be negative (got {count})")
         self.group = Group.of(service, pool, newest_not_ready_first, can_sleep=True)
-        self.count = count
+        self.count = self.group.clip(count)
         """What stands all the time: a run should start with it."""
 
     def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:
