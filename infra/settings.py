@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -17,7 +18,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from scaling import profile
-from scaling.document import Document, DocumentError, Problem, check, check_mapping, parse
+from scaling.document import Document, DocumentError, Problem, check, check_mapping, parse, suggestion
 from scaling.library import Library, PlanProblem, PoolPlan, library, plan_problems
 from scaling.policy import LoadUnit, Section
 from scaling.service import MAX_POOLS, Pool, Service
@@ -311,6 +312,9 @@ class StackSettings(Section):
         return self
 
 
+PULUMI_KEYS = ("config", "environment", "encryptionsalt", "encryptedkey", "secretsprovider")
+"""What Pulumi itself knows in a stack's file: https://www.pulumi.com/docs/iac/concepts/projects/stack-settings-file/"""
+
 KEYS = tuple(name for name in StackSettings.model_fields if name != "region")
 """The keys below `gpu-fleet:`."""
 
@@ -339,10 +343,15 @@ def parse_stack(text: str, file: str) -> tuple[StackSettings, Document]:
     Raises DocumentError with every error.
     """
     document = parse(text, file)
-    problems: list[Problem] = []
     config = document.data.get("config") if isinstance(document.data, dict) else None
     if not isinstance(config, dict):
         raise DocumentError([document.problem(("config",), "must be a mapping of keys to values")])
+    problems = [
+        document.problem((key,), f"unknown key; {suggestion(key, PULUMI_KEYS)}")
+        for key in document.data
+        if key not in PULUMI_KEYS
+    ]
+    problems += _encrypted(document, config, ("config",))
     values: dict[str, Any] = {}
     typed: dict[str, str] = {}
     for key, value in config.items():
@@ -359,11 +368,25 @@ def parse_stack(text: str, file: str) -> tuple[StackSettings, Document]:
     try:
         settings = check(below, StackSettings)
     except DocumentError as error:
-        problems += [_as_typed(problem, typed) for problem in error.problems]
-        raise DocumentError(problems) from None
+        told = {problem.key for problem in problems}
+        wrong = (_as_typed(problem, typed) for problem in error.problems)
+        raise DocumentError([*problems, *(problem for problem in wrong if problem.key not in told)]) from None
     if problems:
         raise DocumentError(problems)
     return settings, below
+
+
+def _encrypted(document: Document, value: Any, path: tuple[str | int, ...]) -> list[Problem]:
+    """Pulumi's encrypted values (`secure: v1:...`) among our keys: they could be checked only when it is too late."""
+    if isinstance(value, dict):
+        if list(value) == ["secure"] and str(path[1]).startswith(f"{PROJECT}:"):
+            said = "must not be encrypted; name a secret of Secrets Manager in container.secrets instead"
+            problem = document.problem(path, said)
+            return [replace(problem, key=problem.key.removeprefix("config."))]
+        return [found for key, inner in value.items() for found in _encrypted(document, inner, (*path, key))]
+    if isinstance(value, list):
+        return [found for i, inner in enumerate(value) for found in _encrypted(document, inner, (*path, i))]
+    return []
 
 
 def _below_config(document: Document, values: Mapping[str, Any], typed: Mapping[str, str]) -> Document:
@@ -374,7 +397,7 @@ def _below_config(document: Document, values: Mapping[str, Any], typed: Mapping[
         root = {(): places.get(("config",), (1, 1))}
         return root | {(names[path[:2]], *path[2:]): place for path, place in places.items() if path[:2] in names}
 
-    return Document(document.file, dict(values), moved(document.keys), moved(document.values))
+    return Document(document.file, dict(values), moved(document.keys))
 
 
 def _as_typed(problem: Problem, typed: Mapping[str, str]) -> Problem:
@@ -413,11 +436,17 @@ def from_config(get_object: Callable[[str], Any], region: str, stack: str) -> St
 
 
 def library_texts(root: Path) -> dict[str, str]:
-    """The texts of the library's files by their path, `policies/chat.yaml`. Raises DocumentError without the folder."""
+    """The texts of the library's files by their path, `policies/chat.yaml`.
+
+    Raises DocumentError without the folder, and for files that nobody would read because of their name.
+    """
     folder = root / "policies"
     if not folder.is_dir():
         raise DocumentError([Problem("policies", 0, 0, "", "no such folder")])
-    return {f"policies/{path.name}": read_text(path) for path in sorted(folder.glob("*.yaml"))}
+    misnamed = [path.name for path in sorted(folder.glob("*.yml"))]
+    if misnamed:
+        raise DocumentError(Problem(f"policies/{name}", 0, 0, "", "must end in .yaml") for name in misnamed)
+    return {f"policies/{path.name}": read_text(path, f"policies/{path.name}") for path in sorted(folder.glob("*.yaml"))}
 
 
 def read_library(root: Path) -> Library:
@@ -478,7 +507,7 @@ def services(settings: StackSettings, library: Library, document: Document | Non
     """
     problems = service_problems(settings, library)
     if problems:
-        document = document or Document(PROJECT, {}, {(): (0, 0)}, {})
+        document = document or Document(PROJECT, {}, {(): (0, 0)})
         typed = {key: f"{PROJECT}:{key}" for key in KEYS}
         raise DocumentError(_as_typed(document.problem(p.path, p.text), typed) for p in problems)
     return tuple(_service(name, value, settings, library) for name, value in settings.services.items())

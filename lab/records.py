@@ -15,28 +15,35 @@ from scaling.record import Record
 def read_records(path: Path) -> list[Record]:
     """Every decision record of a file, in its order.
 
-    A line may be a record, or a log line that holds one under `record` (as the scaler's log group has it); other log
-    lines are passed over. Raises DocumentError with every line that is broken, and for a file without any record.
+    The file may be one record, JSON lines of the scaler's log (a record alone, or under `record`; whatever stands
+    before the first brace is a time stamp of `aws logs tail`), or what `aws logs filter-log-events` prints. Lines
+    without a decision are passed over. Raises DocumentError with every line that is broken, and for a file without any
+    record.
     """
     text = read_text(path, str(path))
     whole = _object(text)
+    messages = list(enumerate(text.splitlines(), 1))
     if whole is not None:
-        lines = [(1, whole)]
-    else:
-        lines = []
-        problems = []
-        for number, line in enumerate(text.splitlines(), 1):
-            if not line.strip():
-                continue
-            value = _object(line)
-            if value is None:
-                problems.append(Problem(str(path), number, 1, "", "must be one JSON object to a line"))
-            else:
-                lines.append((number, value))
-        if problems:
-            raise DocumentError(problems)
+        events = whole.get("events")
+        messages = [(1, text)]
+        if isinstance(events, list):
+            messages = [
+                (i, str(event.get("message", ""))) for i, event in enumerate(events, 1) if isinstance(event, dict)
+            ]
+    lines: list[tuple[int, dict[str, Any]]] = []
+    problems: list[Problem] = []
+    for number, message in messages:
+        start = message.find("{")
+        if start < 0:
+            continue
+        value = _object(message[start:])
+        if value is None:
+            problems.append(Problem(str(path), number, start + 1, "", "must be one JSON object to a line"))
+        else:
+            lines.append((number, value))
+    if problems:
+        raise DocumentError(problems)
     records: list[Record] = []
-    problems = []
     for number, value in lines:
         if value.get("record_lacks") == ["everything"]:
             problems.append(Problem(str(path), number, 1, "", "holds no record: it was too long for the log"))

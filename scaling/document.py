@@ -27,6 +27,8 @@ Model = TypeVar("Model", bound=BaseModel)
 Path = tuple[str | int, ...]
 """Where a value stands: keys of mappings, and numbers from 0 in lists."""
 
+_MOST_VALUES = 20_000
+_MOST_LEVELS = 40
 _MOST_SHOWN = 60
 """Characters of a value that an error repeats."""
 
@@ -76,8 +78,6 @@ class Document:
     data: Any
     keys: Mapping[Path, tuple[int, int]] = field(repr=False)
     """Line and column of each key (of each item in a list)."""
-    values: Mapping[Path, tuple[int, int]] = field(repr=False)
-    """Line and column of each value."""
 
     def place(self, path: Path = ()) -> Place:
         """Where the key at `path` stands; what is not there is placed at the nearest mapping that is."""
@@ -137,8 +137,12 @@ def parse(text: str, file: str) -> Document:
             for line, column, key, first in duplicates
         )
     keys: dict[Path, tuple[int, int]] = {(): (1, 1)}
-    values: dict[Path, tuple[int, int]] = {(): (1, 1)}
-    document = Document(file, _plain(loaded, (), keys, values), keys, values)
+    try:
+        document = Document(file, _plain(loaded, (), keys), keys)
+    except _TooMuchError as error:
+        place = Document(file, None, keys).place(error.path[:1])
+        said = f"must hold at most {_MOST_VALUES} values in {_MOST_LEVELS} levels; an alias (*name) may repeat itself"
+        raise DocumentError([Problem(file, place.line, place.column, str(error), said)]) from None
     endless = [
         document.problem(path, f"must be a finite number (got {value})")
         for path, value in _leaves(document.data)
@@ -186,7 +190,7 @@ def check_mapping(data: Mapping[str, Any], source: str, model: type[Model]) -> M
     try:
         return model.model_validate(dict(data))
     except ValidationError as error:
-        document = Document(source, data, {}, {})
+        document = Document(source, data, {})
         raise DocumentError(_problems(error, model, dict(data), document, ())) from None
 
 
@@ -238,26 +242,29 @@ def _malformed(error: MarkedYAMLError, text: str, file: str) -> Problem:
     return Problem(file, line + 1, column + 1, "", f"not YAML: {said}")
 
 
-def _plain(node: Any, path: Path, keys: dict[Path, tuple[int, int]], values: dict[Path, tuple[int, int]]) -> Any:
-    """The loaded value without the library's types; fills in the places on the way."""
+def _plain(node: Any, path: Path, keys: dict[Path, tuple[int, int]]) -> Any:
+    """The loaded value without the library's types; fills in the places on the way.
+
+    Raises _TooMuchError where aliases (`*other`) make a short text endless.
+    """
+    if len(path) > _MOST_LEVELS or len(keys) > _MOST_VALUES:
+        raise _TooMuchError(path)
     if isinstance(node, CommentedMap):
         plain: dict[str, Any] = {}
         for key, value in node.items():
             below = (*path, str(key))
-            # A key that came by a merge (`<<: *other`) has no place of its own: `Document.place` takes the parent's.
-            if key in (node.lc.data or {}):
-                line, column, value_line, value_column = node.lc.data[key]
-                keys[below] = (line + 1, column + 1)
-                values[below] = (value_line + 1, value_column + 1)
-            plain[str(key)] = _plain(value, below, keys, values)
+            # A key that came by a merge (`<<: *other`) has no place of its own: it is given its mapping's.
+            line, column = (node.lc.data or {}).get(key, (keys[path][0] - 1, keys[path][1] - 1))[:2]
+            keys[below] = (line + 1, column + 1)
+            plain[str(key)] = _plain(value, below, keys)
         return plain
     if isinstance(node, CommentedSeq):
         items: list[Any] = []
         for i, value in enumerate(node):
             below = (*path, i)
             line, column = node.lc.item(i)
-            keys[below] = values[below] = (line + 1, column + 1)
-            items.append(_plain(value, below, keys, values))
+            keys[below] = (line + 1, column + 1)
+            items.append(_plain(value, below, keys))
         return items
     if isinstance(node, bool) or node is None:
         return node
@@ -268,6 +275,14 @@ def _plain(node: Any, path: Path, keys: dict[Path, tuple[int, int]], values: dic
     if isinstance(node, (dt.date, dt.datetime)):
         return node.isoformat()
     return str(node)
+
+
+class _TooMuchError(Exception):
+    """More values, or deeper ones, than any file of ours holds."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(dotted(path[:3]))
+        self.path = path
 
 
 def _problems(error: ValidationError, model: type[BaseModel], data: Any, document: Document, at: Path) -> list[Problem]:

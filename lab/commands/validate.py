@@ -51,7 +51,10 @@ def check_project(root: Path, paths: list[Path], stacks: list[str]) -> tuple[lis
         if not stack_files:
             problems.append(Problem("Pulumi.<stack>.yaml", 0, 0, "", "no stack file here; is this the project's root?"))
     for path in _files(paths):
-        if path.name.startswith("Pulumi.") and path.name != "Pulumi.yaml":
+        if path.name == "Pulumi.yaml":
+            problems.append(Problem(str(path), 0, 0, "", "must be a stack's file or a file of policies/"))
+            continue
+        if path.name.startswith("Pulumi."):
             stack_files.append(path)
             continue
         name = str(path)

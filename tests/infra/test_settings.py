@@ -154,6 +154,26 @@ def test_a_file_without_config_is_refused() -> None:
     assert errors("") == ["Pulumi.dev.yaml:1:1: config: must be a mapping of keys to values"]
 
 
+def test_keys_beside_config_are_pulumis_own() -> None:
+    assert settings_of(GOOD + "encryptionsalt: v1:abc\nenvironment: [aws]\n")
+    assert errors(GOOD + "conf: {}\n") == ["Pulumi.dev.yaml:13:1: conf: unknown key; did you mean config?"]
+
+
+def test_an_encrypted_value_is_sent_to_secrets_manager() -> None:
+    found = errors(changed("{image:", "{environment: {TOKEN: {secure: v1:abc}}, image:"))
+    assert found == [
+        "Pulumi.dev.yaml:10:33: gpu-fleet:services.chat.container.environment.TOKEN: must not be encrypted; "
+        "name a secret of Secrets Manager in container.secrets instead"
+    ]
+
+
+def test_a_policy_that_nobody_would_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies/mine.yml").write_text("model: x")
+    with pytest.raises(DocumentError, match=r"policies/mine\.yml: must end in \.yaml"):
+        read_library(tmp_path)
+
+
 def test_a_missing_stack_file_says_which_there_are(tmp_path: Path) -> None:
     (tmp_path / "Pulumi.dev.yaml").write_text(GOOD)
     with pytest.raises(DocumentError, match=r"Pulumi\.prod\.yaml: no such stack file; there is dev"):

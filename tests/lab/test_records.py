@@ -69,6 +69,16 @@ def test_a_record_is_read_from_a_file_a_line_or_a_log_line(tmp_path: Path, recor
     assert read_records(log) == [recorded, recorded]
 
 
+def test_what_the_aws_command_prints_of_the_log_is_read(tmp_path: Path, recorded: Record) -> None:
+    message = json.dumps({"message": "decision", "record": json.loads(record.dump(recorded))})
+    tail = tmp_path / "tail"
+    tail.write_text(f"2026-01-07T12:00:00 START RequestId: 1\n2026-01-07T12:00:01 {message}\n")
+    assert read_records(tail) == [recorded]
+    events = tmp_path / "events.json"
+    events.write_text(json.dumps({"events": [{"message": "START"}, {"message": message}]}, indent=2))
+    assert read_records(events) == [recorded]
+
+
 def test_a_pretty_printed_record_is_one_too(tmp_path: Path, recorded: Record) -> None:
     path = tmp_path / "record.json"
     path.write_text(json.dumps(json.loads(record.dump(recorded)), indent=2))
@@ -80,8 +90,9 @@ def test_a_pretty_printed_record_is_one_too(tmp_path: Path, recorded: Record) ->
     [
         ("", "holds no decision record"),
         ('{"a": 1}\n', "holds no decision record"),
-        ('{"a": 1}\nnot json\n', ":2:1: must be one JSON object to a line"),
-        ("[1, 2]\n", ":1:1: must be one JSON object to a line"),
+        ('{"a": 1}\n12:00 {"cut off\n', ":2:7: must be one JSON object to a line"),
+        ("[1, 2]\n", "holds no decision record"),
+        ('{"events": [1, {"message": "START"}]}', "holds no decision record"),
         ('{"decision": {}}\n', ":1:1: must be a decision record: not a Record"),
         ('{"record_lacks": ["everything"]}\n', ":1:1: holds no record: it was too long for the log"),
     ],

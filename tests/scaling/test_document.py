@@ -126,6 +126,22 @@ def test_a_merged_key_counts_and_is_placed_at_its_mapping() -> None:
     assert any(error.startswith("p.yaml:1:1: base: unknown key") for error in found)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)),
+        "a: " + "[" * 200 + "]" * 200,
+    ],
+)
+def test_a_text_that_grows_without_end_is_refused(text: str) -> None:
+    assert "must hold at most 20000 values in 40 levels" in errors(text)[0]
+
+
+def test_an_alias_of_itself_is_refused_and_not_followed() -> None:
+    assert errors("model: &a [*a]\n") == ["policies/chat.yaml:1:1: model: must be a text (got a list of 1)"]
+
+
 def test_places_are_those_of_the_text() -> None:
     document = parse("a:\n  b: [1, two]\n  c:\n    - d: 3\n", "p.yaml")
     assert document.keys[("a", "b")] == (2, 3)
