@@ -1,7 +1,7 @@
 """The embedded cloud: the Pulumi program run without a CLI, its resources made in a lifelike moto."""
 
 from lab.cloud.embedded import START, EmbeddedCloud, provision
-from lab.cloud.program import ProgramError, Registered
+from lab.cloud.program import Registered
 from lab.cloud.provider import UnknownResourceError
 from lab.cloud.publishing import Traffic
 from lab.cloud.world import Change, InstanceChange, Launch
@@ -12,7 +12,6 @@ __all__ = [
     "EmbeddedCloud",
     "InstanceChange",
     "Launch",
-    "ProgramError",
     "Registered",
     "Traffic",
     "UnknownResourceError",

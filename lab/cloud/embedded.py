@@ -236,7 +236,7 @@ def provision(
     """An open embedded cloud in which the stack stands; close it, or use it as a context.
 
     `root` is the project's folder (with Pulumi.yaml). `on_resource` is told of each resource once it stands. Raises
-    ProgramError where the project or the stack cannot be read, UnknownResourceError for a resource type that is not known
+    DocumentError where the project or the stack cannot be read, UnknownResourceError for a resource type that is not known
     here, and whatever the program raises; nothing stays open then.
     """
     project = read_project(root, stack)

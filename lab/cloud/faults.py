@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,10 @@ def api_call_will_fail(
     """
 
     def fail(response: BaseResponse) -> Any:
-        _, headers, body = response.serialized(ActionResult(ServiceException(code, message)))
+        # moto finds the service, and so the form of the error, by the exception's module.
+        kind = type("InjectedError", (ServiceException,), {"__module__": type(response).__module__})
+        with warnings.catch_warnings(action="ignore"):  # moto warns of codes that the service's model does not name
+            _, headers, body = response.serialized(ActionResult(kind(code, message)))
         headers["status"] = str(status)
         return status, headers, body
 

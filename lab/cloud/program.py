@@ -17,13 +17,9 @@ from typing import Any
 
 import pulumi
 from pulumi.runtime import mocks, rpc, settings, stack
-from ruamel.yaml import YAML
 
 from lab.cloud.provider.registry import unwrap
-
-
-class ProgramError(ValueError):
-    """The project or the stack cannot be run."""
+from scaling.document import Document, DocumentError, Problem, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,47 +56,46 @@ class Project:
 
     @property
     def region(self) -> str:
-        """The stack's AWS region. Raises ProgramError without one."""
-        try:
-            return self.config["aws:region"]
-        except KeyError:
-            raise ProgramError(f"Pulumi.{self.stack}.yaml: aws:region: must be given") from None
+        """The stack's AWS region."""
+        return self.config["aws:region"]
 
 
 def read_project(root: Path, stack_name: str) -> Project:
     """The project at `root` with one of its stacks.
 
-    Raises ProgramError where Pulumi.yaml, the stack's file or the program is not there or cannot be read.
+    Raises DocumentError, with file, line and column, where Pulumi.yaml, the stack's file or the program is not there or
+    cannot be used.
     """
-    project = _read_yaml(root / "Pulumi.yaml")
-    name = project.get("name")
+    project = _read(root, "Pulumi.yaml")
+    name = project.data.get("name")
     if not isinstance(name, str):
-        raise ProgramError(f"{root / 'Pulumi.yaml'}: name: must be given")
+        raise DocumentError([project.problem(("name",), "must be given")])
     config: dict[str, str] = {}
-    for key, declared in (project.get("config") or {}).items():
+    for key, declared in (project.data.get("config") or {}).items():
         default = declared.get("default", declared.get("value")) if isinstance(declared, dict) else declared
         if default is not None:
             config[key if ":" in key else f"{name}:{key}"] = _as_text(default)
-    path = root / f"Pulumi.{stack_name}.yaml"
-    if not path.exists():
-        raise ProgramError(f"there is no stack {stack_name}: {path.name} is missing")
-    for key, value in (_read_yaml(path).get("config") or {}).items():
+    stack_document = _read(root, f"Pulumi.{stack_name}.yaml")
+    for key, value in (stack_document.data.get("config") or {}).items():
         secret = isinstance(value, dict) and set(value) == {"secure"}
         config[key] = "secret-value" if secret else _as_text(value)
-    main = root / (project.get("main") or ".")
+    if "aws:region" not in config:
+        raise DocumentError([stack_document.problem(("config", "aws:region"), "must be given")])
+    main = root / (project.data.get("main") or ".")
     program = main / "__main__.py" if main.is_dir() else main
-    if not program.exists():
-        raise ProgramError(f"there is no program: {program} is missing")
+    if not program.is_file():
+        raise DocumentError([project.problem(("main",), f"there is no program at {program}")])
     return Project(name, stack_name, program, config)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise ProgramError(f"{path} is missing")
-    try:
-        return YAML(typ="safe", pure=True).load(path.read_text()) or {}
-    except Exception as error:
-        raise ProgramError(f"{path}: {error}") from error
+def _read(root: Path, name: str) -> Document:
+    path = root / name
+    if not path.is_file():
+        raise DocumentError([Problem(name, 0, 0, "", f"there is no such file in {root}")])
+    document = parse(path.read_text(), name)
+    if not isinstance(document.data, dict):
+        raise DocumentError([document.problem((), "must be a mapping of keys to values")])
+    return document
 
 
 def _as_text(value: Any) -> str:

@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from moto.autoscaling import models, responses
@@ -74,9 +73,7 @@ class Member(models.InstanceState):
         self.spot = instance.lifecycle == "spot"
         self.activity: Activity | None = None
         self.replaces: Member | None = None
-        """The member that goes when this one is in service."""
-        self.then: Callable[[], None] | None = None
-        """Called once it is in service, or is known never to be."""
+        """The member that goes when this one is in service and healthy."""
 
     @property
     def launch_template(self) -> dict[str, Any] | None:
@@ -280,13 +277,21 @@ class Lifecycle:
         if member.activity:
             self.activities.end(member.activity)
             member.activity = None
-        old, member.replaces = member.replaces, None
-        if old is not None and old.live:
-            self.terminate(old, f"an instance was taken out of service in response to its replacement {member.instance_id}.")
-        self._settled(member)
+        self._take_over(member)
         grace = float(group.health_check_grace_period or 0)
         self.world.after(grace, lambda: self._check_health(member))
         self._plan(group, ACTS_AFTER_SECONDS)
+
+    def _take_over(self, member: Member) -> None:
+        """A replacement in service, and healthy at the load balancer, lets the one that it replaces go."""
+        if member.replaces is None or member.lifecycle_state != "InService":
+            return
+        if any(target.state != HEALTHY for target in self.targets.of(member.instance_id)):
+            return
+        old, member.replaces = member.replaces, None
+        if old.live:
+            cause = f"an instance was taken out of service in response to its replacement {member.instance_id}."
+            self.terminate(old, cause)
 
     def register(self, group: Any, member: Member) -> None:
         """Register a member at all target groups of its group."""
@@ -305,6 +310,7 @@ class Lifecycle:
             return
         if state == HEALTHY:
             self.tell(member, Change.HEALTHY)
+            self._take_over(member)
         elif state == UNHEALTHY:
             self.tell(member, Change.UNHEALTHY)
             self._check_health(member)
@@ -356,7 +362,6 @@ class Lifecycle:
             member.activity = None
         was_in_service = member.lifecycle_state in ("InService", "Standby")
         member.lifecycle_state = "Terminating"
-        self._settled(member)
         activity = self.activities.begin(
             group,
             f"Terminating EC2 instance: {member.instance_id}",
@@ -466,14 +471,8 @@ class Lifecycle:
             self.activities.end(member.activity)
             member.activity = None
         self.tell(member, change)
-        self._settled(member)
         self.world.after(FORGOTTEN_AFTER_SECONDS, lambda: forget_instance(backend.ec2_backend, member.instance_id))
         self._plan(group, ACTS_AFTER_SECONDS)
-
-    def _settled(self, member: Member) -> None:
-        then, member.then = member.then, None
-        if then is not None:
-            then()
 
     def tell(self, member: Member, change: Change) -> None:
         """Tell the world's watchers what happened to a member."""
