@@ -91,6 +91,9 @@ COUNTERS = 13
 
 TTFT, TPOT, E2E = 0, 1, 2
 
+SAMPLES = 16
+"""Readings of the gauges that are kept: the newest."""
+
 SAME_TOKEN = 1e-9
 """Sequences whose last tokens are this close leave together: apart by rounding alone, the first one's place could go to
 a prompt, and the second would wait for it with nothing left to do."""
@@ -104,6 +107,7 @@ _PER_LOG = 1 / np.log(GROWTH)
 
 INSTANCE = np.dtype(
     [
+        ("number", "i8"),  # of the instance, for whoever looks in from outside
         ("pool", "i8"),
         ("state", "i8"),
         ("seat", "i8"),  # place in the pool's list of targets; -1: takes no new requests
@@ -174,6 +178,9 @@ CORE = np.dtype(
         ("ttft_limit", "f8"),
         ("ttft_limit_per_token", "f8"),
         ("tpot_limit", "f8"),
+        ("sample_at", "f8"),  # when the gauges are read next; infinity: never
+        ("sample_every", "f8"),
+        ("samples", "i8"),  # read so far
     ],
     align=True,
 )
@@ -197,6 +204,9 @@ class Machine(NamedTuple):
     event_instances: NDArray[np.int64]  # [N]
     counters: NDArray[np.float64]  # [P + 1, COUNTERS]
     histogram: NDArray[np.int64]  # [P, 3, BUCKETS]
+    sample_times: NDArray[np.float64]  # [SAMPLES], a ring
+    sample_sizes: NDArray[np.int64]  # [SAMPLES], targets
+    sample_values: NDArray[np.float64]  # [SAMPLES, N, 5], number, pool, running, waiting, share of memory
     outcome: NDArray[np.int8]  # [requests of the trace], or empty: not kept
     place: NDArray[np.int32]  # [same, 2], pool and instance slot
     times: NDArray[np.float64]  # [same, 2], time of the first token and of the end
@@ -587,13 +597,34 @@ def _arrive(m: Machine, now: float, input_tokens: float, output_tokens: float) -
             _schedule(m, i)
 
 
+@inlined
+def _sample(m: Machine) -> None:
+    """Read the gauges of all targets."""
+    core = m.core[0]
+    k = core.samples % SAMPLES
+    size = 0
+    for i in range(core.instances):
+        instance = m.instances[i]
+        if instance.state == READY:
+            m.sample_values[k, size, 0] = instance.number
+            m.sample_values[k, size, 1] = instance.pool
+            m.sample_values[k, size, 2] = instance.batch + (1 if instance.prefilling >= 0 else 0)
+            m.sample_values[k, size, 3] = instance.waiting
+            m.sample_values[k, size, 4] = instance.kv_tokens / m.pools[instance.pool].kv_tokens
+            size += 1
+    m.sample_times[k] = core.sample_at
+    m.sample_sizes[k] = size
+    core.samples += 1
+    core.sample_at += core.sample_every
+
+
 @compiled
 def run(m: Machine, at_seconds: Floats, input_tokens: Floats, output_tokens: Floats, start: int, until: float) -> int:
     """Let everything before `until` happen; returns how many of the arrivals were taken in.
 
-    `at_seconds`, `input_tokens`, `output_tokens`: float64 [n], sorted; taken from index `start` on. Events at one
-    time: those of the instances come before arrivals. Returns early, at an arrival, when no place for a request is
-    free: make more and call again.
+    `at_seconds`, `input_tokens`, `output_tokens`: float64 [n], sorted; taken from index `start` on. At one time: the
+    gauges are read first, then come the instances' events, then arrivals. Returns early, at an arrival, when no place
+    for a request is free: make more and call again.
     """
     core = m.core[0]
     k = start
@@ -601,7 +632,11 @@ def run(m: Machine, at_seconds: Floats, input_tokens: Floats, output_tokens: Flo
     while True:
         arrival = at_seconds[k] if k < n else np.inf
         event = m.event_times[0] if core.events > 0 else np.inf
-        if event <= arrival:
+        if core.sample_at <= min(event, arrival):
+            if not core.sample_at <= until:
+                break
+            _sample(m)
+        elif event <= arrival:
             if not event < until:
                 break
             _happen(m, m.event_instances[0], event)
@@ -624,10 +659,11 @@ def run(m: Machine, at_seconds: Floats, input_tokens: Floats, output_tokens: Flo
 
 
 @compiled
-def join(m: Machine, i: int, p: int, now: float) -> None:
+def join(m: Machine, i: int, p: int, now: float, number: int) -> None:
     """Instance slot i, which is free, becomes a target of pool p."""
     instance = m.instances[i]
     pool = m.pools[p]
+    instance.number = number
     instance.pool = p
     instance.state = READY
     instance.seat = pool.targets

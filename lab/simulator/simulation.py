@@ -222,10 +222,11 @@ class InstanceLoad:
 class Gauges:
     """What each target holds at one moment: five vectors [targets]. Instances that drain are not among them."""
 
+    at: float
     instance: NDArray[np.int64]
     pool: NDArray[np.int64]
-    running: NDArray[np.int64]
-    waiting: NDArray[np.int64]
+    running: Floats
+    waiting: Floats
     kv_share: Floats
     """Share of memory that is reserved, 0 to 1."""
 
@@ -261,6 +262,7 @@ class Simulation:
     a request's output tokens that admission reserves memory for beside its prompt. 0.5 is what a sequence holds on
     average while it decodes under paged memory (and what `scaling.profile.carrying` counts with); 1.0 is an engine
     that reserves for the longest answer. `keep_requests`: keep every request's outcome and times.
+    `sample_seconds`: read the gauges so often, from `start` on (`samples`).
 
     Times are in seconds from any origin, and never go back.
     """
@@ -275,6 +277,7 @@ class Simulation:
         target_choice: TargetChoice = TargetChoice.LEAST_OUTSTANDING,
         output_reserved: float = 0.5,
         keep_requests: bool = False,
+        sample_seconds: float = np.inf,
         start: float = 0.0,
     ) -> None:
         if not engines:
@@ -292,10 +295,13 @@ class Simulation:
         core["ttft_limit"] = slo.ttft_seconds if slo else np.inf
         core["ttft_limit_per_token"] = slo.ttft_seconds_per_1000_input_tokens / 1000 if slo else 0.0
         core["tpot_limit"] = slo.tpot_seconds if slo else np.inf
+        if not sample_seconds > 0:
+            raise ValueError(f"sample_seconds: must be above 0 (got {sample_seconds})")
+        core["sample_every"], core["sample_at"] = sample_seconds, start + sample_seconds
+        self._samples_taken = 0
         self._slots: dict[int, int] = {}
         self._serial = itertools.count()
         self._free_slots = list(range(31, -1, -1))
-        self._numbers = np.full(32, -1, np.int64)
         self._draining: set[int] = set()
         self._departures: list[Departure] = []
         self._planned: list[tuple[float, int, Callable[[], None]]] = []
@@ -354,8 +360,7 @@ class Simulation:
                 self._more_instances()
             slot = self._free_slots.pop()
             self._slots[instance] = slot
-            self._numbers[slot] = instance
-            kernel.join(self._machine, slot, pool, self.now)
+            kernel.join(self._machine, slot, pool, self.now, instance)
 
         self._plan(at, apply)
         return instance
@@ -459,18 +464,18 @@ class Simulation:
                 ),
             )
 
-    def gauges(self) -> Gauges:
-        """What the targets hold now."""
-        slots = np.flatnonzero(self._machine.instances["state"] == kernel.READY)
-        rows = self._machine.instances[slots]
-        memory = np.array([engine.kv_cache_tokens for engine in self.engines])
-        return Gauges(
-            instance=self._numbers[slots],
-            pool=rows["pool"],
-            running=rows["batch"] + (rows["prefilling"] >= 0),
-            waiting=rows["waiting"],
-            kv_share=rows["kv_tokens"] / memory[rows["pool"]],
-        )
+    def samples(self) -> list[Gauges]:
+        """The gauges as they were read since the last call, oldest first: the newest `kernel.SAMPLES` of them."""
+        m = self._machine
+        count = int(m.core[0]["samples"])
+        first = max(self._samples_taken, count - kernel.SAMPLES)
+        self._samples_taken = count
+        found: list[Gauges] = []
+        for k in (number % kernel.SAMPLES for number in range(first, count)):
+            values = m.sample_values[k, : m.sample_sizes[k]].T.copy()
+            number, pool = values[:2].astype(np.int64)
+            found.append(Gauges(float(m.sample_times[k]), number, pool, values[2], values[3], values[4]))
+        return found
 
     def window(self) -> Window:
         """What happened since the last call; the counters start anew."""
@@ -529,7 +534,6 @@ class Simulation:
         m = self._machine
         old = m.instances.size
         self._free_slots.extend(range(2 * old - 1, old - 1, -1))
-        self._numbers = _longer(self._numbers, 0, 2 * old, fill=-1)
         self._machine = m._replace(
             instances=_longer(m.instances, 0, 2 * old),
             marks=_longer(m.marks, 0, 2 * old),
@@ -538,6 +542,7 @@ class Simulation:
             targets=_longer(m.targets, 1, 2 * old),
             event_times=_longer(m.event_times, 0, 2 * old),
             event_instances=_longer(m.event_instances, 0, 2 * old),
+            sample_values=_longer(m.sample_values, 1, 2 * old),
         )
 
     def _more_requests(self) -> None:
@@ -589,6 +594,9 @@ def _machine(engines: Sequence[Engine], instances: int, requests: int) -> kernel
         event_instances=np.zeros(instances, np.int64),
         counters=np.zeros((count + 1, kernel.COUNTERS)),
         histogram=np.zeros((count, 3, kernel.BUCKETS), np.int64),
+        sample_times=np.zeros(kernel.SAMPLES),
+        sample_sizes=np.zeros(kernel.SAMPLES, np.int64),
+        sample_values=np.zeros((kernel.SAMPLES, instances, 5)),
         outcome=np.zeros(0, np.int8),
         place=np.full((0, 2), -1, np.int32),
         times=np.zeros((0, 2)),

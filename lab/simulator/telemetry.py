@@ -53,10 +53,11 @@ class Sample:
     waiting: tuple[float, ...]
 
     @classmethod
-    def of(cls, at: float, gauges: Gauges, pools: int) -> Self:
-        """Taken at that time."""
-        sums = (np.bincount(gauges.pool, values, pools) for values in (None, gauges.running, gauges.waiting))
-        return cls(at, gauges, *(tuple(values.tolist()) for values in sums))
+    def of(cls, gauges: Gauges, pools: int, epoch: float) -> Self:
+        """`epoch`: what to add to the gauges' time."""
+        ones = np.ones(gauges.pool.size)
+        sums = (np.bincount(gauges.pool, values, pools) for values in (ones, gauges.running, gauges.waiting))
+        return cls(epoch + gauges.at, gauges, *(tuple(values.tolist()) for values in sums))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Telemetry:
     def __init__(self, delays: Delays, gaps: Sequence[tuple[float, float]], history_days: float) -> None:
         self._delays = delays
         self._gaps = tuple(gaps)
-        self._samples: deque[Sample] = deque(maxlen=60)
+        self._samples: deque[Sample] = deque(maxlen=40)
         self._minutes: deque[Minute] = deque(maxlen=10)
         self._history: deque[Reading] = deque(maxlen=int(history_days * 86400 / HISTORY_SECONDS))
         self._five: list[int] = []
@@ -115,9 +116,10 @@ class Telemetry:
         return tuple(reading for reading in self._history if reading.at <= now - self._delays.minute_seconds)
 
     def samples(self, now: float) -> tuple[Sample, ...]:
-        """The samples that can be read, oldest first, of the last five minutes."""
+        """The newest minute of samples that can be read, oldest first."""
         until = now - self._delays.fine_seconds
-        return tuple(sample for sample in self._samples if until - HISTORY_SECONDS < sample.at <= until)
+        known = [sample for sample in self._samples if sample.at <= until]
+        return tuple(sample for sample in known if sample.at > known[-1].at - MINUTE_SECONDS)
 
 
 def pool_means(samples: Sequence[Sample], pool: int, values: str) -> tuple[Reading, ...]:

@@ -189,6 +189,7 @@ class World:
             pool_choice=pool_choice,
             target_choice=target_choice,
             keep_requests=keep_requests,
+            sample_seconds=FINE_SECONDS,
         )
         self._chunks = iter(source.windows(CHUNK_SECONDS, seed=seed))
         self._chunk: tuple[Floats, Floats, Floats] = (np.empty(0), np.empty(0), np.empty(0))
@@ -202,9 +203,8 @@ class World:
         self._order = itertools.count()
         self._numbers: dict[int, Machine] = {}
         self._bill = Bill()
-        self._tick = 0
+        self._minutes = 0
         self._scale_events = self._launches = self._failed_launches = self._interruptions = self._failures = 0
-        self._registered = [False] * len(names)
         self._minute: Window | None = None
         self._total: Window | None = None
         self.minutes: list[MinuteOfWorld] | None = [] if keep_minutes else None
@@ -229,19 +229,15 @@ class World:
             raise ValueError(f"until: must not be before {self.now} (got {until})")
         parts: list[Window] = []
         while self.simulation.now < end:
-            tick = (self._tick + 1) * FINE_SECONDS
+            tick = (self._minutes + 1) * MINUTE_SECONDS
             due = self._events[0][0] if self._events else np.inf
             edge = min(end, tick, due)
             self._serve(edge)
             while self._events and self._events[0][0] <= edge:
                 heapq.heappop(self._events)[2]()
             if edge == tick:
-                self._tick += 1
-                self._telemetry.see_sample(Sample.of(self.start + edge, self.simulation.gauges(), len(self.groups)))
-                for p, group in enumerate(self.groups.values()):
-                    self._registered[p] |= bool(group.count(Phase.READY) + group.count(Phase.UNHEALTHY))
-                if edge % MINUTE_SECONDS == 0:
-                    self._end_minute(edge, self._take_window(parts))
+                self._minutes += 1
+                self._end_minute(edge, self._take_window(parts))
         if not parts or parts[-1].end < self.simulation.now:
             self._take_window(parts)
         window = parts[0]
@@ -290,6 +286,8 @@ class World:
             )  # type: ignore[assignment]
             self._cursor = 0
             self._chunk_ends += CHUNK_SECONDS
+        for gauges in self.simulation.samples():
+            self._telemetry.see_sample(Sample.of(gauges, len(self.groups), self.start))
         for departure in self.simulation.departures():
             machine = self._numbers.pop(departure.instance)
             machine.number = None
@@ -307,8 +305,11 @@ class World:
     def _end_minute(self, edge: float, window: Window) -> None:
         self._minute = None
         at = self.start + edge
-        self._telemetry.see_minute(Minute(at, window, tuple(self._registered)))
-        self._registered = [False] * len(self.groups)
+        registered = [
+            bool(pool.target_seconds or group.count(Phase.UNHEALTHY))
+            for pool, group in zip(window.pools, self.groups.values(), strict=True)
+        ]
+        self._telemetry.see_minute(Minute(at, window, tuple(registered)))
         if self.minutes is not None:
             total = window.total
             self.minutes.append(
@@ -641,8 +642,6 @@ def _instance_loads(samples: Sequence[Sample], oldest: float, unit: LoadUnit) ->
     last = samples[-1].at
     seen: dict[int, list[float]] = {}
     for sample in samples:
-        if sample.at <= last - MINUTE_SECONDS:
-            continue
         gauges = sample.gauges
         match unit:
             case LoadUnit.KV_CACHE:
