@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lab.commands.thresholds import Format, write_report
+from lab.traces.steps import Gaps
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,6 +33,9 @@ def describe(
     file: Annotated[Path, typer.Argument(help="A trace; `gpu-fleet trace formats` lists what is read.")],
     report: Annotated[Path | None, typer.Option(help="Write a page with charts to this file.")] = None,
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    gaps: Annotated[
+        Gaps | None, typer.Option(help="What stands in for missing steps; else linear, or zero for RequestCount.")
+    ] = None,
 ) -> None:
     """Show rate, peak to mean, burstiness, periodicity, tokens and the saving that no autoscaler can exceed."""
     from rich.console import Console
@@ -42,7 +46,7 @@ def describe(
     from lab.traces.errors import about
 
     with about(file):
-        trace = read(file)
+        trace = read(file, gaps=gaps)
         statistics = describe_trace(trace)
     if output is Format.JSON:
         typer.echo(json.dumps(asdict(statistics) | {"most_saving": statistics.most_saving}, indent=2))

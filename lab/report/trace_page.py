@@ -12,6 +12,7 @@ from lab.traces.statistics import Lengths, Statistics, strength
 from lab.traces.trace import Floats, RateTrace, Trace
 
 BINS_PER_OCTAVE = 3
+BURST_NOTE = "Measured inside stretches of ten minutes, so that the day's rise does not count as a burst."
 
 
 def trace_page(trace: Trace | RateTrace, statistics: Statistics) -> str:
@@ -133,7 +134,7 @@ def _bursts(statistics: Statistics) -> Section | None:
             Table(
                 columns,
                 rows,
-                note="Measured inside stretches of ten minutes, so that the day's rise does not count as a burst.",
+                note=BURST_NOTE if statistics.dispersion else "",
             )
         ],
     )

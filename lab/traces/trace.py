@@ -76,10 +76,18 @@ class Trace:
     def __len__(self) -> int:
         return len(self.at_seconds)
 
-    def windows(self, window_seconds: float = WINDOW_SECONDS, **_: object) -> Iterator[Requests]:
+    def windows(
+        self,
+        window_seconds: float = WINDOW_SECONDS,
+        *,
+        seed: int = 0,
+        burstiness: float | None = None,
+        tokens: TokenLengths | None = None,
+    ) -> Iterator[Requests]:
         """The trace cut into stretches, as views of its arrays: no copy. Stretches without requests come too.
 
-        Takes and ignores what `RateTrace.windows` needs beyond that: there is nothing to draw here.
+        Called as `RateTrace.windows` is, so that whoever replays need not tell the two apart; `seed`, `burstiness`
+        and `tokens` change nothing, since every request is known and nothing is drawn.
         """
         count = _window_count(self.span_seconds, window_seconds)
         edges = np.arange(1, count) * window_seconds

@@ -119,3 +119,10 @@ def test_a_sparkline_keeps_a_lone_peak():
 
 def test_a_sparkline_of_silence_is_flat():
     assert set(sparkline(RateTrace("t", np.arange(10) * 60.0, np.zeros(10), 60.0), 50)) == {"▁"}
+
+
+def test_gaps_can_be_refused_from_the_command_line(call, tmp_path):
+    path = tmp_path / "gappy.csv"
+    path.write_text("t_sec,rps\n0,1\n60,2\n180,4\n")
+    assert "1 missing step" in call("trace", "describe", path).stdout
+    assert f"{path}:4:1: t_sec: a gap of 60 s" in call("trace", "describe", path, "--gaps", "refuse", code=1).stderr
