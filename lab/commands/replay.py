@@ -74,7 +74,12 @@ def with_policy(service: Service, name: str, library: Library) -> Service:
         one.name: PoolPlan(one.types, one.min_instances, one.max_instances, one.spot_percent, spread[one.name])
         for one in service.pools
     }
-    wrong = plan_problems(name, plan, library)
+    if policy.workload is not service.policy.workload:
+        said = f"must be {service.policy.workload}, as the record's (got {policy.workload})"
+        raise DocumentError([Problem("record", 0, 0, f"{name}.workload", said)])
+    # Of the checks those count that make a decision impossible: that a type serves the model at all. Bounds that the
+    # other policy would not go with (a minimum above 0 and a policy that sleeps) are the record's.
+    wrong = [problem for problem in plan_problems(name, plan, library) if "types" in problem.path]
     if wrong:
         raise DocumentError(Problem("record", 0, 0, ".".join(map(str, p.path)), p.text) for p in wrong)
 

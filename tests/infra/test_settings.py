@@ -162,8 +162,10 @@ def test_keys_beside_config_are_pulumis_own() -> None:
 def test_an_encrypted_value_is_sent_to_secrets_manager() -> None:
     found = errors(changed("{image:", "{environment: {TOKEN: {secure: v1:abc}}, image:"))
     assert found == [
-        "Pulumi.dev.yaml:10:33: gpu-fleet:services.chat.container.environment.TOKEN: must not be encrypted; "
-        "name a secret of Secrets Manager in container.secrets instead"
+        (
+            "Pulumi.dev.yaml:10:33: gpu-fleet:services.chat.container.environment.TOKEN: must not be encrypted; "
+            "name a secret of Secrets Manager in container.secrets instead"
+        )
     ]
 
 

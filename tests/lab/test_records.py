@@ -157,6 +157,10 @@ def test_replay_needs_a_policy_that_is_there_and_fits(written: Path, root: Path,
     result = run.invoke(app, ["replay", str(written), "--policy", "nope", "--root", str(root)])
     assert result.exit_code == 1
     assert "policies/nope.yaml: no such policy; there is batch, chat, training" in result.stderr
+    result = run.invoke(app, ["replay", str(written), "--policy", "training", "--root", str(root)])
+    assert result.exit_code == 1
+    assert "training.workload: must be inference, as the record's (got training)" in result.stderr
+    assert run.invoke(app, ["replay", str(written), "--policy", "batch", "--root", str(root)]).exit_code == 0
     big = tmp_path / "big.yaml"
     big.write_text("model: llama-70b\n")
     result = run.invoke(app, ["replay", str(written), "--policy", str(big), "--root", str(root)])
