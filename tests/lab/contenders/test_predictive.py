@@ -72,12 +72,15 @@ def test_within_the_hour_target_tracking_cannot_go_below_the_floor(desk: Any) ->
     service = desk.service()
     rule = PredictiveScaling(service, "l40s", 1.0)
     past = tuple(Reading(4.0, 300.0 * (i + 1)) for i in range(288))
-    for m in range(1, 30):
-        at = DAY + 60.0 * m
+
+    def after(minutes: int) -> int:
+        at = DAY + 60.0 * minutes
         seen = desk.seen(at, ready=6, rate=0.5)
-        seen = Observation(pools=seen.pools, arrivals_rps=seen.arrivals_rps, history_rps=past)
-        decided = desk.desired(rule, service, seen, at)
-    assert decided == 4  # tracking alone would say 1
+        with_history = Observation(pools=seen.pools, arrivals_rps=seen.arrivals_rps, history_rps=past)
+        return int(desk.desired(rule, service, with_history, at))
+
+    decided = [after(minutes) for minutes in range(1, 30)]
+    assert decided == [6] * 14 + [4] * 15  # tracking alone would say 1
 
 
 @pytest.mark.parametrize("buffer", [-1.0, 3600.0])

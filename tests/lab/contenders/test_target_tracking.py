@@ -128,9 +128,8 @@ def test_missing_data_never_scales_in(desk: Any) -> None:
 def test_zero_traffic_leaves_the_floor(desk: Any) -> None:
     service = desk.service(availability={"min_instances": 0})
     rule = tracking(service)
-    for m in range(1, 16):
-        last = desk.desired(rule, service, desk.seen(60.0 * m, ready=3, running=0.0), 60.0 * m)
-    assert last == 1
+    decided = [desk.desired(rule, service, desk.seen(60.0 * m, ready=3, running=0.0), 60.0 * m) for m in range(1, 16)]
+    assert decided == [3] * 14 + [1]
 
 
 def test_over_a_boot_of_300_s_a_step_of_load_is_met_once_and_not_overshot(desk: Any) -> None:
