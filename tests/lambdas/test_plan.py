@@ -1,0 +1,160 @@
+"""Whatever stands and whatever is decided: what the calls may never do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambdas.scaler.apply import Call, plan
+from lambdas.scaler.bindings import ServiceParameter
+from lambdas.scaler.groups import Group, Member
+from lambdas.scaler.rules import Rule
+from scaling.decision import Decision, PoolTarget, Signals
+from scaling.state import State
+
+POOLS = ("a", "b")
+LIFECYCLES = ("Pending", "Pending:Wait", "InService", "InService", "InService", "Terminating:Wait", "Standby")
+
+
+def parameter(workload: str) -> ServiceParameter:
+    pools = [
+        {
+            "name": name,
+            "types": ["g6.xlarge"],
+            "min_instances": 0,
+            "max_instances": 9,
+            "capacity": 1,
+            "throughput_rps": 1,
+            "on_demand_usd_per_hour": 1,
+        }
+        for name in POOLS
+    ]
+    return ServiceParameter.model_validate(
+        {
+            "service": {"name": "s", "policy": {"model": "m", "workload": workload}, "pools": pools},
+            "bindings": {"listener_rule_arn": "rule", "pools": {n: {"group": n, "target_group_arn": n} for n in POOLS}},
+        }
+    )
+
+
+SERVICES = {workload: parameter(workload) for workload in ("inference", "training")}
+
+
+@st.composite
+def standing(draw: st.DrawFn, name: str) -> Group:
+    lifecycles = draw(st.lists(st.sampled_from(LIFECYCLES), max_size=8))
+    members = tuple(
+        Member(f"{name}{i}", "g6.xlarge", "us-east-1a", lifecycle, protected=draw(st.booleans()))
+        for i, lifecycle in enumerate(lifecycles)
+    )
+    low = draw(st.integers(0, 4))
+    base = draw(st.none() | st.integers(0, 3))
+    policy = None if base is None else {"LaunchTemplate": {}, "InstancesDistribution": {"OnDemandBaseCapacity": base}}
+    return Group(name, draw(st.integers(low, 9)), low, draw(st.integers(low + 5, 12)), members, policy)
+
+
+@st.composite
+def wanted(draw: st.DrawFn, group: Group) -> PoolTarget:
+    ids = [member.id for member in group.members]
+    some = st.lists(st.sampled_from(ids), unique=True) if ids else st.just([])
+    return PoolTarget(
+        desired=draw(st.integers(0, 14)),
+        weight=draw(st.integers(0, 999)),
+        take=tuple(draw(some)),
+        on_demand_base=draw(st.none() | st.integers(0, 3)),
+        protect=tuple(draw(some)),
+    )
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[ServiceParameter, dict[str, Group], dict[str, PoolTarget], Rule]:
+    groups = {name: draw(standing(name)) for name in POOLS}
+    targets = {name: draw(wanted(group)) for name, group in groups.items()}
+    weights = [{"TargetGroupArn": name, "Weight": draw(st.integers(0, 999))} for name in POOLS]
+    rule = Rule("rule", ({"Type": "forward", "ForwardConfig": {"TargetGroups": weights}},))
+    return SERVICES[draw(st.sampled_from(sorted(SERVICES)))], groups, targets, rule
+
+
+def decided(targets: dict[str, PoolTarget]) -> Decision:
+    return Decision(targets, (), Signals(None, None, None, None, None, None), State())
+
+
+def carry_out(calls: tuple[Call, ...], groups: dict[str, Group], rule: Rule) -> tuple[dict[str, Group], Rule]:
+    """What AWS would make of the calls, refusing what AWS would refuse."""
+    groups = dict(groups)
+    for call in calls:
+        arguments = call.arguments
+        match call.operation:
+            case "SetDesiredCapacity":
+                group = groups[call.resource]
+                assert group.min_size <= arguments["DesiredCapacity"] <= group.max_size
+                groups[call.resource] = replace(group, desired=arguments["DesiredCapacity"])
+            case "TerminateInstanceInAutoScalingGroup":
+                name = call.resource[0]
+                group = groups[name]
+                assert group.desired - 1 >= group.min_size
+                left = tuple(
+                    replace(m, lifecycle="Terminating:Wait") if m.id == call.resource else m for m in group.members
+                )
+                groups[name] = replace(group, desired=group.desired - 1, members=left)
+            case "SetInstanceProtection":
+                group = groups[call.resource]
+                assert {m.lifecycle for m in group.members if m.id in arguments["InstanceIds"]} == {"InService"}
+                changed = tuple(
+                    replace(m, protected=arguments["ProtectedFromScaleIn"]) if m.id in arguments["InstanceIds"] else m
+                    for m in group.members
+                )
+                groups[call.resource] = replace(group, members=changed)
+            case "UpdateAutoScalingGroup":
+                groups[call.resource] = replace(groups[call.resource], mixed_policy=arguments["MixedInstancesPolicy"])
+            case "ModifyRule":
+                rule = Rule(rule.arn, tuple(arguments["Actions"]))
+    return groups, rule
+
+
+@given(situations())
+def test_a_plan_carried_out_leaves_nothing_to_do(situation):
+    service, groups, targets, rule = situation
+    after, ruled = carry_out(plan(service, decided(targets), groups, rule), groups, rule)
+    assert plan(service, decided(targets), after, ruled) == ()
+
+
+@given(situations())
+def test_what_takes_away_comes_after_all_that_adds(situation):
+    service, groups, targets, rule = situation
+    removes = [call.removes for call in plan(service, decided(targets), groups, rule)]
+    assert removes == sorted(removes)
+
+
+@given(situations())
+def test_no_protected_stranger_or_leaving_instance_is_ended_and_none_below_what_is_wanted(situation):
+    service, groups, targets, rule = situation
+    calls = plan(service, decided(targets), groups, rule)
+    for name, group in groups.items():
+        target = targets[name]
+        ended = [c.resource for c in calls if c.client == "autoscaling" and c.resource in {m.id for m in group.members}]
+        assert len(set(ended)) == len(ended)
+        assert set(ended) <= set(target.take) - set(target.protect)
+        assert set(ended) <= {member.id for member in group.staying}
+        assert group.desired - len(ended) >= min(group.desired, max(target.desired, group.min_size))
+
+
+@given(situations())
+def test_auto_scaling_is_never_asked_for_fewer_than_stand_so_that_it_picks_none(situation):
+    service, groups, targets, rule = situation
+    for call in plan(service, decided(targets), groups, rule):
+        if call.operation == "SetDesiredCapacity":
+            group = groups[call.resource]
+            assert call.arguments["DesiredCapacity"] >= min(group.desired, len(group.staying))
+
+
+@given(situations())
+def test_capacity_is_never_lowered_for_a_target_that_is_higher(situation):
+    service, groups, targets, rule = situation
+    after, _ = carry_out(plan(service, decided(targets), groups, rule), groups, rule)
+    for name, group in groups.items():
+        if targets[name].desired >= group.desired:
+            assert after[name].desired >= group.desired
+            assert after[name].desired == min(max(targets[name].desired, group.desired), group.max_size)

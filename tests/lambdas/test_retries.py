@@ -1,0 +1,58 @@
+"""What botocore does before a failure is one: retries of what may be retried, three attempts, no waiting for ever."""
+
+from __future__ import annotations
+
+import botocore.endpoint
+import pytest
+
+from lab.cloud.faults import api_call_will_fail, api_call_will_time_out
+from lambdas.scaler.clients import CONFIG
+from scaling.decision import PoolTarget
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    """The pauses between attempts are botocore's own and tested there."""
+    monkeypatch.setattr(botocore.endpoint.time, "sleep", lambda _: None)
+
+
+@pytest.fixture
+def more(deciding):
+    return deciding(l4=PoolTarget(4, 100))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_throttled_write_is_tried_again(world, more, times):
+    world.stand(pools={"l4": 2})
+    with api_call_will_fail("autoscaling", "SetDesiredCapacity", "Throttling", times=times):
+        assert world.run(more)["chat"].outcome == "applied"
+    assert world.desired() == {"l4": 4}
+
+
+def test_a_write_that_stays_throttled_fails_after_three_attempts(world, more):
+    world.stand(pools={"l4": 2})
+    with api_call_will_fail("autoscaling", "SetDesiredCapacity", "Throttling", times=None) as fault:
+        result = world.run(more)["chat"]
+    assert fault.fired == 3
+    assert [fault.code for fault in result.faults] == ["Throttled"]
+
+
+def test_what_is_wrong_is_not_tried_again(world, more):
+    world.stand(pools={"l4": 2})
+    with api_call_will_fail("autoscaling", "SetDesiredCapacity", "ValidationError", times=None) as fault:
+        result = world.run(more)["chat"]
+    assert fault.fired == 1
+    assert [fault.code for fault in result.faults] == ["AwsError"]
+
+
+def test_a_service_that_does_not_answer_is_unreachable_and_stops_no_other(world, more):
+    world.stand("chat", {"l4": 2})
+    with api_call_will_time_out("cloudwatch", "GetMetricData", times=None):
+        result = world.run(more)["chat"]
+    assert [fault.code for fault in result.faults] == ["Unreachable"]
+    assert result.outcome == "applied"
+
+
+def test_one_call_can_take_no_more_than_a_third_of_a_minute():
+    attempts = CONFIG.retries["total_max_attempts"]
+    assert attempts * (CONFIG.connect_timeout + CONFIG.read_timeout) <= 21
