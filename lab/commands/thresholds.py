@@ -68,7 +68,7 @@ def thresholds(
             seed=seed,
         )
     if output is Format.JSON:
-        typer.echo(json.dumps(asdict(found), indent=2).replace("NaN", "null"))
+        typer.echo(json.dumps(asdict(found), indent=2, allow_nan=False))
     else:
         console = Console()
         console.print(_table(found))

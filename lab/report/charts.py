@@ -78,10 +78,8 @@ def pools(data: Data, *, title: str = "Instances by pool") -> Chart:
     if frame.is_empty():
         return _nothing(title)
     order = _order(frame, "pool")
-    total = frame.group_by("at_seconds").agg(pl.col("desired").sum(), pl.col("ready").sum()).sort("at_seconds")
-    total = thin(total, "at_seconds", ["desired", "ready"])
-    # Stacked areas need every pool at every time that is left.
-    kept = frame.filter(pl.col("at_seconds").is_in(total["at_seconds"].implode()))
+    kept = _changes(frame, "pool", ["ready", "desired"])
+    total = kept.group_by("at_seconds").agg(pl.col("desired").sum()).sort("at_seconds")
     wide = kept.pivot(on="pool", index="at_seconds", values="ready", aggregate_function="last").sort("at_seconds")
     tips = [
         _when(frame),
@@ -390,14 +388,17 @@ def _dated(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _changes(frame: pl.DataFrame, by: str, values: Sequence[str]) -> pl.DataFrame:
-    """Only the times at which a value of any line changes (and the step before, and the ends)."""
+    """The rows of those times at which a value of any line changes (and the step before, and the ends), thinned.
+
+    Stacked areas need every line at every time, so times are kept for all lines or for none.
+    """
+    value = [pl.col(name) for name in values]
     changed = pl.any_horizontal(
-        *(
-            (pl.col(value) != pl.col(value).shift(1).over(by)) | (pl.col(value) != pl.col(value).shift(-1).over(by))
-            for value in values
-        )
-    ).fill_null(value=True)
-    times = frame.filter(changed)["at_seconds"].unique()
+        *(one.ne_missing(one.shift(1).over(by)) for one in value),
+        *(one.ne_missing(one.shift(-1).over(by)) for one in value),
+    )
+    first_or_last = pl.col("at_seconds").is_in([frame["at_seconds"].min(), frame["at_seconds"].max()])
+    times = thin(frame.filter(changed | first_or_last), "at_seconds", values, [by])["at_seconds"].unique()
     return frame.filter(pl.col("at_seconds").is_in(times.implode()))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import polars as pl
 
 from lab.report import charts
@@ -73,7 +71,7 @@ def verdict(answer: Answer, current: float | None = None) -> str:
         sentence += " Static capacity for the peak costs no more: following this demand by a threshold saves nothing."
     if answer.plain and answer.plain.threshold > best.threshold:
         sentence += f" On this very history {answer.plain.threshold:.0%} would have done"
-        if not math.isnan(answer.plain_low):
+        if answer.plain_low is not None and answer.plain_high is not None:
             sentence += f" (over resamples {answer.plain_low:.0%} to {answer.plain_high:.0%})"
         sentence += "; the next one may be less kind."
     if answer.blocks < 20:

@@ -57,9 +57,9 @@ class Answer:
     """The highest threshold whose interval's upper end keeps to the target; None where none does."""
     plain: Point | None
     """The highest that kept to the target on this very history: the next one may be less kind."""
-    plain_low: float
-    plain_high: float
-    """90 % interval of `plain`'s threshold over the resamples; nan where too many resamples have none."""
+    plain_low: float | None
+    plain_high: float | None
+    """90 % interval of `plain`'s threshold over the resamples; None where more than a tenth of them have none."""
     static_cost: float
     """Peak demand over mean demand: what capacity for the peak, all the time, costs."""
     blocks: int
@@ -103,15 +103,15 @@ def answer(
     target = 1 - attainment
     plain = [_highest(one, target) for one in resampled]
     known = np.array([grid[i] for i in plain if i is not None])
-    spread = np.percentile(known, INTERVAL) if len(known) > 0.9 * len(plain) else (np.nan, np.nan)
+    spread = np.percentile(known, INTERVAL) if len(known) > 0.9 * len(plain) else None
     best, safe = _highest(shares, target), _highest(high, target)
     return Answer(
         points,
         target,
         None if safe is None else points[safe],
         None if best is None else points[best],
-        float(spread[0]),
-        float(spread[1]),
+        None if spread is None else float(spread[0]),
+        None if spread is None else float(spread[1]),
         float(rps.max() / rps.mean()),
         blocks,
     )
