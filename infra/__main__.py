@@ -11,9 +11,18 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the engine runs this file with infra/ as its folder
 
 from infra import package, settings, stack  # noqa: E402
+from scaling.document import DocumentError  # noqa: E402
 
-read = settings.from_config(pulumi.Config().get_object, pulumi.Config("aws").require("region"), pulumi.get_stack())
-models = settings.services(read, settings.read_library(ROOT))
+
+class SettingsError(DocumentError, pulumi.RunError):
+    """What a user wrote is wrong: the engine prints it without a traceback, and makes nothing."""
+
+
+try:
+    read = settings.from_config(pulumi.Config().get_object, pulumi.Config("aws").require("region"), pulumi.get_stack())
+    models = settings.services(read, settings.read_library(ROOT))
+except DocumentError as error:
+    raise SettingsError(settings.placed(error, ROOT, pulumi.get_stack()).problems) from None
 archive = package.build(ROOT)
 exports = stack.build(stack.StackArgs(pulumi.get_project(), pulumi.get_stack(), read, models, archive))
 for name, value in exports.items():

@@ -19,9 +19,12 @@ ALGORITHM = "least_outstanding_requests"
 target group's slow start: a new pool's share is raised by the scaler, through its weight."""
 
 MEASURED_OF_GROUPS = (
-    "GroupDesiredCapacity", "GroupInServiceInstances", "GroupMaxSize", "GroupMinSize", "GroupPendingInstances",
-    "GroupTerminatingInstances", "GroupTotalInstances",
-)  # fmt: skip
+    aws.autoscaling.Metric.GROUP_DESIRED_CAPACITY,
+    aws.autoscaling.Metric.GROUP_IN_SERVICE_INSTANCES,
+    aws.autoscaling.Metric.GROUP_PENDING_INSTANCES,
+    aws.autoscaling.Metric.GROUP_TERMINATING_INSTANCES,
+    aws.autoscaling.Metric.GROUP_TOTAL_INSTANCES,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,11 @@ class GpuPoolArgs:
 
 
 def root_device(ami_parameter: str) -> str:
-    """Name of an AMI's root device: /dev/xvda for Amazon Linux, /dev/sda1 for Ubuntu; with the wrong one an instance
-    would get a second, empty volume beside a small root.
-    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html"""
+    """Name of an AMI's root device: /dev/xvda for Amazon Linux, /dev/sda1 for Ubuntu.
+
+    With the wrong one an instance would get a second, empty volume beside a small root.
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
+    """
     return "/dev/xvda" if "amazon-linux" in ami_parameter or "/al2023" in ami_parameter else "/dev/sda1"
 
 

@@ -25,6 +25,7 @@ class Statement:
     conditions: Mapping[str, Mapping[str, str | Sequence[str]]] = field(default_factory=dict)
 
     def render(self) -> dict[str, Any]:
+        """The statement as IAM reads it."""
         out: dict[str, Any] = {
             "Sid": self.sid,
             "Effect": "Allow",
@@ -44,9 +45,9 @@ class Place:
     region: str
     account: str
 
-    def arn(self, service: str, resource: str, *, global_: bool = False, account: bool = True) -> str:
-        """arn:partition:service:region:account:resource."""
-        return f"arn:{self.partition}:{service}:{'' if global_ else self.region}:{self.account if account else ''}:{resource}"
+    def arn(self, service: str, resource: str, *, account: bool = True) -> str:
+        """`arn:partition:service:region:account:resource`; without the account for what AWS owns."""
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account if account else ''}:{resource}"
 
 
 def document(statements: Sequence[Statement]) -> dict[str, Any]:
@@ -65,7 +66,9 @@ def trust(service: str, conditions: Mapping[str, Mapping[str, str]] | None = Non
 # --- the scaler ---------------------------------------------------------------------------------------------------
 
 
-def scaler_statements(place: Place, *, table_arn: str, log_group_arn: str, dead_letters_arn: str, services_path: str) -> list[Statement]:
+def scaler_statements(
+    place: Place, *, table_arn: str, log_group_arn: str, dead_letters_arn: str, services_path: str
+) -> list[Statement]:
     """What the scaler may do whatever its services are."""
     return [
         Statement(
@@ -150,8 +153,10 @@ def service_statements(place: Place, grants: Sequence[ServiceGrant]) -> list[Sta
 
 
 def _parameter_arn(place: Place, name: str) -> str:
-    """A parameter by its name. AWS's public ones belong to no account, which only a `*` in its place matches:
-    https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-public-parameters.html"""
+    """A parameter by its name. AWS's public ones belong to no account, which only a `*` in its place matches.
+
+    https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-public-parameters.html
+    """
     arn = place.arn("ssm", f"parameter{name}")
     return arn.replace(place.account, "*") if name.startswith("/aws/") else arn
 
@@ -159,8 +164,10 @@ def _parameter_arn(place: Place, name: str) -> str:
 def _launch_statements(
     place: Place, templates: Sequence[str], roles: Sequence[str], ami_parameters: Sequence[str]
 ) -> list[Statement]:
-    """Who changes a group's mixed instances policy must be allowed what its launches do:
-    https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html"""
+    """Who changes a group's mixed instances policy must be allowed what its launches do.
+
+    https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html
+    """
     made = ["instance", "volume", "network-interface"]
     used = ["subnet", "security-group"]
     resources = [place.arn("ec2", f"{kind}/*") for kind in (*made, *used)]
@@ -184,7 +191,12 @@ def _launch_statements(
             ["ssm:GetParameters"],
             [_parameter_arn(place, name) for name in ami_parameters],
         ),
-        Statement("GiveInstancesTheirRole", ["iam:PassRole"], roles, {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}),
+        Statement(
+            "GiveInstancesTheirRole",
+            ["iam:PassRole"],
+            roles,
+            {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
+        ),
     ]
 
 
@@ -201,7 +213,8 @@ def instance_statements(
     secret_arns: Sequence[str] = (),
 ) -> list[Statement]:
     """What an instance of a service may do. `group_prefixes` are its groups' names up to the random part: the groups
-    refer to the launch template, which refers to this role, so their ARNs are not known when it is made."""
+    refer to the launch template, which refers to this role, so their ARNs are not known when it is made.
+    """
     group_arns = [_group_arn(place, f"{prefix}-*") for prefix in group_prefixes]
     out = [
         Statement(
@@ -284,8 +297,10 @@ def schedule_statements(function_arn: str, dead_letters_arn: str) -> list[Statem
 
 
 def access_log_bucket_policy(place: Place, bucket_arn: str) -> dict[str, Any]:
-    """Lets the load balancer write its logs, and nobody speak without TLS:
-    https://docs.aws.amazon.com/elasticloadbalancing/latest/application/enable-access-logging.html"""
+    """Lets the load balancer write its logs, and nobody speak without TLS.
+
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/application/enable-access-logging.html
+    """
     return {
         "Version": "2012-10-17",
         "Statement": [

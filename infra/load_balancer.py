@@ -30,7 +30,8 @@ class LoadBalancerArgs:
 
 class LoadBalancer(pulumi.ComponentResource):
     """**Pulumi type** `gpu-fleet:index:LoadBalancer`. Load balancer, its security group, the listener that serves
-    (HTTPS with a certificate, and then a redirect from HTTP; HTTP without), access logs and WAF by setting."""
+    (HTTPS with a certificate, and then a redirect from HTTP; HTTP without), access logs and WAF by setting.
+    """
 
     arn_suffix: pulumi.Output[str]
     dns_name: pulumi.Output[str]

@@ -1,4 +1,7 @@
-"""Names and limits of AWS that no emulator checks, each with its source; held when the program runs, before anything is made."""
+"""Names and limits of AWS that no emulator checks, each with its source.
+
+They are held when the program runs, before anything is made.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ MAX_LOAD_BALANCER_NAME = 32
 """https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateLoadBalancer.html"""
 
 MAX_ROLE_NAME = 64
-"""https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html; Lambda functions and schedules have the same."""
+"""https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html;
+Lambda functions and schedules have the same."""
 
 MAX_QUEUE_NAME = 80
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html"""
@@ -54,7 +58,6 @@ NO_SLOW_START = frozenset({"least_outstanding_requests", "weighted_random"})
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html"""
 
 
-
 def fitting(name: str, most: int) -> str:
     """The logical name, cut where it and the random suffix would be longer than `most`.
 
@@ -87,7 +90,7 @@ def check_weights(weights: Iterable[int]) -> tuple[int, ...]:
 
 
 def check_slow_start(algorithm: str, slow_start_seconds: int) -> None:
-    """Raises ValueError for what a target group refuses: slow start of 1 to 29 s or over 900 s, or with these algorithms."""
+    """Raises ValueError for a slow start that AWS refuses: 1 to 29 s, over 900 s, or with `NO_SLOW_START`."""
     if slow_start_seconds == 0:
         return
     if not 30 <= slow_start_seconds <= 900:
@@ -99,13 +102,21 @@ def check_slow_start(algorithm: str, slow_start_seconds: int) -> None:
 def check_services(count: int) -> None:
     """Raises ValueError when one stack holds more services than the scaler's role can name."""
     if count > MAX_SERVICES:
-        raise ValueError(f"services: must be at most {MAX_SERVICES} in a stack (got {count}); share them out over stacks")
+        raise ValueError(
+            f"services: must be at most {MAX_SERVICES} in a stack (got {count}); share them out over stacks"
+        )
 
 
 def check_tags(tags: Mapping[str, str]) -> None:
-    """Raises ValueError for a tag key that instances could not show in their metadata, where they read their group's
-    name; EC2 refuses such a launch:
-    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html"""
+    """Raises ValueError for a tag key that instances could not show in their metadata; EC2 refuses such a launch.
+
+    They read their group's name there:
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html
+    """
     for key in tags:
-        if re.fullmatch(r"[A-Za-z0-9+=.,_:@-]{1,128}", key) is None or key in {".", "..", "_index"} or key.startswith("aws:"):
+        if (
+            re.fullmatch(r"[A-Za-z0-9+=.,_:@-]{1,128}", key) is None
+            or key in {".", "..", "_index"}
+            or key.startswith("aws:")
+        ):
             raise ValueError(f"tags.{key}: must be letters, digits and + - = . , _ : @, and not begin with aws:")

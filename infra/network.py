@@ -47,7 +47,8 @@ def ranges(cidr: str, zones: int) -> Ranges:
 
 class Network(pulumi.ComponentResource):
     """**Pulumi type** `gpu-fleet:index:Network`. A VPC over two or three zones: public subnets for the load balancer,
-    private ones for instances, NAT by setting, a gateway endpoint for S3. For an existing VPC it makes nothing."""
+    private ones for instances, NAT by setting, a gateway endpoint for S3. For an existing VPC it makes nothing.
+    """
 
     vpc_id: pulumi.Output[str]
     public_subnet_ids: Sequence[pulumi.Output[str]]

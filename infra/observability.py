@@ -50,7 +50,8 @@ class ObservabilityArgs:
 
 class Observability(pulumi.ComponentResource):
     """**Pulumi type** `gpu-fleet:index:Observability`. Topic, alarms on the scaler and each service, the backstop
-    policies, a dashboard for each service."""
+    policies, a dashboard for each service.
+    """
 
     topic_arn: pulumi.Output[str] | None
 
@@ -238,14 +239,14 @@ class Observability(pulumi.ComponentResource):
                     key: {"group": pool.group_name, "target_group": pool.target_group}
                     for key, pool in service.pools.items()
                 },
-            ).apply(
-                lambda got: json.dumps(dashboard(service.name, args.region, got["load_balancer"], got["pools"]))
-            ),
+            ).apply(lambda got: json.dumps(dashboard(service.name, args.region, got["load_balancer"], got["pools"]))),
             opts=self._child,
         )
 
 
-def dashboard(service: str, region: str, load_balancer: str, pools: Mapping[str, Mapping[str, str | None]]) -> dict[str, Any]:
+def dashboard(
+    service: str, region: str, load_balancer: str, pools: Mapping[str, Mapping[str, str | None]]
+) -> dict[str, Any]:
     """A service's dashboard: the model's figures on top, then what stands, then what its users and its GPUs feel.
 
     Structure: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html

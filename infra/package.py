@@ -1,8 +1,8 @@
-"""The scaler's package: a zip of lambdas/, scaling/ and the locked dependencies, for the Lambda's platform and not this one's.
+"""The scaler's package: a zip of lambdas/, scaling/ and the locked dependencies for the Lambda's platform.
 
 `pulumi up` builds it by itself. The dependencies are fetched once for each content of the lock, the zip is made anew
-when a source or the lock changed. The same input gives the same bytes (with the same zlib): names in order, fixed times and
-modes, no bytecode, nothing that tells of this machine.
+when a source or the lock changed. The same input gives the same bytes (with the same zlib): names in order, fixed
+times and modes, no bytecode, nothing that tells of this machine.
 """
 
 from __future__ import annotations
@@ -67,12 +67,18 @@ def _sources(root: Path) -> list[tuple[Path, str]]:
 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:
     """What of the dependencies the Lambda needs: no bytecode, no console scripts, no records of the installation (the
-    scripts hold this machine's path of Python, and the records the scripts' digests)."""
+    scripts hold this machine's path of Python, and the records the scripts' digests).
+    """
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if not path.is_file() or name.startswith("bin/") or "__pycache__" in path.parts or path.suffix == ".pyc":
             continue
-        if path.parent.name.endswith(".dist-info") and path.name in {"RECORD", "REQUESTED", "INSTALLER", "direct_url.json"}:
+        if path.parent.name.endswith(".dist-info") and path.name in {
+            "RECORD",
+            "REQUESTED",
+            "INSTALLER",
+            "direct_url.json",
+        }:
             continue
         yield path, name
 
@@ -90,7 +96,7 @@ def _dependencies(root: Path, lock: bytes) -> Path:
         command += ["--no-compile", "--only-binary=:all:", "--implementation", "cp", "--python-version", PYTHON]
         for platform in PLATFORMS:
             command += ["--platform", platform]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
         if done.returncode:
             raise PackageError(f"cannot fetch what {LOCK} names for the scaler's package:\n{done.stderr.strip()}")
         _settle(target, folder)
@@ -127,4 +133,4 @@ def _write(archive: Path, files: list[tuple[Path, str]]) -> None:
 
 
 if __name__ == "__main__":
-    print(build())
+    sys.stdout.write(f"{build()}\n")

@@ -42,7 +42,8 @@ class ScalerArgs:
 
 class Scaler(pulumi.ComponentResource):
     """**Pulumi type** `gpu-fleet:index:Scaler`. Function, role and policies, schedule, burst alarms, state table, dead
-    letters, log group."""
+    letters, log group.
+    """
 
     function_name: pulumi.Output[str]
     table_name: pulumi.Output[str]

@@ -64,14 +64,16 @@ def parameter(model: ServiceModel, bindings: Mapping[str, object]) -> str:
     text = json.dumps({"service": json.loads(record.dump(bare)), "bindings": bindings}, separators=(",", ":"))
     if len(text.encode()) > MAX_PARAMETER_BYTES:
         raise ValueError(
-            f"services.{model.name}: must fit into a parameter of {MAX_PARAMETER_BYTES} bytes (got {len(text.encode())})"
+            f"services.{model.name}: must fit into a parameter of {MAX_PARAMETER_BYTES} bytes "
+            f"(got {len(text.encode())})"
         )
     return text
 
 
 class Service(pulumi.ComponentResource):
     """**Pulumi type** `gpu-fleet:index:Service`. One to five pools with their role, network and logs; for inference the
-    listener rule with its weighted forward, for training the job queue; the parameter of both."""
+    listener rule with its weighted forward, for training the job queue; the parameter of both.
+    """
 
     pools: Mapping[str, GpuPool]
     listener_rule_arn: pulumi.Output[str] | None
@@ -160,7 +162,8 @@ class Service(pulumi.ComponentResource):
 
     def _make_queue(self, name: str, args: ServiceArgs) -> aws.sqs.Queue:
         """The job queue. A job whose worker dies comes back after the visibility timeout, which the worker prolongs
-        while it runs; after three deaths it is set aside."""
+        while it runs; after three deaths it is set aside.
+        """
         child = pulumi.ResourceOptions(parent=self)
         failed = aws.sqs.Queue(
             naming.fitting(f"{name}-failed-jobs", naming.MAX_QUEUE_NAME),
@@ -206,9 +209,7 @@ class Service(pulumi.ComponentResource):
         aws.iam.RolePolicy(
             f"{name}-instance",
             role=role.id,
-            policy=pulumi.Output.all(
-                place=args.place, logs=logs.arn, queue=queue.arn if queue else None
-            ).apply(policy),
+            policy=pulumi.Output.all(place=args.place, logs=logs.arn, queue=queue.arn if queue else None).apply(policy),
             opts=child,
         )
         profile = aws.iam.InstanceProfile(
@@ -261,7 +262,9 @@ class Service(pulumi.ComponentResource):
                     type="forward",
                     forward=aws.lb.ListenerRuleActionForwardArgs(
                         target_groups=[
-                            aws.lb.ListenerRuleActionForwardTargetGroupArgs(arn=pool.target_group_arn or "", weight=weight)
+                            aws.lb.ListenerRuleActionForwardTargetGroupArgs(
+                                arn=pool.target_group_arn or "", weight=weight
+                            )
                             for pool, weight in zip(self.pools.values(), first_weights(args.model), strict=True)
                         ],
                         stickiness=aws.lb.ListenerRuleActionForwardStickinessArgs(

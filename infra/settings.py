@@ -15,11 +15,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
 from scaling import profile
 from scaling.document import Document, DocumentError, Problem, check, check_mapping, parse, suggestion
-from scaling.library import Library, PlanProblem, PoolPlan, library, plan_problems
+from scaling.library import Library, PlanProblem, PoolPlan, collect, library, plan_problems
 from scaling.policy import LoadUnit, Section
 from scaling.service import MAX_POOLS, Pool, Service
 
@@ -342,6 +342,69 @@ def parse_stack(text: str, file: str) -> tuple[StackSettings, Document]:
 
     Raises DocumentError with every error.
     """
+    below, problems = _below_config(text, file)
+    try:
+        settings = check(below, StackSettings)
+    except DocumentError as error:
+        told = {problem.key for problem in problems}
+        wrong = map(_as_typed, error.problems)
+        raise DocumentError([*problems, *(problem for problem in wrong if problem.key not in told)]) from None
+    if problems:
+        raise DocumentError(problems)
+    return settings, below
+
+
+def stack_problems(root: Path, stack: str, library: Library | None) -> list[Problem]:
+    """Everything that is wrong in a stack's file, by itself and (where there is one) against the library."""
+    try:
+        settings, document = read_stack(root, stack)
+    except DocumentError as error:
+        return [*error.problems, *_early_problems(root, stack, library)]
+    if library is None:
+        return []
+    try:
+        services(settings, library, document)
+    except DocumentError as error:
+        return list(error.problems)
+    return []
+
+
+def _early_problems(root: Path, stack: str, library: Library | None) -> list[Problem]:
+    """What does not fit the library in a file that is not right by itself yet: of each service as much as is plain.
+
+    Without it a user would mend a number, only to be told then that the GPU is too small.
+    """
+    try:
+        below, _ = _below_config(read_text(root / stack_file(stack)), stack_file(stack))
+    except DocumentError:
+        return []
+    problems: list[Problem] = []
+    written = below.data.get("services")
+    for name, service in written.items() if library is not None and isinstance(written, dict) else ():
+        pools = service.get("pools") if isinstance(service, dict) else None
+        if not isinstance(pools, dict) or not isinstance(service.get("policy"), str):
+            continue
+        plan: dict[str, PoolPlan] = {}
+        for pool_name, value in pools.items():
+            try:
+                # Bounds are what the file gets wrong most: they do not keep the types from being checked.
+                settings = PoolSettings.model_validate({"min": 0, "max": 1000, "types": value["types"]})
+            except (ValidationError, TypeError, KeyError):
+                continue
+            copy = value.get("gpus_per_copy")
+            plan[pool_name] = PoolPlan(settings.types, 0, 1000, 0, copy if isinstance(copy, int) and copy > 0 else None)
+        problems += [
+            _as_typed(below.problem(("services", name, *problem.path), problem.text))
+            for problem in plan_problems(service["policy"], plan, library)
+            if problem.path != ("pools",)
+        ]
+    return problems
+
+
+def _below_config(text: str, file: str) -> tuple[Document, list[Problem]]:
+    """The file seen as a `StackSettings` (`config.gpu-fleet:services.chat` becomes `services.chat`), and what is wrong
+    around it. Raises DocumentError where there is nothing to see.
+    """
     document = parse(text, file)
     config = document.data.get("config") if isinstance(document.data, dict) else None
     if not isinstance(config, dict):
@@ -352,28 +415,29 @@ def parse_stack(text: str, file: str) -> tuple[StackSettings, Document]:
         if key not in PULUMI_KEYS
     ]
     problems += _encrypted(document, config, ("config",))
-    values: dict[str, Any] = {}
-    typed: dict[str, str] = {}
-    for key, value in config.items():
+    names: dict[tuple[str | int, ...], str] = {}
+    for key in config:
         namespace, _, name = key.partition(":")
         if key == "aws:region":
-            values["region"], typed["region"] = value, key
+            names["config", key] = "region"
         elif namespace == PROJECT:
-            values[name], typed[name] = value, key
+            names["config", key] = name
+    values = {name: config[path[1]] for path, name in names.items()}
     if "region" not in values:
         place = document.place(("config",))
         problems.append(Problem(place.file, place.line, place.column, "aws:region", "is missing"))
-        values["region"] = "us-east-1"
-    below = _below_config(document, values, typed)
-    try:
-        settings = check(below, StackSettings)
-    except DocumentError as error:
-        told = {problem.key for problem in problems}
-        wrong = (_as_typed(problem, typed) for problem in error.problems)
-        raise DocumentError([*problems, *(problem for problem in wrong if problem.key not in told)]) from None
-    if problems:
-        raise DocumentError(problems)
-    return settings, below
+        # Only so that the rest can be checked against some region: this file is refused.
+        values["region"] = next((zone[:-1] for zone in _zones(values) if isinstance(zone, str)), "us-east-1")
+    keys = {(): document.keys["config",]} | {
+        (names[path[:2]], *path[2:]): place for path, place in document.keys.items() if path[:2] in names
+    }
+    return Document(file, values, keys), problems
+
+
+def _zones(values: Mapping[str, Any]) -> list[Any]:
+    network = values.get("network")
+    zones = network.get("zones") if isinstance(network, dict) else None
+    return zones if isinstance(zones, list) else []
 
 
 def _encrypted(document: Document, value: Any, path: tuple[str | int, ...]) -> list[Problem]:
@@ -389,24 +453,13 @@ def _encrypted(document: Document, value: Any, path: tuple[str | int, ...]) -> l
     return []
 
 
-def _below_config(document: Document, values: Mapping[str, Any], typed: Mapping[str, str]) -> Document:
-    """The same file seen as a `StackSettings`: `config.gpu-fleet:services.chat` becomes `services.chat`."""
-    names: dict[tuple[str | int, ...], str] = {("config", key): name for name, key in typed.items()}
-
-    def moved(places: Mapping[tuple[str | int, ...], tuple[int, int]]) -> dict[tuple[str | int, ...], tuple[int, int]]:
-        root = {(): places.get(("config",), (1, 1))}
-        return root | {(names[path[:2]], *path[2:]): place for path, place in places.items() if path[:2] in names}
-
-    return Document(document.file, dict(values), moved(document.keys))
-
-
-def _as_typed(problem: Problem, typed: Mapping[str, str]) -> Problem:
+def _as_typed(problem: Problem) -> Problem:
     """The key as the file has it: with its namespace."""
     first = re.match(r"[^.\[]+", problem.key)
     if first is None:
         return problem
-    key = typed.get(first[0], "aws:region" if first[0] == "region" else f"{PROJECT}:{first[0]}")
-    return Problem(problem.file, problem.line, problem.column, key + problem.key[first.end() :], problem.text)
+    key = "aws:region" if first[0] == "region" else f"{PROJECT}:{first[0]}"
+    return replace(problem, key=key + problem.key[first.end() :])
 
 
 def pulumi_config(root: Path, stack: str) -> dict[str, str]:
@@ -431,8 +484,20 @@ def from_config(get_object: Callable[[str], Any], region: str, stack: str) -> St
     try:
         return check_mapping({"region": region, **values}, stack_file(stack), StackSettings)
     except DocumentError as error:
-        typed = {key: f"{PROJECT}:{key}" for key in KEYS}
-        raise DocumentError(_as_typed(problem, typed) for problem in error.problems) from None
+        raise DocumentError(map(_as_typed, error.problems)) from None
+
+
+def placed(error: DocumentError, root: Path, stack: str) -> DocumentError:
+    """The errors of the stack's file and policies/ with their lines, where reading them again shows any.
+
+    The engine hands values over without saying where they stood; the file is still there to tell.
+    """
+    try:
+        found, problems = collect(library_texts(root))
+    except DocumentError as unread:
+        found, problems = None, list(unread.problems)
+    problems += stack_problems(root, stack, found)
+    return DocumentError(problems) if problems else error
 
 
 def library_texts(root: Path) -> dict[str, str]:
@@ -508,8 +573,7 @@ def services(settings: StackSettings, library: Library, document: Document | Non
     problems = service_problems(settings, library)
     if problems:
         document = document or Document(PROJECT, {}, {(): (0, 0)})
-        typed = {key: f"{PROJECT}:{key}" for key in KEYS}
-        raise DocumentError(_as_typed(document.problem(p.path, p.text), typed) for p in problems)
+        raise DocumentError(_as_typed(document.problem(p.path, p.text)) for p in problems)
     return tuple(_service(name, value, settings, library) for name, value in settings.services.items())
 
 

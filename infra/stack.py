@@ -35,7 +35,9 @@ class StackArgs:
 def here() -> pulumi.Output[iam.Place]:
     """Partition, region and account that the provider speaks to."""
     return pulumi.Output.all(
-        aws.get_partition_output().partition, aws.get_region_output().region, aws.get_caller_identity_output().account_id
+        aws.get_partition_output().partition,
+        aws.get_region_output().region,
+        aws.get_caller_identity_output().account_id,
     ).apply(lambda got: iam.Place(*got))
 
 
@@ -75,7 +77,9 @@ def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
         WatchedService(
             service_name,
             {
-                pool_name: WatchedPool(f"{name}-{service_name}-{pool_name}", pool.group_name, pool.target_group_arn_suffix)
+                pool_name: WatchedPool(
+                    f"{name}-{service_name}-{pool_name}", pool.group_name, pool.target_group_arn_suffix
+                )
                 for pool_name, pool in service.pools.items()
             },
         )

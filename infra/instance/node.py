@@ -26,12 +26,20 @@ GAUGES = {
     "requests_running": ("vllm:num_requests_running", "sglang:num_running_reqs", "requests_running"),
     "requests_waiting": ("vllm:num_requests_waiting", "sglang:num_queue_reqs", "requests_waiting"),
     "jobs_running": ("jobs_running",),
+    "job_remaining_seconds": ("job_remaining_seconds",),
 }
+BUSY = ("requests_running", "requests_waiting", "jobs_running")
 SHARES = {"kv_cache_percent": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage")}
 MEANS = {
     "input_tokens": ("vllm:request_prompt_tokens", "sglang:prompt_tokens_histogram"),
     "output_tokens": ("vllm:request_generation_tokens", "sglang:generation_tokens_histogram"),
+    "job_seconds": ("job_seconds",),
 }
+FINISHED = (
+    "vllm:e2e_request_latency_seconds_count",
+    "sglang:e2e_request_latency_seconds_count",
+    "requests_finished_total",
+)
 TTFT = ("vllm:time_to_first_token_seconds_bucket", "sglang:time_to_first_token_seconds_bucket")
 SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)")
 LE = re.compile(r'le="([^"]+)"')
@@ -49,7 +57,7 @@ def parse(text):
 
 
 def total(samples, name):
-    return sum(value for _, value in samples[name]) if name in samples else None
+    return sum(value for _, value in samples.get(name, ()))
 
 
 def first(names, samples):
@@ -79,9 +87,9 @@ def quantile(new, old, share):
     return lower
 
 
-def gauges(new, old):
-    # What this scrape says. Means and quantiles are of the requests finished since the last one; what the engine
-    # does not say, or nothing was finished for, is left out: missing is not zero.
+def gauges(new, old, seconds):
+    # What this scrape says. Means, quantiles and rates are of the requests finished since the last one, `seconds` ago;
+    # what the engine does not say, or nothing was finished for, is left out: missing is not zero.
     out = {}
     for gauge, names in GAUGES.items():
         name = first(names, new)
@@ -97,9 +105,12 @@ def gauges(new, old):
         name = first([n + "_count" for n in names], new)
         if name:
             base = name[: -len("_count")]
-            count = total(new, name) - (total(old, name) or 0.0)
+            count = total(new, name) - total(old, name)
             if count > 0:
-                out[gauge] = (total(new, base + "_sum") - (total(old, base + "_sum") or 0.0)) / count
+                out[gauge] = (total(new, base + "_sum") - total(old, base + "_sum")) / count
+    name = first(FINISHED, new)
+    if name and name in old and total(new, name) >= total(old, name):
+        out["finished_rps"] = (total(new, name) - total(old, name)) / seconds
     ttft = quantile(buckets(new), buckets(old), 0.95)
     if ttft is not None:
         out["ttft_p95_seconds"] = ttft
@@ -130,7 +141,9 @@ def network():
     try:
         shown = subprocess.run(
             ["ss", "-tin", "state", "established", "( sport = :%s )" % port, "and", "not", "dst", "127.0.0.0/8"],
-            capture_output=True, text=True, timeout=5,
+            capture_output=True,
+            text=True,
+            timeout=5,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -143,17 +156,17 @@ def publish(values, sender):
 
 
 def metrics():
-    sender, old = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), None
+    sender, old, before = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), None, 0.0
     while True:
         started = time.monotonic()
         new = scrape()
         if new is not None:
-            values = gauges(new, old)
+            values = gauges(new, old, started - before)
             latency = network()
             if latency is not None:
                 values["network_latency_seconds"] = latency
             publish(values, sender)
-        old = new
+        old, before = new, started
         time.sleep(max(0.0, SCRAPE_SECONDS - (time.monotonic() - started)))
 
 
@@ -193,7 +206,9 @@ def hook(action, name, group, instance):
 
 
 def engine_stands():
-    done = subprocess.run(["docker", "inspect", "--format", "{{.State.Running}}", "engine"], capture_output=True, text=True)
+    done = subprocess.run(
+        ["docker", "inspect", "--format", "{{.State.Running}}", "engine"], capture_output=True, text=True
+    )
     return done.stdout.strip() == "true"
 
 
@@ -201,7 +216,7 @@ def busy(samples):
     # Requests and jobs that this instance holds. An engine that stands and does not answer counts as busy.
     if samples is None:
         return 1.0 if engine_stands() else 0.0
-    return sum(total(samples, name) for names in GAUGES.values() for name in [first(names, samples)] if name)
+    return sum(total(samples, name) for gauge in BUSY for name in [first(GAUGES[gauge], samples)] if name)
 
 
 def drain(beat, clock=time.monotonic, sleep=time.sleep):
@@ -245,8 +260,12 @@ def lifecycle():
             return
         # A spot instance has two minutes: its group starts another at once, and takes this one out of the target group.
         if interrupted and not asked:
-            asked = aws("terminate-instance-in-auto-scaling-group", "--instance-id", instance,
-                        "--no-should-decrement-desired-capacity")
+            asked = aws(
+                "terminate-instance-in-auto-scaling-group",
+                "--instance-id",
+                instance,
+                "--no-should-decrement-desired-capacity",
+            )
         # A hook that was completed or has run out answers with an error: after ten of them there is none to complete.
         if tries < 10 and healthy():
             tries = 10 if hook("complete-lifecycle-action", launching, group, instance) else tries + 1

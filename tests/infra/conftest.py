@@ -8,7 +8,7 @@ import re
 import runpy
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from infra import package
 from infra.settings import pulumi_config
 
 ACCOUNT = "123456789012"
+UUID, HEX = "11111111-2222-3333-4444-555555555555", "0123456789abcdef"
 SECRET = "4dabf18193072939515e22adb298388d"  # marks a wrapped value:
 # https://github.com/pulumi/pulumi/blob/master/sdk/python/lib/pulumi/runtime/rpc.py
 
@@ -37,7 +38,6 @@ class Registered:
     custom: bool
     inputs: dict[str, Any]
     ignore_changes: list[str]
-    dependencies: list[str]
 
 
 @dataclass
@@ -59,11 +59,12 @@ class Cloud(pulumi.runtime.Mocks):
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         module = args.typ.split(":")[1].split("/")[0]
         name = args.inputs.get("name") or f"{args.name}-0123abc"
+        elb = f"arn:aws:elasticloadbalancing:us-east-1:{ACCOUNT}"
         arn = {
-            "Group": f"arn:aws:autoscaling:us-east-1:{ACCOUNT}:autoScalingGroup:11111111-2222-3333-4444-555555555555:autoScalingGroupName/{name}",
-            "TargetGroup": f"arn:aws:elasticloadbalancing:us-east-1:{ACCOUNT}:targetgroup/{name}/0123456789abcdef",
-            "LoadBalancer": f"arn:aws:elasticloadbalancing:us-east-1:{ACCOUNT}:loadbalancer/app/{name}/0123456789abcdef",
-            "ListenerRule": f"arn:aws:elasticloadbalancing:us-east-1:{ACCOUNT}:listener-rule/app/{name}/0123456789abcdef/0123456789abcdef/0123456789abcdef",
+            "Group": f"arn:aws:autoscaling:us-east-1:{ACCOUNT}:autoScalingGroup:{UUID}:autoScalingGroupName/{name}",
+            "TargetGroup": f"{elb}:targetgroup/{name}/{HEX}",
+            "LoadBalancer": f"{elb}:loadbalancer/app/{name}/{HEX}",
+            "ListenerRule": f"{elb}:listener-rule/app/{name}/{HEX}/{HEX}/{HEX}",
             "Role": f"arn:aws:iam::{ACCOUNT}:role/{name}",
             "Table": f"arn:aws:dynamodb:us-east-1:{ACCOUNT}:table/{name}",
             "LogGroup": f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:{name}",
@@ -98,7 +99,7 @@ class Recorder(pulumi_mocks.MockMonitor):
         super().__init__(Cloud())
         self.run = run
 
-    def RegisterResource(self, request: Any) -> Any:
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the engine's name
         from pulumi.runtime import rpc
 
         answer = super().RegisterResource(request)
@@ -106,12 +107,12 @@ class Recorder(pulumi_mocks.MockMonitor):
             self.run.resources.append(
                 Registered(
                     request.type, request.name, answer.urn, request.parent, request.custom,
-                    _open(rpc.deserialize_properties(request.object)), list(request.ignoreChanges), list(request.dependencies),
+                    _open(rpc.deserialize_properties(request.object)), list(request.ignoreChanges),
                 )
             )  # fmt: skip
         return answer
 
-    def RegisterResourceOutputs(self, request: Any) -> Any:
+    def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802 - the engine's name
         self.run.outputs_registered.add(request.urn)
         return super().RegisterResourceOutputs(request)
 
@@ -127,23 +128,22 @@ Program = Callable[..., Run]
 
 
 @pytest.fixture(scope="session")
-def program(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+def program(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
     """Runs the unmodified program of a stack, once for each question: `program("local", preview=True)`."""
     archive = tmp_path_factory.mktemp("package") / "scaler.zip"
     with zipfile.ZipFile(archive, "w") as z:
         z.writestr("lambdas/__init__.py", "")
-    patch = pytest.MonkeyPatch()
-    patch.setattr(package, "build", lambda _root: archive)
     cache: dict[tuple[str, bool, str], Run] = {}
 
     def run(stack: str, *, preview: bool = False, **changes: Any) -> Run:
         key = (stack, preview, repr(sorted(changes.items())))
         if key not in cache:
-            cache[key] = _run(root, {**pulumi_config(root, stack), **changes}, stack, preview=preview)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(package, "build", lambda _root: archive)
+                cache[key] = _run(root, {**pulumi_config(root, stack), **changes}, stack, preview=preview)
         return cache[key]
 
-    yield run
-    patch.undo()
+    return run
 
 
 def _run(root: Path, config: dict[str, str], stack: str, *, preview: bool) -> Run:

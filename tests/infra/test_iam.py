@@ -16,7 +16,8 @@ from lambdas.scaler.actions import ACTIONS, CONSEQUENT, ResourceKind
 PLACE = iam.Place("aws", "us-east-1", "123456789012")
 NAME = "gpu-fleet-prod-chat-l4-0123abc"
 GROUP = f"arn:aws:autoscaling:us-east-1:123456789012:autoScalingGroup:*:autoScalingGroupName/{NAME}"
-RULE = "arn:aws:elasticloadbalancing:us-east-1:123456789012:listener-rule/app/lb/0123456789abcdef/0123456789abcdef/0123456789abcdef"
+HEX = "0123456789abcdef"
+RULE = f"arn:aws:elasticloadbalancing:us-east-1:123456789012:listener-rule/app/lb/{HEX}/{HEX}/{HEX}"
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:jobs"
 TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/state"
 LOGS = "arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/scaler"
@@ -28,7 +29,14 @@ GRANT = iam.ServiceGrant([NAME], RULE, QUEUE, [TEMPLATE], ROLE, ["/aws/service/d
 def findings(policy: str) -> list[str]:
     """What the linter says, but that an application load balancer's rule is not a network load balancer's too."""
     said = [(f.issue, str(f.detail)) for f in analyze_policy_string(policy).findings]
-    only_net = "[{'action': 'elasticloadbalancing:ModifyRule', 'required_format': 'arn:*:elasticloadbalancing:*:*:listener-rule/net/*/*/*/*'}]"
+    only_net = str(
+        [
+            {
+                "action": "elasticloadbalancing:ModifyRule",
+                "required_format": "arn:*:elasticloadbalancing:*:*:listener-rule/net/*/*/*/*",
+            }
+        ]
+    )
     return [f"{issue}: {detail}" for issue, detail in said if (issue, detail) != ("RESOURCE_MISMATCH", only_net)]
 
 
@@ -143,16 +151,20 @@ def test_an_instance_ends_only_instances_of_its_own_groups() -> None:
 @pytest.mark.parametrize(
     ("image", "repository"),
     [
-        ("vllm/vllm-openai:v0.11.0", None),
-        ("ghcr.io/some/engine:1", None),
-        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/worker:1.0", "arn:aws:ecr:eu-west-1:123456789012:repository/team/worker"),
-        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com/worker@sha256:ab12", "arn:aws:ecr:eu-west-1:123456789012:repository/worker"),
-        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com/worker", "arn:aws:ecr:eu-west-1:123456789012:repository/worker"),
-        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com/w:1@sha256:ab", "arn:aws:ecr:eu-west-1:123456789012:repository/w"),
+        ("team/worker:1.0", "team/worker"),
+        ("worker@sha256:ab12", "worker"),
+        ("worker", "worker"),
+        ("w:1@sha256:ab", "w"),
     ],
-)  # fmt: skip
-def test_an_image_of_ecr_can_be_pulled_and_no_other_repository(image: str, repository: str | None) -> None:
-    assert iam.ecr_repository_arn(image, "aws") == repository
+)
+def test_an_image_of_ecr_can_be_pulled_and_no_other_repository(image: str, repository: str) -> None:
+    found = iam.ecr_repository_arn(f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/{image}", "aws")
+    assert found == f"arn:aws:ecr:eu-west-1:123456789012:repository/{repository}"
+
+
+@pytest.mark.parametrize("image", ["vllm/vllm-openai:v0.11.0", "ghcr.io/some/engine:1", "public.ecr.aws/a/b:1", "x"])
+def test_an_image_from_elsewhere_needs_no_right(image: str) -> None:
+    assert iam.ecr_repository_arn(image, "aws") is None
 
 
 def test_policies_of_the_longest_names_fit(program: Any) -> None:
@@ -163,7 +175,9 @@ def test_policies_of_the_longest_names_fit(program: Any) -> None:
             listener_rule_arn=RULE + "0" * 20,
             launch_template_arns=[TEMPLATE[:-2] + service + pool for pool in "abcde"],
             instance_role_arn=f"arn:aws:iam::123456789012:role/gpu-fleet-prod-{service * 20}-instance-0123abc",
-            ami_parameters=["/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"],
+            ami_parameters=[
+                "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
+            ],
         )
         for service in "wxyz"[: naming.SERVICES_PER_POLICY]
     ]
@@ -181,7 +195,9 @@ def test_what_the_program_sends_is_what_was_linted(program: Any) -> None:
     for text in texts:
         assert "Output" not in text
         assert findings(text) == []
-    moved = [s for text in texts for s in json.loads(text)["Statement"] if "autoscaling:SetDesiredCapacity" in s["Action"]]
+    moved = [
+        s for text in texts for s in json.loads(text)["Statement"] if "autoscaling:SetDesiredCapacity" in s["Action"]
+    ]
     assert sorted(arn for s in moved for arn in s["Resource"]) == sorted(
         GROUP.replace(NAME, f"{group.name}-0123abc") for group in run.of("Group")
     )

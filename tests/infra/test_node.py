@@ -13,13 +13,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.user_data import FOLDER
+from lambdas.scaler.bindings import ServiceParameter
+from lambdas.scaler.signals import queries
+
+if TYPE_CHECKING:
+    from scaling.state import State
 
 NODE = FOLDER / "node.py"
 
@@ -46,26 +52,28 @@ vllm:request_prompt_tokens_sum{engine="0"} 1000.0
 vllm:request_prompt_tokens_count{engine="0"} 10.0
 vllm:request_generation_tokens_sum{engine="0"} 500.0
 vllm:request_generation_tokens_count{engine="0"} 10.0
+vllm:e2e_request_latency_seconds_count{engine="0"} 10.0
 vllm:time_to_first_token_seconds_bucket{engine="0",le="0.5"} 10.0
 vllm:time_to_first_token_seconds_bucket{engine="0",le="1.0"} 10.0
 vllm:time_to_first_token_seconds_bucket{engine="0",le="+Inf"} 10.0
 """
 SECOND = (
-    FIRST.replace("tokens_sum{engine=\"0\"} 1000.0", "tokens_sum{engine=\"0\"} 4000.0")
-    .replace("prompt_tokens_count{engine=\"0\"} 10.0", "prompt_tokens_count{engine=\"0\"} 20.0")
+    FIRST.replace('tokens_sum{engine="0"} 1000.0', 'tokens_sum{engine="0"} 4000.0')
+    .replace('prompt_tokens_count{engine="0"} 10.0', 'prompt_tokens_count{engine="0"} 20.0')
+    .replace('latency_seconds_count{engine="0"} 10.0', 'latency_seconds_count{engine="0"} 20.0')
     .replace('le="1.0"} 10.0', 'le="1.0"} 20.0')
     .replace('le="+Inf"} 10.0', 'le="+Inf"} 20.0')
 )
 
 
 def test_the_first_scrape_tells_what_stands_now(node: ModuleType) -> None:
-    said = node.gauges(node.parse(FIRST), None)
+    said = node.gauges(node.parse(FIRST), None, 10)
     assert said == {"requests_running": 12.0, "requests_waiting": 2.0, "kv_cache_percent": pytest.approx(50.0)}
 
 
 def test_means_are_of_the_requests_that_ended_since(node: ModuleType) -> None:
     """10 prompts with 3000 tokens ended; no answer did, so its mean is missing and not zero."""
-    said = node.gauges(node.parse(SECOND), node.parse(FIRST))
+    said = node.gauges(node.parse(SECOND), node.parse(FIRST), 10)
     assert said["input_tokens"] == 300.0
     assert "output_tokens" not in said
     # All ten new ones lie between 0.5 and 1 s: 95 % of the way.
@@ -73,21 +81,65 @@ def test_means_are_of_the_requests_that_ended_since(node: ModuleType) -> None:
 
 
 def test_an_engine_that_started_anew_is_not_reckoned_backwards(node: ModuleType) -> None:
-    said = node.gauges(node.parse(FIRST), node.parse(SECOND))
+    said = node.gauges(node.parse(FIRST), node.parse(SECOND), 10)
     assert "input_tokens" not in said
+    assert "finished_rps" not in said
     assert "ttft_p95_seconds" not in said
+
+
+def test_the_rate_of_endings_is_told_also_when_it_is_zero(node: ModuleType) -> None:
+    assert node.gauges(node.parse(SECOND), node.parse(FIRST), 10)["finished_rps"] == 1.0
+    assert node.gauges(node.parse(FIRST), node.parse(FIRST), 10)["finished_rps"] == 0.0
+
+
+def test_a_worker_tells_how_long_its_jobs_take(node: ModuleType) -> None:
+    before = "jobs_running 1\njob_remaining_seconds 90\njob_seconds_sum 100\njob_seconds_count 1\n"
+    after = "jobs_running 1\njob_remaining_seconds 80\njob_seconds_sum 500\njob_seconds_count 3\n"
+    assert node.gauges(node.parse(after), node.parse(before), 10) == {
+        "jobs_running": 1.0, "job_remaining_seconds": 80.0, "job_seconds": 200.0,
+    }  # fmt: skip
+    assert node.busy(node.parse(after)) == 1.0
+
+
+def test_all_that_the_scaler_reads_of_instances_is_published(node: ModuleType) -> None:
+    agent = json.loads((FOLDER / "agent.json").read_text().replace("@REGION@", "us-east-1"))["metrics"][
+        "metrics_collected"
+    ]
+    published = {*node.GAUGES, *node.SHARES, *node.MEANS, "ttft_p95_seconds", "finished_rps", "network_latency_seconds"}
+    assert set(agent["statsd"]["drop_original_metrics"]) == published
+    published |= {m["rename"] for k in ("nvidia_gpu", "cpu", "mem") for m in agent[k]["measurement"]}
+    limits = {
+        "cpu_percent": 1,
+        "memory_percent": 1,
+        "gpu_percent": 1,
+        "kv_cache_percent": 1,
+        "network_latency_seconds": 1,
+    }
+    pool = {"name": "a", "types": ["g6.xlarge"], "min_instances": 0, "max_instances": 1, "capacity": 1,
+            "throughput_rps": 1, "on_demand_usd_per_hour": 1}  # fmt: skip
+    for workload in ("inference", "training"):
+        policy = {"model": "m", "workload": workload, "thresholds": limits, "slo": {"ttft_seconds": 1}}
+        parameter = ServiceParameter.model_validate(
+            {
+                "service": {"name": "s", "policy": policy, "pools": [pool]},
+                "bindings": {"load_balancer": "app/l", "pools": {"a": {"group": "g", "target_group_arn": "t"}}},
+            }
+        )
+        state = cast("State", SimpleNamespace(wants_instance_loads=True, wants_history=True))
+        asked = queries(parameter, state, {"a": ["i-1"]}).minute()
+        assert {query.name for query in asked if query.namespace == "GpuFleet"} <= published
 
 
 def test_sglang_and_a_worker_of_ones_own_are_understood(node: ModuleType) -> None:
     sglang = 'sglang:num_running_reqs{m="x"} 3\nsglang:num_queue_reqs{m="x"} 1\nsglang:token_usage{m="x"} 0.25\n'
-    assert node.gauges(node.parse(sglang), None) == {
+    assert node.gauges(node.parse(sglang), None, 10) == {
         "requests_running": 3.0, "requests_waiting": 1.0, "kv_cache_percent": 25.0,
     }  # fmt: skip
-    assert node.gauges(node.parse("jobs_running 2\n"), None) == {"jobs_running": 2.0}
+    assert node.gauges(node.parse("jobs_running 2\n"), None, 10) == {"jobs_running": 2.0}
 
 
 def test_what_the_engine_does_not_say_is_not_said(node: ModuleType) -> None:
-    assert node.gauges(node.parse("some_other_metric 4\n<html>\n"), None) == {}
+    assert node.gauges(node.parse("some_other_metric 4\n<html>\n"), None, 10) == {}
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=6), st.floats(0.01, 1))
@@ -148,7 +200,7 @@ class World:
 
     def program(self, name: str, body: str) -> None:
         path = self.folder / name
-        path.write_text(f"#!/bin/bash\necho {name} \"$@\" >> {self.folder}/calls\n{body}\n")
+        path.write_text(f'#!/bin/bash\necho {name} "$@" >> {self.folder}/calls\n{body}\n')
         path.chmod(0o755)
 
     @property
@@ -158,7 +210,11 @@ class World:
 
     def actions(self) -> list[str]:
         """The hooks' calls, without instance and group."""
-        return [c.split(" --")[0].split()[-1] + " " + c.split("hook-name ")[1].split()[0] for c in self.calls if "hook-name" in c]
+        return [
+            c.split(" --")[0].split()[-1] + " " + c.split("hook-name ")[1].split()[0]
+            for c in self.calls
+            if "hook-name" in c
+        ]
 
 
 @pytest.fixture
@@ -237,7 +293,10 @@ def test_an_instance_enters_service_when_its_model_answers_and_not_before(world:
     process.kill()
     process.wait()
     assert world.actions() == ["complete-lifecycle-action model-answers"]
-    assert "--auto-scaling-group-name gpu-fleet-chat-l4 --instance-id i-1 --lifecycle-action-result CONTINUE" in world.calls[0]
+    assert (
+        "--auto-scaling-group-name gpu-fleet-chat-l4 --instance-id i-1 --lifecycle-action-result CONTINUE"
+        in world.calls[0]
+    )
 
 
 def test_an_instance_that_must_go_first_finishes_what_it_has(world: World) -> None:
@@ -281,7 +340,9 @@ def test_a_training_node_ends_its_job_and_takes_no_other(world: World) -> None:
     """The worker is told to stop, and the node waits until it has."""
     world.state = "Terminated"
     looks = world.folder / "looks"
-    world.program("docker", f'echo . >> {looks}; if [ "$(wc -l < {looks})" -gt 4 ]; then echo false; else echo true; fi')
+    world.program(
+        "docker", f'echo . >> {looks}; if [ "$(wc -l < {looks})" -gt 4 ]; then echo false; else echo true; fi'
+    )
     process = start(world, "lifecycle", WORKLOAD="training")
     output, _ = process.communicate(timeout=60)
     assert json.loads(output.splitlines()[0])["drained"] is True

@@ -143,9 +143,7 @@ def test_launches_and_ends_wait_for_their_hooks(program: Any, stack: str) -> Non
     run = program(stack)
     for group in run.of("Group"):
         at_creation = {h["lifecycleTransition"]: h for h in group.inputs["initialLifecycleHooks"]}
-        later = {
-            h.inputs["lifecycleTransition"]: h.inputs for h in run.of("LifecycleHook") if h.parent == group.parent
-        }
+        later = {h.inputs["lifecycleTransition"]: h.inputs for h in run.of("LifecycleHook") if h.parent == group.parent}
         assert set(at_creation) == set(later) == {
             "autoscaling:EC2_INSTANCE_LAUNCHING", "autoscaling:EC2_INSTANCE_TERMINATING",
         }  # fmt: skip
@@ -290,7 +288,11 @@ def test_the_longest_names_still_fit_and_stay_apart(program: Any, root: Path) ->
     services = json.loads(pulumi_config(root, "dev")["gpu-fleet:services"])
     pool = next(iter(services["chat"]["pools"].values()))
     long = {
-        "transcription-meet-a": {**services["chat"], "priority": 1, "pools": {"a" * 19 + "1": pool, "a" * 19 + "2": pool}},
+        "transcription-meet-a": {
+            **services["chat"],
+            "priority": 1,
+            "pools": {"a" * 19 + "1": pool, "a" * 19 + "2": pool},
+        },
         "transcription-meet-b": {**services["chat"], "priority": 2, "pools": {"a" * 19 + "1": pool}},
     }
     run = program("dev", **{"gpu-fleet:services": json.dumps(long)})

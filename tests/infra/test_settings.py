@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from infra.settings import (
     StackSettings,
     from_config,
     parse_stack,
+    placed,
     pulumi_config,
     read_library,
     read_stack,
     services,
+    stack_problems,
 )
 from scaling.document import DocumentError
 from scaling.library import Library
@@ -215,6 +218,47 @@ def test_errors_in_what_the_engine_hands_over_name_the_file_and_the_key_as_typed
     assert [str(p) for p in caught.value.problems] == [
         "Pulumi.dev.yaml: gpu-fleet:services.chat.pools.l4.max: must be at least 1 (got 0)"
     ]
+
+
+def test_errors_that_the_engine_meets_find_their_lines_again(tmp_path: Path, root: Path) -> None:
+    shutil.copytree(root / "policies", tmp_path / "policies")
+    (tmp_path / "Pulumi.dev.yaml").write_text(changed("max: 4", "max: 0"))
+    with pytest.raises(DocumentError) as caught:
+        from_config(engine(pulumi_config(tmp_path, "dev")), "us-east-1", "dev")
+    assert str(placed(caught.value, tmp_path, "dev")) == (
+        "Pulumi.dev.yaml:12:42: gpu-fleet:services.chat.pools.l4.max: must be at least 1 (got 0)"
+    )
+    (tmp_path / "Pulumi.dev.yaml").write_text(GOOD)
+    assert placed(caught.value, tmp_path, "dev") is caught.value
+
+
+def test_what_does_not_fit_is_told_although_the_file_is_not_right_yet(tmp_path: Path, library: Library) -> None:
+    text = changed("types: [g6.xlarge], min: 1, max: 4", "types: [g6.xlarge, g5.xlarge, g7.xlarge], min: 5, max: 4")
+    (tmp_path / "Pulumi.dev.yaml").write_text(text.replace("policy: chat", "policy: chta"))
+    assert [str(problem).split(": ", 1)[1] for problem in sorted(stack_problems(tmp_path, "dev", library))] == [
+        "gpu-fleet:services.chat.policy: must be a policy of policies/; did you mean chat? (got chta)",
+        "gpu-fleet:services.chat.pools.l4.types: must share one GPU class (got g6.xlarge is L4, g5.xlarge is A10G)",
+        _UNKNOWN_TYPE,
+        "gpu-fleet:services.chat.pools.l4.min: must be at most max, 4 (got 5)",
+    ]
+
+
+_UNKNOWN_TYPE = "gpu-fleet:services.chat.pools.l4.types[2]: must be a type of catalog.yaml; did you mean g6e.xlarge? (got g7.xlarge)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "services: 1",
+        "services: {chat: 1}",
+        "services: {chat: {policy: 1, pools: {a: 1}}}",
+        "services: {chat: {policy: chat, pools: {a: 1, b: {types: 1}, c: {types: [1]}, d: {}}}}",
+        "services: {chat: {policy: chat, pools: [1]}}",
+    ],
+)
+def test_a_file_that_is_wrong_all_over_is_told_and_never_crashes(tmp_path: Path, library: Library, text: str) -> None:
+    (tmp_path / "Pulumi.dev.yaml").write_text(f"config: {{aws:region: us-east-1, gpu-fleet:{text}}}\n")
+    assert stack_problems(tmp_path, "dev", library)
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,11 @@ FULL = Boot(
 
 def heredocs(script: str) -> dict[str, str]:
     """Files and units that the script writes, by name."""
-    found = re.findall(r"^(?:\s*cat > |unit )\"?([^\s\"]+)\"? <<'?GPU_FLEET_END'?\n(.*?)\nGPU_FLEET_END$", script, re.M | re.S)
+    found = re.findall(
+        r"^(?:\s*cat > |unit )\"?([^\s\"]+)\"? <<'?GPU_FLEET_END'?\n(.*?)\nGPU_FLEET_END$",
+        script,
+        re.MULTILINE | re.DOTALL,
+    )
     return dict(found)
 
 
@@ -106,7 +110,10 @@ def test_the_agent_publishes_the_metrics_that_the_scaler_reads() -> None:
     collected = metrics["metrics_collected"]
     renamed = {m["rename"] for k in ("nvidia_gpu", "cpu", "mem") for m in collected[k]["measurement"]}
     assert renamed == {"gpu_percent", "cpu_percent", "memory_percent"}
-    assert (collected["statsd"]["metrics_collection_interval"], collected["statsd"]["metrics_aggregation_interval"]) == (10, 10)
+    assert (
+        collected["statsd"]["metrics_collection_interval"],
+        collected["statsd"]["metrics_aggregation_interval"],
+    ) == (10, 10)
 
 
 def test_what_runs_on_the_instance_is_what_is_tested() -> None:
