@@ -19,7 +19,7 @@ class Decider(Protocol):
     """What is asked for targets: a `lab.contenders.Contender`.
 
     One that has a `state` (`scaling.state.State`) is shown the history and the instances' own loads when its state
-    wants them, as the Lambda does; any other is shown the instances' loads always and no history.
+    wants them, as the Lambda does; any other when it says so itself (`wants_history`, `wants_instance_loads`).
     """
 
     def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:
@@ -98,11 +98,11 @@ def run(
         step += 1
         world.run(min(world.ends, world.start + step * every_seconds))
         if world.now < world.ends:
-            state = getattr(contender, "state", None)
+            wants = getattr(contender, "state", contender)
             observation = world.observe(
                 world.now,
-                history=bool(getattr(state, "wants_history", False)),
-                instance_loads=bool(getattr(state, "wants_instance_loads", state is None)),
+                history=bool(getattr(wants, "wants_history", False)),
+                instance_loads=bool(getattr(wants, "wants_instance_loads", False)),
             )
             world.apply(contender.decide(world.service, observation, world.now), world.now)
         if progress is not None:

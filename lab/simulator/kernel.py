@@ -207,6 +207,7 @@ class Machine(NamedTuple):
     sample_times: NDArray[np.float64]  # [SAMPLES], a ring
     sample_sizes: NDArray[np.int64]  # [SAMPLES], targets
     sample_values: NDArray[np.float64]  # [SAMPLES, N, 5], number, pool, running, waiting, share of memory
+    sample_sums: NDArray[np.float64]  # [SAMPLES, P, 3], targets, running, waiting
     outcome: NDArray[np.int8]  # [requests of the trace], or empty: not kept
     place: NDArray[np.int32]  # [same, 2], pool and instance slot
     times: NDArray[np.float64]  # [same, 2], time of the first token and of the end
@@ -603,12 +604,19 @@ def _sample(m: Machine) -> None:
     core = m.core[0]
     k = core.samples % SAMPLES
     size = 0
+    for p in range(m.pools.size):
+        for column in range(3):
+            m.sample_sums[k, p, column] = 0.0
     for i in range(core.instances):
         instance = m.instances[i]
         if instance.state == READY:
+            running = instance.batch + (1 if instance.prefilling >= 0 else 0)
+            m.sample_sums[k, instance.pool, 0] += 1
+            m.sample_sums[k, instance.pool, 1] += running
+            m.sample_sums[k, instance.pool, 2] += instance.waiting
             m.sample_values[k, size, 0] = instance.number
             m.sample_values[k, size, 1] = instance.pool
-            m.sample_values[k, size, 2] = instance.batch + (1 if instance.prefilling >= 0 else 0)
+            m.sample_values[k, size, 2] = running
             m.sample_values[k, size, 3] = instance.waiting
             m.sample_values[k, size, 4] = instance.kv_tokens / m.pools[instance.pool].kv_tokens
             size += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Self
 
@@ -195,9 +195,11 @@ class Window:
     @property
     def total(self) -> PoolWindow:
         """All pools together, with the requests that found none."""
-        total = PoolWindow(seconds=self.end - self.start, rejected_no_target=self.unrouted)
-        for pool in self.pools:
+        total = self.pools[0]
+        for pool in self.pools[1:]:
             total = total.beside(pool)
+        if self.unrouted:
+            total = replace(total, rejected_no_target=total.rejected_no_target + self.unrouted)
         return total
 
     def then(self, other: Window) -> Window:
@@ -220,15 +222,25 @@ class InstanceLoad:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gauges:
-    """What each target holds at one moment: five vectors [targets]. Instances that drain are not among them."""
+    """What the targets hold at one moment. Instances that drain are not among them."""
 
     at: float
-    instance: NDArray[np.int64]
-    pool: NDArray[np.int64]
+    instance: Floats
+    """[targets]"""
+    pool: Floats
+    """[targets]"""
     running: Floats
+    """[targets]"""
     waiting: Floats
+    """[targets]"""
     kv_share: Floats
-    """Share of memory that is reserved, 0 to 1."""
+    """[targets] Share of memory that is reserved, 0 to 1."""
+    pool_targets: tuple[float, ...]
+    """Of each pool: how many there are."""
+    pool_running: tuple[float, ...]
+    """Of each pool, summed."""
+    pool_waiting: tuple[float, ...]
+    """Of each pool, summed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,8 +485,8 @@ class Simulation:
         found: list[Gauges] = []
         for k in (number % kernel.SAMPLES for number in range(first, count)):
             values = m.sample_values[k, : m.sample_sizes[k]].T.copy()
-            number, pool = values[:2].astype(np.int64)
-            found.append(Gauges(float(m.sample_times[k]), number, pool, values[2], values[3], values[4]))
+            sums = [tuple(column) for column in m.sample_sums[k].T.tolist()]
+            found.append(Gauges(float(m.sample_times[k]), *values, *sums))
         return found
 
     def window(self) -> Window:
@@ -597,6 +609,7 @@ def _machine(engines: Sequence[Engine], instances: int, requests: int) -> kernel
         sample_times=np.zeros(kernel.SAMPLES),
         sample_sizes=np.zeros(kernel.SAMPLES, np.int64),
         sample_values=np.zeros((kernel.SAMPLES, instances, 5)),
+        sample_sums=np.zeros((kernel.SAMPLES, count, 3)),
         outcome=np.zeros(0, np.int8),
         place=np.full((0, 2), -1, np.int32),
         times=np.zeros((0, 2)),

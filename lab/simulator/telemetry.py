@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
-import numpy as np
-
-from lab.simulator.simulation import Gauges, PoolWindow, Window
+from lab.simulator.simulation import Gauges, Window
 from scaling.observation import Reading
 
 MINUTE_SECONDS = 60.0
@@ -42,22 +39,10 @@ class Delays:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """The engines' gauges at one moment."""
+    """The engines' gauges at one moment (seconds since the epoch)."""
 
     at: float
     gauges: Gauges
-    targets: tuple[float, ...]
-    """By pool: how many published."""
-    running: tuple[float, ...]
-    """By pool, summed over its targets."""
-    waiting: tuple[float, ...]
-
-    @classmethod
-    def of(cls, gauges: Gauges, pools: int, epoch: float) -> Self:
-        """`epoch`: what to add to the gauges' time."""
-        ones = np.ones(gauges.pool.size)
-        sums = (np.bincount(gauges.pool, values, pools) for values in (ones, gauges.running, gauges.waiting))
-        return cls(epoch + gauges.at, gauges, *(tuple(values.tolist()) for values in sums))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +107,13 @@ class Telemetry:
         return tuple(sample for sample in known if sample.at > known[-1].at - MINUTE_SECONDS)
 
 
-def pool_means(samples: Sequence[Sample], pool: int, values: str) -> tuple[Reading, ...]:
-    """Mean of `running` or `waiting` over the pool's targets at each sample; nothing where no target published."""
-    return tuple(
-        Reading(getattr(sample, values)[pool] / sample.targets[pool], sample.at)
-        for sample in samples
-        if sample.targets[pool]
-    )
-
-
-def minute_total(minute: Minute | None) -> PoolWindow | None:
-    """All pools of a minute together."""
-    return minute.window.total if minute is not None else None
+def pool_means(samples: Sequence[Sample], pool: int) -> tuple[tuple[Reading, ...], tuple[Reading, ...]]:
+    """Requests running and waiting, mean over the pool's targets at each sample; nothing where no target published."""
+    running: list[Reading] = []
+    waiting: list[Reading] = []
+    for sample in samples:
+        gauges = sample.gauges
+        if targets := gauges.pool_targets[pool]:
+            running.append(Reading(gauges.pool_running[pool] / targets, sample.at))
+            waiting.append(Reading(gauges.pool_waiting[pool] / targets, sample.at))
+    return tuple(running), tuple(waiting)

@@ -28,7 +28,6 @@ from lab.simulator.telemetry import (
     Minute,
     Sample,
     Telemetry,
-    minute_total,
     pool_means,
 )
 from lambdas.scaler.signals import burst, last_minute, scaled, sum_of_known
@@ -287,7 +286,7 @@ class World:
             self._cursor = 0
             self._chunk_ends += CHUNK_SECONDS
         for gauges in self.simulation.samples():
-            self._telemetry.see_sample(Sample.of(gauges, len(self.groups), self.start))
+            self._telemetry.see_sample(Sample(self.start + gauges.at, gauges))
         for departure in self.simulation.departures():
             machine = self._numbers.pop(departure.instance)
             machine.number = None
@@ -504,10 +503,9 @@ class World:
         balancer = _not_older(self._telemetry.balancer_minute(now), oldest)
         engine = _not_older(self._telemetry.engine_minute(now), oldest)
         ready = [group.count(Phase.READY) for group in self.groups.values()]
-        running, waiting = (
-            [scaled(pool_means(samples, p, values), count) for p, count in enumerate(ready)]
-            for values in ("running", "waiting")
-        )
+        means = [pool_means(samples, p) for p in range(len(ready))]
+        running = [scaled(mine[0], count) for mine, count in zip(means, ready, strict=True)]
+        waiting = [scaled(mine[1], count) for mine, count in zip(means, ready, strict=True)]
         loads = _instance_loads(samples, oldest, self.service.policy.load.unit) if instance_loads else {}
         pools = {
             name: self._observe_pool(
@@ -518,17 +516,20 @@ class World:
             )
             for p, (name, group) in enumerate(self.groups.items())
         }  # fmt: skip
-        seen, ended = minute_total(balancer), minute_total(engine)
-        arrivals = Reading(seen.routed / MINUTE_SECONDS, balancer.at) if seen and balancer else None
+        arrivals = rejected = None
+        if balancer:
+            arrivals = Reading(sum(pool.routed for pool in balancer.window.pools) / MINUTE_SECONDS, balancer.at)
+            unserved = balancer.window.unrouted + sum(pool.rejected_no_target for pool in balancer.window.pools)
+            rejected = Reading(unserved / MINUTE_SECONDS, balancer.at)
+        ended = engine.window.pools if engine else ()
+        completed = sum(pool.completed for pool in ended)
         return Observation(
             pools=pools,
             arrivals_rps=arrivals,
             burst_rps=burst(arrivals, sum_of_known([*running, *waiting]), oldest),
-            rejected_rps=(
-                Reading(seen.rejected_no_target / MINUTE_SECONDS, balancer.at) if seen and balancer else None
-            ),
-            input_tokens=_mean(ended.input_tokens, ended.completed, engine) if ended else None,
-            output_tokens=_mean(ended.output_tokens, ended.completed, engine) if ended else None,
+            rejected_rps=rejected,
+            input_tokens=_mean(sum(pool.input_tokens for pool in ended), completed, engine),
+            output_tokens=_mean(sum(pool.output_tokens for pool in ended), completed, engine),
             history_rps=self._telemetry.history(now) if history else (),
         )
 
