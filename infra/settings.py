@@ -374,13 +374,15 @@ def _early_problems(root: Path, stack: str, library: Library | None) -> list[Pro
 
     Without it a user would mend a number, only to be told then that the GPU is too small.
     """
+    if library is None:
+        return []
     try:
         below, _ = _below_config(read_text(root / stack_file(stack)), stack_file(stack))
     except DocumentError:
         return []
     problems: list[Problem] = []
     written = below.data.get("services")
-    for name, service in written.items() if library is not None and isinstance(written, dict) else ():
+    for name, service in written.items() if isinstance(written, dict) else ():
         pools = service.get("pools") if isinstance(service, dict) else None
         if not isinstance(pools, dict) or not isinstance(service.get("policy"), str):
             continue
@@ -594,7 +596,7 @@ def pool(name: str, value: PoolSettings, policy_name: str, library: Library, zon
     policy = library.policies[policy_name]
     kinds = [library.catalog.types[type_name] for type_name in value.types]
     model = library.profiles.models[policy.model]
-    carried: list[tuple[float, profile.Carrying, int, float]] = []
+    carried: list[tuple[float, profile.Carrying, int, profile.Profile]] = []
     for kind in kinds:
         gpus = value.gpus_per_copy or kind.gpus
         placement = model.placement(kind.gpu, gpus)
@@ -602,8 +604,8 @@ def pool(name: str, value: PoolSettings, policy_name: str, library: Library, zon
             raise ValueError(f"{policy.model} has no profile on {gpus} x {kind.gpu}")
         one = profile.carrying(placement, policy.request, policy.slo, policy.load.unit)
         copies = kind.gpus // gpus
-        carried.append((one.throughput_rps * copies, one, copies, placement.load_seconds))
-    throughput_rps, weakest, copies, _ = min(carried, key=lambda one: one[0])
+        carried.append((one.throughput_rps * copies, one, copies, placement))
+    throughput_rps, weakest, copies, slowest = min(carried, key=lambda one: one[0])
     # Load adds up over copies, except where it is a percentage: eight GPUs in full use are 100 % in use.
     load_copies = 1 if policy.load.unit in (LoadUnit.GPU, LoadUnit.KV_CACHE) else copies
     preferred = kinds[0]
@@ -627,6 +629,7 @@ def pool(name: str, value: PoolSettings, policy_name: str, library: Library, zon
         on_demand_base=value.on_demand_base,
         vcpus=preferred.vcpus,
         quota=library.catalog.quotas[preferred.quota].name,
-        lead_seconds=max(kind.boot_seconds for kind in kinds) + max(one[3] for one in carried),
+        lead_seconds=max(kind.boot_seconds for kind in kinds) + max(one[3].load_seconds for one in carried),
         zones=zones,
+        speed=profile.Speed(**slowest.model_dump(include=set(profile.Speed.model_fields))),
     )

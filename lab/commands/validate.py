@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infra.settings import library_texts, read_stack, read_text, services, stack_file
+from infra.settings import library_texts, read_stack, read_text, stack_file, stack_problems
 from lab.cases import cases
 from scaling.document import DocumentError, Problem
 from scaling.library import collect, policy_name
@@ -74,12 +74,8 @@ def check_project(root: Path, paths: list[Path], stacks: list[str]) -> tuple[lis
     # A stack stands on the whole library: an error anywhere in it counts when a stack is to be checked.
     problems += [p for p in found if stack_files or p.file in asked]
     for path in stack_files:
-        try:
-            settings, document = read_stack(path.parent, path.name.removeprefix("Pulumi.").removesuffix(".yaml"))
-            if library is not None:
-                services(settings, library, document)
-        except DocumentError as error:
-            problems += error.problems
+        name = path.name.removeprefix("Pulumi.").removesuffix(".yaml")
+        problems += stack_problems(path.parent, name, library)
     return sorted(asked) + [path.name for path in stack_files], problems
 
 
