@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import time_machine
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class VirtualClock:
     """A clock that moves only by `advance_to`; while open, time.time() and datetime.now() of the process follow it.
 
-    Built on time-machine, which replaces the calls below Python, so that moto's timestamps and the scaler's handler see the
+    Built on time-machine, which replaces the calls below Python, so that moto's timestamps and the scaler's handler
+    see the
     same time. time.monotonic() and time.sleep() stay real.
     """
 
@@ -22,7 +23,7 @@ class VirtualClock:
         self._start = start
         self._now = start
         self._travel = time_machine.travel(start, tick=False)
-        self._coordinates: time_machine.Coordinates | None = None
+        self._coordinates: Any = None
 
     @property
     def now(self) -> float:

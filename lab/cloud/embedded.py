@@ -29,7 +29,7 @@ START = 1_767_571_200.0
 
 _ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",  # noqa: S106 moto's word for: none
+    "AWS_SECRET_ACCESS_KEY": "testing",
     "AWS_SESSION_TOKEN": "testing",
     "AWS_SECURITY_TOKEN": "testing",
     "AWS_EC2_METADATA_DISABLED": "true",
@@ -45,7 +45,8 @@ _open: list[EmbeddedCloud] = []
 class EmbeddedCloud:
     """One AWS account in this process. Only one is open at a time: moto's is the process's own.
 
-    Time stands still at its start and moves by `advance` alone. All clients made anywhere in the process while it is open
+    Time stands still at its start and moves by `advance` alone. All clients made anywhere in the process while it is
+    open
     (the handler's too) reach it, and no request leaves the process.
     """
 
@@ -132,7 +133,9 @@ class EmbeddedCloud:
         return DEFAULT_ACCOUNT_ID
 
     def client(self, name: str) -> Any:
-        """A boto3 client in the stack's region. Raises RuntimeError when the cloud is closed: it would reach the real AWS."""
+        """A boto3 client in the stack's region. Raises RuntimeError when the cloud is closed: it would reach the
+        real AWS.
+        """
         if self not in _open:
             raise RuntimeError("the embedded cloud is closed")
         return provider.Aws(self.region, self.account).client(name)
@@ -155,7 +158,8 @@ class EmbeddedCloud:
         """Put what the load balancer and the engines saw into CloudWatch.
 
         `at` is the start of the window that was seen (now where not given); `traffic` is by target group ARN, `engines`
-        are gauges by instance id and metric name, `rejected` are requests without a target by load balancer (`app/...`).
+        are gauges by instance id and metric name, `rejected` are requests without a target by load balancer
+        (`app/...`).
         Hosts are counted by `advance` itself. Raises ValueError for a target group that no load balancer sends to, and
         for an instance that no group ever launched.
         """
@@ -236,7 +240,8 @@ def provision(
     """An open embedded cloud in which the stack stands; close it, or use it as a context.
 
     `root` is the project's folder (with Pulumi.yaml). `on_resource` is told of each resource once it stands. Raises
-    DocumentError where the project or the stack cannot be read, UnknownResourceError for a resource type that is not known
+    DocumentError where the project or the stack cannot be read, UnknownResourceError for a resource type that is not
+    known
     here, and whatever the program raises; nothing stays open then.
     """
     project = read_project(root, stack)

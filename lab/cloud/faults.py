@@ -69,11 +69,7 @@ def _calls(
     original = BaseResponse.call_action
 
     def call_action(self: BaseResponse) -> Any:
-        if (
-            self.service_name == service
-            and self._get_action() == operation  # noqa: SLF001 moto's own seam
-            and (times is None or fault.fired < times)
-        ):
+        if self.service_name == service and self._get_action() == operation and (times is None or fault.fired < times):
             fault.fired += 1
             return answer(self)
         return original(self)

@@ -111,7 +111,8 @@ class _Run:
 def run_program(
     project: Project, root: Path, make: Make, ask: Ask, on_resource: Callable[[Registered], None] | None
 ) -> dict[str, Any]:
-    """Run the program; each custom resource is made by `make` in the order of registration. Returns the stack's outputs.
+    """Run the program; each custom resource is made by `make` in the order of registration. Returns the stack's
+    outputs.
 
     It runs in a thread of its own, so that the SDK's state (which hangs on context variables and event loops) is new
     each time. Raises what the program or `make` raised.
@@ -203,8 +204,9 @@ def _run(project: Project, make: Make, ask: Ask, on_resource: Callable[[Register
     workers = ThreadPoolExecutor(max_workers=1)
     loop.set_default_executor(workers)
     try:
-        settings.SETTINGS.outputs = set()
-        settings.SETTINGS.lock = threading.Lock()
+        # Context variables of this thread; the SDK declares them as properties only.
+        current: Any = settings.SETTINGS
+        current.outputs, current.lock = set(), threading.Lock()
         pulumi.runtime.set_all_config(project.config, [])
         made = Made()
         settings.configure(

@@ -87,12 +87,21 @@ class Publisher:
 
         Raises ValueError for an instance that no group ever launched.
         """
-        visible = at + self._engine_delay
+        ready: list[tuple[str, list[tuple[str, str]], Point]] = []
+        of_groups: dict[tuple[str, str], Point] = {}
         for instance_id, gauges in engines.items():
-            group = ("AutoScalingGroupName", self._group_of(instance_id))
+            group = self._group_of(instance_id)
+            own = [("AutoScalingGroupName", group), ("InstanceId", instance_id)]
             for name, value in gauges.items():
-                for dimensions in ([group], [group, ("InstanceId", instance_id)]):
-                    self._put_at(visible, ENGINE, name, dimensions, at, value, high_resolution=True)
+                ready.append((name, own, Point(1.0, value, value, value, [(value, 1.0)])))
+                of_groups.setdefault((group, name), Point()).add(value)
+        ready += [(name, [("AutoScalingGroupName", group)], point) for (group, name), point in of_groups.items()]
+
+        def put() -> None:
+            for name, dimensions, point in ready:
+                self._metrics.put(ENGINE, name, dimensions, at, point, high_resolution=True)
+
+        self._when(at + self._engine_delay, put)
 
     def _sample_hosts(self) -> None:
         at = self._world.now - HEALTH_SAMPLE_SECONDS
@@ -115,28 +124,10 @@ class Publisher:
                 yield arn, balancers
 
     def _balancer(self, dimensions: list[tuple[str, str]], name: str, at: float, point: Point) -> None:
-        visible = 60 * (at // 60) + 60 + self._balancer_delay
-        if visible <= self._world.now:
-            self._metrics.put(BALANCER, name, dimensions, at, point)
-        else:
-            self._world.at(visible, lambda: self._metrics.put(BALANCER, name, dimensions, at, point))
+        minute_ends = 60 * (at // 60) + 60
+        self._when(minute_ends + self._balancer_delay, lambda: self._metrics.put(BALANCER, name, dimensions, at, point))
 
-    def _put_at(
-        self,
-        visible: float,
-        namespace: str,
-        name: str,
-        dimensions: list[tuple[str, str]],
-        at: float,
-        value: float,
-        *,
-        high_resolution: bool,
-    ) -> None:
-        def put() -> None:
-            point = Point()
-            point.add(value)
-            self._metrics.put(namespace, name, dimensions, at, point, high_resolution=high_resolution)
-
+    def _when(self, visible: float, put: Callable[[], None]) -> None:
         if visible <= self._world.now:
             put()
         else:
@@ -145,5 +136,3 @@ class Publisher:
 
 def _both(target_group_arn: str, balancer: str) -> list[tuple[str, str]]:
     return [("TargetGroup", target_group_arn.rsplit(":", 1)[1]), ("LoadBalancer", balancer)]
-
-

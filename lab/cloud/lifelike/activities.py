@@ -20,7 +20,8 @@ DIFFERENCE = Difference(
     name="scaling activities",
     moto="DescribeScalingActivities is always empty; a launch that fails fails SetDesiredCapacity",
     aws=(
-        "SetDesiredCapacity answers at once; each launch and termination is an activity, newest first, with its zone in Details "
+        "SetDesiredCapacity answers at once; each launch and termination is an activity, newest "
+        "first, with its zone in Details "
         "and, where it failed, the EC2 error in StatusMessage"
     ),
     source=(
@@ -108,7 +109,7 @@ def mend(log: ActivityLog, patches: Patches) -> None:
         name = self._get_param("AutoScalingGroupName")
         wanted = self._get_param("ActivityIds", [])
         known = self.autoscaling_backend.autoscaling_groups
-        if name is not None and name not in known and not self._get_bool_param("IncludeDeletedGroups", False):
+        if name is not None and name not in known and not self._get_bool_param("IncludeDeletedGroups"):
             raise ValidationError("AutoScalingGroup name not found - null")
         found = log.of(name) if name else log.all()
         if wanted:

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 DIFFERENCE = Difference(
     name="partial update of a group",
-    moto="an update without MixedInstancesPolicy erases it, one with a part of it crashes; several settings are dropped",
+    moto=(
+        "an update without MixedInstancesPolicy erases it, one with a part of it crashes; several settings are dropped"
+    ),
     aws=(
-        "optional properties are left unchanged where not specified, within the mixed instances policy too; a minimum above "
+        "optional properties are left unchanged where not specified, within the mixed instances "
+        "policy too; a minimum above "
         "or a maximum below the desired capacity moves it, and bounds that contradict are a ValidationError"
     ),
     source=(
@@ -114,15 +117,15 @@ def mend(lifecycle: Lifecycle, patches: Patches) -> None:
         answer = moto_create(self)
         keep(self)
         for hook in self._get_param("LifecycleHookSpecificationList") or []:
-            stored = models.LifecycleHook(
+            stored: Any = models.LifecycleHook(
                 hook["LifecycleHookName"],
                 self._get_param("AutoScalingGroupName"),
                 hook["LifecycleTransition"],
                 hook.get("HeartbeatTimeout"),
                 hook.get("DefaultResult"),
             )
-            stored.role_arn = hook.get("RoleARN")  # type: ignore[assignment]
-            stored.notification_target_arn = hook.get("NotificationTargetARN")  # type: ignore[assignment]
+            stored.role_arn = hook.get("RoleARN")
+            stored.notification_target_arn = hook.get("NotificationTargetARN")
             key = f"{stored.auto_scaling_group_name}_{stored.name}"
             self.autoscaling_backend.lifecycle_hooks[key] = stored
         return answer

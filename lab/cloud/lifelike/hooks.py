@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 
 DIFFERENCE = Difference(
     name="lifecycle hooks",
-    moto="stores hooks with a made-up role and target and never waits; CompleteLifecycleAction and the heartbeat are missing",
+    moto=(
+        "stores hooks with a made-up role and target and never waits; CompleteLifecycleAction and the "
+        "heartbeat are missing"
+    ),
     aws=(
-        "an instance waits in Pending:Wait or Terminating:Wait until each hook is completed or its heartbeat timeout has passed, "
-        "when the hook's default result holds; a heartbeat starts the timeout anew, up to 100 timeouts or 48 hours in all"
+        "an instance waits in Pending:Wait or Terminating:Wait until each hook is completed or its "
+        "heartbeat timeout has passed, "
+        "when the hook's default result holds; a heartbeat starts the timeout anew, up to 100 "
+        "timeouts or 48 hours in all"
     ),
     source=(
         "https://docs.aws.amazon.com/autoscaling/ec2/userguide/lifecycle-hooks-overview.html "
@@ -52,7 +57,7 @@ class _Transition:
     group: str
     instance_id: str
     waits: list[_Wait]
-    done: Callable[[bool, str], None]
+    done: Callable[[str | None], None]
 
 
 class Hooks:
@@ -63,10 +68,11 @@ class Hooks:
         self._world = world
         self._under_way: dict[str, _Transition] = {}
 
-    def begin(self, group: Any, instance_id: str, transition: str, done: Callable[[bool, str], None]) -> bool:
+    def begin(self, group: Any, instance_id: str, transition: str, done: Callable[[str | None], None]) -> bool:
         """Start waiting for all of the group's hooks of this transition.
 
-        `done(go_on, why)` is called once it is over. Returns False, and never calls, where the group has no such hook.
+        `done` is called once it is over, with the reason where it was abandoned. Returns False, and never calls, where
+        the group has no such hook.
         """
         hooks = [
             hook
@@ -94,14 +100,18 @@ class Hooks:
     def complete_all(self, instance_id: str, result: str) -> None:
         """Complete whatever this instance waits for, as its own agent would."""
         under_way = self._under_way.get(instance_id)
-        for wait in list(under_way.waits) if under_way else []:
+        if under_way is None:
+            return
+        for wait in list(under_way.waits):
             if self._under_way.get(instance_id) is under_way:
                 self._complete(under_way, wait, result, "")
 
     def beat_all(self, instance_id: str) -> None:
         """Record a heartbeat for whatever this instance waits for, as its own agent would."""
         under_way = self._under_way.get(instance_id)
-        for wait in under_way.waits if under_way else []:
+        if under_way is None:
+            return
+        for wait in under_way.waits:
             self._restart(under_way, wait)
 
     def drop(self, instance_id: str) -> None:
@@ -121,9 +131,7 @@ class Hooks:
         """RecordLifecycleActionHeartbeat. Raises ValidationError as `complete` does."""
         self._restart(*self._find(group, hook, instance_id, token))
 
-    def _find(
-        self, group: str, hook: str, instance_id: str | None, token: str | None
-    ) -> tuple[_Transition, _Wait]:
+    def _find(self, group: str, hook: str, instance_id: str | None, token: str | None) -> tuple[_Transition, _Wait]:
         for under_way in self._under_way.values():
             for wait in under_way.waits:
                 if (
@@ -146,12 +154,12 @@ class Hooks:
         wait.call_off()
         under_way.waits.remove(wait)
         if result == ABANDON:  # stops the remaining actions
-            reason = f"Lifecycle Action with token {wait.token} was abandoned: {why or 'Lifecycle Action Completed with ABANDON Result'}"
+            why = why or "Lifecycle Action Completed with ABANDON Result"
             self.drop(under_way.instance_id)
-            under_way.done(False, reason)
+            under_way.done(f"Lifecycle Action with token {wait.token} was abandoned: {why}")
         elif not under_way.waits:
             del self._under_way[under_way.instance_id]
-            under_way.done(True, "")
+            under_way.done(None)
 
 
 def mend(hooks: Hooks, patches: Patches) -> None:
@@ -183,12 +191,14 @@ def mend(hooks: Hooks, patches: Patches) -> None:
         if group not in backend.autoscaling_groups:
             raise ValidationError("AutoScalingGroup name not found - null")
         key = f"{group}_{name}"
-        stored = backend.lifecycle_hooks.get(key)
+        stored: Any = backend.lifecycle_hooks.get(key)
         if stored is None:
             if self._get_param("LifecycleTransition") not in (LAUNCHING, TERMINATING):
-                raise ValidationError("Lifecycle transition must be one of EC2_INSTANCE_LAUNCHING, EC2_INSTANCE_TERMINATING")
+                raise ValidationError(
+                    "Lifecycle transition must be one of EC2_INSTANCE_LAUNCHING, EC2_INSTANCE_TERMINATING"
+                )
             stored = models.LifecycleHook(name, group, self._get_param("LifecycleTransition"), None, None)
-            stored.role_arn = stored.notification_target_arn = None  # type: ignore[assignment]
+            stored.role_arn = stored.notification_target_arn = None
             backend.lifecycle_hooks[key] = stored
         for attribute, parameter in (
             ("lifecycle_transition", "LifecycleTransition"),

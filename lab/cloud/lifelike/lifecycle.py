@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from moto.autoscaling import models, responses
-from moto.autoscaling.exceptions import ValidationError
+from moto.autoscaling.exceptions import AutoscalingClientError, ValidationError
 from moto.core.responses import ActionResult
 from moto.moto_api._internal import mock_random
 
@@ -65,6 +65,8 @@ class Member(models.InstanceState):
     def __init__(self, instance: Any, group: Any, version: int, launched_at: float, *, protected: bool) -> None:
         """A member that was just launched from this version of the group's template."""
         super().__init__(instance, "Pending", "Healthy", protected, group)
+        self.auto_scaling_group: Any = group
+        self.availability_zone: str = instance.placement.zone
         self.version = version
         self.template = group.ec2_launch_template
         self.launched_at = launched_at
@@ -189,7 +191,8 @@ class Lifecycle:
             )
         else:
             why = (
-                f"Could not launch On-Demand Instances. InsufficientInstanceCapacity - We currently do not have sufficient "
+                f"Could not launch On-Demand Instances. InsufficientInstanceCapacity - We currently "
+                f"do not have sufficient "
                 f"{types[-1]} capacity in the Availability Zone you requested ({zone}). Our system will be working on "
                 f"provisioning additional capacity. Launching EC2 instance failed."
             )
@@ -231,7 +234,7 @@ class Lifecycle:
         if member.lifecycle_state != "Pending":
             return
         group = member.auto_scaling_group
-        if self.hooks.begin(group, member.instance_id, LAUNCHING, lambda go_on, why: self._hooked(member, go_on, why)):
+        if self.hooks.begin(group, member.instance_id, LAUNCHING, lambda why: self._hooked(member, why)):
             member.lifecycle_state = "Pending:Wait"
             if member.activity:
                 member.activity.status_code, member.activity.progress = "MidLifecycleAction", 60
@@ -255,13 +258,13 @@ class Lifecycle:
         member.answers = False
         self.targets.reconsider(member.instance_id)
 
-    def _hooked(self, member: Member, go_on: bool, why: str) -> None:  # noqa: FBT001 the callback of Hooks.begin
-        if go_on:
+    def _hooked(self, member: Member, abandoned: str | None) -> None:
+        if abandoned is None:
             self._proceed(member)
             return
         if member.activity:
             self.activities.end(
-                member.activity, "Cancelled", f"Instance failed to complete user's Lifecycle Action: {why}"
+                member.activity, "Cancelled", f"Instance failed to complete user's Lifecycle Action: {abandoned}"
             )
             member.activity = None
         self.terminate(member, "an instance was taken out of service in response to an abandoned lifecycle action.")
@@ -392,7 +395,7 @@ class Lifecycle:
         if member.lifecycle_state != "Terminating":
             return
         if not self.hooks.begin(
-            member.auto_scaling_group, member.instance_id, TERMINATING, lambda _go_on, _why: self._end(member)
+            member.auto_scaling_group, member.instance_id, TERMINATING, lambda _: self._end(member)
         ):
             self._end(member)
             return
@@ -426,7 +429,9 @@ class Lifecycle:
         return max(delays, default=0.0)
 
     def load_gone(self, instance_id: str) -> None:
-        """The last request of an instance has ended: its drain is over, and its agent completes the terminating hook."""
+        """The last request of an instance has ended: its drain is over, and its agent completes the terminating
+        hook.
+        """
         self.targets.load_gone(instance_id)
         member = self.members.get(instance_id)
         if member is not None and member.lifecycle_state == "Terminating:Wait":
@@ -552,7 +557,7 @@ def image_of(image: str, group: Any) -> str:
     if not image.startswith("resolve:ssm:"):
         return image
     name = image.removeprefix("resolve:ssm:")
-    from moto.ssm.models import ssm_backends  # noqa: PLC0415 heavy, and needed by few
+    from moto.ssm.models import ssm_backends
 
     parameter = ssm_backends[group.account_id][group.region].get_parameter(name)
     if parameter is not None:
@@ -582,7 +587,7 @@ def mend(lifecycle: Lifecycle, patches: Patches) -> None:
 
     def create_auto_scaling_group(self: Any, **request: Any) -> Any:
         if request["name"] in self.autoscaling_groups:
-            raise models.AutoscalingClientError(
+            raise AutoscalingClientError(
                 "AlreadyExists", "AutoScalingGroup by this name already exists - A group with the name already exists"
             )
         created = moto_create(self, **request)
@@ -614,8 +619,8 @@ def mend(lifecycle: Lifecycle, patches: Patches) -> None:
     def delete_response(self: Any) -> ActionResult:
         name = self._get_param("AutoScalingGroupName")
         known = self.autoscaling_backend.autoscaling_groups.get(name)
-        if known is not None and known.instance_states and not self._get_bool_param("ForceDelete", False):
-            raise models.AutoscalingClientError(
+        if known is not None and known.instance_states and not self._get_bool_param("ForceDelete"):
+            raise AutoscalingClientError(
                 "ResourceInUse",
                 "You cannot delete an AutoScalingGroup while there are instances or pending Spot instance request(s) "
                 "still in the group.",
@@ -626,9 +631,7 @@ def mend(lifecycle: Lifecycle, patches: Patches) -> None:
         for instance_id in instance_ids:
             member = lifecycle.members.get(instance_id)
             if member is not None:
-                lifecycle.vanish(
-                    member, "an EC2 health check that indicated it has been terminated or stopped"
-                )
+                lifecycle.vanish(member, "an EC2 health check that indicated it has been terminated or stopped")
 
     def terminate_instance(self: Any, instance_id: str, should_decrement: bool) -> Activity:  # noqa: FBT001 moto's own
         member = lifecycle.members.get(instance_id)

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 DIFFERENCE = Difference(
     name="metrics",
     moto=(
-        "matches dimensions by order, mixes namespaces, aligns windows to StartTime, crashes on percentiles, answers metric math "
+        "matches dimensions by order, mixes namespaces, aligns windows to StartTime, crashes on "
+        "percentiles, answers metric math "
         "with nothing, ignores paging, keeps everything, and takes time of queries x periods x datapoints"
     ),
     aws=(
-        "a series is its namespace, name and set of dimensions; windows are multiples of the period; percentiles; 500 queries and "
+        "a series is its namespace, name and set of dimensions; windows are multiples of the period; "
+        "percentiles; 500 queries and "
         "100,800 datapoints a call; data under a minute is kept 3 hours, minutes 15 days; periods under a minute "
         "are of high-resolution metrics alone"
     ),
@@ -156,7 +158,7 @@ class Series:
         """Points by window, the windows being multiples of the period; oldest first."""
         found: dict[float, Point] = {}
         sources = [(self._fine_at, self._fine)]
-        if period >= 60:  # noqa: PLR2004 a minute
+        if period >= 60:
             sources.insert(0, (self._minutes_at, self._minutes))
         for times, points in sources:
             for i in range(bisect.bisect_left(times, start), bisect.bisect_left(times, end)):
@@ -311,9 +313,7 @@ def _point(datum: Mapping[str, Any]) -> Point:
     unit = datum.get("Unit")
     if datum.get("StatisticValues"):
         s = datum["StatisticValues"]
-        return Point(
-            float(s["SampleCount"]), float(s["Sum"]), float(s["Minimum"]), float(s["Maximum"]), None, unit
-        )
+        return Point(float(s["SampleCount"]), float(s["Sum"]), float(s["Minimum"]), float(s["Maximum"]), None, unit)
     point = Point(unit=unit)
     if datum.get("Values"):
         counts = datum.get("Counts") or [1.0] * len(datum["Values"])

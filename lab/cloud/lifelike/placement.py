@@ -13,7 +13,8 @@ DIFFERENCE = Difference(
     name="mixed instances policy",
     moto="starts every instance in the first subnet, on demand, with the launch template's own type",
     aws=(
-        "keeps the zones of the group equally full; on-demand capacity is the base and the percentage above it, the rest is "
+        "keeps the zones of the group equally full; on-demand capacity is the base and the "
+        "percentage above it, the rest is "
         "spot; with a prioritized strategy the first override that has capacity is launched"
     ),
     source=(

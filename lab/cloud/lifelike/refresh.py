@@ -7,8 +7,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from moto.autoscaling import models, responses
-from moto.autoscaling.exceptions import ValidationError
+from moto.autoscaling import responses
+from moto.autoscaling.exceptions import AutoscalingClientError, ValidationError
 from moto.core.responses import ActionResult
 
 from lab.cloud.lifelike.activities import utc
@@ -22,7 +22,8 @@ DIFFERENCE = Difference(
     name="instance refresh",
     moto="StartInstanceRefresh, DescribeInstanceRefreshes and CancelInstanceRefresh are missing",
     aws=(
-        "instances are replaced in steps that keep the minimum healthy percentage (90), launching first where that is 100 or the "
+        "instances are replaced in steps that keep the minimum healthy percentage (90), launching "
+        "first where that is 100 or the "
         "maximum is above 100; each step waits for the warmup; one refresh at a time in a group"
     ),
     source="https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-overview.html",
@@ -74,12 +75,12 @@ class Refreshes:
         The desired configuration holds for launches from now on; a cancelled refresh gives the group its old one back.
         """
         if self._active(group.name):
-            raise models.AutoscalingClientError(
+            raise AutoscalingClientError(
                 "InstanceRefreshInProgress", "An Instance Refresh is already in progress and blocks the execution."
             )
         low = int(preferences.get("MinHealthyPercentage", 90))
         high = int(preferences.get("MaxHealthyPercentage", max(100, low)))
-        if not 0 <= low <= 100 or not 100 <= high <= 200 or high - low > 100:  # noqa: PLR2004 percent
+        if not 0 <= low <= 100 or not 100 <= high <= 200 or high - low > 100:
             raise ValidationError("MinHealthyPercentage must be 0 to 100, MaxHealthyPercentage 100 to 200, within 100")
         refresh = Refresh(
             str(uuid.UUID(int=self._world.random.getrandbits(128), version=4)),
@@ -108,8 +109,9 @@ class Refreshes:
         """Stop after the step under way. Raises ActiveInstanceRefreshNotFound where none is active."""
         refresh = self._active(group.name)
         if refresh is None:
-            raise models.AutoscalingClientError(
-                "ActiveInstanceRefreshNotFound", "No in progress or pending Instance Refresh found for group " + group.name
+            raise AutoscalingClientError(
+                "ActiveInstanceRefreshNotFound",
+                "No in progress or pending Instance Refresh found for group " + group.name,
             )
         group.mixed_instances_policy, group.launch_template_version, group.ec2_launch_template = refresh.before
         refresh.status = "Cancelling"
@@ -168,14 +170,17 @@ class Refreshes:
         ]
         desired = int(group.desired_capacity)
         low, high = refresh.preferences["MinHealthyPercentage"], refresh.preferences["MaxHealthyPercentage"]
-        if low == 100 or high > 100:  # noqa: PLR2004 percent
+        if low == 100 or high > 100:
             for member in movable[: max(1, desired * (high - 100) // 100)]:
                 cause = f"an instance was launched in response to instance refresh {refresh.instance_refresh_id}."
                 if self._replacements.replace(member, spot=member.spot, cause=cause) is None:
                     return
         else:
             for member in movable[: max(1, desired * (100 - low) // 100)]:
-                cause = f"an instance was taken out of service in response to instance refresh {refresh.instance_refresh_id}."
+                cause = (
+                    f"an instance was taken out of service in response to instance refresh "
+                    f"{refresh.instance_refresh_id}."
+                )
                 self._lifecycle.terminate(member, cause)
             self._lifecycle.wants(group)
 

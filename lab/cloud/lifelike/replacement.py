@@ -16,7 +16,8 @@ DIFFERENCE = Difference(
     name="rebalancing",
     moto="never moves an instance; suspended processes have no effect",
     aws=(
-        "a changed on-demand base or percentage gradually replaces instances, launching the new one before the old one goes; "
+        "a changed on-demand base or percentage gradually replaces instances, launching the new one "
+        "before the old one goes; "
         "zones that became unequal are rebalanced in the same way, unless AZRebalance is suspended"
     ),
     source=(
@@ -86,7 +87,10 @@ class Replacements:
         movable = [m for m in members if m.availability_zone == fullest]
         if counts[fullest] - counts[emptiest] > 1 and movable:
             old = min(movable, key=lambda m: (m.launched_at, m.instance_id))
-            cause = f"an instance was launched to aid in balancing the group's zones: {counts[fullest]} in {fullest}, {counts[emptiest]} in {emptiest}."
+            cause = (
+                f"an instance was launched to aid in balancing the group's zones: {counts[fullest]} in "
+                f"{fullest}, {counts[emptiest]} in {emptiest}."
+            )
             self._try(group, old, spot=old.spot, cause=cause, zones=[emptiest])
 
     def _try(self, group: Any, old: Member, *, spot: bool, cause: str, zones: list[str] | None = None) -> None:

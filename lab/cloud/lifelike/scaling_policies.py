@@ -12,7 +12,9 @@ from lab.cloud.lifelike.difference import Difference, Patches
 
 DIFFERENCE = Difference(
     name="scaling policies",
-    moto="keys policies by name alone, so that two groups' policies of one name overwrite each other; gives no PolicyARN",
+    moto=(
+        "keys policies by name alone, so that two groups' policies of one name overwrite each other; gives no PolicyARN"
+    ),
     aws="a policy is named within its group; PutScalingPolicy answers with PolicyARN",
     source="https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_PutScalingPolicy.html",
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from moto.elbv2 import models
+from moto.elbv2.exceptions import TargetGroupNotFoundError
 from moto.elbv2.models import FakeHealthStatus
 
 from lab.cloud.lifelike.difference import Difference, Patches
@@ -18,8 +19,10 @@ DIFFERENCE = Difference(
     name="target health",
     moto="a target is healthy once registered, gone once deregistered, and stays healthy when the group terminated it",
     aws=(
-        "a new target is initial until its first health check passes, unhealthy after the unhealthy threshold, healthy again "
-        "after the healthy threshold; a deregistered one drains until its last request ends, at most the deregistration delay"
+        "a new target is initial until its first health check passes, unhealthy after the unhealthy "
+        "threshold, healthy again "
+        "after the healthy threshold; a deregistered one drains until its last request ends, at most "
+        "the deregistration delay"
     ),
     source=(
         "https://docs.aws.amazon.com/elasticloadbalancing/latest/application/target-group-health-checks.html "
@@ -123,12 +126,12 @@ class Targets:
             if arn == group_arn
         )
 
-    def describe(self, group: Any, wanted: list[dict[str, Any]]) -> list[FakeHealthStatus]:
+    def describe(self, group: Any, wanted: list[dict[str, Any]]) -> list[Any]:
         """DescribeTargetHealth: all targets with those that drain, or the ones asked for."""
         ids = [t["Id"] for t in wanted] or [t.id for (arn, _), t in self._by_key.items() if arn == group.arn]
         return [self._status(group, target_id) for target_id in ids]
 
-    def _status(self, group: Any, target_id: str) -> FakeHealthStatus:
+    def _status(self, group: Any, target_id: str) -> Any:
         target = self._by_key.get((group.arn, target_id))
         if target is None:
             return FakeHealthStatus(
@@ -202,10 +205,10 @@ def mend(targets: Targets, patches: Patches) -> None:
             self.targets.pop(instance_id, None)
             targets.forget(instance_id)
 
-    def describe_target_health(self: Any, target_group_arn: str, wanted: list[dict[str, Any]]) -> list[FakeHealthStatus]:
+    def describe_target_health(self: Any, target_group_arn: str, wanted: list[dict[str, Any]]) -> list[Any]:
         known = self.target_groups.get(target_group_arn)
         if known is None:
-            raise models.TargetGroupNotFoundError
+            raise TargetGroupNotFoundError
         return targets.describe(known, wanted)
 
     moto_register = patches.put(group, "register", register)

@@ -13,14 +13,17 @@ DIFFERENCE = Difference(
     name="scale-in choice",
     moto="takes the first instances of its list, and shuffles the list at each scale-in",
     aws=(
-        "takes from the fullest zone; there, of the purchase option that is in excess, then by the group's termination policies "
+        "takes from the fullest zone; there, of the purchase option that is in excess, then by the "
+        "group's termination policies "
         "(by default the oldest launch template, then the oldest); never one that is protected from scale-in"
     ),
     source="https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-termination-policies.html",
 )
 
 POLICIES = ("Default", "AllocationStrategy", "OldestInstance", "NewestInstance", "OldestLaunchTemplate")
-"""The termination policies that are modelled. Missing: OldestLaunchConfiguration, ClosestToNextInstanceHour, a Lambda's."""
+"""The termination policies that are modelled. Missing: OldestLaunchConfiguration, ClosestToNextInstanceHour, a
+Lambda's.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from lab.cloud.provider.registry import Aws, Made, Resource, given, makes, pascal, tag_list, tagged, whole
@@ -20,9 +21,7 @@ def load_balancer(aws: Aws, r: Resource) -> Made:
         Scheme="internal" if i.get("internal") else "internet-facing",
         Type=i.get("loadBalancerType") or "application",
         **tagged(i),
-        **given(
-            Subnets=i.get("subnets"), SecurityGroups=i.get("securityGroups"), IpAddressType=i.get("ipAddressType")
-        ),
+        **given(Subnets=i.get("subnets"), SecurityGroups=i.get("securityGroups"), IpAddressType=i.get("ipAddressType")),
     )["LoadBalancers"][0]
     attributes = {
         "deletion_protection.enabled": i.get("enableDeletionProtection"),
@@ -121,16 +120,17 @@ def _action(action: dict[str, Any]) -> dict[str, Any]:
     if action.get("forward"):
         forward = action["forward"]
         stickiness = forward.get("stickiness")
-        out["ForwardConfig"] = {
+        config: dict[str, Any] = {
             "TargetGroups": [
                 {"TargetGroupArn": t["arn"], **given(Weight=whole(t.get("weight")))} for t in forward["targetGroups"]
             ]
         }
         if stickiness:
-            out["ForwardConfig"]["TargetGroupStickinessConfig"] = {
+            config["TargetGroupStickinessConfig"] = {
                 "Enabled": bool(stickiness.get("enabled")),
                 **given(DurationSeconds=whole(stickiness.get("duration"))),
             }
+        out["ForwardConfig"] = config
     if action.get("redirect"):
         out["RedirectConfig"] = pascal(action["redirect"])
     if action.get("fixedResponse"):
@@ -245,8 +245,6 @@ def web_acl_association(aws: Aws, r: Resource) -> Made:
     """A web ACL in front of a load balancer. One that lies outside of the stack is taken as being there."""
     i = r.inputs
     waf = aws.client("wafv2")
-    try:
+    with contextlib.suppress(waf.exceptions.WAFNonexistentItemException):
         waf.associate_web_acl(WebACLArn=i["webAclArn"], ResourceArn=i["resourceArn"])
-    except waf.exceptions.WAFNonexistentItemException:
-        pass
     return f"{i['webAclArn']},{i['resourceArn']}", {}

@@ -288,5 +288,3 @@ def schedule(aws: Aws, r: Resource) -> Made:
     )
     arn = aws.arn("autoscaling", f"scheduledUpdateGroupAction:*:autoScalingGroupName/{i['autoscalingGroupName']}")
     return r.physical_name, {"arn": f"{arn}:scheduledActionName/{r.physical_name}"}
-
-

@@ -22,7 +22,7 @@ def _attach(aws: Aws, role: str, policy_arn: str) -> None:
     except iam.exceptions.NoSuchEntityException:
         if not policy_arn.startswith(f"arn:{aws.partition}:iam::aws:policy/"):
             raise
-        from moto.iam.models import AWSManagedPolicy, iam_backends  # noqa: PLC0415 needed by few
+        from moto.iam.models import AWSManagedPolicy, iam_backends
 
         name = policy_arn.rsplit("/", 1)[-1]
         path = "/" + policy_arn.split(":policy/", 1)[1].removesuffix(name)
@@ -96,9 +96,9 @@ def role_policy_attachment(aws: Aws, r: Resource) -> Made:
 def instance_profile(aws: Aws, r: Resource) -> Made:
     """An instance profile."""
     iam, i = aws.client("iam"), r.inputs
-    made = iam.create_instance_profile(
-        InstanceProfileName=r.physical_name, **tagged(i), **given(Path=i.get("path"))
-    )["InstanceProfile"]
+    made = iam.create_instance_profile(InstanceProfileName=r.physical_name, **tagged(i), **given(Path=i.get("path")))[
+        "InstanceProfile"
+    ]
     if "role" in i:
         iam.add_role_to_instance_profile(InstanceProfileName=r.physical_name, RoleName=i["role"])
     return r.physical_name, {"arn": made["Arn"], "uniqueId": made["InstanceProfileId"]}

@@ -128,5 +128,7 @@ def ask(aws: Aws, token: str, args: Mapping[str, Any]) -> Answer:
     """Answer a call of the program. Raises UnknownResourceError for one that is not known here."""
     answer = _ANSWERS.get(token.rsplit(":", 1)[-1])
     if answer is None:
-        raise UnknownResourceError(f"{token}: the embedded cloud cannot answer this; teach it in lab/cloud/provider/invokes.py")
+        raise UnknownResourceError(
+            f"{token}: the embedded cloud cannot answer this; teach it in lab/cloud/provider/invokes.py"
+        )
     return answer(aws, unwrap(args))

@@ -45,7 +45,9 @@ class Aws:
     partition: str = "aws"
 
     def client(self, name: str) -> Any:
-        """A boto3 client of the service, made once in a process: reading a service's model takes a tenth of a second."""
+        """A boto3 client of the service, made once in a process: reading a service's model takes a tenth of a
+        second.
+        """
         return _client(self.region, name)
 
     def arn(self, service: str, resource: str, *, region: bool = True) -> str:
@@ -120,7 +122,8 @@ def makes(
 ) -> Callable[[Maker], Maker]:
     """The decorated function makes these types.
 
-    `named` is the input with the physical name, `longest_name` AWS's limit for it; `no_effect` are inputs that change nothing
+    `named` is the input with the physical name, `longest_name` AWS's limit for it; `no_effect` are inputs that
+    change nothing
     here.
     """
 
@@ -162,7 +165,8 @@ def _autoname(aws: Aws, name: str, token: str, longest: int | None, inputs: Inpu
     prefix = inputs.get("namePrefix") or f"{name}-"
     if longest is not None and len(prefix) + RANDOM_DIGITS > longest:
         raise ValueError(
-            f"{name} ({token}): name {prefix!r} plus {RANDOM_DIGITS} random characters is longer than the {longest} that AWS allows"
+            f"{name} ({token}): name {prefix!r} plus {RANDOM_DIGITS} random characters is longer than "
+            f"the {longest} that AWS allows"
         )
     return prefix + hashlib.sha256(f"{aws.seed}/{token}/{name}".encode()).hexdigest()[:RANDOM_DIGITS]
 
@@ -197,7 +201,7 @@ def whole(value: float | str | None) -> int | None:
     return None if value is None else int(value)
 
 
-def true(value: bool | str) -> bool:
+def true(value: Any) -> bool:
     """A boolean, or what stands for one in a launch template ("true", "false")."""
     return value if isinstance(value, bool) else str(value).lower() == "true"
 
@@ -217,5 +221,3 @@ def tag_specification(resource: Resource, kind: str) -> list[dict[str, Any]]:
     """The tags as EC2 takes them."""
     tags = tag_list(resource.inputs)
     return [{"ResourceType": kind, "Tags": tags}] if tags else []
-
-

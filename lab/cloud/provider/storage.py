@@ -132,9 +132,7 @@ def parameter(aws: Aws, r: Resource) -> Made:
         ),
     )
     if tag_list(i):
-        aws.client("ssm").add_tags_to_resource(
-            ResourceType="Parameter", ResourceId=r.physical_name, Tags=tag_list(i)
-        )
+        aws.client("ssm").add_tags_to_resource(ResourceType="Parameter", ResourceId=r.physical_name, Tags=tag_list(i))
     return r.physical_name, {"arn": aws.arn("ssm", f"parameter/{r.physical_name.lstrip('/')}"), "version": 1}
 
 
@@ -150,9 +148,7 @@ def secret(aws: Aws, r: Resource) -> Made:
     return made["ARN"], {"arn": made["ARN"]}
 
 
-@makes(
-    "aws:s3/bucket:Bucket", "aws:s3/bucketV2:BucketV2", named="bucket", longest_name=63, no_effect=("forceDestroy",)
-)
+@makes("aws:s3/bucket:Bucket", "aws:s3/bucketV2:BucketV2", named="bucket", longest_name=63, no_effect=("forceDestroy",))
 def bucket(aws: Aws, r: Resource) -> Made:
     """A bucket."""
     s3 = aws.client("s3")
@@ -274,4 +270,7 @@ def bucket_object(aws: Aws, r: Resource) -> Made:
     made = aws.client("s3").put_object(
         Bucket=i["bucket"], Key=r.physical_name, Body=body, **given(ContentType=i.get("contentType"))
     )
-    return r.physical_name, {"etag": made["ETag"].strip('"'), "arn": f"arn:{aws.partition}:s3:::{i['bucket']}/{r.physical_name}"}
+    return r.physical_name, {
+        "etag": made["ETag"].strip('"'),
+        "arn": f"arn:{aws.partition}:s3:::{i['bucket']}/{r.physical_name}",
+    }

@@ -73,7 +73,7 @@ def metric_alarm(aws: Aws, r: Resource) -> Made:
 
 @makes("aws:cloudwatch/compositeAlarm:CompositeAlarm", named="alarmName")
 def composite_alarm(_: Aws, r: Resource) -> Made:
-    """moto has no composite alarms."""
+    """Moto has no composite alarms."""
     raise UnknownResourceError(f"{r.name} ({r.type}): moto has no composite alarms; use a metric alarm")
 
 
@@ -128,8 +128,12 @@ def log_metric_filter(aws: Aws, r: Resource) -> Made:
 def query_definition(aws: Aws, r: Resource) -> Made:
     """A saved query of CloudWatch Logs Insights; moto does not keep them, and nothing reads them."""
     identity = f"{r.physical_name}-query"
-    return identity, {"queryDefinitionId": identity, "logGroupNames": r.inputs.get("logGroupNames") or [],
-                      "queryString": r.inputs["queryString"], "arn": aws.arn("logs", f"query-definition:{identity}")}
+    return identity, {
+        "queryDefinitionId": identity,
+        "logGroupNames": r.inputs.get("logGroupNames") or [],
+        "queryString": r.inputs["queryString"],
+        "arn": aws.arn("logs", f"query-definition:{identity}"),
+    }
 
 
 @makes("aws:sns/topic:Topic", longest_name=256)
@@ -154,7 +158,9 @@ def topic_policy(aws: Aws, r: Resource) -> Made:
     return r.inputs["arn"], {}
 
 
-@makes("aws:sns/topicSubscription:TopicSubscription", no_effect=("endpointAutoConfirms", "confirmationTimeoutInMinutes"))
+@makes(
+    "aws:sns/topicSubscription:TopicSubscription", no_effect=("endpointAutoConfirms", "confirmationTimeoutInMinutes")
+)
 def topic_subscription(aws: Aws, r: Resource) -> Made:
     """A subscription."""
     i = r.inputs

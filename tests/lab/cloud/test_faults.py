@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from lab.cloud import faults
 
 SERVICES = [
-    ("autoscaling", "SetDesiredCapacity", lambda c: c.set_desired_capacity(AutoScalingGroupName="group", DesiredCapacity=1)),
+    ("autoscaling", "DescribePolicies", lambda c: c.describe_policies()),
     ("elbv2", "DescribeTargetGroups", lambda c: c.describe_target_groups()),
     ("ec2", "DescribeInstances", lambda c: c.describe_instances()),
     ("dynamodb", "ListTables", lambda c: c.list_tables()),

@@ -29,7 +29,8 @@ PROGRAM = """
             self.vpc = aws.ec2.Vpc(f"{name}-vpc", cidr_block="10.0.0.0/16", opts=child)
             self.subnets = [
                 aws.ec2.Subnet(
-                    f"{name}-{i}", vpc_id=self.vpc.id, cidr_block=f"10.0.{i}.0/24", availability_zone=zones[i], opts=child
+                    f"{name}-{i}", vpc_id=self.vpc.id, cidr_block=f"10.0.{i}.0/24", availability_zone=zones[i],
+                    opts=child,
                 )
                 for i in range(2)
             ]
@@ -130,7 +131,7 @@ def test_an_unknown_type_is_an_error_that_names_it_and_nothing_stays_open(make_p
 
 def test_an_unknown_property_is_an_error_and_not_lost(make_project: Make) -> None:
     program = 'import pulumi_aws as aws\naws.ec2.Vpc("net", cidr_block="10.0.0.0/16", ipv4_ipam_pool_id="x")\n'
-    with pytest.raises(UnknownResourceError, match="net .*ipv4IpamPoolId"):
+    with pytest.raises(UnknownResourceError, match=r"net .*ipv4IpamPoolId"):
         provision("local", make_project(program))
 
 

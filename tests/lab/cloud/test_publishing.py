@@ -16,7 +16,9 @@ def up(desk: Any) -> Any:
     return desk
 
 
-def read(desk: Any, name: str, stat: str, dims: dict[str, str], *, period: int = 60, namespace: str = "AWS/ApplicationELB") -> list[float]:
+def read(
+    desk: Any, name: str, stat: str, dims: dict[str, str], *, period: int = 60, namespace: str = "AWS/ApplicationELB"
+) -> list[float]:
     metric = {
         "Namespace": namespace,
         "MetricName": name,
@@ -98,8 +100,18 @@ def test_delays_hold_back_what_was_published(make_desk: Any) -> None:
     desk.pass_time(60 + 90 - 20 - 1)
     assert read(desk, "RequestCount", "Sum", of_targets(desk)) == []
     desk.pass_time(1)
-    metric = {"Namespace": "AWS/ApplicationELB", "MetricName": "RequestCount", "Dimensions": [{"Name": n, "Value": v} for n, v in of_targets(desk).items()]}
-    found = desk.cloudwatch.get_metric_statistics(**metric, StartTime=dt.datetime.fromtimestamp(desk.cloud.now - 300, dt.UTC), EndTime=dt.datetime.fromtimestamp(desk.cloud.now, dt.UTC), Period=60, Statistics=["Sum"])
+    metric = {
+        "Namespace": "AWS/ApplicationELB",
+        "MetricName": "RequestCount",
+        "Dimensions": [{"Name": n, "Value": v} for n, v in of_targets(desk).items()],
+    }
+    found = desk.cloudwatch.get_metric_statistics(
+        **metric,
+        StartTime=dt.datetime.fromtimestamp(desk.cloud.now - 300, dt.UTC),
+        EndTime=dt.datetime.fromtimestamp(desk.cloud.now, dt.UTC),
+        Period=60,
+        Statistics=["Sum"],
+    )
     assert [d["Sum"] for d in found["Datapoints"]] == [3]
 
 
@@ -116,5 +128,5 @@ def test_a_day_of_metrics_does_not_make_reading_slower(up: Any) -> None:
         up.cloud.publish(engines={i: {"requests_running": 1} for i in (one, two)})
         up.pass_time(60)
     series = up.cloud.metrics.series["GpuFleet", "requests_running", (("AutoScalingGroupName", "group"),)]
-    assert len(series._fine) <= 3 * 60 + 11  # noqa: SLF001 what is kept fine is three hours
-    assert len(series._minutes) <= 24 * 60  # noqa: SLF001
+    assert len(series._fine) <= 3 * 60 + 11
+    assert len(series._minutes) <= 24 * 60

@@ -73,7 +73,11 @@ def test_contradicting_bounds_are_refused(mixed: Any) -> None:
 
 def test_settings_that_moto_drops_are_kept(mixed: Any) -> None:
     after = update(
-        mixed, DefaultCooldown=11, DefaultInstanceWarmup=12, CapacityRebalance=True, TerminationPolicies=["NewestInstance"]
+        mixed,
+        DefaultCooldown=11,
+        DefaultInstanceWarmup=12,
+        CapacityRebalance=True,
+        TerminationPolicies=["NewestInstance"],
     )
     assert (after["DefaultCooldown"], after["DefaultInstanceWarmup"], after["CapacityRebalance"]) == (11, 12, True)
     assert after["TerminationPolicies"] == ["NewestInstance"]

@@ -60,5 +60,8 @@ def test_an_instance_that_still_boots_is_simply_lost(desk: Any) -> None:
 def test_on_demand_is_never_interrupted(desk: Any) -> None:
     desk.make_group(DesiredCapacity=1)
     desk.pass_time(200)
-    with pytest.raises(ValueError, match="no spot instance"), faults.spot_interruption(desk.cloud, desk.instances()[0]["InstanceId"]):
+    with (
+        pytest.raises(ValueError, match="no spot instance"),
+        faults.spot_interruption(desk.cloud, desk.instances()[0]["InstanceId"]),
+    ):
         pass

@@ -8,7 +8,6 @@ from botocore.exceptions import ClientError
 from lab.cloud import Change, faults
 
 
-
 @pytest.fixture
 def up(desk: Any) -> Any:
     """Two instances in service and healthy."""
@@ -168,9 +167,9 @@ def test_an_instance_has_what_its_launch_template_says(desk: Any) -> None:
     tags = {t["Key"]: t["Value"] for t in found["Tags"]}
     assert tags["of"] == "template"
     assert tags["aws:autoscaling:groupName"] == "plain"
-    volumes = desk.ec2.describe_volumes(
-        Filters=[{"Name": "attachment.instance-id", "Values": [instance_id]}]
-    )["Volumes"]
+    volumes = desk.ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [instance_id]}])[
+        "Volumes"
+    ]
     assert [(v["Size"], v["VolumeType"], v["Encrypted"]) for v in volumes] == [(200, "gp3", True)]
 
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from lab.cloud.lifelike.metrics import Point
 
 
-def put(desk: Any, value: float = 1, *, at: float = 0, name: str = "m", namespace: str = "N", dims: Any = (), **how: Any) -> None:
+def put(
+    desk: Any, value: float = 1, *, at: float = 0, name: str = "m", namespace: str = "N", dims: Any = (), **how: Any
+) -> None:
     """At `at` seconds before now."""
     datum = {
         "MetricName": name,
@@ -24,7 +26,9 @@ def put(desk: Any, value: float = 1, *, at: float = 0, name: str = "m", namespac
     desk.cloudwatch.put_metric_data(Namespace=namespace, MetricData=[datum])
 
 
-def query(identity: str = "q", stat: str = "Sum", *, name: str = "m", namespace: str = "N", dims: Any = (), period: int = 60) -> dict[str, Any]:
+def query(
+    identity: str = "q", stat: str = "Sum", *, name: str = "m", namespace: str = "N", dims: Any = (), period: int = 60
+) -> dict[str, Any]:
     metric = {"Namespace": namespace, "MetricName": name, "Dimensions": [{"Name": n, "Value": v} for n, v in dims]}
     return {"Id": identity, "MetricStat": {"Metric": metric, "Period": period, "Stat": stat}}
 

@@ -9,7 +9,9 @@ from lab.cloud.lifelike.placement import Split
 from lab.cloud.lifelike.termination import Candidate, choose
 
 
-def one(name: str, zone: str = "a", *, spot: bool = False, at: float = 0, version: int = 1, protected: bool = False) -> Candidate:
+def one(
+    name: str, zone: str = "a", *, spot: bool = False, at: float = 0, version: int = 1, protected: bool = False
+) -> Candidate:
     return Candidate(name, zone, spot, at, version, protected)
 
 
