@@ -302,6 +302,7 @@ PROFILE = Profile(
 SLO = Slo(ttft_seconds=2.0, tpot_seconds=0.08)
 
 
+@settings(deadline=None)
 @given(st.floats(10, 20_000), st.floats(1, 2000), st.booleans())
 def test_an_instance_carries_what_the_models_own_formula_says_up_to_the_rounding_of_the_batch(
     inputs: float, outputs: float, with_slo: bool

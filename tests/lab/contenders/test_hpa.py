@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.contenders.hpa import HorizontalPodAutoscaler, replicas
@@ -37,6 +37,7 @@ def test_replicas_by_hand(case: dict[str, Any], expected: int) -> None:
     assert replicas(**case) == expected
 
 
+@settings(deadline=None)
 @given(st.integers(1, 50), st.integers(0, 20), st.integers(0, 20), st.floats(0.0, 10.0))
 def test_missing_and_pending_pods_never_turn_the_direction(
     ready: int, pending: int, missing: int, usage: float

@@ -41,7 +41,7 @@ def test_a_lower_share_never_wants_fewer_instances(desk: Any, name: str) -> None
 
 
 @pytest.mark.parametrize("name", list(RIVALS))
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_rival_leaves_its_bounds_whatever_it_sees(desk: Any, name: str, data: st.DataObject) -> None:
     service = desk.service(desk.pool(min_instances=1, max_instances=7))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.contenders.signals import (
@@ -100,6 +100,7 @@ def test_a_gap_is_not_enough_data() -> None:
     assert minutes.newest(3) is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 2000), max_size=60).map(sorted), st.integers(1, 15))
 def test_periods_never_overlap_and_never_skip_one(times: list[float], count: int) -> None:
     minutes = Periods(60.0)
