@@ -236,18 +236,18 @@ def _settle(
     eight would have to call back. Going in, one look at the smaller count is on the safe side; going out the first
     look asks for too many, the second for too few, and the third, at that fewer, for enough.
     """
-    counts, after, said = _mix(service, rooms, wanted, state, now)
+    counts, after, said = _mix(service, seen, rooms, wanted, state, now)
     stand = sum(rooms.standing.values())
     looks = 0 if sum(counts.values()) == stand else 1 if sum(counts.values()) < stand else 2
     for _ in range(looks):
         rooms = _rooms(service, seen, state, now, instances=sum(counts.values()))
         wanted, _ = guard.wanted_rps(band, rooms.standing_rps, service.policy.horizontal.tolerance_percent)
-        counts, after, said = _mix(service, rooms, wanted, state, now)
+        counts, after, said = _mix(service, seen, rooms, wanted, state, now)
     return rooms, counts, after, said
 
 
 def _mix(
-    service: Service, rooms: _Rooms, wanted: float, state: State, now: float
+    service: Service, seen: Observation, rooms: _Rooms, wanted: float, state: State, now: float
 ) -> tuple[Mapping[str, int], State, list[Reason]]:
     policy = service.policy
     if state.asleep:
@@ -256,6 +256,7 @@ def _mix(
     floor = max(policy.availability.min_instances, policy.availability.min_zones)
     if sum(rooms.standing.values()) == 0:
         floor = max(floor, policy.zero.wake_instances if zero.may_sleep(service) else 1)
+    floor = max(floor, _zone_floor(service, seen, rooms, state, now))
     chosen = mix.choose(
         rooms.rungs,
         wanted,
@@ -270,6 +271,25 @@ def _mix(
     if chosen.moved:
         state = replace(state, moved_at=now)
     return chosen.counts, state, list(chosen.reasons)
+
+
+def _zone_floor(service: Service, seen: Observation, rooms: _Rooms, state: State, now: float) -> int:
+    """Instances that it takes to stand in `availability.min_zones` zones, seen from where they stand.
+
+    A group launches in the zone in which it has the fewest, so one more opens one more zone; an order that is not
+    there yet may open one as well. Where no zone that would count can be had, or there are already more instances than
+    the pools have zones (then more would not help, and the group's own rebalancing spreads them), nothing is added.
+    """
+    zones = guard.Zones.of(service.policy.availability.min_zones, seen.pools.values())
+    coming = sum(
+        max(0, v.desired - sum(1 for i in v.instances if i.phase is not Phase.DRAINING)) for v in seen.pools.values()
+    )
+    lacking = zones.least - len(zones.alive) - coming
+    closed = {m.zone for p in service.pools for m in state.pools[p.name].marks if m.until > now}
+    others = {zone for p in service.pools for zone in p.zones if p.max_instances > 0} - zones.alive.keys() - closed
+    standing = sum(rooms.standing.values())
+    places = sum(len(p.zones) for p in service.pools)
+    return standing + min(lacking, len(others)) if lacking > 0 and others and standing <= places else 0
 
 
 def _step(
@@ -289,7 +309,7 @@ def _step(
     need = 0.0 if state.asleep else band.in_rps
     spare = rooms.ready_rps - need
     fits = _fits(service, seen, demand, state) if not state.asleep else 10**6
-    zones_kept: frozenset[str] = frozenset() if state.asleep else _zones_kept(service, seen)
+    zones = guard.Zones.of(0 if state.asleep else policy.availability.min_zones, seen.pools.values())
     wants_loads = False
     for pool in service.pools:
         view, name = seen.pools[pool.name], pool.name
@@ -298,23 +318,29 @@ def _step(
         desired, take = view.desired, ()
         if want > view.desired:
             desired = min(want, view.desired + policy.horizontal.max_step_out)
-        elif want < view.desired:
-            gone = guard.shrink(
-                pool,
-                view,
-                policy,
-                by=view.desired - want,
-                spare_rps=spare,
-                instance_rps=rooms.worth[name],
-                fits=fits,
-                patience=state.loads_wanted,
-                zones_kept=zones_kept,
-                now=now,
+        else:
+            gone = (
+                guard.shrink(
+                    pool,
+                    view,
+                    policy,
+                    by=view.desired - want,
+                    spare_rps=spare,
+                    instance_rps=rooms.worth[name],
+                    fits=fits,
+                    patience=state.loads_wanted,
+                    zones=zones,
+                    now=now,
+                    must=_over(pool, view),
+                )
+                if want < view.desired
+                else guard.relieve(pool, view, policy, zones, now)
             )
             ready = {i.id for i in view.instances if i.phase is Phase.READY}
             leaving = sum(1 for i in gone.take if i in ready)
             spare -= leaving * rooms.worth[name]
             fits -= leaving
+            zones = gone.zones
             wants_loads = wants_loads or gone.wants_loads
             reasons += gone.reasons
             take = gone.take
@@ -337,12 +363,9 @@ def _fits(service: Service, seen: Observation, demand: Demand, state: State) -> 
     return ready - max(1, -int(-demand.utilization // limit)) if ready else 0
 
 
-def _zones_kept(service: Service, seen: Observation) -> frozenset[str]:
-    """Zones that must not lose their last instance, so that the floor of zones holds."""
-    zones: set[str] = set()
-    for view in seen.pools.values():
-        zones |= {i.zone for i in view.instances if i.phase is Phase.READY}
-    return frozenset(zones) if len(zones) <= service.policy.availability.min_zones else frozenset()
+def _over(pool: Pool, view: PoolObservation) -> int:
+    """Instances above the pool's maximum, as after a change of the policy's bounds."""
+    return max(0, view.desired - min(pool.max_instances, view.max_size))
 
 
 def _hold(
@@ -357,10 +380,31 @@ def _hold(
 ) -> Decision:
     """Counts and weights as they stand, within the bounds."""
     targets = {}
+    zones = guard.Zones.of(service.policy.availability.min_zones, seen.pools.values())
     for pool in service.pools:
         view = seen.pools[pool.name]
-        within = max(pool.min_instances, view.min_size, min(view.desired, pool.max_instances, view.max_size))
-        targets[pool.name] = PoolTarget(desired=max(within, 0), weight=view.weight)
+        over = _over(pool, view)
+        if over:
+            gone = guard.shrink(
+                pool,
+                view,
+                service.policy,
+                by=over,
+                spare_rps=0.0,
+                instance_rps=pool.throughput_rps,
+                fits=0,
+                patience=guard.LOADS_PATIENCE,
+                zones=zones,
+                now=now,
+                must=over,
+            )
+            zones = gone.zones
+            reasons += gone.reasons
+            desired = view.desired - len(gone.take) - gone.drop
+            targets[pool.name] = PoolTarget(desired=desired, weight=view.weight, take=gone.take)
+        else:
+            desired = max(view.desired, min(max(pool.min_instances, view.min_size), pool.max_instances, view.max_size))
+            targets[pool.name] = PoolTarget(desired=desired, weight=view.weight)
     return _finish(service, seen, demand, state, now, targets, reasons, outlook=outlook, required=required, held=True)
 
 

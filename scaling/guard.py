@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scaling.decision import Reason, Step
@@ -96,12 +97,75 @@ class Gone:
 def gone(policy: Horizontal, seen: PoolObservation, short_since: float | None, now: float) -> Gone:
     """What does not count as coming: boots that never end, nodes that fail their checks, launches that never began."""
     late = policy.launch_timeout_seconds
-    stuck = tuple(i.id for i in seen.instances if i.phase is Phase.STARTING and now - i.since > late)
+    stuck = _stuck(policy, seen, now)
     unhealthy = tuple(i.id for i in seen.instances if i.phase is Phase.UNHEALTHY)
     alive = sum(1 for i in seen.instances if i.phase is not Phase.DRAINING)
     short = max(0, seen.desired - alive)
     missing = short if short_since is not None and now - short_since > late else 0
     return Gone(stuck, unhealthy, missing)
+
+
+def _stuck(policy: Horizontal, seen: PoolObservation, now: float) -> tuple[str, ...]:
+    late = policy.launch_timeout_seconds
+    return tuple(i.id for i in seen.instances if i.phase is Phase.STARTING and now - i.since > late)
+
+
+def relieve(pool: Pool, seen: PoolObservation, policy: Policy, zones: Zones, now: float) -> Shrink:
+    """Take boots that never end, once no more is to be ordered: they are paid for and carry nothing.
+
+    What replaces them was ordered before, where there was room; in a pool at its maximum the next run orders it in
+    the room that they leave. The group's minimum stays: below it the group would launch another by itself.
+    """
+    room = min(policy.horizontal.max_step_in, seen.desired - max(pool.min_instances, seen.min_size))
+    stuck = set(_stuck(policy.horizontal, seen, now)[: max(0, room)])
+    for i in (i for i in seen.instances if i.id in stuck):
+        zones = zones.without(i)
+    reasons = ()
+    if stuck:
+        late = policy.horizontal.launch_timeout_seconds
+        text = f"{pool.name}: {', '.join(sorted(stuck))} leave: not ready {late:.0f} s after their launch."
+        reasons = (Reason(Step.GUARD, "guard.stuck", text, {"stuck": float(len(stuck))}),)
+    take = tuple(i.id for i in seen.instances if i.id in stuck)
+    return Shrink(take, 0, reasons, wants_loads=False, zones=zones)
+
+
+@dataclass(frozen=True, slots=True)
+class Zones:
+    """Where a service's instances stand, over all its pools, and how many zones must not be given up."""
+
+    least: int
+    """`availability.min_zones`; 0 for a service that sleeps."""
+    ready: Mapping[str, int]
+    """READY instances of each zone."""
+    alive: Mapping[str, int]
+    """READY and STARTING ones."""
+
+    @classmethod
+    def of(cls, least: int, views: Iterable[PoolObservation]) -> Zones:
+        """The zones of these pools."""
+        instances = [i for view in views for i in view.instances]
+        return cls(
+            least,
+            Counter(i.zone for i in instances if i.phase is Phase.READY),
+            Counter(i.zone for i in instances if i.phase in {Phase.READY, Phase.STARTING}),
+        )
+
+    def needs(self, instance: Instance) -> bool:
+        """Whether the floor of zones would not hold without it: the last of its zone, and no zone to spare."""
+        if instance.phase not in {Phase.READY, Phase.STARTING}:
+            return False
+        standing = self.ready if instance.phase is Phase.READY else self.alive
+        return standing.get(instance.zone, 0) <= 1 and len(standing) <= self.least
+
+    def without(self, instance: Instance) -> Zones:
+        """What is left when it has gone."""
+        ready = _one_less(self.ready, instance.zone) if instance.phase is Phase.READY else self.ready
+        alive = self.alive if instance.phase is Phase.UNHEALTHY else _one_less(self.alive, instance.zone)
+        return Zones(self.least, ready, alive)
+
+
+def _one_less(counts: Mapping[str, int], zone: str) -> Mapping[str, int]:
+    return {name: count - (name == zone) for name, count in counts.items() if count > (name == zone)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +177,8 @@ class Shrink:
     """Ordered instances that do not exist yet, and shall not."""
     reasons: tuple[Reason, ...]
     wants_loads: bool
+    zones: Zones
+    """What is left of the zones."""
 
 
 def shrink(
@@ -125,27 +191,36 @@ def shrink(
     instance_rps: float,
     fits: int,
     patience: int,
-    zones_kept: frozenset[str],
+    zones: Zones,
     now: float,
+    must: int = 0,
 ) -> Shrink:
     """Choose who leaves: first what does not serve, then the least busy that capacity can spare.
 
     `spare_rps` is READY capacity above what the window wants; an instance that serves leaves only out of it, so that
     a move between types is make-before-break without a rule of its own. `fits` is how many may leave so that the load
-    of those that leave still fits the rest (load * N/(N-1)).
+    of those that leave still fits the rest (load * N/(N-1)). `zones` are those of the whole service: the last instance
+    of a zone that the floor of zones needs stays, in whichever pool it is. `must` of them stand over the pool's maximum
+    and go whatever the load says: a limit that is exceeded is no limit.
     """
     reasons: list[Reason] = []
     alive = [i for i in seen.instances if i.phase is not Phase.DRAINING]
     not_there = max(0, seen.desired - len(alive))
     by = min(by, policy.horizontal.max_step_in)
     drop = min(by, not_there)
-    idle_first = sorted(
-        (i for i in alive if i.phase is not Phase.READY), key=lambda i: (i.phase is Phase.STARTING, -i.since, i.id)
-    )
-    take = [i.id for i in idle_first[: by - drop]]
+    stuck = set(_stuck(policy.horizontal, seen, now))
+    idle: list[str] = []
+    for i in sorted(
+        (i for i in alive if i.phase is not Phase.READY),
+        key=lambda i: (i.phase is Phase.STARTING, i.id not in stuck, -i.since, i.id),
+    ):
+        if len(idle) < by - drop and (i.id in stuck or not zones.needs(i)):
+            idle.append(i.id)
+            zones = zones.without(i)
+    take = tuple(idle)
     serving = by - drop - len(take)
     if serving <= 0:
-        return Shrink(tuple(take), drop, (), wants_loads=False)
+        return Shrink(take, drop, (), wants_loads=False, zones=zones)
     affordable = int(spare_rps / instance_rps + 1e-9) if instance_rps > 0 else 0
     if affordable < serving:
         text = (
@@ -156,34 +231,32 @@ def shrink(
     if fits < serving:
         text = f"{pool.name}: the load of {serving} leaving instances would not fit the rest; {max(0, fits)} may go."
         reasons.append(Reason(Step.GUARD, "guard.consolidation", text, {"fits": fits}))
-    serving = max(0, min(serving, affordable, fits))
+    serving = max(0, min(serving, affordable, fits), min(serving, must - drop - len(take)))
     if serving == 0:
-        return Shrink(tuple(take), drop, tuple(reasons), wants_loads=False)
+        return Shrink(take, drop, tuple(reasons), wants_loads=False, zones=zones)
     ready = [i for i in alive if i.phase is Phase.READY]
     stale = policy.load.stale_after_seconds
     unknown = any(current(i.load, now, stale) is None for i in ready)
     if unknown and serving < len(ready) and patience < LOADS_PATIENCE:
         text = f"{pool.name}: the instances' own loads are read before the least busy is chosen."
         reasons.append(Reason(Step.GUARD, "guard.choose_next", text))
-        return Shrink(tuple(take), drop, tuple(reasons), wants_loads=True)
-    chosen = _least_busy(ready, serving, zones_kept, stale, now)
+        return Shrink(take, drop, tuple(reasons), wants_loads=True, zones=zones)
+    chosen, zones = _least_busy(ready, serving, zones, stale, now)
     if chosen:
         named = ", ".join(chosen)
         reasons.append(Reason(Step.GUARD, "guard.take", f"{pool.name}: {named} leave, the least busy."))
-    return Shrink((*take, *chosen), drop, tuple(reasons), wants_loads=False)
+    return Shrink((*take, *chosen), drop, tuple(reasons), wants_loads=False, zones=zones)
 
 
 def _least_busy(
-    ready: Sequence[Instance], count: int, zones_kept: frozenset[str], stale: float, now: float
-) -> tuple[str, ...]:
-    """The least busy first; of equals from the fullest zone, then the newest. A zone of `zones_kept` keeps its last."""
+    ready: Sequence[Instance], count: int, zones: Zones, stale: float, now: float
+) -> tuple[tuple[str, ...], Zones]:
+    """The least busy first; of equals from the pool's fullest zone, then the newest. With the zones that are left."""
     left = list(ready)
     chosen: list[str] = []
     while len(chosen) < count:
-        per_zone: dict[str, int] = {}
-        for i in left:
-            per_zone[i.zone] = per_zone.get(i.zone, 0) + 1
-        free = [i for i in left if not (i.zone in zones_kept and per_zone[i.zone] == 1)]
+        per_zone = Counter(i.zone for i in left)
+        free = [i for i in left if not zones.needs(i)]
         if not free:
             break
 
@@ -194,4 +267,5 @@ def _least_busy(
         victim = min(free, key=order)
         left.remove(victim)
         chosen.append(victim.id)
-    return tuple(chosen)
+        zones = zones.without(victim)
+    return tuple(chosen), zones

@@ -175,8 +175,9 @@ class Vertical(Section):
     method: VerticalMethod = VerticalMethod.POOLS
     """`pools` moves between the service's pools, make-before-break; `in_place` rolls another type through the only
     pool by instance refresh; `off` never changes types."""
-    minimum_stay_seconds: Seconds = 3600
-    """A move must pay for the overlap of both pools within this time, and the next one waits for it."""
+    minimum_stay_seconds: Annotated[float, Field(gt=0)] = 3600
+    """A move must pay for the overlap of both pools within this time, and the next one waits for it. Above 0: within
+    no time no move ever pays."""
     minimum_saving_percent: Percent = 5
     """A move that saves less is not made."""
 

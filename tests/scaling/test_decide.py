@@ -295,3 +295,90 @@ def test_unhealthy_nodes_carry_nothing_and_are_made_up_for():
 def test_draining_nodes_are_no_capacity():
     view = replace(pool_seen(2, load=36), instances=(*pool_seen(2).instances, *instances(4, Phase.DRAINING, "d")))
     assert one(service(), view, arrivals=6.0).targets["l4"].desired >= 4
+
+
+def through(svc, view, minutes=1, **loads):
+    """Decide minute by minute; what is ordered is there a minute later, still starting, and what is taken is gone."""
+    state, now = LIVED, NOW
+    for minute in range(minutes):
+        now = NOW + 60 * minute
+        view = replace(
+            view, load=Reading(loads["load"], now), running=Reading(loads["load"], now), waiting=Reading(0.0, now)
+        )
+        decision = one(svc, view, arrivals=loads["arrivals"], state=state, now=now)
+        state, target = decision.state, decision.targets["l4"]
+        staying = tuple(i for i in view.instances if i.id not in target.take)
+        new = instances(max(0, target.desired - len(staying)), Phase.STARTING, f"new{minute}", since=now)
+        view = replace(view, desired=target.desired, instances=(*staying, *new))
+    return decision, view
+
+
+def test_a_boot_that_never_ends_in_a_pool_at_its_maximum_leaves_and_is_ordered_again():
+    svc = service(pool(max_instances=4))
+    stuck = pool_seen(2, starting=2, load=38, starting_since=NOW - 1300)
+    first, after = through(svc, stuck, load=38, arrivals=12.0)
+    assert first.targets["l4"].take == ("s-0", "s-1")
+    assert first.targets["l4"].desired == 2
+    assert "guard.stuck" in first.codes
+    second, after = through(svc, stuck, 2, load=38, arrivals=12.0)
+    assert second.targets["l4"].desired == 4
+    assert {i.id for i in after.instances if i.phase is Phase.STARTING} == {"new1-0", "new1-1"}
+
+
+def test_a_boot_that_never_ends_is_replaced_first_and_leaves_then():
+    """Four are needed: two more are ordered while the two stuck ones stand, then those go; nothing is left to pay for."""
+    stuck = pool_seen(2, starting=2, load=30, starting_since=NOW - 1300)
+    needed = one(service(), pool_seen(2, starting=2, load=30), arrivals=6.0).targets["l4"].desired
+    _, after = through(service(), stuck, 3, load=30, arrivals=6.0)
+    assert not {"s-0", "s-1"} & {i.id for i in after.instances}
+    assert after.desired == len(after.instances) == needed
+
+
+def test_a_stuck_boot_stays_where_the_group_would_fall_below_its_minimum():
+    svc = service(pool(min_instances=2, max_instances=2))
+    stuck = pool_seen(1, starting=1, load=5, starting_since=NOW - 1300)
+    target = one(svc, stuck, arrivals=0.5).targets["l4"]
+    assert (target.desired, target.take) == (2, ())
+
+
+def in_zones(view, zones):
+    return replace(view, instances=tuple(replace(i, zone=z) for i, z in zip(view.instances, zones, strict=True)))
+
+
+def test_a_floor_of_two_zones_orders_an_instance_where_all_stand_in_one():
+    svc = service(availability={"min_zones": 2})
+    one_zone = in_zones(pool_seen(2, load=1, instance_loads=[1, 0]), "aa")
+    assert one(svc, one_zone, arrivals=0.1).targets["l4"].desired == 3
+    # what is ordered may open the zone, and so may what boots there
+    assert one(svc, replace(one_zone, desired=3), arrivals=0.1).targets["l4"].desired == 3
+    boots = in_zones(pool_seen(2, starting=1, load=1, instance_loads=[1, 0]), "aab")
+    assert one(svc, boots, arrivals=0.1).targets["l4"].take != ("s-0",)
+    assert one(service(), one_zone, arrivals=0.1).targets["l4"].desired < 3
+
+
+def test_a_zone_that_has_no_capacity_is_not_asked_for_while_it_is_marked():
+    svc = service(availability={"min_zones": 2})
+    one_zone = in_zones(pool_seen(2, load=1, instance_loads=[1, 0]), "aa")
+    full = replace(one_zone, capacity_errors=(CapacityError("b", NOW - 30),))
+    assert one(svc, full, arrivals=0.1).targets["l4"].desired == 2
+
+
+def test_the_floor_of_zones_never_orders_more_than_the_pools_have_zones():
+    """Where the group does not spread, ordering on and on would not help: at two zones at most two are tried."""
+    svc = service(availability={"min_zones": 2})
+    crowd = in_zones(pool_seen(4, load=1, instance_loads=[1, 0, 0, 0]), "aaaa")
+    assert one(svc, crowd, arrivals=0.1).targets["l4"].desired <= 4
+
+
+def test_a_maximum_that_was_lowered_is_kept_even_under_load_and_even_in_a_hold():
+    svc = service(pool(max_instances=4))
+    busy = one(svc, pool_seen(6, load=110, instance_loads=[18] * 6), arrivals=11.0).targets["l4"]
+    held = one(svc, pool_seen(6, load=None)).targets["l4"]
+    for target in (busy, held):
+        assert target.desired == 4
+        assert len(target.take) == 2
+
+
+def test_a_stay_of_nothing_is_refused_and_says_why():
+    with pytest.raises(ValueError, match=r"vertical\.minimum_stay_seconds\n.*greater than 0"):
+        service(vertical={"minimum_stay_seconds": 0})

@@ -67,7 +67,7 @@ def test_nothing_changes_within_the_tolerance(out, standing, code):
     assert reason.code == code
 
 
-def shrunk(view, by=1, spare=100.0, fits=100, patience=0, pool_=None, zones=frozenset(), **horizontal):
+def shrunk(view, by=1, spare=100.0, fits=100, patience=0, pool_=None, zones=0, must=0, **horizontal):
     pol = policy(horizontal=horizontal) if horizontal else policy()
     return guard.shrink(
         pool_ or pool(),
@@ -78,8 +78,9 @@ def shrunk(view, by=1, spare=100.0, fits=100, patience=0, pool_=None, zones=froz
         instance_rps=2.0,
         fits=fits,
         patience=patience,
-        zones_kept=zones,
+        zones=guard.Zones.of(zones, [view]),
         now=NOW,
+        must=must,
     )
 
 
@@ -128,7 +129,7 @@ def test_at_most_the_policys_step_leaves():
 
 def test_the_last_node_of_a_needed_zone_stays():
     view = pool_seen(3, instance_loads=[9, 0, 9])  # zones a, b, a
-    gone = shrunk(view, zones=frozenset("ab"))
+    gone = shrunk(view, zones=2)
     assert gone.take == ("i-2",) or gone.take == ("i-0",)
     assert "i-1" not in gone.take
 
@@ -178,3 +179,47 @@ def test_more_wanted_never_leads_to_less(history, standing):
 def test_draining_nodes_are_not_chosen_again():
     view = replace(pool_seen(0), desired=0, instances=instances(3, Phase.DRAINING, load=Reading(0, NOW)))
     assert shrunk(view, by=1).take == ()
+
+
+def test_the_last_node_of_a_needed_zone_may_go_when_another_pool_holds_the_zone():
+    """Two pools in zones a and b: the floor of two zones must not keep the old pool alive for ever."""
+    old, new = pool_seen(2, instance_loads=[0, 0]), pool_seen(2, instance_loads=[0, 0])
+    gone = guard.shrink(
+        pool(),
+        old,
+        policy(),
+        by=2,
+        spare_rps=100.0,
+        instance_rps=2.0,
+        fits=100,
+        patience=0,
+        zones=guard.Zones.of(2, [old, new]),
+        now=NOW,
+    )
+    assert set(gone.take) == {"i-0", "i-1"}
+
+
+def test_one_step_never_empties_two_zones_when_one_is_to_spare():
+    nodes = tuple(replace(i, zone=z, load=Reading(0, NOW)) for i, z in zip(instances(3), "abc", strict=True))
+    view = replace(pool_seen(3), instances=nodes)
+    assert len(shrunk(view, by=3, zones=2).take) == 1
+
+
+def test_a_node_that_boots_to_open_a_zone_is_not_taken_before_it_is_there():
+    """It would be ordered again in the next minute, and so on."""
+    nodes = (*instances(2), *instances(1, Phase.STARTING, "s", since=NOW - 60))
+    nodes = tuple(replace(i, zone=z, load=Reading(0, NOW)) for i, z in zip(nodes, "aab", strict=True))
+    view = replace(pool_seen(2, starting=1), instances=nodes)
+    assert set(shrunk(view, by=1, zones=2).take) < {"i-0", "i-1"}
+    assert shrunk(view, by=1, zones=1).take == ("s-0",)
+
+
+def test_a_stuck_boot_leaves_before_one_that_is_under_way():
+    view = pool_seen(1, starting=1)
+    view = replace(view, desired=3, instances=(*view.instances, *instances(1, Phase.STARTING, "old", since=NOW - 5000)))
+    assert shrunk(view, by=1).take == ("old-0",)
+
+
+def test_what_stands_over_the_maximum_goes_whatever_the_load():
+    gone = shrunk(pool_seen(6, instance_loads=[9] * 6), by=4, spare=0.0, fits=0, must=2)
+    assert len(gone.take) == 2
