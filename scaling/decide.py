@@ -92,10 +92,10 @@ def _inference(service: Service, seen: Observation, state: State, now: float, re
         fresh=demand.fresh,
     )
     reasons.append(_say_demand(demand, outlook, asked, horizon))
-    expected, state, burst_reason = _burst(service, demand, outlook.upper_rps, state, now)
-    if burst_reason:
-        reasons.append(burst_reason)
-    required = sizing.required_rps(expected, demand.backlog, policy)
+    expected, state, said = burst.meet(policy.burst, demand, outlook.upper_rps, state, horizon, now)
+    reasons += said
+    left = max(0.0, demand.backlog - max(0.0, full - asked) * horizon)
+    required = sizing.required_rps(expected, left, policy)
     reasons.append(_say_sizing(service, required, demand, rooms))
     required, threshold = _thresholds(service, seen, rooms, required, now)
     reasons += threshold
@@ -181,21 +181,6 @@ def _horizon(service: Service, seen: Observation, state: State) -> float:
     return min(leads.values(), default=0.0)
 
 
-def _burst(
-    service: Service, demand: Demand, expected: float, state: State, now: float
-) -> tuple[float, State, Reason | None]:
-    """A burst is met at once and held; it is never averaged into the minute."""
-    hold = service.policy.burst.hold_seconds
-    last = state.burst if state.burst is not None and now - state.burst.at <= hold else None
-    if demand.burst is not None and (last is None or demand.burst.rps >= last.rps):
-        last = demand.burst
-    state = replace(state, burst=last)
-    if last is None or last.rps <= expected:
-        return expected, state, None
-    text = f"A burst of {last.rps:.2f} rps was seen {now - last.at:.0f} s ago; it is held for {hold:.0f} s."
-    return last.rps, state, Reason(Step.DEMAND, "demand.burst", text, {"burst_rps": last.rps})
-
-
 def _thresholds(
     service: Service, seen: Observation, rooms: _Rooms, required: float, now: float
 ) -> tuple[float, list[Reason]]:
@@ -256,7 +241,7 @@ def _mix(
     floor = max(policy.availability.min_instances, policy.availability.min_zones)
     if sum(rooms.standing.values()) == 0:
         floor = max(floor, policy.zero.wake_instances if zero.may_sleep(service) else 1)
-    floor = max(floor, _zone_floor(service, seen, rooms, state, now))
+    floor = max(floor, _zone_floor(service, seen, state, now))
     chosen = mix.choose(
         rooms.rungs,
         wanted,
@@ -273,23 +258,19 @@ def _mix(
     return chosen.counts, state, list(chosen.reasons)
 
 
-def _zone_floor(service: Service, seen: Observation, rooms: _Rooms, state: State, now: float) -> int:
+def _zone_floor(service: Service, seen: Observation, state: State, now: float) -> int:
     """Instances that it takes to stand in `availability.min_zones` zones, seen from where they stand.
 
-    A group launches in the zone in which it has the fewest, so one more opens one more zone; an order that is not
-    there yet may open one as well. Where no zone that would count can be had, or there are already more instances than
-    the pools have zones (then more would not help, and the group's own rebalancing spreads them), nothing is added.
+    A group launches in the zone in which it has the fewest, so one more opens one more zone, and an order that is not
+    there yet may be that one. Where no zone that would count can be had, or there are already more instances than the
+    pools have zones (then more would not help, and the group's own rebalancing spreads them), nothing is added.
     """
     zones = guard.Zones.of(service.policy.availability.min_zones, seen.pools.values())
-    coming = sum(
-        max(0, v.desired - sum(1 for i in v.instances if i.phase is not Phase.DRAINING)) for v in seen.pools.values()
-    )
-    lacking = zones.least - len(zones.alive) - coming
     closed = {m.zone for p in service.pools for m in state.pools[p.name].marks if m.until > now}
     others = {zone for p in service.pools for zone in p.zones if p.max_instances > 0} - zones.alive.keys() - closed
-    standing = sum(rooms.standing.values())
-    places = sum(len(p.zones) for p in service.pools)
-    return standing + min(lacking, len(others)) if lacking > 0 and others and standing <= places else 0
+    lacking = min(zones.least - len(zones.alive), len(others))
+    there = sum(zones.alive.values())
+    return there + lacking if lacking > 0 and there <= sum(len(p.zones) for p in service.pools) else 0
 
 
 def _step(

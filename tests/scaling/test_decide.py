@@ -326,7 +326,7 @@ def test_a_boot_that_never_ends_in_a_pool_at_its_maximum_leaves_and_is_ordered_a
 
 
 def test_a_boot_that_never_ends_is_replaced_first_and_leaves_then():
-    """Four are needed: two more are ordered while the two stuck ones stand, then those go; nothing is left to pay for."""
+    """Four are needed: two are ordered while the two stuck ones stand, then those go; nothing is left to pay for."""
     stuck = pool_seen(2, starting=2, load=30, starting_since=NOW - 1300)
     needed = one(service(), pool_seen(2, starting=2, load=30), arrivals=6.0).targets["l4"].desired
     _, after = through(service(), stuck, 3, load=30, arrivals=6.0)
