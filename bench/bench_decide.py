@@ -1,0 +1,139 @@
+"""Time of one decision: `python bench/bench_decide.py`.
+
+A service of 5 pools with 40 instances each and 14 days of season; and 500 services of 1 to 5 pools one after another.
+No two services share a request rate or a dispersion, so that nothing that one has computed helps the next.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from dataclasses import replace
+
+from scaling.decide import decide
+from scaling.forecast import season_from
+from scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
+from scaling.policy import Policy
+from scaling.record import dump
+from scaling.service import Pool, Service
+from scaling.state import State
+
+START = 1_700_000_000.0
+MINUTES = 120
+DECISIONS = 600
+SERVICES = 500
+LADDER = [  # name, requests per second, C, slots, slowdown, USD per hour: the shape of the catalog's types
+    ("l4", 1.1, 18.0, 40.0, 2.4, 0.8048),
+    ("a10g", 1.7, 22.0, 48.0, 2.2, 1.006),
+    ("l40s", 3.6, 46.0, 96.0, 2.8, 1.861),
+    ("a100", 8.0, 96.0, 200.0, 3.1, 4.1),
+    ("h100", 20.0, 200.0, 256.0, 3.6, 6.88),
+]
+
+
+def service(pools: int, name: str = "chat") -> Service:
+    policy = Policy.model_validate({"model": "llama-3.1-8b", "slo": {"ttft_seconds": 2, "tpot_seconds": 0.1}})
+    return Service(
+        name=name,
+        policy=policy,
+        pools=tuple(
+            Pool(
+                name=pool,
+                types=("g6.xlarge",),
+                min_instances=0,
+                max_instances=200,
+                capacity=c,
+                throughput_rps=rps,
+                slowdown=slowdown,
+                service_seconds=c / rps,
+                slots=slots,
+                first_token_seconds=0.2,
+                on_demand_usd_per_hour=usd,
+                quota="g" if usd < 4 else "p",
+                zones=("a", "b", "c"),
+            )
+            for pool, rps, c, slots, slowdown, usd in LADDER[:pools]
+        ),
+        vcpu_quotas={"g": 2000, "p": 4000},
+    )
+
+
+def rate(at: float, peak: float) -> float:
+    """A day with its night, and minutes that differ."""
+    day = 0.6 + 0.4 * math.sin(2 * math.pi * (at / 86400 - 0.3))
+    return peak * day * (1 + 0.05 * math.sin(at / 97.0))
+
+
+def observe(of: Service, each: int, at: float, peak: float) -> Observation:
+    """The pools with `each` instances, as busy as this rate makes them."""
+    rps = rate(at, peak)
+    total = sum(p.throughput_rps for p in of.pools) * each
+    pools = {}
+    for pool in of.pools:
+        share = min(1.0, rps / total)
+        held = pool.capacity * each * share / (pool.slowdown - (pool.slowdown - 1) * share)
+        pools[pool.name] = PoolObservation(
+            desired=each,
+            min_size=0,
+            max_size=200,
+            weight=999 // len(of.pools),
+            instances=tuple(
+                Instance(f"i-{pool.name}-{n:04}", "g6.xlarge", "abc"[n % 3], Phase.READY, START - 86400)
+                for n in range(each)
+            ),
+            load=Reading(held, at - 60),
+            running=Reading(held, at - 60),
+            waiting=Reading(0.0, at - 60),
+            response_time_seconds=Reading(0.4, at - 60),
+            kv_cache_percent=Reading(40.0, at - 60),
+        )
+    return Observation(pools=pools, arrivals_rps=Reading(rps, at - 60), burst_rps=Reading(rps * 1.1, at - 10))
+
+
+def warm(of: Service, each: int, peak: float, minutes: int, **changes: float) -> State:
+    """The state after 14 days of history and some minutes of work."""
+    first = START - minutes * 60
+    history = tuple(Reading(rate(first - 300 * n, peak), first - 300 * n) for n in range(14 * 288, 0, -1))
+    state = replace(State(), at=first - 60, since=first - 86400, season=season_from(history, first), **changes)
+    for minute in range(minutes):
+        at = first + 60 * minute
+        state = decide(of, observe(of, each, at, peak), state, at).state
+    return state
+
+
+def one_service() -> None:
+    of, peak = service(5), 700.0
+    state = warm(of, 40, peak, MINUTES)
+    seconds = []
+    for minute in range(DECISIONS):
+        at = START + 60 * minute
+        seen = observe(of, 40, at, peak)
+        begun = time.process_time()
+        decision = decide(of, seen, state, at)
+        seconds.append(time.process_time() - begun)
+        state = decision.state
+    cuts = statistics.quantiles(seconds, n=100)
+    print(
+        f"one service, 5 pools x 40, {DECISIONS} decisions: median {1000 * statistics.median(seconds):.2f} ms,"
+        f" p99 {1000 * cuts[98]:.2f} ms, most {1000 * max(seconds):.2f} ms; state {len(dump(state)) / 1000:.0f} kB"
+    )
+
+
+def many_services() -> None:
+    prepared = []
+    for n in range(SERVICES):
+        of = service(1 + n % 5, f"s{n}")
+        each = 2 + n % 11
+        peak = 0.7 * each * sum(p.throughput_rps for p in of.pools) * (1 + n / 5000)
+        state = warm(of, each, peak, 3, dispersion=1 + n / 300)
+        prepared.append((of, observe(of, each, START, peak), state))
+    begun = time.process_time()
+    for of, seen, state in prepared:
+        decide(of, seen, state, START)
+    print(f"{SERVICES} services of 1 to 5 pools one after the other: {time.process_time() - begun:.2f} s of one core")
+
+
+if __name__ == "__main__":
+    one_service()
+    many_services()
