@@ -9,6 +9,7 @@ import os
 import runpy
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -241,4 +242,7 @@ def _run(project: Project, make: Make, ask: Ask, on_resource: Callable[[Register
 
 
 def _as_main(program: Path) -> None:
-    runpy.run_path(str(program), run_name="__main__")
+    with warnings.catch_warnings():
+        # pulumi_aws warns of its own old classes when it is imported.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="pulumi_aws")
+        runpy.run_path(str(program), run_name="__main__")
