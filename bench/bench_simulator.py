@@ -18,7 +18,7 @@ import numpy as np
 from lab.simulator.drive import run
 from lab.simulator.fleet import Boot
 from lab.simulator.simulation import Engine, Simulation
-from lab.simulator.validation import published, theory
+from lab.simulator.validation import published, theory, whole_steps
 from lab.simulator.world import World
 from lab.traces.trace import RateTrace
 from scaling.decision import PoolTarget
@@ -115,7 +115,7 @@ def measure(name: str, once: Callable[[], int], runs: int) -> None:
 def tables(folder: Path | None) -> None:
     """The validations, as the rows of docs/simulator.md."""
     print("\n| queue | quantity | exact | simulated | error |\n|---|---|---|---|---|")
-    for check in theory(2_000_000):
+    for check in [*theory(2_000_000), *whole_steps()]:
         row = f"{check.expected:.4f} | {check.simulated:.4f} | {100 * check.error:.2f} %"
         print(f"| {check.case} | {check.quantity} | {row} |")
     if folder is None:
@@ -136,7 +136,9 @@ def main() -> None:
     parser.add_argument("--validate", action="store_true")
     parser.add_argument("--profiles", type=Path, help="folder of the published tables")
     options = parser.parse_args()
-    print(f"Python {platform.python_version()}, numba {numba.__version__}, {platform.machine()}, one core, processor time")
+    print(
+        f"Python {platform.python_version()}, numba {numba.__version__}, {platform.machine()}, one core, processor time"
+    )
     measure("kernel, 1 pool x 20 instances", kernel(1, 20, options.requests), options.runs)
     measure("kernel, 3 pools x 24 instances", kernel(3, 24, options.requests), options.runs)
     measure("kernel, 5 pools x 200 instances", kernel(5, 200, options.requests), options.runs)

@@ -268,3 +268,35 @@ def simulate(balancer: Balancer, requests: Sequence[Request], changes: Sequence[
             soonest.happen()
         else:
             balancer.arrive(arrivals.popleft())
+
+
+def simulate_steps(engine: Engine, output_reserved: float, requests: Sequence[Request]) -> None:
+    """One instance in whole steps, as an engine's loop runs: what the continuous clock is a simplification of.
+
+    At each turn of the loop: the first prompt that waits and fits is read whole, else the batch makes one token each.
+    Nobody joins or leaves within a turn. Answers are of whole tokens.
+    """
+    instance = Instance(engine, output_reserved, 0.0)
+    arrivals = deque(requests)
+    while arrivals or instance.outstanding:
+        if not instance.outstanding:
+            instance.now = max(instance.now, arrivals[0].at)
+        while arrivals and arrivals[0].at <= instance.now:
+            instance.waiting.append(arrivals.popleft())
+        instance.admit()
+        if instance.prefilling is not None:
+            instance.now = instance.prefill_end
+            request, instance.prefilling = instance.prefilling, None
+            request.first_token_at = instance.now
+            request.remaining = request.output_tokens - 1
+            if request.remaining > 0:
+                instance.batch.append(request)
+            else:
+                instance.complete(request)
+        else:
+            instance.now += instance.step_seconds()
+            for request in instance.batch:
+                request.remaining -= 1
+                if request.remaining <= 0:
+                    instance.complete(request)
+            instance.batch = [request for request in instance.batch if request.remaining > 0]

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from lab.simulator.reference import Request, simulate_steps
 from lab.simulator.simulation import Engine, RequestLog, Simulation
 
 Floats = NDArray[np.float64]
@@ -205,6 +206,41 @@ def _random_split(requests: int, seed: int) -> Iterator[Check]:
         case = f"weights 3 : 1, pool {pool + 1} as M/M/1, use {use}"
         yield Check(case, "share of requests", use, float(mine.mean()))
         yield Check(case, "mean time in system, s", 1 / (1 - use), float(_settled((log.finished_at - at)[mine]).mean()))
+
+
+# --- whole steps -------------------------------------------------------------------------------------------------
+
+
+def whole_steps(requests: int = 5_000, seed: int = 1) -> Iterator[Check]:
+    """What it costs not to model the boundaries between steps: against a loop of whole steps in plain Python."""
+    engine = Engine(0.01, 1 / 8000, 0.02, 0.0006, 60_000, 48)
+    for use in (0.3, 0.6, 0.9):
+        random = np.random.default_rng((seed, 6, int(10 * use)))
+        inputs = np.ceil(random.lognormal(6.2, 0.8, requests))
+        outputs = np.ceil(random.lognormal(4.6, 0.9, requests))
+        # Work of a request in a full batch: its prompt, and its share of the steps.
+        work = 0.01 + inputs.mean() / 8000 + outputs.mean() * (0.02 / 48 + 0.0006)
+        at = _poisson(random, requests, use / work)
+        rows = [Request(*row) for row in zip(at.tolist(), inputs.tolist(), outputs.tolist(), strict=True)]
+        simulate_steps(engine, 0.5, rows)
+        simulation = Simulation([engine], keep_requests=True)
+        simulation.join(0)
+        simulation.run(1e12, at, inputs, outputs)
+        log = simulation.requests()
+        first, end = np.array([row.first_token_at for row in rows]), np.array([row.finished_at for row in rows])
+        long = outputs > 1
+        for name, exact, ours in (
+            ("time to first token", first - at, log.first_token_at - at),
+            ("time per token", *(((b - a)[long] / (outputs[long] - 1)) for a, b in _pairs(first, end, log))),
+            ("end to end", end - at, log.finished_at - at),
+        ):
+            case = f"whole steps, use {use}"
+            yield Check(case, f"mean {name}, s", float(exact.mean()), float(ours.mean()))
+            yield Check(case, f"95 % of {name}, s", float(np.quantile(exact, 0.95)), float(np.quantile(ours, 0.95)))
+
+
+def _pairs(first: Floats, end: Floats, log: RequestLog) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+    return (first, end), (log.first_token_at, log.finished_at)
 
 
 # --- published measurements --------------------------------------------------------------------------------------

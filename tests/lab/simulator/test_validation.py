@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.simulator.validation import erlang_c, published, theory
+from lab.simulator.validation import erlang_c, published, theory, whole_steps
 
 CHECKS = list(theory(requests=1_000_000, seed=1))
 
@@ -28,6 +28,15 @@ def test_the_simulator_agrees_with_queueing_theory(check) -> None:
 def test_the_checks_together_show_no_bias() -> None:
     signed = [check.simulated / check.expected - 1 for check in CHECKS]
     assert abs(sum(signed) / len(signed)) < 0.01
+
+
+def test_leaving_out_step_boundaries_costs_half_a_step_to_the_first_token_and_nothing_else() -> None:
+    step = 0.02 + 48 * 0.0006
+    for check in whole_steps(requests=3_000):
+        if "first token" in check.quantity:
+            assert 0 < check.expected - check.simulated < step, check
+        else:
+            assert check.error < 0.01, check
 
 
 def test_a_fitted_engine_reproduces_published_times(shared: Path) -> None:
