@@ -22,6 +22,21 @@ from scaling.policy import Policy
 SCHEMAS = "policies/schema"
 README = "policies/README.md"
 
+EXAMPLE = """\
+cases:
+  - name: a fleet near its limit grows at once, after an hour of rest
+    given:
+      pools:
+        l4: {types: [g6.xlarge], min: 1, max: 12, ready: 4, load_percent: 95}
+      for_minutes: 1
+      before: {for_minutes: 60, pools: {l4: {load_percent: 50}}}
+    expect:
+      total_desired: ">=5"
+      pools: {l4: {desired: "5..12"}}
+      held: false
+"""
+"""A case, as the page shows it; a test runs it."""
+
 _UNITS = {
     "_seconds": "s", "_percent": "%", "_gib": "GiB", "_mb": "MB", "_usd_per_hour": "USD/h", "_rps": "requests/s",
     "_tokens": "tokens", "_days": "days", "_minutes": "min", "_tokens_per_second": "tokens/s",
@@ -89,6 +104,14 @@ def readme() -> str:
             "- `Pulumi.<stack>.yaml`, in the project's root, says what stands.",
             "- `schema/` holds the JSON Schemas; the first line of each file leads editors there.",
             "- `gpu-fleet validate` checks all of it, `gpu-fleet test policies/` runs the policies' cases.",
+            "",
+            "A case is a test that a policy's owner writes. What it does not say is filled in so that the whole is",
+            "consistent (loads from arrivals or arrivals from loads, the desired count from the instances), and it is",
+            "decided minute by minute as the scaler would; the last decision is held against `expect`:",
+            "",
+            "```yaml",
+            *EXAMPLE.splitlines(),
+            "```",
             "",
             *_section("Policy", "policies/&lt;policy&gt;.yaml", Policy),
             *_section("Cases: `given`", "policies/&lt;policy&gt;.yaml, below `cases[].given`", Given),

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from infra.settings import library_texts, read_library, read_stack, services
 from lab.cases import cases, run
-from lab.schemas import README, SCHEMAS, readme, schemas
+from lab.schemas import EXAMPLE, README, SCHEMAS, readme, schemas
 from scaling.decide import decide
 from scaling.document import parse
 from scaling.library import USABLE_MEMORY_FRACTION, Library
+from scaling.library import library as build
 from scaling.policy import LoadUnit
 from scaling.profile import carrying
 
@@ -135,6 +136,14 @@ def test_every_policy_carries_five_cases_or_more_and_they_hold(root: Path, libra
     assert len(found) >= 5
     outcomes = [run(case, decide) for case in found]
     assert [(outcome.case.name, *map(str, outcome.differences)) for outcome in outcomes if not outcome.passed] == []
+
+
+def test_the_example_of_the_page_is_a_case_that_holds(root: Path) -> None:
+    chat = (root / "policies/chat.yaml").read_text(encoding="utf-8")
+    texts = library_texts(root) | {"policies/chat.yaml": chat[: chat.index("cases:")] + EXAMPLE}
+    found, problems = cases(build(texts), ["chat"], lambda stack: read_stack(root, stack)[0])
+    assert problems == []
+    assert run(found[0], decide).differences == ()
 
 
 # --- the catalog, against AWS's own description of the types (as moto ships it) ---

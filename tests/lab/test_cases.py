@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from infra.settings import library_texts, read_stack
-from lab.cases import NOW, Case, cases, observation, run, within
+from lab.cases import NOW, Case, Given, cases, observation, run, within
 from lab.cli import app
 from scaling.decision import Decision, PoolTarget, Reason, Signals, Step
 from scaling.document import DocumentError, Problem
@@ -277,6 +277,55 @@ def test_bounds_mean_what_they_say(value: int, limit: int) -> None:
     assert within(value, str(limit)) == (value == limit)
     low, high = sorted((limit, limit + 5))
     assert within(value, f"{low}..{high}") == (low <= value <= high)
+
+
+counts = st.integers(0, 30)
+amounts = st.none() | st.floats(0, 500)
+
+
+@given(
+    pools=st.dictionaries(
+        st.sampled_from(["l4", "l40s", "h100"]),
+        st.fixed_dictionaries(
+            {
+                "ready": counts,
+                "starting": counts,
+                "unhealthy": counts,
+                "draining": counts,
+                "waiting": st.floats(0, 500),
+            },
+            optional={
+                "load_percent": amounts,
+                "load": amounts,
+                "weight": st.none() | st.integers(0, 999),
+                "spot": counts,
+            },
+        ),
+        min_size=1,
+    ),
+    arrivals=amounts,
+)
+def test_any_short_form_stands_for_an_observation_without_negative_values(
+    stack_service: Service, pools: dict[str, Any], arrivals: float | None
+) -> None:
+    short = Given.model_validate({"pools": pools, "arrivals_rps": arrivals})
+    whole = observation(stack_service, short, NOW)
+    assert set(whole.pools) == {"l4", "l40s", "h100"}
+    assert whole.arrivals_rps is not None
+    assert whole.arrivals_rps.value >= 0
+    for name, pool in whole.pools.items():
+        given_pool = short.pools.get(name)
+        assert len(pool.instances) == (sum(pools[name][key] for key in PHASES) if given_pool else 0)
+        for reading in (pool.load, pool.running, pool.waiting, pool.rate_rps):
+            assert reading is None or reading.value >= 0
+
+
+PHASES = ("ready", "starting", "unhealthy", "draining")
+
+
+@pytest.fixture(scope="module")
+def stack_service(root: Path) -> Service:
+    return read(root, "stack: local, service: chat, pools: {l4: {ready: 1}}").service
 
 
 def test_a_policy_without_cases_has_none(root: Path) -> None:
