@@ -18,6 +18,9 @@ ALGORITHM = "least_outstanding_requests"
 """Requests of a model differ by orders of magnitude in length; who has fewest in hand gets the next. It rules out the
 target group's slow start: a new pool's share is raised by the scaler, through its weight."""
 
+KEEP_ALIVE = "VLLM_HTTP_TIMEOUT_KEEP_ALIVE"
+"""Seconds: https://docs.vllm.ai/en/latest/configuration/env_vars.html"""
+
 MEASURED_OF_GROUPS = (
     aws.autoscaling.Metric.GROUP_DESIRED_CAPACITY,
     aws.autoscaling.Metric.GROUP_IN_SERVICE_INSTANCES,
@@ -43,6 +46,8 @@ class GpuPoolArgs:
     instance_profile_arn: pulumi.Input[str]
     log_group: pulumi.Input[str]
     queue_url: pulumi.Input[str] | None
+    idle_timeout_seconds: int
+    """Of the load balancer."""
     tags: Mapping[str, str]
 
 
@@ -164,9 +169,14 @@ class GpuPool(pulumi.ComponentResource):
     def _make_launch_template(self, name: str, args: GpuPoolArgs, *, training: bool) -> aws.ec2.LaunchTemplate:
         container, region, drain = args.container, args.region, args.policy.horizontal.busy_max_drain_seconds
 
+        # The engine must keep a connection longer than the load balancer does, or it closes one that is just being used
+        # again, which is a 502; vLLM's own 5 s are far below.
+        # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html#http-502-issues
+        ours = {} if training else {KEEP_ALIVE: str(args.idle_timeout_seconds + 10)}
+
         def script(got: Sequence[str | None]) -> str:
             log_group, queue_url = got
-            environment = dict(container.environment) | ({"QUEUE_URL": queue_url} if queue_url else {})
+            environment = {**ours, **container.environment, **({"QUEUE_URL": queue_url} if queue_url else {})}
             boot = Boot(
                 region=region,
                 image=container.image,

@@ -37,6 +37,7 @@ class ServiceArgs:
     vpc_id: pulumi.Input[str]
     subnet_ids: Sequence[pulumi.Input[str]]
     load_balancer: LoadBalancer
+    idle_timeout_seconds: int
     log_retention_days: int
     tags: Mapping[str, str]
 
@@ -106,6 +107,7 @@ class Service(pulumi.ComponentResource):
                     instance_profile_arn=profile.arn,
                     log_group=logs.name,
                     queue_url=queue.url if queue else None,
+                    idle_timeout_seconds=args.idle_timeout_seconds,
                     tags={**args.tags, naming.POOL_TAG: pool_name},
                 ),
                 pulumi.ResourceOptions(parent=self),

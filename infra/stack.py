@@ -67,6 +67,7 @@ def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
                 vpc_id=network.vpc_id,
                 subnet_ids=network.private_subnet_ids,
                 load_balancer=balancer,
+                idle_timeout_seconds=settings.load_balancer.idle_timeout_seconds,
                 log_retention_days=settings.scaler.log_retention_days,
                 tags={**tags, naming.SERVICE_TAG: model.name},
             ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import inspect
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -137,6 +138,27 @@ def test_the_boot_script_is_the_pools_own(program: Any) -> None:
         assert f"awslogs-group=/gpu-fleet-prod-{service} " in script
         assert ("QUEUE_URL=https://sqs" in script) == (service == "fine-tuning")
         assert f"WORKLOAD={'training' if service == 'fine-tuning' else 'inference'}" in script
+
+
+def test_the_engine_keeps_connections_longer_than_the_load_balancer(program: Any, root: Path, stack: str) -> None:
+    """An engine that closes a connection which is just being used again is a 502; a user's own value stands."""
+    run = program(stack)
+    (balancer,) = [b for b in run.of("LoadBalancer") if b.custom]
+    for template in run.of("LaunchTemplate"):
+        kept = re.search(
+            r"^VLLM_HTTP_TIMEOUT_KEEP_ALIVE=(\d+)$",
+            base64.b64decode(template.inputs["userData"]).decode(),
+            re.MULTILINE,
+        )
+        if "fine-tuning" in template.name:
+            assert kept is None
+        else:
+            assert kept is not None
+            assert int(kept[1]) > balancer.inputs["idleTimeout"]
+    services = json.loads(pulumi_config(root, "dev")["gpu-fleet:services"])
+    services["chat"]["container"]["environment"] = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "7"}
+    (template,) = program("dev", **{"gpu-fleet:services": json.dumps(services)}).of("LaunchTemplate")
+    assert "VLLM_HTTP_TIMEOUT_KEEP_ALIVE=7\n" in base64.b64decode(template.inputs["userData"]).decode()
 
 
 def test_launches_and_ends_wait_for_their_hooks(program: Any, stack: str) -> None:
