@@ -9,7 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from scaling import capacity_errors, feedback, forecast, guard, learning, mix, routing, sizing, training, zero
+from scaling import (
+    burst,
+    capacity_errors,
+    feedback,
+    forecast,
+    guard,
+    learning,
+    mix,
+    request_mix,
+    routing,
+    sizing,
+    training,
+    zero,
+)
 from scaling.decision import Decision, PoolTarget, Reason, Signals, Step
 from scaling.demand import Demand, current, measure, ready_count
 from scaling.observation import Observation, Phase, PoolObservation
@@ -32,6 +45,7 @@ def decide(service: Service, observation: Observation, state: State, now: float)
     state = _mark_pools(service, observation, state, now)
     if service.policy.workload is Workload.TRAINING:
         return _training(service, observation, state, now, restart)
+    service, state = request_mix.as_seen(service, observation, state, now)
     return _inference(service, observation, state, now, restart)
 
 
@@ -76,6 +90,8 @@ def _inference(service: Service, seen: Observation, state: State, now: float, re
         reasons.append(Reason(Step.DEMAND, "demand.missing", text))
         return _hold(service, seen, demand, state, now, reasons)
 
+    if demand.rps is not None and demand.counted is not state.counted:
+        state = replace(state, counted=demand.counted, series=(), pending=())
     asked = demand.rps if demand.rps is not None else (current(seen.rejected_rps, now, 180.0) or 0.0)
     full = sum(
         ready_count(seen.pools[p.name]) * p.throughput_rps * state.pools[p.name].correction for p in service.pools

@@ -18,8 +18,8 @@ from scaling.service import Pool, Service
 from scaling.sizing import work_share
 from scaling.state import Point, State
 
-WEIGHT_UP_SECONDS, WEIGHT_DOWN_SECONDS = 240.0, 1200.0
-"""Half-lives of the work of a request: heavier prompts are believed sooner than lighter ones."""
+WEIGHT_HALF_LIFE_SECONDS = 900.0
+LEAST_WEIGHT, MOST_WEIGHT = 0.5, 3.0
 DISPERSION_KEPT = 0.97
 """A sample a minute: half of what is known is from the last 23 minutes."""
 MOST_DISPERSED = 50.0
@@ -37,6 +37,8 @@ class Demand:
     """End of the interval it was measured over."""
     fresh: bool
     """New since the last evaluation."""
+    counted: bool
+    """Whether it comes from arrivals; else from the work done, which is a floor when instances are full."""
     backlog: float
     """Requests that the engines hold back, as typical requests."""
     idle: bool
@@ -127,11 +129,12 @@ def measure(service: Service, seen: Observation, state: State, now: float) -> tu
     arrivals, arrived_at = _arrivals(service, seen, now, stale)
     weight = state.request_weight
     if arrivals is not None and arrivals > 0 and not missing and not saturated and capacities and work > 0:
-        weight = _blend(weight, work / arrivals, now - state.at)
-    rps, at = _work_asked_for(arrivals, arrived_at, weight, None if missing else work, saturated, seen, loads)
+        keep = 0.5 ** (max(0.0, min(now - state.at, 600.0)) / WEIGHT_HALF_LIFE_SECONDS)
+        weight = weight * keep + min(MOST_WEIGHT, max(LEAST_WEIGHT, work / arrivals)) * (1 - keep)
+    rps, at = _work_asked_for(arrivals, arrived_at, weight, None if missing else work, seen, loads)
     u = utilization(instance_loads, capacities) if not missing else None
     limit = len(capacities) * policy.sizing.target_utilization
-    backlog = sum(current(v.waiting, now, stale) or 0.0 for v in seen.pools.values()) * (weight or 1.0)
+    backlog = sum(current(v.waiting, now, stale) or 0.0 for v in seen.pools.values()) * weight
     state = _disperse(seen, arrivals, arrived_at, state, now)
     burst = _burst(policy, seen, arrivals, state, now, weight)
     known = [load for load in loads.values() if load is not None]
@@ -140,6 +143,7 @@ def measure(service: Service, seen: Observation, state: State, now: float) -> tu
         rps=rps,
         at=at,
         fresh=rps is not None and (not state.series or at > state.series[-1].at),
+        counted=arrivals is not None,
         backlog=backlog,
         idle=idle,
         burst=burst,
@@ -167,36 +171,25 @@ def _arrivals(service: Service, seen: Observation, now: float, stale: float) -> 
 def _work_asked_for(
     arrivals: float | None,
     arrived_at: float,
-    weight: float | None,
+    weight: float,
     work: float | None,
-    saturated: bool,  # noqa: FBT001
     seen: Observation,
     loads: Mapping[str, float | None],
 ) -> tuple[float | None, float]:
     """Arrivals times the work of a request; the work done where no arrivals were seen.
 
-    Under saturation the work done is only what the instances could do: then it is a floor, as it is whenever heavier
-    requests came faster than their weight was learnt.
+    The work done is what the instances could do, and no more; so where arrivals are known, they alone say what was
+    asked. Nor would the larger of the two do: requests that queue up within seconds look, averaged over the minute,
+    like steady work of a fuller batch.
     """
     load_at = max(
         (v.load.at for n, v in seen.pools.items() if v.load is not None and loads[n] is not None), default=0.0
     )
     if arrivals is not None:
-        asked = arrivals * (weight if weight is not None else 1.0)
-        if work is not None and saturated:
-            asked = max(asked, work)
-        return asked, arrived_at
+        return arrivals * weight, arrived_at
     if work is not None and load_at > 0:
         return work, load_at
     return None, 0.0
-
-
-def _blend(old: float | None, new: float, elapsed: float) -> float:
-    if old is None:
-        return new
-    half_life = WEIGHT_UP_SECONDS if new > old else WEIGHT_DOWN_SECONDS
-    keep = 0.5 ** (max(0.0, min(elapsed, 3600.0)) / half_life)
-    return old * keep + new * (1 - keep)
 
 
 def _disperse(seen: Observation, arrivals: float | None, arrived_at: float, state: State, now: float) -> State:
@@ -221,7 +214,7 @@ def _disperse(seen: Observation, arrivals: float | None, arrived_at: float, stat
 
 
 def _burst(
-    policy: Policy, seen: Observation, arrivals: float | None, state: State, now: float, weight: float | None
+    policy: Policy, seen: Observation, arrivals: float | None, state: State, now: float, weight: float
 ) -> Point | None:
     """The newest 10 seconds, where they are far above the minute.
 
@@ -234,5 +227,5 @@ def _burst(
     expected, count = 10 * arrivals, 10 * newest
     noise = 4 * (max(1.0, state.dispersion or 1.0) * max(expected, 1.0)) ** 0.5
     if newest > policy.burst.factor * arrivals and count - expected > noise:
-        return Point(seen.burst_rps.at, newest * (weight or 1.0))
+        return Point(seen.burst_rps.at, newest * weight)
     return None

@@ -153,7 +153,7 @@ class Horizontal(Section):
     """No change while the wanted capacity is within this of what stands."""
     max_step_out: Annotated[int, Field(ge=1)] = 50
     """Instances added to one pool in one step, at most."""
-    max_step_in: Annotated[int, Field(ge=1)] = 5
+    max_step_in: Annotated[int, Field(ge=1)] = 10
     """Instances taken from one pool in one step, at most."""
     scale_in_stabilization_seconds: Seconds = 120
     """Capacity goes down to the highest that was wanted within this time."""

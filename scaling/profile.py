@@ -29,8 +29,8 @@ from scaling.policy import LoadUnit, Request, Section, Slo
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 
-class Profile(Section):
-    """One model on one instance type. Every figure has its source, or says that it is an estimate and from what."""
+class Speed(Section):
+    """How fast one copy of a model serves: the four figures, and what bounds the batch."""
 
     prefill_base_seconds: Annotated[float, Field(ge=0)] = 0.0
     """Time to read a prompt, whatever its length."""
@@ -44,12 +44,6 @@ class Profile(Section):
     """Tokens of prompts and answers that fit into the memory beside the weights."""
     max_sequences: Annotated[int, Field(ge=1)] = 256
     """The engine's limit of the batch (vLLM: max-num-seqs)."""
-    load_seconds: PositiveFloat
-    """From container start to a model that answers."""
-    estimate: bool
-    """Whether the figures are derived and not measured on this very type."""
-    source: str
-    """Where the figures come from: file, rows and error of the fit, or the arithmetic of the estimate."""
 
     def prefill_seconds(self, input_tokens: float) -> float:
         """Time to read one prompt alone."""
@@ -58,6 +52,17 @@ class Profile(Section):
     def step_seconds(self, batch: float) -> float:
         """Time of one decoding step, which gives each sequence of the batch one token."""
         return self.decode_base_seconds + batch * self.decode_seconds_per_sequence
+
+
+class Profile(Speed):
+    """One model on one instance type. Every figure has its source, or says that it is an estimate and from what."""
+
+    load_seconds: PositiveFloat
+    """From container start to a model that answers."""
+    estimate: bool
+    """Whether the figures are derived and not measured on this very type."""
+    source: str
+    """Where the figures come from: file, rows and error of the fit, or the arithmetic of the estimate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ class Carrying:
     """Time to read the typical prompt alone."""
 
 
-def carrying(profile: Profile, request: Request, slo: Slo | None, unit: LoadUnit) -> Carrying:
+def carrying(profile: Speed, request: Request, slo: Slo | None, unit: LoadUnit) -> Carrying:
     """What an instance with this profile carries of such requests within the SLO (see the module's text)."""
     i, o = request.input_tokens, request.output_tokens
     prefill = profile.prefill_seconds(i)
@@ -99,7 +104,7 @@ def carrying(profile: Profile, request: Request, slo: Slo | None, unit: LoadUnit
     return Carrying(capacity, rate, slowdown, batch / rate, reaches, slots, prefill)
 
 
-def _tpot(profile: Profile, prefill: float, output_tokens: float, batch: float) -> float:
+def _tpot(profile: Speed, prefill: float, output_tokens: float, batch: float) -> float:
     """Mean time per output token in a steady batch: the step, stretched by the prefills in between.
 
     While o tokens of one sequence are made, each other sequence is replaced once: batch * prefill seconds stand
@@ -108,7 +113,7 @@ def _tpot(profile: Profile, prefill: float, output_tokens: float, batch: float) 
     return profile.step_seconds(batch) + batch * prefill / output_tokens
 
 
-def _largest_batch(profile: Profile, prefill: float, output_tokens: float, limit: float, most: float) -> float:
+def _largest_batch(profile: Speed, prefill: float, output_tokens: float, limit: float, most: float) -> float:
     """`_tpot` is linear in the batch: base + batch * (per_sequence + prefill / o) <= limit."""
     per_sequence = profile.decode_seconds_per_sequence + prefill / output_tokens
     if per_sequence == 0:

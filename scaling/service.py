@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from scaling.policy import Policy, Section
+from scaling.profile import Speed
 
 MAX_POOLS = 5
 """Target groups in one forward action:
@@ -53,6 +54,9 @@ class Pool(Section):
     """Expected time from order to first request, until the pool's own launches are known."""
     zones: tuple[str, ...] = ()
     """Availability zones of its subnets."""
+    speed: Speed | None = None
+    """How fast one copy serves. With it capacity follows the prompts and answers that are seen, instead of the
+    policy's typical request."""
 
     @property
     def usd_per_hour(self) -> float:

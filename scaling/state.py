@@ -108,8 +108,12 @@ class State:
     pending: tuple[Pending, ...] = ()
     errors: Mapping[str, Errors] = field(default_factory=dict)
     season: Season | None = None
-    request_weight: float | None = None
-    """Work of a request seen, in typical requests."""
+    request: tuple[float, float] | None = None
+    """Running means of the prompts and answers seen, in tokens."""
+    request_weight: float = 1.0
+    """Work of a request, over what the profiles say of one with such lengths."""
+    counted: bool | None = None
+    """Whether the series is of arrivals; else it is of work done, and the two do not compare."""
     dispersion: float | None = None
     """Variance over mean of the arrivals in 10 seconds; 1 for a Poisson process."""
     newest: tuple[Point, ...] = ()
@@ -120,6 +124,10 @@ class State:
     """Capacity that was wanted within the stabilisation window."""
     burst: Point | None = None
     """The last burst, kept until its time is over."""
+    burst_due: Point | None = None
+    """The last burst, at the time when instances ordered for it serve."""
+    burst_lasts: float = 1.0
+    """What earlier bursts had come to by then, over what they were."""
     pools: Mapping[str, PoolState] = field(default_factory=dict)
     moved_at: float = 0.0
     """When types were last changed."""

@@ -72,6 +72,11 @@ def test_littles_law_does_not_take_the_first_header_for_the_end_of_a_stream():
     assert demand.loads["l4"] == pytest.approx(20.0)  # 2 rps * 10 s in service
 
 
+def test_work_done_and_arrivals_are_told_apart():
+    assert not demand_of(seen(pools={"l4": pool_seen(2, load=20)}))[0].counted
+    assert demand_of(seen(arrivals=2.0))[0].counted
+
+
 def test_heavier_requests_are_learnt_from_the_work_they_make():
     state = State(at=NOW - 60, since=NOW - 3600, request_weight=1.0)
     # 1 rps arrives and makes 2 rps of work: requests of twice the typical weight

@@ -159,7 +159,7 @@ loads = st.lists(st.floats(0, 50), min_size=1, max_size=30)
 def test_who_leaves_is_never_busier_than_who_stays_and_never_more_than_is_spared(each, by, spare, fits):
     view = pool_seen(len(each), load=None, instance_loads=each)
     gone = shrunk(view, by=by, spare=spare, fits=fits)
-    assert len(gone.take) <= min(by, fits, int(spare / 2 + 1e-9), 5)
+    assert len(gone.take) <= min(by, fits, int(spare / 2 + 1e-9), 10)
     assert len(set(gone.take)) == len(gone.take)
     left = [x for i, x in enumerate(each) if f"i-{i}" not in gone.take]
     went = [x for i, x in enumerate(each) if f"i-{i}" in gone.take]

@@ -1,0 +1,65 @@
+"""What instances carry of the requests that are seen, where those differ from the policy's typical one.
+
+A GPU that holds 158 chats of 1,155 tokens holds 16 conversations of 12,000: capacity in requests is no property of the
+GPU alone. Where the engines tell the lengths of prompts and answers, every figure of a pool is worked out anew for their
+running mean (`scaling.profile.carrying`), so demand can be counted in requests as they are, and a shift of the mix is
+met before it shows as a queue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from scaling.demand import current
+from scaling.observation import Observation
+from scaling.policy import LoadUnit, Request
+from scaling.profile import carrying
+from scaling.service import Pool, Service
+from scaling.state import State
+
+HALF_LIFE_SECONDS = 600.0
+SHORTEST_TOKENS = 1.0
+
+
+def as_seen(service: Service, seen: Observation, state: State, now: float) -> tuple[Service, State]:
+    """The service with its pools' figures, and its policy's request, at the running mean of the requests seen."""
+    state = _remember(service, seen, state, now)
+    if state.request is None:
+        return service, state
+    request = Request(input_tokens=state.request[0], output_tokens=state.request[1])
+    pools = tuple(at_request(pool, service, request) for pool in service.pools)
+    policy = service.policy.model_copy(update={"request": request})
+    return service.model_copy(update={"pools": pools, "policy": policy}), state
+
+
+def at_request(pool: Pool, service: Service, request: Request) -> Pool:
+    """The pool's figures for such requests; a pool whose speed is not known stays as it is."""
+    if pool.speed is None:
+        return pool
+    unit = service.policy.load.unit
+    one = carrying(pool.speed, request, service.policy.slo, unit)
+    load_copies = 1 if unit in {LoadUnit.GPU, LoadUnit.KV_CACHE} else pool.copies
+    return pool.model_copy(
+        update={
+            "capacity": one.capacity * load_copies,
+            "throughput_rps": one.throughput_rps * pool.copies,
+            "slowdown": one.slowdown,
+            "service_seconds": one.service_seconds,
+            "slots": one.slots * pool.copies,
+            "first_token_seconds": one.first_token_seconds,
+            "reaches_slo": one.reaches_slo,
+        }
+    )
+
+
+def _remember(service: Service, seen: Observation, state: State, now: float) -> State:
+    stale = service.policy.load.stale_after_seconds
+    tokens_in, tokens_out = current(seen.input_tokens, now, stale), current(seen.output_tokens, now, stale)
+    if tokens_in is None or tokens_out is None:
+        return state
+    tokens = (max(SHORTEST_TOKENS, tokens_in), max(SHORTEST_TOKENS, tokens_out))
+    if state.request is None:
+        return replace(state, request=tokens)
+    keep = 0.5 ** (max(0.0, min(now - state.at, 600.0)) / HALF_LIFE_SECONDS)
+    mean = tuple(round(old * keep + new * (1 - keep), 2) for old, new in zip(state.request, tokens, strict=True))
+    return replace(state, request=(mean[0], mean[1]))

@@ -1,0 +1,74 @@
+"""Capacity follows the requests that are seen."""
+
+import pytest
+
+from scaling.observation import Reading
+from scaling.profile import Speed
+from scaling.request_mix import as_seen
+from scaling.state import State
+from tests.scaling.builders import NOW, pool, seen, service
+
+SPEED = Speed(
+    prefill_tokens_per_second=10000,
+    decode_base_seconds=0.02,
+    decode_seconds_per_sequence=0.0002,
+    kv_cache_tokens=200_000,
+    max_sequences=256,
+)
+CHAT = service(pool(speed=SPEED))
+
+
+def lengths(tokens_in, tokens_out, at=NOW):
+    return seen(at=at, input_tokens=Reading(tokens_in, at), output_tokens=Reading(tokens_out, at))
+
+
+def test_long_prompts_make_fewer_requests_fit():
+    short, _ = as_seen(CHAT, lengths(1000, 200), State(), NOW)
+    long, _ = as_seen(CHAT, lengths(12000, 340), State(), NOW)
+    # memory: 200,000 / (12,000 + 170) = 16 at a time, against 181
+    assert long.pools[0].capacity <= 200_000 / 12_170
+    assert long.pools[0].capacity < short.pools[0].capacity / 5
+    assert long.pools[0].throughput_rps < short.pools[0].throughput_rps / 5
+
+
+def test_what_is_sized_for_is_the_request_that_is_seen():
+    adapted, state = as_seen(CHAT, lengths(12000, 340), State(), NOW)
+    assert adapted.policy.request.input_tokens == 12000
+    assert state.request == (12000, 340)
+
+
+def test_the_mean_moves_with_a_half_life_of_ten_minutes():
+    state = State(at=NOW, request=(1000.0, 200.0))
+    _, state = as_seen(CHAT, lengths(2000, 200, NOW + 600), state, NOW + 600)
+    assert state.request == pytest.approx((1500, 200))
+
+
+def test_lengths_that_are_not_seen_leave_everything_as_it_was():
+    adapted, state = as_seen(CHAT, seen(arrivals=1.0), State(), NOW)
+    assert adapted is CHAT
+    assert state.request is None
+
+
+def test_a_stale_length_is_not_seen():
+    _, state = as_seen(CHAT, lengths(5000, 100, NOW - 400), State(), NOW)
+    assert state.request is None
+
+
+def test_a_pool_whose_speed_is_not_known_stays_as_it_is():
+    plain = service()
+    adapted, _ = as_seen(plain, lengths(12000, 340), State(), NOW)
+    assert adapted.pools == plain.pools
+
+
+def test_a_prompt_too_long_for_the_slo_rules_a_type_out():
+    slow = SPEED.model_copy(update={"prefill_tokens_per_second": 1000.0})
+    svc = service(pool(speed=slow), slo={"ttft_seconds": 2, "tpot_seconds": 0.1})
+    adapted, _ = as_seen(svc, lengths(12000, 340), State(), NOW)
+    assert not adapted.pools[0].reaches_slo  # 12 s to read the prompt, 2 allowed
+
+
+def test_an_instance_with_eight_copies_carries_eight_times_as_much():
+    one, _ = as_seen(CHAT, lengths(1000, 200), State(), NOW)
+    eight, _ = as_seen(service(pool(speed=SPEED, copies=8)), lengths(1000, 200), State(), NOW)
+    assert eight.pools[0].capacity == pytest.approx(8 * one.pools[0].capacity)
+    assert eight.pools[0].throughput_rps == pytest.approx(8 * one.pools[0].throughput_rps)
