@@ -1,0 +1,1 @@
+"""The Lambdas: the hands of the fleet."""
