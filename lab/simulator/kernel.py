@@ -118,6 +118,7 @@ INSTANCE = np.dtype(
         ("batch", "i8"),  # sequences that decode
         ("waiting", "i8"),
         ("served", "i8"),
+        ("sampled", "i8"),  # of them at the last reading of the gauges
         ("clock", "f8"),  # V, at the time `touched`
         ("touched", "f8"),
         ("prefill_end", "f8"),
@@ -207,7 +208,7 @@ class Machine(NamedTuple):
     sample_times: NDArray[np.float64]  # [SAMPLES], a ring
     sample_sizes: NDArray[np.int64]  # [SAMPLES], targets
     sample_values: NDArray[np.float64]  # [SAMPLES, N, 5], number, pool, running, waiting, share of memory
-    sample_sums: NDArray[np.float64]  # [SAMPLES, P, 3], targets, running, waiting
+    sample_sums: NDArray[np.float64]  # [SAMPLES, P, 4], targets, running, waiting, ended since the last
     outcome: NDArray[np.int8]  # [requests of the trace], or empty: not kept
     place: NDArray[np.int32]  # [same, 2], pool and instance slot
     times: NDArray[np.float64]  # [same, 2], time of the first token and of the end
@@ -605,7 +606,7 @@ def _sample(m: Machine) -> None:
     k = core.samples % SAMPLES
     size = 0
     for p in range(m.pools.size):
-        for column in range(3):
+        for column in range(4):
             m.sample_sums[k, p, column] = 0.0
     for i in range(core.instances):
         instance = m.instances[i]
@@ -614,6 +615,8 @@ def _sample(m: Machine) -> None:
             m.sample_sums[k, instance.pool, 0] += 1
             m.sample_sums[k, instance.pool, 1] += running
             m.sample_sums[k, instance.pool, 2] += instance.waiting
+            m.sample_sums[k, instance.pool, 3] += instance.served - instance.sampled
+            instance.sampled = instance.served
             m.sample_values[k, size, 0] = instance.number
             m.sample_values[k, size, 1] = instance.pool
             m.sample_values[k, size, 2] = running
@@ -676,7 +679,7 @@ def join(m: Machine, i: int, p: int, now: float, number: int) -> None:
     instance.state = READY
     instance.seat = pool.targets
     instance.event = instance.prefilling = instance.head = instance.tail = -1
-    instance.batch = instance.waiting = instance.served = 0
+    instance.batch = instance.waiting = instance.served = instance.sampled = 0
     instance.clock = instance.kv_tokens = 0.0
     instance.running_seconds = instance.waiting_seconds = 0.0
     instance.kv_seconds = instance.busy_seconds = instance.present_seconds = 0.0

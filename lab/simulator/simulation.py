@@ -241,6 +241,8 @@ class Gauges:
     """Of each pool, summed."""
     pool_waiting: tuple[float, ...]
     """Of each pool, summed."""
+    pool_ended: tuple[float, ...]
+    """Of each pool: requests completed since the last reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -609,7 +611,7 @@ def _machine(engines: Sequence[Engine], instances: int, requests: int) -> kernel
         sample_times=np.zeros(kernel.SAMPLES),
         sample_sizes=np.zeros(kernel.SAMPLES, np.int64),
         sample_values=np.zeros((kernel.SAMPLES, instances, 5)),
-        sample_sums=np.zeros((kernel.SAMPLES, count, 3)),
+        sample_sums=np.zeros((kernel.SAMPLES, count, 4)),
         outcome=np.zeros(0, np.int8),
         place=np.full((0, 2), -1, np.int32),
         times=np.zeros((0, 2)),

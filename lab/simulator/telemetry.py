@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from lab.simulator.simulation import Gauges, Window
 from scaling.observation import Reading
@@ -85,16 +86,13 @@ class Telemetry:
                 self._history.append(Reading(sum(self._five) / (MINUTE_SECONDS * len(self._five)), minute.at))
             self._five = []
 
-    def balancer_minute(self, now: float) -> Minute | None:
-        """The newest minute that the load balancer's metrics can be read of."""
-        return self._newest(now - self._delays.minute_seconds)
+    def balancer_minutes(self, now: float) -> tuple[Minute, ...]:
+        """The minutes that the load balancer's metrics can be read of, oldest first."""
+        return tuple(minute for minute in self._minutes if minute.at <= now - self._delays.minute_seconds)
 
-    def engine_minute(self, now: float) -> Minute | None:
-        """The newest minute that the engines' metrics can be read of."""
-        return self._newest(now - self._delays.fine_seconds)
-
-    def _newest(self, until: float) -> Minute | None:
-        return next((minute for minute in reversed(self._minutes) if minute.at <= until), None)
+    def engine_minutes(self, now: float) -> tuple[Minute, ...]:
+        """The minutes that the engines' metrics can be read of, oldest first."""
+        return tuple(minute for minute in self._minutes if minute.at <= now - self._delays.fine_seconds)
 
     def history(self, now: float) -> tuple[Reading, ...]:
         """5-minute means of the requests per second, oldest first."""
@@ -102,18 +100,42 @@ class Telemetry:
 
     def samples(self, now: float) -> tuple[Sample, ...]:
         """The newest minute of samples that can be read, oldest first."""
-        until = now - self._delays.fine_seconds
-        known = [sample for sample in self._samples if sample.at <= until]
+        known = self._known(now)
         return tuple(sample for sample in known if sample.at > known[-1].at - MINUTE_SECONDS)
 
+    def samples_of_minute(self, now: float) -> tuple[float, tuple[Sample, ...]]:
+        """End and samples of the newest complete minute that can be read."""
+        end = (now - self._delays.fine_seconds) // MINUTE_SECONDS * MINUTE_SECONDS
+        return end, tuple(sample for sample in self._known(now) if end - MINUTE_SECONDS < sample.at <= end)
 
-def pool_means(samples: Sequence[Sample], pool: int) -> tuple[tuple[Reading, ...], tuple[Reading, ...]]:
-    """Requests running and waiting, mean over the pool's targets at each sample; nothing where no target published."""
-    running: list[Reading] = []
-    waiting: list[Reading] = []
-    for sample in samples:
-        gauges = sample.gauges
-        if targets := gauges.pool_targets[pool]:
-            running.append(Reading(gauges.pool_running[pool] / targets, sample.at))
-            waiting.append(Reading(gauges.pool_waiting[pool] / targets, sample.at))
-    return tuple(running), tuple(waiting)
+    def _known(self, now: float) -> list[Sample]:
+        return [sample for sample in self._samples if sample.at <= now - self._delays.fine_seconds]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSeries:
+    """What the engines of a pool published each 10 s: means of an instance."""
+
+    running: tuple[Reading, ...]
+    waiting: tuple[Reading, ...]
+    finished_rps: tuple[Reading, ...]
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], pool: int) -> Self:
+        """Nothing at the samples in which no target published."""
+        published = [sample for sample in samples if sample.gauges.pool_targets[pool]]
+
+        def means(values: str, seconds: float) -> tuple[Reading, ...]:
+            return tuple(
+                Reading(getattr(s.gauges, values)[pool] / s.gauges.pool_targets[pool] / seconds, s.at)
+                for s in published
+            )
+
+        return cls(means("pool_running", 1.0), means("pool_waiting", 1.0), means("pool_ended", FINE_SECONDS))
+
+    @classmethod
+    def nothing(cls, now: float) -> Self:
+        """Of a pool with no instance that could hold requests: zero is seen from that, not assumed."""
+        newest = now // FINE_SECONDS * FINE_SECONDS
+        zeros = tuple(Reading(0.0, newest - k * FINE_SECONDS) for k in reversed(range(30)))
+        return cls(zeros, zeros, zeros)

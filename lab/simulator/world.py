@@ -20,17 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.simulator.fleet import RETRY_SECONDS, SPOT_NOTICE_SECONDS, Bill, Boot, Faults, Group, Machine, Market
-from lab.simulator.simulation import Engine, PoolChoice, Simulation, TargetChoice, Window
+from lab.simulator.simulation import Engine, PoolChoice, PoolWindow, Simulation, TargetChoice, Window
 from lab.simulator.telemetry import (
     FINE_SECONDS,
     MINUTE_SECONDS,
     Delays,
     Minute,
+    PoolSeries,
     Sample,
     Telemetry,
-    pool_means,
 )
-from lambdas.scaler.signals import burst, last_minute, scaled, sum_of_known
+from lambdas.scaler.signals import burst, last_minute, newest, scaled, settled, total
 from scaling.decision import PoolTarget
 from scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
 from scaling.policy import LoadUnit
@@ -499,37 +499,33 @@ class World:
         """
         self._must_be_now(now)
         oldest = now - self.service.policy.load.stale_after_seconds
+        balancer, engine = self._telemetry.balancer_minutes(now), self._telemetry.engine_minutes(now)
         samples = self._telemetry.samples(now)
-        balancer = _not_older(self._telemetry.balancer_minute(now), oldest)
-        engine = _not_older(self._telemetry.engine_minute(now), oldest)
-        ready = [group.count(Phase.READY) for group in self.groups.values()]
-        means = [pool_means(samples, p) for p in range(len(ready))]
-        running = [scaled(mine[0], count) for mine, count in zip(means, ready, strict=True)]
-        waiting = [scaled(mine[1], count) for mine, count in zip(means, ready, strict=True)]
-        loads = _instance_loads(samples, oldest, self.service.policy.load.unit) if instance_loads else {}
+        loads = self._instance_loads(now, oldest) if instance_loads else {}
+        series: list[PoolSeries] = []
+        rates: list[tuple[Reading, ...]] = []
+        for p, group in enumerate(self.groups.values()):
+            serving = any(machine.phase is not Phase.STARTING for machine in group.machines.values())
+            rates.append(_rates(balancer, p, now, serving=serving))
+            if serving:
+                mean, ready = PoolSeries.of(samples, p), group.count(Phase.READY)
+                series.append(PoolSeries(*(scaled(x, ready) for x in (mean.running, mean.waiting, mean.finished_rps))))
+            else:
+                series.append(PoolSeries.nothing(now))
         pools = {
-            name: self._observe_pool(
-                group, p, balancer, engine,
-                running=last_minute(running[p], oldest),
-                waiting=last_minute(waiting[p], oldest),
-                loads=loads,
-            )
+            name: self._observe_pool(group, p, balancer, engine, rates[p], series[p], loads, now)
             for p, (name, group) in enumerate(self.groups.items())
-        }  # fmt: skip
-        arrivals = rejected = None
-        if balancer:
-            arrivals = Reading(sum(pool.routed for pool in balancer.window.pools) / MINUTE_SECONDS, balancer.at)
-            unserved = balancer.window.unrouted + sum(pool.rejected_no_target for pool in balancer.window.pools)
-            rejected = Reading(unserved / MINUTE_SECONDS, balancer.at)
-        ended = engine.window.pools if engine else ()
-        completed = sum(pool.completed for pool in ended)
+        }
+        arrivals = settled(total(rates), now, oldest)
+        in_flight = total([total([mine.running, mine.waiting]) for mine in series])
+        finished = total([mine.finished_rps for mine in series])
         return Observation(
             pools=pools,
             arrivals_rps=arrivals,
-            burst_rps=burst(arrivals, sum_of_known([*running, *waiting]), oldest),
-            rejected_rps=rejected,
-            input_tokens=_mean(sum(pool.input_tokens for pool in ended), completed, engine),
-            output_tokens=_mean(sum(pool.output_tokens for pool in ended), completed, engine),
+            burst_rps=burst(arrivals, in_flight, oldest, finished),
+            rejected_rps=self._rejected(balancer, oldest),
+            input_tokens=_over_pools(pools, engine, oldest, lambda w: w.input_tokens),
+            output_tokens=_over_pools(pools, engine, oldest, lambda w: w.output_tokens),
             history_rps=self._telemetry.history(now) if history else (),
         )
 
@@ -537,34 +533,35 @@ class World:
         self,
         group: Group,
         p: int,
-        balancer: Minute | None,
-        engine: Minute | None,
-        *,
-        running: Reading | None,
-        waiting: Reading | None,
+        balancer: Sequence[Minute],
+        engine: Sequence[Minute],
+        rates: tuple[Reading, ...],
+        series: PoolSeries,
         loads: Mapping[int, Reading],
+        now: float,
     ) -> PoolObservation:
-        at_balancer = balancer.window.pools[p] if balancer else None
-        at_engine = engine.window.pools[p] if engine else None
-        rate = response = None
-        if balancer and at_balancer and (balancer.heartbeat[p] or at_balancer.routed):
-            rate = Reading(at_balancer.routed / MINUTE_SECONDS, balancer.at)
-            response = _mean(at_balancer.ttft_seconds_sum, at_balancer.first_tokens, balancer)
-        ttft = at_engine.ttft.quantile(0.95) if at_engine else None
-        gpu = _maybe(at_engine.busy_percent if at_engine else None, engine)
-        kv = _maybe(at_engine.kv_percent if at_engine else None, engine)
-        tokens = None
-        if at_engine and engine and at_engine.present_seconds:
-            tokens = Reading((at_engine.input_tokens + at_engine.output_tokens) / MINUTE_SECONDS, engine.at)
-        load = {
-            LoadUnit.CONCURRENCY: (
-                Reading(running.value + waiting.value, min(running.at, waiting.at)) if running and waiting else None
-            ),
-            LoadUnit.REQUESTS: rate,
-            LoadUnit.TOKENS: tokens,
-            LoadUnit.GPU: gpu,
-            LoadUnit.KV_CACHE: kv,
-        }[self.service.policy.load.unit]
+        oldest = now - self.service.policy.load.stale_after_seconds
+        running, waiting = last_minute(series.running, oldest), last_minute(series.waiting, oldest)
+        rate = settled(rates, now, oldest)
+        gpu = _newest(engine, p, oldest, lambda w: w.busy_percent)
+        kv = _newest(engine, p, oldest, lambda w: w.kv_percent)
+        load: Reading | None
+        match self.service.policy.load.unit:
+            case LoadUnit.CONCURRENCY:
+                load = None
+                if running and waiting:
+                    load = Reading(running.value + waiting.value, min(running.at, waiting.at))
+            case LoadUnit.REQUESTS:
+                load = rate
+            case LoadUnit.TOKENS:
+                tokens = _newest(engine, p, oldest, _mean_of(lambda w: w.input_tokens + w.output_tokens))
+                load = rate if rate and rate.value == 0 else None
+                if rate and tokens and rate.value:
+                    load = Reading(rate.value * tokens.value, min(rate.at, tokens.at))
+            case LoadUnit.GPU:
+                load = gpu
+            case LoadUnit.KV_CACHE:
+                load = kv
         return PoolObservation(
             desired=group.desired,
             min_size=group.pool.min_instances,
@@ -588,12 +585,45 @@ class World:
             running=running,
             waiting=waiting,
             rate_rps=rate,
-            response_time_seconds=response,
-            ttft_seconds=_maybe(ttft, engine),
+            response_time_seconds=_newest(balancer, p, oldest, lambda w: w.ttft_mean_seconds),
+            ttft_seconds=_newest(engine, p, oldest, lambda w: w.ttft.quantile(0.95)),
             gpu_percent=gpu,
             kv_cache_percent=kv,
             capacity_errors=tuple(group.errors[-100:]),
         )
+
+    def _rejected(self, minutes: Sequence[Minute], oldest: float) -> Reading | None:
+        """503s a second, which the Lambda asks for only where the service can sleep. Any within the time that readings
+        are good for is a sign, even if the minute after it had none.
+        """
+        if any(pool.min_instances for pool in self.service.pools):
+            return None
+        seen = tuple(
+            Reading(count / MINUTE_SECONDS, minute.at)
+            for minute in minutes
+            for count in [minute.window.unrouted + sum(pool.rejected_no_target for pool in minute.window.pools)]
+            if count or any(minute.heartbeat)
+        )
+        return newest(tuple(reading for reading in seen if reading.value > 0), oldest) or newest(seen, oldest)
+
+    def _instance_loads(self, now: float, oldest: float) -> dict[int, Reading]:
+        """By instance of the simulation: mean of its gauges over the newest complete minute."""
+        end, samples = self._telemetry.samples_of_minute(now)
+        if end < oldest:
+            return {}
+        seen: dict[int, list[float]] = {}
+        for sample in samples:
+            gauges = sample.gauges
+            match self.service.policy.load.unit:
+                case LoadUnit.KV_CACHE:
+                    values = 100 * gauges.kv_share
+                case LoadUnit.GPU:
+                    values = 100.0 * (gauges.running > 0)
+                case _:
+                    values = gauges.running + gauges.waiting
+            for number, value in zip(gauges.instance.astype(int).tolist(), values.tolist(), strict=True):
+                seen.setdefault(number, []).append(value)
+        return {number: Reading(sum(values) / len(values), end) for number, values in seen.items()}
 
     @property
     def totals(self) -> Totals:
@@ -624,33 +654,53 @@ def _boots(pools: Iterable[Pool], boot: Boot | Mapping[str, Boot] | None) -> dic
     return {pool.name: (boot or {}).get(pool.name, Boot(pool.lead_seconds)) for pool in pools}
 
 
-def _not_older(minute: Minute | None, oldest: float) -> Minute | None:
-    return minute if minute is not None and minute.at >= oldest else None
+Value = Callable[[PoolWindow], "float | None"]
 
 
-def _mean(total: float, count: int, minute: Minute | None) -> Reading | None:
-    return Reading(total / count, minute.at) if count and minute else None
+def _mean_of(value: Callable[[PoolWindow], float]) -> Value:
+    """Of a sum over the requests completed: the mean of one."""
+    return lambda window: value(window) / window.completed if window.completed else None
 
 
-def _maybe(value: float | None, minute: Minute | None) -> Reading | None:
-    return Reading(value, minute.at) if value is not None and minute is not None else None
+def _newest(minutes: Sequence[Minute], p: int, oldest: float, value: Value) -> Reading | None:
+    """The newest minute in which the pool had a value, if it is not older than `oldest`."""
+    for minute in reversed(minutes):
+        if minute.at < oldest:
+            return None
+        found = value(minute.window.pools[p])
+        if found is not None:
+            return Reading(found, minute.at)
+    return None
 
 
-def _instance_loads(samples: Sequence[Sample], oldest: float, unit: LoadUnit) -> dict[int, Reading]:
-    """By instance of the simulation: mean over the newest minute of its gauges."""
-    if not samples or samples[-1].at < oldest:
-        return {}
-    last = samples[-1].at
-    seen: dict[int, list[float]] = {}
-    for sample in samples:
-        gauges = sample.gauges
-        match unit:
-            case LoadUnit.KV_CACHE:
-                values = 100 * gauges.kv_share
-            case LoadUnit.GPU:
-                values = 100.0 * (gauges.running > 0)
-            case _:
-                values = gauges.running + gauges.waiting
-        for number, value in zip(gauges.instance.tolist(), values.tolist(), strict=True):
-            seen.setdefault(number, []).append(value)
-    return {number: Reading(sum(values) / len(values), last) for number, values in seen.items()}
+def _rates(minutes: Sequence[Minute], p: int, now: float, *, serving: bool) -> tuple[Reading, ...]:
+    """Requests per second by minute: known where there were any or a heartbeat, and zero where nothing serves."""
+    known = {
+        minute.at: minute.window.pools[p].routed / MINUTE_SECONDS
+        for minute in minutes
+        if minute.heartbeat[p] or minute.window.pools[p].routed
+    }
+    if not serving:
+        end = now // MINUTE_SECONDS * MINUTE_SECONDS
+        known = {end - k * MINUTE_SECONDS: 0.0 for k in range(5)} | known
+    return tuple(Reading(known[at], at) for at in sorted(known))
+
+
+def _over_pools(
+    pools: Mapping[str, PoolObservation],
+    minutes: Sequence[Minute],
+    oldest: float,
+    value: Callable[[PoolWindow], float],
+) -> Reading | None:
+    """Mean of a figure per request, each pool by its share of the requests (equal shares where rates are missing)."""
+    found = [
+        (reading, pool.rate_rps.value if pool.rate_rps else 0.0)
+        for p, pool in enumerate(pools.values())
+        if (reading := _newest(minutes, p, oldest, _mean_of(value))) is not None
+    ]
+    if not found:
+        return None
+    whole = sum(share for _, share in found)
+    shares = [share / whole if whole else 1 / len(found) for _, share in found]
+    mean = sum(reading.value * share for (reading, _), share in zip(found, shares, strict=True))
+    return Reading(mean, min(reading.at for reading, _ in found))

@@ -281,7 +281,7 @@ def test_load_is_what_runs_and_waits_in_the_pool(world: Make) -> None:
     assert seen.load.value == pytest.approx(seen.running.value + (seen.waiting.value if seen.waiting else 0))
 
 
-def test_a_pool_without_instances_has_no_readings_and_one_without_traffic_has_zero(world: Make) -> None:
+def test_a_pool_in_which_nothing_serves_carries_zero_as_one_without_traffic_does(world: Make) -> None:
     w = world(initial={"small": 2, "big": 1}, initial_weights={"small": 1, "big": 0})
     w.run(at(300))
     seen = w.observe(w.now).pools
@@ -291,7 +291,25 @@ def test_a_pool_without_instances_has_no_readings_and_one_without_traffic_has_ze
     w.apply({"big": PoolTarget(0, 0)}, w.now)
     w.run(at(600))
     big = w.observe(w.now).pools["big"]
-    assert (big.rate_rps, big.load, big.running, big.gpu_percent) == (None, None, None, None)
+    assert [r.value for r in (big.rate_rps, big.load, big.running) if r is not None] == [0.0, 0.0, 0.0]
+    assert (big.gpu_percent, big.kv_cache_percent, big.ttft_seconds) == (None, None, None)
+
+
+def test_the_burst_is_the_rate_of_the_newest_ten_seconds(world: Make) -> None:
+    # One a second, and from 250 s on twelve: at 290 s what is read is (250, 260].
+    at_times = np.sort(np.concatenate([np.arange(0.5, 3600.0), np.arange(250.0, 300.0, 1 / 11)]))
+    w = world(Requests(at_times, 3600.0))
+    for now, value in ((280, 1.0), (290, 12.0), (330, 12.0), (340, 1.0)):
+        w.run(at(now))
+        seen = w.observe(w.now).burst_rps
+        assert seen is not None
+        assert (seen.value, seen.at) == (pytest.approx(value, abs=0.11), at(now - 30))
+
+
+def test_a_service_that_cannot_sleep_is_not_asked_for_rejections(world: Make) -> None:
+    w = world(Requests.poisson(2.0, 3600.0), make_service(min_instances=1), initial={"small": 2, "big": 1})
+    w.run(at(300))
+    assert w.observe(w.now).rejected_rps is None
 
 
 def test_requests_that_found_no_target_are_the_waking_signal(world: Make) -> None:
@@ -322,9 +340,13 @@ def test_instance_loads_come_only_when_they_are_asked_for(world: Make) -> None:
     assert all(i.load is None for i in w.observe(w.now).pools["small"].instances)
     pool = w.observe(w.now, instance_loads=True).pools["small"]
     loads = [i.load for i in pool.instances]
-    assert all(load is not None and load.at == at(270) for load in loads)
+    # The newest complete minute, 30 s after its end; the pool's own load is of the minute up to 270 s.
+    assert all(load is not None and load.at == at(240) for load in loads)
+    w.run(at(330))
+    pool = w.observe(w.now, instance_loads=True).pools["small"]
     assert pool.load is not None
-    assert sum(load.value for load in loads if load) == pytest.approx(pool.load.value)
+    assert pool.load.at == at(300)
+    assert sum(i.load.value for i in pool.instances if i.load) == pytest.approx(pool.load.value)
 
 
 def test_history_is_five_minute_means_of_complete_times(world: Make) -> None:
