@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,11 +61,15 @@ class Minute:
 class Telemetry:
     """The metrics of the last minutes and the 5-minute means of all that was. Times are in seconds since the epoch."""
 
-    def __init__(self, delays: Delays, gaps: Sequence[tuple[float, float]], history_days: float) -> None:
+    def __init__(
+        self, delays: Delays, gaps: Sequence[tuple[float, float]], history_days: float, stale_after_seconds: float
+    ) -> None:
         self._delays = delays
         self._gaps = tuple(gaps)
         self._samples: deque[Sample] = deque(maxlen=40)
-        self._minutes: deque[Minute] = deque(maxlen=10)
+        # As far back as a reading is good for, and the minutes that cannot be read yet.
+        back = stale_after_seconds + delays.minute_seconds + delays.fine_seconds
+        self._minutes: deque[Minute] = deque(maxlen=math.ceil(back / MINUTE_SECONDS) + 2)
         self._history: deque[Reading] = deque(maxlen=int(history_days * 86400 / HISTORY_SECONDS))
         self._five: list[int] = []
 

@@ -33,7 +33,7 @@ from lab.simulator.telemetry import (
 from lambdas.scaler.signals import burst, last_minute, newest, scaled, settled, total
 from scaling.decision import PoolTarget
 from scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
-from scaling.policy import LoadUnit
+from scaling.policy import LoadUnit, Workload
 from scaling.profile import Profile
 from scaling.service import Pool, Service
 
@@ -166,8 +166,14 @@ class World:
     ) -> None:
         if start % MINUTE_SECONDS != 0:
             raise ValueError(f"start: must be a whole minute, as CloudWatch's periods are (got {start})")
+        if service.policy.workload is Workload.TRAINING:
+            raise ValueError(
+                f"service: must serve inference; a job queue is not simulated (got {service.name}: training)"
+            )
         names = [pool.name for pool in service.pools]
-        for key, given in (("initial", initial), ("initial_weights", initial_weights), ("gpus", gpus)):
+        boots_given = None if isinstance(boot, Boot) else boot
+        named = {"initial": initial, "initial_weights": initial_weights, "gpus": gpus, "boot": boots_given}
+        for key, given in named.items():
             for name in given or ():
                 if name not in names:
                     raise ValueError(f"{key}: must name pools of the service ({', '.join(names)}) (got {name})")
@@ -195,9 +201,11 @@ class World:
         self._chunk_ends = 0.0
         self._cursor = 0
         self._telemetry = Telemetry(
-            delays or Delays(), [(start + a, start + b) for a, b in self._faults.metric_gaps],
+            delays or Delays(),
+            [(start + a, start + b) for a, b in self._faults.metric_gaps],
             service.policy.forecast.history_days,
-        )  # fmt: skip
+            service.policy.load.stale_after_seconds,
+        )
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._numbers: dict[int, Machine] = {}

@@ -15,6 +15,7 @@ from lab.simulator.telemetry import Delays
 from lab.simulator.world import START, World
 from scaling.decision import PoolTarget
 from scaling.observation import Observation, Phase
+from scaling.policy import Workload
 from scaling.service import Service
 
 from .conftest import PROFILE, Requests, make_service
@@ -416,6 +417,11 @@ def test_a_world_refuses_what_does_not_fit_together(service: Service) -> None:
         World(service, source, profiles, initial={"l4": 1})
     with pytest.raises(ValueError, match=r"initial.small: must be from 0 to 40 \(got 41\)"):
         World(service, source, profiles, initial={"small": 41})
+    with pytest.raises(ValueError, match=r"boot: must name pools of the service \(small, big\) \(got l4\)"):
+        World(service, source, profiles, boot={"l4": Boot(1.0)})
+    training = service.model_copy(update={"policy": service.policy.model_copy(update={"workload": Workload.TRAINING})})
+    with pytest.raises(ValueError, match="service: must serve inference"):
+        World(training, source, profiles)
     with pytest.raises(ValueError, match="start: must be a whole minute"):
         World(service, source, profiles, start=START + 1)
 
