@@ -21,7 +21,7 @@ from scaling import profile
 from scaling.document import Document, DocumentError, Problem, check, check_mapping, parse, suggestion
 from scaling.library import Library, PlanProblem, PoolPlan, collect, library, plan_problems
 from scaling.policy import LoadUnit, Section
-from scaling.service import MAX_POOLS, Pool, Service
+from scaling.service import MAX_POOLS, Alternative, Pool, Service
 
 PROJECT = "gpu-fleet"
 """The project's name in Pulumi.yaml, which is the namespace of its configuration."""
@@ -222,6 +222,9 @@ class PoolSettings(Section):
 
     types: Annotated[tuple[str, ...], Field(min_length=1)]
     """Instance types of one GPU class, the first preferred."""
+    alternatives: tuple[Annotated[tuple[str, ...], Field(min_length=1)], ...] = ()
+    """Types that may take the place of `types`, each list of one GPU class; for a policy with
+    `vertical.method: in_place` alone."""
     min: Annotated[int, Field(ge=0, le=1000)]
     """Fewest instances."""
     max: Annotated[int, Field(ge=1, le=1000)]
@@ -244,9 +247,12 @@ class PoolSettings(Section):
     def _is_consistent(self) -> Self:
         if self.min > self.max:
             raise ValueError(f"min: must be at most max, {self.max} (got {self.min})")
-        for i, name in enumerate(self.types):
-            if name in self.types[:i]:
-                raise ValueError(f"types[{i}]: must be given once (got {name} twice)")
+        places = [(f"types[{i}]", name) for i, name in enumerate(self.types)]
+        for i, types in enumerate(self.alternatives):
+            places += [(f"alternatives[{i}][{j}]", name) for j, name in enumerate(types)]
+        for i, (place, name) in enumerate(places):
+            if name in (earlier for _, earlier in places[:i]):
+                raise ValueError(f"{place}: must be given once (got {name} twice)")
         return self
 
 
@@ -390,11 +396,14 @@ def _early_problems(root: Path, stack: str, library: Library | None) -> list[Pro
         for pool_name, value in pools.items():
             try:
                 # Bounds are what the file gets wrong most: they do not keep the types from being checked.
-                settings = PoolSettings.model_validate({"min": 0, "max": 1000, "types": value["types"]})
-            except (ValidationError, TypeError, KeyError):
+                settings = PoolSettings.model_validate(
+                    {"min": 0, "max": 1000, "types": value["types"], "alternatives": value.get("alternatives", ())}
+                )
+            except (ValidationError, TypeError, KeyError, AttributeError):
                 continue
             copy = value.get("gpus_per_copy")
-            plan[pool_name] = PoolPlan(settings.types, 0, 1000, 0, copy if isinstance(copy, int) and copy > 0 else None)
+            copy = copy if isinstance(copy, int) and copy > 0 else None
+            plan[pool_name] = PoolPlan(settings.types, 0, 1000, 0, copy, settings.alternatives)
         problems += [
             _as_typed(below.problem(("services", name, *problem.path), problem.text))
             for problem in plan_problems(service["policy"], plan, library)
@@ -541,7 +550,9 @@ def service_problems(settings: StackSettings, library: Library) -> list[PlanProb
     quotas = {quota.name for quota in library.catalog.quotas.values()}
     for name, service in settings.services.items():
         plan = {
-            pool: PoolPlan(value.types, value.min, value.max, value.spot_percent, value.gpus_per_copy)
+            pool: PoolPlan(
+                value.types, value.min, value.max, value.spot_percent, value.gpus_per_copy, value.alternatives
+            )
             for pool, value in service.pools.items()
         }
         at = ("services", name)
@@ -593,8 +604,23 @@ def _service(name: str, value: ServiceSettings, settings: StackSettings, library
 
 def pool(name: str, value: PoolSettings, policy_name: str, library: Library, zones: tuple[str, ...] = ()) -> Pool:
     """One pool as the scaling model sees it. The caller has checked that it fits the library."""
+    first = _alternative(value.types, value, policy_name, library)
+    return Pool(
+        **{figure: getattr(first, figure) for figure in Alternative.model_fields},
+        name=name,
+        min_instances=value.min,
+        max_instances=value.max,
+        spot_percent=value.spot_percent,
+        on_demand_base=value.on_demand_base,
+        zones=zones,
+        alternatives=tuple(_alternative(types, value, policy_name, library) for types in value.alternatives),
+    )
+
+
+def _alternative(types: tuple[str, ...], value: PoolSettings, policy_name: str, library: Library) -> Alternative:
+    """What an instance of these types carries and costs in the pool."""
     policy = library.policies[policy_name]
-    kinds = [library.catalog.types[type_name] for type_name in value.types]
+    kinds = [library.catalog.types[type_name] for type_name in types]
     model = library.profiles.models[policy.model]
     carried: list[tuple[float, profile.Carrying, int, profile.Profile]] = []
     for kind in kinds:
@@ -610,11 +636,8 @@ def pool(name: str, value: PoolSettings, policy_name: str, library: Library, zon
     load_copies = 1 if policy.load.unit in (LoadUnit.GPU, LoadUnit.KV_CACHE) else copies
     preferred = kinds[0]
     prices = [kind.spot_usd_per_hour for kind in kinds if kind.spot_usd_per_hour is not None]
-    return Pool(
-        name=name,
-        types=value.types,
-        min_instances=value.min,
-        max_instances=value.max,
+    return Alternative(
+        types=types,
         capacity=weakest.capacity * load_copies,
         throughput_rps=throughput_rps,
         slowdown=weakest.slowdown,
@@ -625,11 +648,8 @@ def pool(name: str, value: PoolSettings, policy_name: str, library: Library, zon
         reaches_slo=weakest.reaches_slo,
         on_demand_usd_per_hour=preferred.on_demand_usd_per_hour,
         spot_usd_per_hour=min(prices) if prices else None,
-        spot_percent=value.spot_percent,
-        on_demand_base=value.on_demand_base,
         vcpus=preferred.vcpus,
         quota=library.catalog.quotas[preferred.quota].name,
         lead_seconds=max(kind.boot_seconds for kind in kinds) + max(one[3].load_seconds for one in carried),
-        zones=zones,
         speed=profile.Speed(**slowest.model_dump(include=set(profile.Speed.model_fields))),
     )

@@ -67,7 +67,9 @@ class GivenPool(Section):
     """One pool: what it is (unless a stack says so), and what was seen of it."""
 
     types: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Instance types; needed without `stack`."""
+    """Instance types; needed without `stack`. The instances seen are of the first."""
+    alternatives: tuple[Annotated[tuple[str, ...], Field(min_length=1)], ...] = ()
+    """Types that may take their place (`vertical.method: in_place`)."""
     min: Count = 0
     """Fewest instances."""
     max: Annotated[int, Field(ge=1)] = 20
@@ -379,7 +381,7 @@ def _service(
         pools = settings.services[service_name].pools
         zones = settings.network.zones or ZONES
     plan = {
-        name: PoolPlan(value.types, value.min, value.max, value.spot_percent, value.gpus_per_copy)
+        name: PoolPlan(value.types, value.min, value.max, value.spot_percent, value.gpus_per_copy, value.alternatives)
         for name, value in pools.items()
     }
     wrong = plan_problems(policy_name, plan, library)
@@ -395,6 +397,7 @@ def _service(
 def _settings(value: GivenPool) -> PoolSettings:
     return PoolSettings(
         types=value.types or (),
+        alternatives=value.alternatives,
         min=value.min,
         max=value.max,
         on_demand_base=value.on_demand_base,

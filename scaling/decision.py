@@ -49,6 +49,8 @@ class Refresh:
 
     pool: str
     types: tuple[str, ...]
+    surge_percent: int = 10
+    """Instances beyond the desired count that may stand meanwhile, 10 to 100."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,6 +223,8 @@ class PoolPlan:
     spot_percent: float
     gpus_per_copy: int | None = None
     """None: all GPUs of an instance."""
+    alternatives: Sequence[Sequence[str]] = ()
+    """Types that may take the place of `types`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +278,7 @@ def plan_problems(policy_name: str, pools: Mapping[str, PoolPlan], library: Libr
                 f"must be 1 pool where the policy changes types in place (vertical.method) (got {len(pools)})",
             )
         )
+    problems += _alternatives_problems(policy, pools)
     most = sum(pool.max_instances for pool in pools.values())
     if policy.availability.min_instances > most:
         problems.append(
@@ -288,13 +291,35 @@ def plan_problems(policy_name: str, pools: Mapping[str, PoolPlan], library: Libr
     return problems
 
 
+def _alternatives_problems(policy: Policy, pools: Mapping[str, PoolPlan]) -> list[PlanProblem]:
+    """Types change in place between sets that are named, and nowhere else."""
+    in_place = policy.vertical.method is VerticalMethod.IN_PLACE
+    problems: list[PlanProblem] = []
+    for name, pool in pools.items():
+        if pool.alternatives and not in_place:
+            said = f"must be left out where the policy's vertical.method is {policy.vertical.method}; it takes in_place"
+            problems.append(PlanProblem(("pools", name, "alternatives"), said))
+        if in_place and not pool.alternatives and len(pools) == 1:
+            said = "must have alternatives, lists of types to change to, where the policy's vertical.method is in_place"
+            problems.append(PlanProblem(("pools", name), said))
+    return problems
+
+
 def _pool_problems(name: str, pool: PoolPlan, policy: Policy | None, library: Library) -> list[PlanProblem]:
+    problems = _types_problems(("pools", name, "types"), pool.types, pool, policy, library)
+    for i, types in enumerate(pool.alternatives):
+        problems += _types_problems(("pools", name, "alternatives", i), types, pool, policy, library)
+    return problems
+
+
+def _types_problems(
+    here: tuple[str | int, ...], types: Sequence[str], pool: PoolPlan, policy: Policy | None, library: Library
+) -> list[PlanProblem]:
     problems: list[PlanProblem] = []
     known = library.catalog.types
-    here = ("pools", name, "types")
     model = library.profiles.models.get(policy.model) if policy else None
     classes: dict[str, str] = {}
-    for i, type_name in enumerate(pool.types):
+    for i, type_name in enumerate(types):
         at = (*here, i)
         if type_name not in known:
             problems.append(
@@ -315,7 +340,7 @@ def _pool_problems(name: str, pool: PoolPlan, policy: Policy | None, library: Li
         if kind.gpus % gpus:
             problems.append(
                 PlanProblem(
-                    ("pools", name, "gpus_per_copy"),
+                    (*here[:2], "gpus_per_copy"),
                     f"must divide the {kind.gpus} GPUs of {type_name} (got {gpus})",
                 )
             )

@@ -92,6 +92,9 @@ class PoolObservation:
     capacity_errors: tuple[CapacityError, ...] = ()
     refreshing: bool = False
     """An instance refresh is under way."""
+    types: tuple[str, ...] = ()
+    """Types in which the group launches: those that a refresh under way brings, else those of its overrides. Read only
+    where types change in place; empty: the pool's first ones."""
 
 
 @dataclass(frozen=True, slots=True)

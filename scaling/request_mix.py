@@ -9,16 +9,19 @@ met before it shows as a queue.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 from scaling.demand import current
 from scaling.observation import Observation
 from scaling.policy import LoadUnit, Request
 from scaling.profile import carrying
-from scaling.service import Pool, Service
+from scaling.service import Alternative, Pool, Service
 from scaling.state import State
 
 HALF_LIFE_SECONDS = 600.0
 SHORTEST_TOKENS = 1.0
+
+Kind = TypeVar("Kind", bound=Alternative)
 
 
 def as_seen(service: Service, seen: Observation, state: State, now: float) -> tuple[Service, State]:
@@ -27,25 +30,33 @@ def as_seen(service: Service, seen: Observation, state: State, now: float) -> tu
     if state.request is None:
         return service, state
     request = Request(input_tokens=state.request[0], output_tokens=state.request[1])
-    pools = tuple(at_request(pool, service, request) for pool in service.pools)
+    pools = tuple(_pool_at_request(pool, service, request) for pool in service.pools)
     policy = service.policy.model_copy(update={"request": request})
     return service.model_copy(update={"pools": pools, "policy": policy}), state
 
 
-def at_request(pool: Pool, service: Service, request: Request) -> Pool:
-    """The pool's figures for such requests; a pool whose speed is not known stays as it is."""
-    if pool.speed is None:
+def _pool_at_request(pool: Pool, service: Service, request: Request) -> Pool:
+    pool = at_request(pool, service, request)
+    if not pool.alternatives:
         return pool
+    kinds = tuple(at_request(kind, service, request) for kind in pool.alternatives)
+    return pool.model_copy(update={"alternatives": kinds})
+
+
+def at_request(kind: Kind, service: Service, request: Request) -> Kind:
+    """The figures of a pool, or of types that may stand in it, for such requests; without a known speed as they are."""
+    if kind.speed is None:
+        return kind
     unit = service.policy.load.unit
-    one = carrying(pool.speed, request, service.policy.slo, unit)
-    load_copies = 1 if unit in {LoadUnit.GPU, LoadUnit.KV_CACHE} else pool.copies
-    return pool.model_copy(
+    one = carrying(kind.speed, request, service.policy.slo, unit)
+    load_copies = 1 if unit in {LoadUnit.GPU, LoadUnit.KV_CACHE} else kind.copies
+    return kind.model_copy(
         update={
             "capacity": one.capacity * load_copies,
-            "throughput_rps": one.throughput_rps * pool.copies,
+            "throughput_rps": one.throughput_rps * kind.copies,
             "slowdown": one.slowdown,
             "service_seconds": one.service_seconds,
-            "slots": one.slots * pool.copies,
+            "slots": one.slots * kind.copies,
             "first_token_seconds": one.first_token_seconds,
             "reaches_slo": one.reaches_slo,
         }

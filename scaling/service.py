@@ -14,14 +14,11 @@ MAX_POOLS = 5
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html"""
 
 
-class Pool(Section):
-    """One rung: instances of one GPU class, interchangeable within it."""
+class Alternative(Section):
+    """Instance types of one GPU class, interchangeable, and what one instance of them carries and costs."""
 
-    name: str
     types: tuple[str, ...]
     """Instance types, the first preferred."""
-    min_instances: Annotated[int, Field(ge=0)]
-    max_instances: Annotated[int, Field(ge=0)]
     capacity: Annotated[float, Field(gt=0)]
     """C: load that one instance carries within the SLO, in the policy's load unit."""
     throughput_rps: Annotated[float, Field(gt=0)]
@@ -43,20 +40,33 @@ class Pool(Section):
     """Whether an instance of this class meets the latency limits at all, even alone."""
     on_demand_usd_per_hour: Annotated[float, Field(ge=0)]
     spot_usd_per_hour: Annotated[float, Field(ge=0)] | None = None
-    spot_percent: Annotated[float, Field(ge=0, le=100)] = 0
-    """Share of spot instances above `on_demand_base`."""
-    on_demand_base: Annotated[int, Field(ge=0)] = 0
     vcpus: Annotated[int, Field(ge=1)] = 4
     """vCPUs of one instance, for the quota."""
     quota: str = ""
     """Name of the vCPU quota that on-demand instances of this class count against; empty: none is known."""
     lead_seconds: Annotated[float, Field(ge=0)] = 300
     """Expected time from order to first request, until the pool's own launches are known."""
-    zones: tuple[str, ...] = ()
-    """Availability zones of its subnets."""
     speed: Speed | None = None
     """How fast one copy serves. With it capacity follows the prompts and answers that are seen, instead of the
     policy's typical request."""
+
+
+class Pool(Alternative):
+    """One rung: instances of one GPU class, interchangeable within it.
+
+    The figures are those of the types that a user named first.
+    """
+
+    name: str
+    min_instances: Annotated[int, Field(ge=0)]
+    max_instances: Annotated[int, Field(ge=0)]
+    spot_percent: Annotated[float, Field(ge=0, le=100)] = 0
+    """Share of spot instances above `on_demand_base`."""
+    on_demand_base: Annotated[int, Field(ge=0)] = 0
+    zones: tuple[str, ...] = ()
+    """Availability zones of its subnets."""
+    alternatives: tuple[Alternative, ...] = ()
+    """What may stand in place of `types` (`vertical.method: in_place`)."""
 
     @property
     def usd_per_hour(self) -> float:
@@ -65,6 +75,10 @@ class Pool(Section):
             return self.on_demand_usd_per_hour
         share = self.spot_percent / 100
         return (1 - share) * self.on_demand_usd_per_hour + share * self.spot_usd_per_hour
+
+    def of(self, kind: Alternative) -> Self:
+        """The pool as it is when these types stand in it."""
+        return self.model_copy(update={name: getattr(kind, name) for name in Alternative.model_fields})
 
     @model_validator(mode="after")
     def _min_not_above_max(self) -> Self:

@@ -71,7 +71,14 @@ def with_policy(service: Service, name: str, library: Library) -> Service:
     policy = library.policies[name]
     spread = {one.name: _gpus_per_copy(one, policy, library) for one in service.pools}
     plan = {
-        one.name: PoolPlan(one.types, one.min_instances, one.max_instances, one.spot_percent, spread[one.name])
+        one.name: PoolPlan(
+            one.types,
+            one.min_instances,
+            one.max_instances,
+            one.spot_percent,
+            spread[one.name],
+            [kind.types for kind in one.alternatives],
+        )
         for one in service.pools
     }
     if policy.workload is not service.policy.workload:
@@ -79,13 +86,17 @@ def with_policy(service: Service, name: str, library: Library) -> Service:
         raise DocumentError([Problem("record", 0, 0, f"{name}.workload", said)])
     # Of the checks those count that make a decision impossible: that a type serves the model at all. Bounds that the
     # other policy would not go with (a minimum above 0 and a policy that sleeps) are the record's.
-    wrong = [problem for problem in plan_problems(name, plan, library) if "types" in problem.path]
+    wrong = [problem for problem in plan_problems(name, plan, library) if _is_of_a_type(problem.path)]
     if wrong:
         raise DocumentError(Problem("record", 0, 0, ".".join(map(str, p.path)), p.text) for p in wrong)
 
     def again(one: Pool) -> Pool:
         settings = PoolSettings(
-            types=one.types, min=one.min_instances, max=max(1, one.max_instances), gpus_per_copy=spread[one.name]
+            types=one.types,
+            alternatives=tuple(kind.types for kind in one.alternatives),
+            min=one.min_instances,
+            max=max(1, one.max_instances),
+            gpus_per_copy=spread[one.name],
         )
         fresh = pool(one.name, settings, name, library)
         figures = (
@@ -96,10 +107,16 @@ def with_policy(service: Service, name: str, library: Library) -> Service:
             "slots",
             "first_token_seconds",
             "reaches_slo",
+            "alternatives",
         )
         return one.model_copy(update={figure: getattr(fresh, figure) for figure in figures})
 
     return service.model_copy(update={"policy": policy, "pools": tuple(again(one) for one in service.pools)})
+
+
+def _is_of_a_type(path: tuple[str | int, ...]) -> bool:
+    """`pools.l4.types[0]`, `pools.l4.alternatives[0][1]`, and not that alternatives are there at all."""
+    return "types" in path or (path[2:3] == ("alternatives",) and len(path) > 3)
 
 
 def _gpus_per_copy(one: Pool, policy: Policy, library: Library) -> int | None:

@@ -23,6 +23,8 @@ from infra.settings import (
 )
 from scaling.document import DocumentError
 from scaling.library import Library
+from scaling.policy import Vertical, VerticalMethod
+from scaling.service import Alternative
 
 GOOD = """\
 config:
@@ -90,6 +92,12 @@ def test_six_pools_are_too_many() -> None:
         ("max: 4", "max: 4, spot_percent: 101", "spot_percent: must be at most 100 (got 101)"),
         ("[g6.xlarge]", "[]", "pools.l4.types: must be at least 1 types (got 0)"),
         ("[g6.xlarge]", "[g6.xlarge, g6.xlarge]", "pools.l4.types[1]: must be given once (got g6.xlarge twice)"),
+        (
+            "max: 4",
+            "max: 4, alternatives: [[g6e.xlarge], [g5.xlarge, g6.xlarge]]",
+            "pools.l4.alternatives[1][1]: must be given once (got g6.xlarge twice)",
+        ),
+        ("max: 4", "max: 4, alternatives: [[]]", "pools.l4.alternatives[0]: must be at least 1"),
         (
             "        l4:",
             "        L4:",
@@ -305,6 +313,33 @@ def test_the_weakest_type_says_what_a_pool_carries_and_the_first_what_it_costs(l
     pool = services(settings_of(text), library)[0].pools[0]
     assert pool.throughput_rps == services(settings_of(GOOD), library)[0].pools[0].throughput_rps
     assert pool.on_demand_usd_per_hour == library.catalog.types["g6.12xlarge"].on_demand_usd_per_hour
+
+
+def test_each_alternative_has_figures_of_its_own(library: Library) -> None:
+    in_place = library.policies["chat"].model_copy(update={"vertical": Vertical(method=VerticalMethod.IN_PLACE)})
+    changing = Library({"chat": in_place}, library.catalog, library.profiles)
+    text = changed("max: 4", "max: 4, spot_percent: 50, alternatives: [[g6e.xlarge, g6e.2xlarge], [p5.4xlarge]]")
+    pool = services(settings_of(text), changing)[0].pools[0]
+    alone = services(settings_of(changed("g6.xlarge], min: 1, max: 4", "p5.4xlarge], min: 1, max: 4")), library)
+    assert [kind.types for kind in pool.alternatives] == [("g6e.xlarge", "g6e.2xlarge"), ("p5.4xlarge",)]
+    l40s, h100 = pool.alternatives
+    assert pool.throughput_rps < l40s.throughput_rps < h100.throughput_rps
+    assert h100.quota == "Running On-Demand P instances"
+    assert pool.of(h100).types == ("p5.4xlarge",)
+    assert (pool.of(h100).name, pool.of(h100).max_instances) == ("l4", 4)
+    for figure in Alternative.model_fields:
+        assert getattr(h100, figure) == getattr(alone[0].pools[0], figure)
+
+
+def test_an_alternative_that_does_not_exist_is_told_with_its_place(library: Library) -> None:
+    in_place = library.policies["chat"].model_copy(update={"vertical": Vertical(method=VerticalMethod.IN_PLACE)})
+    changing = Library({"chat": in_place}, library.catalog, library.profiles)
+    assert composed(changed("max: 4", "max: 4, alternatives: [[g6e.xlrge]]"), changing) == [
+        (
+            "Pulumi.dev.yaml:12:66: gpu-fleet:services.chat.pools.l4.alternatives[0][0]: must be a type of "
+            "catalog.yaml; did you mean g6e.xlarge? (got g6e.xlrge)"
+        )
+    ]
 
 
 @pytest.mark.parametrize(

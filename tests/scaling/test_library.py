@@ -171,10 +171,52 @@ def test_a_service_sleeps_only_where_every_minimum_is_zero() -> None:
     ]
 
 
+def changing(*alternatives: tuple[str, ...], types: tuple[str, ...] = ("g6.xlarge",), spot: float = 0) -> PoolPlan:
+    return PoolPlan(types, 0, 4, spot, None, alternatives)
+
+
 def test_types_change_in_place_only_in_a_single_pool() -> None:
     found = with_policy("model: small\nvertical: {method: in_place}\n")
-    assert told(found, a=plan()) == []
-    assert told(found, a=plan(), b=plan())[0][1].startswith("must be 1 pool")
+    assert told(found, a=changing(("g6.2xlarge",))) == []
+    assert told(found, a=changing(("g6.2xlarge",)), b=plan())[0][1].startswith("must be 1 pool")
+
+
+def test_a_policy_that_changes_types_in_place_needs_types_to_change_to() -> None:
+    found = with_policy("model: small\nvertical: {method: in_place}\n")
+    assert told(found, a=plan()) == [
+        (
+            ("pools", "a"),
+            "must have alternatives, lists of types to change to, where the policy's vertical.method is in_place",
+        )
+    ]
+
+
+@pytest.mark.parametrize("method", ["pools", "off"])
+def test_alternatives_that_nothing_would_change_to_are_refused(method: str) -> None:
+    found = with_policy(f"model: small\nvertical: {{method: {method}}}\n")
+    assert told(found, a=changing(("g6.2xlarge",))) == [
+        (
+            ("pools", "a", "alternatives"),
+            f"must be left out where the policy's vertical.method is {method}; it takes in_place",
+        )
+    ]
+
+
+def test_each_alternative_is_checked_as_types_are() -> None:
+    found = with_policy("model: small\nvertical: {method: in_place}\n")
+    texts = dict(told(found, a=changing(("g6.2xlarge", "g5.xlarge"), ("g7.xlarge",), ("g6.12xlarge",), spot=50)))
+    at = ("pools", "a", "alternatives")
+    assert "must share one GPU class (got g6.2xlarge is L4, g5.xlarge is A10G)" in texts[(*at, 0)]
+    assert "must be a type of catalog.yaml" in texts[(*at, 1, 0)]
+    assert "must have a profile of small on 4 x L4" in texts[(*at, 2, 0)]
+    assert (*at, 0, 1) in texts
+
+
+def test_an_alternative_that_is_too_small_for_the_model_is_refused() -> None:
+    found = with_policy("model: large\nvertical: {method: in_place}\n")
+    texts = dict(told(found, a=changing(("g6.xlarge",), types=("g6.12xlarge",))))
+    assert texts.keys() == {("pools", "a", "alternatives", 0, 0)}
+    assert "GPU memory must be at least" in texts["pools", "a", "alternatives", 0, 0]
 
 
 def test_the_floor_must_be_reachable() -> None:
