@@ -1,0 +1,311 @@
+"""A policy beside its rivals on traces: each rival from its defaults, and with the target that suits the trace best.
+
+A rival's best target is the one that costs least among those that reach the SLO, over all pools that can; where none
+does, the one that comes nearest. Attainment falls and cost falls as the target rises, so it is found by bisection, and
+the target above is tried too, where chance may be kind. A run is broken off once more requests have failed than may.
+
+**Long traces.** A run of a fortnight takes a minute or two. There targets are tuned on a seeded sample of hours and then
+held against the whole trace: one step safer until the SLO is reached, or bolder as long as it is and costs less. So
+what is reported was run on the whole trace; that a bolder target far away would do is not ruled out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+
+from lab import bound
+from lab.backtest import Candidate, Hopeless, Run, Scenario, Setting, run, scenario
+from lab.contenders import roster
+from lab.contenders.static_peak import instances_for
+from lab.traces import RateTrace, Trace, crop
+from lab.workers import Map
+
+LONG_SECONDS = 6 * 3600.0
+"""Up to here every target is tried on the whole trace."""
+SAMPLE_HOURS = 12
+"""Hours of a longer one on which targets are tuned first."""
+HOUR_SECONDS = 3600.0
+BOLDER = 2
+"""Steps that are tried above the sample's target where the whole trace allows it."""
+
+
+class Part(StrEnum):
+    """What one task computes."""
+
+    OURS = "ours"
+    DEFAULT = "default"
+    TUNED = "tuned"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """One contender in one scenario."""
+
+    scenario: Scenario
+    rule: str
+    part: Part
+    details: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planned:
+    """A trace at a seed, whose demand and bound are yet to be computed."""
+
+    setting: Setting
+    trace: Trace | RateTrace
+    factor: float
+    seed: int
+    boot_seconds: float
+
+
+def rules(names: Sequence[str] | None) -> tuple[str, ...]:
+    """The contenders of these names, ours first; all where none is named. Raises ValueError for an unknown name."""
+    known = (roster.OURS, *roster.RIVALS)
+    for name in names or ():
+        if name not in known:
+            raise ValueError(f"must be among {', '.join(known)} (got {name})")
+    return tuple(name for name in known if not names or name in names)
+
+
+def compare(
+    planned: Sequence[Planned],
+    contenders: Sequence[str],
+    workers: Map,
+    *,
+    defaults: bool | None = None,
+    details: bool = False,
+    begin: Callable[[str, int], None] | None = None,
+    done: Callable[[str], None] | None = None,
+) -> list[Run]:
+    """Every contender on every trace and seed, ours first and the others by cost.
+
+    `defaults`: whether rivals run with their default targets too (None: not on traces longer than `LONG_SECONDS`).
+    `details`: keep minutes and decisions of the first seed, for the report. `begin` is told what comes and how many
+    tasks it has, `done` each task that is finished.
+    """
+
+    def tell(number: int, what: str) -> None:
+        if begin is not None:
+            begin(what, number)
+
+    tell(len(planned), "demand and bound")
+    scenarios = workers(_plan, planned, lambda one: done(one.trace.name) if done else None)
+    tasks = [task for one in scenarios for task in _tasks(one, contenders, defaults, details, planned[0].seed)]
+    # The longest first, so that no core waits for one that began last.
+    tasks.sort(key=lambda task: -task.scenario.requests * (3 if task.part is Part.TUNED else 1))
+    tell(len(tasks), "runs")
+    runs = workers(compute, tasks, lambda task: done(f"{task.scenario.trace.name} {task.rule}") if done else None)
+    order = {id(one.trace): number for number, one in enumerate(planned)}
+    names = [next(one.trace.name for one in planned if id(one.trace) == key) for key in order]
+    return sorted(
+        runs,
+        key=lambda run: (names.index(run.trace), run.seed, run.candidate.rule != roster.OURS, run.result.cost_usd),
+    )
+
+
+def _plan(one: Planned) -> Scenario:
+    return scenario(one.setting, one.trace, one.factor, one.seed, one.boot_seconds)
+
+
+def _tasks(
+    one: Scenario, contenders: Sequence[str], defaults: bool | None, details: bool, first_seed: int
+) -> list[Task]:
+    detailed = details and one.seed == first_seed
+    tasks: list[Task] = []
+    for rule in contenders:
+        if rule == roster.OURS:
+            tasks.append(Task(one, rule, Part.OURS, detailed))
+            continue
+        tasks.append(Task(one, rule, Part.TUNED))
+        if defaults or (defaults is None and one.span_seconds <= LONG_SECONDS):
+            tasks.append(Task(one, rule, Part.DEFAULT))
+    return tasks
+
+
+_drawn: dict[tuple[object, ...], Trace] = {}
+"""The last scenario's requests in this process: its tasks mostly come one after the other."""
+
+
+def _source(one: Scenario) -> Trace | RateTrace:
+    if isinstance(one.trace, RateTrace):
+        return one.source()
+    if one.key not in _drawn:
+        _drawn.clear()
+        _drawn[one.key] = one.source()  # type: ignore[assignment]  (of requests a trace of requests)
+    return _drawn[one.key]
+
+
+def compute(task: Task) -> Run:
+    """What a worker does."""
+    match task.part:
+        case Part.OURS:
+            return run(task.scenario, Candidate(task.rule), source=_source(task.scenario), details=task.details)
+        case Part.DEFAULT:
+            share = roster.RIVALS[task.rule].default_share
+            pools = _by_price(task.scenario)
+            return _best_pool(task.scenario, pools, lambda pool: _finished(task.scenario, task.rule, pool, share))
+        case Part.TUNED:
+            return tuned(task.scenario, task.rule)
+
+
+def tuned(one: Scenario, rule: str) -> Run:
+    """The rival at its best on this trace."""
+    search = _on_whole if one.span_seconds <= LONG_SECONDS else _on_sample_then_whole
+    best = _best_pool(one, _by_price(one), lambda pool: search(one, rule, pool))
+    return replace(best, candidate=replace(best.candidate, tuned=True))
+
+
+def _by_price(one: Scenario) -> list[tuple[str, float]]:
+    """The pools a rival may take and the least that any fleet of each alone can cost, the cheapest first."""
+    service, demand = one.setting.service, one.demand
+    priced: list[tuple[str, float]] = []
+    for name in roster.pools_for(service):
+        column = [pool.name for pool in service.pools].index(name)
+        alone = roster.service_with(service, name)
+        least = bound.without_boot(
+            alone, replace(demand, work_rps=demand.work_rps[:, [column]]), may_fail=1 - one.setting.attainment
+        )
+        priced.append((name, least.usd))
+    return sorted(priced, key=lambda pair: pair[1])
+
+
+def _best_pool(one: Scenario, pools: Sequence[tuple[str, float]], on: Callable[[str], Run]) -> Run:
+    """The best over the pools; a pool whose cheapest possible fleet costs more than the best so far is left out."""
+    best: Run | None = None
+    for name, least_usd in pools:
+        if best is not None and best.meets_slo and least_usd >= best.result.cost_usd:
+            continue
+        best = better(best, on(name))
+    if best is None:
+        raise ValueError(f"{one.setting.service.name}: has no pool")
+    return best
+
+
+def better(one: Run | None, other: Run | None) -> Run | None:
+    """The one that reaches the SLO, at the least cost where both do, with the most attainment where neither does."""
+    if one is None or other is None:
+        return one or other
+    if one.meets_slo != other.meets_slo:
+        return one if one.meets_slo else other
+    if one.meets_slo:
+        return one if one.result.cost_usd <= other.result.cost_usd else other
+    return one if one.result.slo_attainment >= other.result.slo_attainment else other
+
+
+def _finished(one: Scenario, rule: str, pool: str, share: float) -> Run:
+    return run(one, Candidate(rule, pool, share), source=_source(one))
+
+
+def _attempt(one: Scenario, rule: str, pool: str, share: float) -> Run | None:
+    """None where it cannot reach the SLO."""
+    try:
+        found = run(one, Candidate(rule, pool, share), source=_source(one), give_up=True)
+    except Hopeless:
+        return None
+    return found if found.meets_slo else None
+
+
+def shares_for(one: Scenario, rule: str, pool: str) -> tuple[float, ...]:
+    """The targets that are tried, rising; of those that mean the same fleet only the last.
+
+    Static peak comes in whole instances, so two targets may be the same count: 0.95 and 1.0 of 4.1 instances are 5.
+    """
+    shares = roster.tunings(rule)
+    if rule != "static-peak":
+        return shares
+    service = one.setting.service
+    chosen = next(p for p in service.pools if p.name == pool)
+    peak = one.demand.peak_rps(service, pool)
+    counts = {instances_for(peak, chosen, share): share for share in shares}
+    return tuple(sorted(counts.values()))
+
+
+def _on_whole(one: Scenario, rule: str, pool: str) -> Run:
+    shares = shares_for(one, rule, pool)
+    found: dict[int, Run | None] = {}
+
+    def attempt(number: int) -> Run | None:
+        if number not in found:
+            found[number] = _attempt(one, rule, pool, shares[number])
+        return found[number]
+
+    low, high = -1, len(shares)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if attempt(middle) else (low, middle)
+    if high + 1 < len(shares):
+        attempt(high + 1)
+    best: Run | None = None
+    for candidate in found.values():
+        best = better(best, candidate)
+    return best or _nearest(one, rule, pool, shares)
+
+
+def _nearest(one: Scenario, rule: str, pool: str, shares: Sequence[float]) -> Run:
+    """Where no target reaches the SLO: the lowest are the largest fleets; the better of the two lowest."""
+    best: Run | None = None
+    for share in shares[:2]:
+        best = better(best, _finished(one, rule, pool, share))
+    if best is None:
+        raise ValueError(f"{rule}: has no targets")
+    return best
+
+
+def _on_sample_then_whole(one: Scenario, rule: str, pool: str) -> Run:
+    shares = shares_for(one, rule, pool)
+    number = _sampled(one, rule, pool, shares)
+    best = _attempt(one, rule, pool, shares[number])
+    if best is None:
+        while best is None and number > 0:
+            number -= 1
+            best = _attempt(one, rule, pool, shares[number])
+        return best or _finished(one, rule, pool, shares[0])
+    for bolder in range(number + 1, min(number + 1 + BOLDER, len(shares))):
+        other = _attempt(one, rule, pool, shares[bolder])
+        if other is None or other.result.cost_usd >= best.result.cost_usd:
+            break
+        best = other
+    return best
+
+
+def _sampled(one: Scenario, rule: str, pool: str, shares: Sequence[float]) -> int:
+    """The highest target that reaches the SLO on the sample; the lowest where none does."""
+    hours = sample(one)
+    low, high = 0, len(shares)
+    while high - low > 1:
+        middle = (low + high) // 2
+        runs = [run(hour, Candidate(rule, pool, shares[middle])) for hour in hours]
+        requests = sum(found.result.requests for found in runs)
+        attained = sum(found.result.slo_attainment * found.result.requests for found in runs)
+        enough = attained >= one.setting.attainment * requests
+        low, high = (middle, high) if enough else (low, middle)
+    return low
+
+
+def sample(one: Scenario) -> list[Scenario]:
+    """Seeded hours of a long trace, the busiest among them, each a scenario of its own."""
+    step = one.trace.step_seconds if isinstance(one.trace, RateTrace) else HOUR_SECONDS
+    length = max(HOUR_SECONDS, math.ceil(HOUR_SECONDS / step) * step)
+    count = int(one.span_seconds // length)
+    per_hour = round(length / bound.WINDOW_SECONDS)
+    work = one.demand.work_rps[: count * per_hour, 0].reshape(count, per_hour).sum(axis=1)
+    busiest = int(work.argmax())
+    random = np.random.default_rng(np.random.SeedSequence((one.seed, 11)))
+    others = [hour for hour in random.permutation(np.flatnonzero(work > 0)).tolist() if hour != busiest]
+    chosen = sorted([busiest, *others[: SAMPLE_HOURS - 1]])
+    return [_hour(one, number * length, length, number * per_hour, per_hour) for number in chosen]
+
+
+def _hour(one: Scenario, begins: float, length: float, first: int, count: int) -> Scenario:
+    rows = slice(first, first + count)
+    demand = bound.Demand(one.demand.seconds[rows], one.demand.requests[rows], one.demand.work_rps[rows])
+    factor, trace = one.factor, one.trace
+    if isinstance(trace, Trace):
+        # An hour's own peak is not the trace's: what is cut is the traffic as it is run.
+        factor, trace = 1.0, _source(one)
+    return replace(one, trace=crop(trace, begins, begins + length), factor=factor, demand=demand)
