@@ -143,9 +143,14 @@ def _read_season(service: Service, seen: Observation, state: State, now: float) 
 
 
 def _rooms(service: Service, seen: Observation, state: State, now: float, instances: int | None = None) -> _Rooms:
-    """Bounds and worth of each pool, with the worth that `instances` in all have; unset: as many as stand."""
+    """Bounds and worth of each pool, with the worth that `instances` of each have; unset: as many as stand.
+
+    Traffic is split among the pools before it is balanced within one, so each pool evens out its own part alone: two
+    pools of one do not make a pool of two. One that has no instance is taken for as many as stand in all.
+    """
     policy = service.policy
-    total = instances if instances is not None else sum(view.desired for view in seen.pools.values())
+    counts = instances if instances is not None else {p.name: seen.pools[p.name].desired for p in service.pools}
+    total = max(1, sum(counts.values()))
     reaching = any(p.reaches_slo and p.max_instances > 0 for p in service.pools)
     rungs: list[mix.Rung] = []
     worth: dict[str, float] = {}
@@ -311,11 +316,11 @@ def _step(
     for pool in service.pools:
         view, name = seen.pools[pool.name], pool.name
         want = counts[name] + rooms.lost[name]
-        want = max(pool.min_instances, view.min_size, min(want, pool.max_instances, view.max_size))
+        want = _within(pool, view, want)
         desired, take = view.desired, ()
         if want > view.desired:
             desired = min(want, view.desired + policy.horizontal.max_step_out)
-        else:
+        elif not guard.extra(state, now):
             gone = (
                 guard.shrink(
                     pool,
@@ -345,7 +350,8 @@ def _step(
         base = None
         if pool.spot_percent > 0:
             lead = learning.lead_seconds(pool, state)
-            base = capacity_errors.on_demand_base(pool, view, state.pools[name], lead, now)
+            after = replace(view, desired=desired)  # what is ordered now shall not wait for spot either
+            base = capacity_errors.on_demand_base(pool, after, state.pools[name], lead, now)
             base = base if base != view.on_demand_base else None
         targets[name] = PoolTarget(desired=desired, weight=view.weight, take=take, on_demand_base=base)
     return targets, replace(state, loads_wanted=state.loads_wanted + 1 if wants_loads else 0), reasons
@@ -360,9 +366,14 @@ def _fits(service: Service, seen: Observation, demand: Demand, state: State) -> 
     return ready - max(1, -int(-demand.utilization // limit)) if ready else 0
 
 
+def _within(pool: Pool, view: PoolObservation, count: int) -> int:
+    """The count within the policy's bounds, and these within the group's, which alone AWS keeps to."""
+    return max(view.min_size, min(view.max_size, max(pool.min_instances, min(pool.max_instances, count))))
+
+
 def _over(pool: Pool, view: PoolObservation) -> int:
     """Instances above the pool's maximum, as after a change of the policy's bounds."""
-    return max(0, view.desired - min(pool.max_instances, view.max_size))
+    return max(0, view.desired - _within(pool, view, view.desired))
 
 
 def _hold(
@@ -381,7 +392,7 @@ def _hold(
     for pool in service.pools:
         view = seen.pools[pool.name]
         over = _over(pool, view)
-        if over:
+        if over and not guard.extra(state, now):
             gone = guard.shrink(
                 pool,
                 view,
@@ -400,7 +411,7 @@ def _hold(
             desired = view.desired - len(gone.take) - gone.drop
             targets[pool.name] = PoolTarget(desired=desired, weight=view.weight, take=gone.take)
         else:
-            desired = max(view.desired, min(max(pool.min_instances, view.min_size), pool.max_instances, view.max_size))
+            desired = max(view.desired, _within(pool, view, 0))
             targets[pool.name] = PoolTarget(desired=desired, weight=view.weight)
     return _finish(service, seen, demand, state, now, targets, reasons, outlook=outlook, required=required, held=True)
 
@@ -438,6 +449,10 @@ def _finish(
             )
         )
     routed = routing.route(service.policy.routing, inputs, state.routing, now)
+    if guard.extra(state, now) and routed.reasons[-1].code in {"routing.shift", "routing.keep"}:
+        text = "Weights were looked at less than half a minute ago: they wait for the next run."
+        standing = {name: view.weight for name, view in seen.pools.items()}
+        routed = routing.Routing(standing, (Reason(Step.ROUTING, "routing.wait", text),), state.routing)
     targets = {name: replace(target, weight=routed.weights[name]) for name, target in targets.items()}
     cost = sum(targets[p.name].desired * p.usd_per_hour for p in service.pools)
     signals = Signals(
@@ -450,7 +465,8 @@ def _finish(
         backlog=demand.backlog,
         usd_per_hour=cost,
     )
-    state = replace(state, at=now, routing=routed.state)
+    stepped_at = state.stepped_at if guard.extra(state, now) else now
+    state = replace(state, at=now, stepped_at=stepped_at, routing=routed.state)
     return Decision(targets, (*reasons, *routed.reasons), signals, state, held=held)
 
 

@@ -15,6 +15,8 @@ from scaling.state import Point, State
 
 GAP_SECONDS = 600.0
 """After a longer pause between two evaluations the windows no longer say what happened in between."""
+STEP_SECONDS = 30.0
+"""Steps in and moves of weights are as far apart at least: half the time between two runs of the schedule."""
 LOADS_PATIENCE = 3
 """Evaluations that wait for the instances' own loads before one is chosen without them."""
 
@@ -46,6 +48,15 @@ def continuity(state: State, now: float) -> tuple[State, Reason | None]:
         text = f"The last run was {gap:.0f} s ago: what happened in between is not known, so no capacity is taken yet."
         return fresh, Reason(Step.GUARD, "guard.gap", text, {"gap_seconds": gap})
     return state, None
+
+
+def extra(state: State, now: float) -> bool:
+    """Whether this run comes on top of the schedule's: on a burst alarm, or from an event that was delivered twice.
+
+    Such a run adds capacity and takes traffic off what is not ready; it takes no instance and moves no weight a second
+    time, else two runs in a minute would go two steps where the policy allows one.
+    """
+    return 0 <= now - state.stepped_at < STEP_SECONDS
 
 
 def stabilise(policy: Horizontal, state: State, required_rps: float, now: float) -> tuple[Band, State]:
@@ -214,7 +225,7 @@ def shrink(
         (i for i in alive if i.phase is not Phase.READY),
         key=lambda i: (i.phase is Phase.STARTING, i.id not in stuck, -i.since, i.id),
     ):
-        if len(idle) < by - drop and (i.id in stuck or not zones.needs(i)):
+        if len(idle) < by - drop and (i.id in stuck or not zones.needs(i) or len(idle) + drop < must):
             idle.append(i.id)
             zones = zones.without(i)
     take = tuple(idle)
@@ -231,7 +242,8 @@ def shrink(
     if fits < serving:
         text = f"{pool.name}: the load of {serving} leaving instances would not fit the rest; {max(0, fits)} may go."
         reasons.append(Reason(Step.GUARD, "guard.consolidation", text, {"fits": fits}))
-    serving = max(0, min(serving, affordable, fits), min(serving, must - drop - len(take)))
+    must = min(serving, must - drop - len(take))
+    serving = max(0, min(serving, affordable, fits), must)
     if serving == 0:
         return Shrink(take, drop, tuple(reasons), wants_loads=False, zones=zones)
     ready = [i for i in alive if i.phase is Phase.READY]
@@ -241,7 +253,7 @@ def shrink(
         text = f"{pool.name}: the instances' own loads are read before the least busy is chosen."
         reasons.append(Reason(Step.GUARD, "guard.choose_next", text))
         return Shrink(take, drop, tuple(reasons), wants_loads=True, zones=zones)
-    chosen, zones = _least_busy(ready, serving, zones, stale, now)
+    chosen, zones = _least_busy(ready, serving, must, zones, stale, now)
     if chosen:
         named = ", ".join(chosen)
         reasons.append(Reason(Step.GUARD, "guard.take", f"{pool.name}: {named} leave, the least busy."))
@@ -249,14 +261,17 @@ def shrink(
 
 
 def _least_busy(
-    ready: Sequence[Instance], count: int, zones: Zones, stale: float, now: float
+    ready: Sequence[Instance], count: int, must: int, zones: Zones, stale: float, now: float
 ) -> tuple[tuple[str, ...], Zones]:
-    """The least busy first; of equals from the pool's fullest zone, then the newest. With the zones that are left."""
+    """The least busy first; of equals from the pool's fullest zone, then the newest. With the zones that are left.
+
+    The last of a needed zone goes only where `must` cannot be had otherwise.
+    """
     left = list(ready)
     chosen: list[str] = []
     while len(chosen) < count:
         per_zone = Counter(i.zone for i in left)
-        free = [i for i in left if not zones.needs(i)]
+        free = [i for i in left if not zones.needs(i)] or (left if len(chosen) < must else [])
         if not free:
             break
 

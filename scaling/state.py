@@ -103,6 +103,8 @@ class State:
     """When it was written (seconds since the epoch); 0 for a lost state."""
     since: float = 0.0
     """Since when evaluations have followed one another without a gap."""
+    stepped_at: float = 0.0
+    """When instances and weights were last looked at as the schedule does (`scaling.guard.extra`)."""
     series: tuple[Point, ...] = ()
     """Demand, in typical requests per second, newest last."""
     pending: tuple[Pending, ...] = ()

@@ -382,3 +382,32 @@ def test_a_maximum_that_was_lowered_is_kept_even_under_load_and_even_in_a_hold()
 def test_a_stay_of_nothing_is_refused_and_says_why():
     with pytest.raises(ValueError, match=r"vertical\.minimum_stay_seconds\n.*greater than 0"):
         service(vertical={"minimum_stay_seconds": 0})
+
+
+def test_a_run_on_top_of_the_schedules_takes_no_second_step():
+    """An event delivered twice, or a burst alarm, in the same minute: one step in a minute, not two."""
+    svc = service(pool(min_instances=1), horizontal={"max_step_in": 2, "scale_in_stabilization_seconds": 0})
+    view = pool_seen(10, load=2, instance_loads=[0.2] * 10)
+    first = one(svc, view, arrivals=0.2)
+    assert len(first.targets["l4"].take) == 2
+    left = replace(view, desired=8, instances=view.instances[2:])
+    for seconds, taken in ((0, 0), (20, 0), (60, 2)):
+        again = one(svc, left, arrivals=0.2, state=first.state, now=NOW + seconds)
+        assert len(again.targets["l4"].take) == taken
+    more = one(svc, left, arrivals=30.0, state=first.state, now=NOW + 20)
+    assert more.targets["l4"].desired > 8
+
+
+def test_the_groups_own_bounds_come_before_the_policys():
+    """AWS refuses a desired count outside them: a minimum raised before the group knows of it waits for the group."""
+    view = replace(pool_seen(1, load=1, instance_loads=[1]), min_size=1, max_size=1)
+    assert one(service(pool(min_instances=3)), view, arrivals=0.1).targets["l4"].desired == 1
+    low = replace(pool_seen(3, load=1, instance_loads=[0, 1, 0]), min_size=3)
+    assert one(service(pool(max_instances=1)), low, arrivals=0.1).targets["l4"].desired == 3
+
+
+def test_the_limit_of_a_pool_goes_before_the_floor_of_zones():
+    svc = service(pool(min_instances=0, max_instances=0), pool("l40s", min_instances=0))
+    views = {"l4": pool_seen(1, load=1, instance_loads=[1]), "l40s": pool_seen(0, load=None)}
+    decision = decide(svc, seen(arrivals=0.1, pools=views), LIVED, NOW)
+    assert decision.targets["l4"].take == ("i-0",)
