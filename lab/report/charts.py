@@ -136,15 +136,19 @@ def latency(
     value: str = "ttft_seconds",
     log: bool = True,
 ) -> Chart:
-    """A latency over time against its limit. Columns: at_seconds and `value`, in seconds; null where nothing was seen.
+    """A latency over time against its limit. Columns: at_seconds and `value`, in seconds; null where nothing was seen;
+    where it is there, median, which is drawn beside it.
 
     The axis is logarithmic, since a breach is often many times the limit; zeros are then not shown. `span_seconds`
     are the first and the last time of the charts above.
     """
-    frame = _frame(data).select("at_seconds", value)
+    frame = _frame(data)
+    with_median = "median" in frame.columns
+    columns = [value, "median"] if with_median else [value]
+    frame = frame.select("at_seconds", *columns)
     if frame[value].drop_nulls().is_empty():
         return _nothing(title)
-    frame = thin(frame, "at_seconds", [value])
+    frame = thin(frame, "at_seconds", columns)
     shown = frame.filter(pl.col(value) > 0) if log else frame
     base = alt.Chart(_values(_dated(shown)))
     axis = alt.Y(f"{value}:Q").title("seconds").axis(minExtent=LEFT, tickCount=5)
@@ -152,12 +156,22 @@ def latency(
         x=_time(frame, span_seconds), y=axis.scale(type="log") if log else axis
     )
     layers: list[Any] = [line]
-    if limit_seconds is not None:
+    if with_median:
+        known = alt.Chart(_values(_dated(shown.filter(pl.col("median") > 0) if log else shown)))
         layers.append(
-            base.mark_point(filled=True, size=22, color=BAD, opacity=0.9)
-            .encode(x=_time(frame, span_seconds), y=f"{value}:Q")
-            .transform_filter(f"datum['{value}'] > {limit_seconds!r}")
+            known.mark_line(color=QUIET, strokeWidth=1.2, interpolate="linear").encode(
+                x=_time(frame, span_seconds), y="median:Q"
+            )
         )
+    breaches = shown.filter(pl.col(value) > limit_seconds) if limit_seconds is not None else shown.clear()
+    if not breaches.is_empty():  # of no points Vega would complain that they have no extent
+        points = alt.Chart(_values(_dated(breaches)))
+        layers.append(
+            points.mark_point(filled=True, size=22, color=BAD, opacity=0.9).encode(
+                x=_time(frame, span_seconds), y=f"{value}:Q"
+            )
+        )
+    if limit_seconds is not None:
         rule = alt.Chart(_values(pl.DataFrame({"limit": [limit_seconds]})))
         layers += [
             rule.mark_rule(color=BAD, strokeDash=[5, 4]).encode(y="limit:Q"),
@@ -165,7 +179,9 @@ def latency(
                 y="limit:Q", x=alt.value(0), text=alt.value(f"SLO {limit_seconds:g} s")
             ),
         ]
-    layers.append(_hover(base, frame, [_when(frame), _number(value, "seconds", ".3f")]))
+    tips = [_when(frame), _number(value, "seconds", ".3f")]
+    tips += [_number("median", "median", ".3f")] if with_median else []
+    layers.append(_hover(base, frame, tips))
     return _chart(alt.layer(*layers), title, 170, zoom=True)
 
 
