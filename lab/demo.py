@@ -294,7 +294,7 @@ def _traffic(service: Service, file: Path | None, peak: int | None, minutes: int
             part = scaled if isinstance(scaled, Trace) else scaled.sample(seed)
     return Traffic(
         trace=part,
-        source=str(file) if file else GENERATED,
+        source=file.name if file else GENERATED,
         peak_rps=peak_rps(part),
         scaled_by=len(part) / before if most and file else None,
         peak_pool=middle.name,

@@ -160,7 +160,7 @@ def timelines(outcome: Outcome) -> list[Chart]:
             },
             _limit_seconds(outcome),
             span_seconds=span,
-            title="Time to first token: 95th percentile and median",
+            title="Time to first token: 95th percentile (blue) and median (grey)",
         ),
         charts.decisions(_marks(ours.decisions, ours.start), span_seconds=span),
     ]
