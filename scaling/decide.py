@@ -15,6 +15,7 @@ from scaling import (
     feedback,
     forecast,
     guard,
+    in_place,
     learning,
     mix,
     request_mix,
@@ -46,7 +47,8 @@ def decide(service: Service, observation: Observation, state: State, now: float)
     if service.policy.workload is Workload.TRAINING:
         return _training(service, observation, state, now, restart)
     service, state = request_mix.as_seen(service, observation, state, now)
-    return _inference(service, observation, state, now, restart)
+    decision = _inference(service, observation, state, now, restart)
+    return in_place.consider(service, observation, decision, now)
 
 
 def _mark_pools(service: Service, seen: Observation, state: State, now: float) -> State:
@@ -79,8 +81,9 @@ class _Rooms:
 def _inference(service: Service, seen: Observation, state: State, now: float, restart: Reason | None) -> Decision:
     policy = service.policy
     reasons: list[Reason] = [restart] if restart else []
-    demand, state = measure(service, seen, state, now)
-    state = learning.learn_capacity(service, seen, state, now)
+    measured, service = in_place.as_measured(service, seen), in_place.as_counted(service, seen)
+    demand, state = measure(measured, seen, state, now)
+    state = learning.learn_capacity(measured, seen, state, now)
     state = _read_season(service, seen, state, now)
     was_asleep = state.asleep
     state = zero.sleep_or_wake(service, seen, demand, state, now)
@@ -125,7 +128,7 @@ def _inference(service: Service, seen: Observation, state: State, now: float, re
     reasons += said
     targets, state, said = _step(service, seen, rooms, counts, band, demand, state, now)
     reasons += said
-    return _finish(service, seen, demand, state, now, targets, reasons, outlook=outlook, required=required)
+    return _finish(measured, seen, demand, state, now, targets, reasons, outlook=outlook, required=required)
 
 
 def _read_season(service: Service, seen: Observation, state: State, now: float) -> State:

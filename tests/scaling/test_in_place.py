@@ -1,0 +1,364 @@
+"""Types that change in place: what is counted while two kinds stand, and when a refresh is worth it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scaling.decide import decide
+from scaling.decision import Decision
+from scaling.in_place import as_counted, as_measured, consider
+from scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
+from scaling.record import dump, load
+from scaling.service import Alternative, Service
+from scaling.state import Mark, PoolState, State
+from tests.scaling.builders import NOW, pool, seen, service
+
+LIVED = State(at=NOW - 60, since=NOW - 7200, request_weight=1.0, dispersion=1.0)
+SMALL, BIG = ("g6.xlarge",), ("g6e.xlarge",)
+
+
+def kind(types: tuple[str, ...] = BIG, **changes: Any) -> Alternative:
+    """Types whose instances carry 80 requests, 8 a second: as much as four of the builders' pool."""
+    base: dict[str, Any] = {
+        "types": types,
+        "capacity": 80.0,
+        "throughput_rps": 8.0,
+        "service_seconds": 10.0,
+        "on_demand_usd_per_hour": 1.6,
+        "lead_seconds": 300.0,
+    }
+    return Alternative.model_validate(base | changes)
+
+
+def changing(*alternatives: Alternative, quotas: dict[str, int] | None = None, **changes: Any) -> Service:
+    """A service whose only pool may change to these types; its stay pays for anything, and every instance is used to
+    80 %, the small ones for 1.6 requests a second, the big ones for 6.4.
+    """
+    changes = {
+        "sizing": {"mode": "threshold"},
+        "forecast": {"method": "none", "max_headroom_percent": 0},
+    } | changes
+    vertical = {"method": "in_place", "minimum_stay_seconds": 36000, **changes.pop("vertical", {})}
+    first = pool(alternatives=alternatives or (kind(),), **changes.pop("pool", {}))
+    return service(first, quotas=quotas, vertical=vertical, **changes)
+
+
+def group(
+    small: int = 0, big: int = 0, starting: tuple[str, ...] = (), load: float | None = 0.0, **changes: Any
+) -> PoolObservation:
+    """A pool with ready instances of both kinds."""
+    types = ["g6.xlarge"] * small + ["g6e.xlarge"] * big
+    nodes = tuple(Instance(f"i-{n}", t, "ab"[n % 2], Phase.READY, NOW - 7200) for n, t in enumerate(types))
+    nodes += tuple(Instance(f"s-{n}", t, "a", Phase.STARTING, NOW - 60) for n, t in enumerate(starting))
+    reading = None if load is None else Reading(load, changes.get("at", NOW))
+    base: dict[str, Any] = {
+        "desired": len(nodes),
+        "min_size": 0,
+        "max_size": 200,
+        "weight": 100,
+        "instances": nodes,
+        "load": reading,
+        "running": reading,
+        "waiting": None if load is None else Reading(0.0, changes.pop("at", NOW)),
+        "types": SMALL if small or not big else BIG,
+    }
+    return PoolObservation(**base | changes)
+
+
+def one(
+    svc: Service, view: PoolObservation, arrivals: float | None, state: State = LIVED, now: float = NOW
+) -> Decision:
+    return decide(svc, Observation({"l4": view}, None if arrivals is None else Reading(arrivals, now)), state, now)
+
+
+def last(decision: Decision) -> str:
+    return next(code for code in reversed(decision.codes) if code.startswith("vertical."))
+
+
+# --- when not ------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_rolled_while_a_refresh_runs() -> None:
+    decision = one(changing(), group(small=8, load=120, refreshing=True), 12.0)
+    assert decision.refresh is None
+    assert last(decision) == "vertical.wait"
+
+
+def test_nothing_is_rolled_on_a_hold() -> None:
+    assert one(changing(), group(small=8, load=None), None).refresh is None
+    assert one(changing(), group(small=8, load=120), 12.0, state=State()).refresh is None
+
+
+def test_types_that_miss_the_slo_are_never_taken() -> None:
+    svc = changing(kind(reaches_slo=False, on_demand_usd_per_hour=0.01), sizing={"mode": "slo"})
+    decision = one(svc, group(small=12, load=120), 12.0)
+    assert decision.refresh is None
+    assert last(decision) == "vertical.no_saving"
+
+
+def test_types_that_cannot_carry_the_demand_within_the_maximum_are_never_taken() -> None:
+    weak = kind(("g5.xlarge",), throughput_rps=0.5, capacity=5.0, on_demand_usd_per_hour=0.01)
+    assert one(changing(weak), group(small=8, load=120), 12.0).refresh is None
+    assert one(changing(weak, pool={"max_instances": 100}), group(small=8, load=120), 12.0).refresh is not None
+
+
+def test_a_quota_must_hold_both_kinds_while_they_stand_side_by_side() -> None:
+    """Eight of 16 vCPUs come for eight of 4, one at a time: nine of 16 are the most that may stand."""
+    big = kind(vcpus=16, quota="g")
+    view = group(small=8, load=120)
+    tight = changing(big, quotas={"g": 8 * 16}, pool={"quota": "g"})
+    roomy = changing(big, quotas={"g": 9 * 16}, pool={"quota": "g"})
+    assert one(tight, view, 12.0).refresh is None
+    refresh = one(roomy, view, 12.0).refresh
+    assert refresh is not None
+    assert refresh.surge_percent == 10
+
+
+def test_a_saving_below_the_policys_is_not_made() -> None:
+    decision = one(changing(vertical={"minimum_saving_percent": 60}), group(small=8, load=120), 12.0)
+    assert decision.refresh is None
+    assert last(decision) == "vertical.no_saving"
+    assert "would save 50.0 %, less than vertical.minimum_saving_percent, 60 %" in decision.reasons[-1].sentence
+
+
+def test_a_saving_that_does_not_pay_for_the_refresh_within_the_stay_is_not_made() -> None:
+    """All eight are replaced one for one, though two would do: eight at 1.60 for 300 s are 1.07 USD."""
+    short = changing(vertical={"minimum_stay_seconds": 600})
+    decision = one(short, group(small=8, load=120), 12.0)
+    assert decision.refresh is None
+    assert "the refresh costs" in decision.reasons[-1].sentence
+    assert decision.reasons[-1].numbers["overlap_usd"] == pytest.approx(8 * 1.6 * 300 / 3600)
+
+
+def test_types_stay_for_the_minimum_time() -> None:
+    state = replace(LIVED, moved_at=NOW - 3600)
+    decision = one(changing(), group(small=8, load=120), 12.0, state=state)
+    assert decision.refresh is None
+    assert last(decision) == "vertical.wait"
+
+
+def test_a_pool_that_aws_has_no_instances_for_is_not_rolled_to_save_money() -> None:
+    marked = replace(LIVED, pools={"l4": PoolState(marks=(Mark("a", NOW + 300, 1),), marked_at=NOW - 60)})
+    decision = one(changing(), group(small=8, load=120), 12.0, state=marked)
+    assert (decision.refresh, last(decision)) == (None, "vertical.wait")
+
+
+def test_a_group_in_motion_is_not_rolled_to_save_money() -> None:
+    decision = one(changing(), group(small=7, starting=SMALL, load=120), 12.0)
+    assert (decision.refresh, last(decision)) == (None, "vertical.wait")
+
+
+@pytest.mark.parametrize("method", ["pools", "off"])
+def test_other_methods_never_refresh(method: str) -> None:
+    decision = one(changing(vertical={"method": method}), group(small=8, load=120), 12.0)
+    assert decision.refresh is None
+    assert not [code for code in decision.codes if code.startswith("vertical.")]
+
+
+def test_a_sleeping_service_is_left_alone() -> None:
+    svc = changing(pool={"min_instances": 0}, zero={"idle_seconds": 600}, availability={"min_instances": 0})
+    decision = one(svc, group(), 0.0, state=replace(LIVED, asleep=True, idle_since=NOW - 3600))
+    assert decision.refresh is None
+
+
+# --- when -----------------------------------------------------------------------------------------------------------
+
+
+def test_cheaper_types_that_pay_are_rolled_through() -> None:
+    decision = one(changing(), group(small=8, load=120), 12.0)
+    assert decision.refresh is not None
+    assert (decision.refresh.pool, decision.refresh.types) == ("l4", BIG)
+    assert last(decision) == "vertical.refresh"
+    assert decision.state.moved_at == NOW
+    target = decision.targets["l4"]
+    assert (target.desired, target.take) == (8, ())
+
+
+def test_as_many_are_replaced_at_a_time_as_the_maximum_leaves_room_for() -> None:
+    def surge(most: int) -> int:
+        refresh = one(changing(pool={"max_instances": most}), group(small=8, load=120), 12.0).refresh
+        assert refresh is not None
+        return refresh.surge_percent
+
+    assert [surge(most) for most in (8, 12, 40)] == [10, 50, 100]
+
+
+def test_smaller_types_come_in_the_number_that_carries_the_demand() -> None:
+    """Two big ones carry 12 a second; eight small ones must stand before a big one goes."""
+    svc = changing(kind(on_demand_usd_per_hour=9.0))
+    decision = one(svc, group(big=2, load=120), 12.0)
+    assert decision.refresh is not None
+    assert decision.refresh.types == SMALL
+    assert decision.targets["l4"].desired == 8
+
+
+def test_a_demand_beyond_the_maximum_of_small_instances_brings_bigger_ones_at_once_whatever_they_cost() -> None:
+    svc = changing(kind(on_demand_usd_per_hour=50.0), pool={"max_instances": 8})
+    state = replace(LIVED, moved_at=NOW - 60)
+    decision = one(svc, group(small=8, load=160, starting=()), 30.0, state=state)
+    assert decision.refresh is not None
+    assert decision.refresh.types == BIG
+    assert "cannot carry" in decision.reasons[-1].sentence
+
+
+def test_a_demand_that_no_types_carry_changes_nothing() -> None:
+    decision = one(changing(pool={"max_instances": 8}), group(small=8, load=160), 500.0)
+    assert (decision.refresh, last(decision)) == (None, "vertical.short")
+
+
+def test_the_cheapest_of_several_is_taken() -> None:
+    svc = changing(kind(), kind(("p5.4xlarge",), on_demand_usd_per_hour=1.2))
+    refresh = one(svc, group(small=8, load=120), 12.0).refresh
+    assert refresh is not None
+    assert refresh.types == ("p5.4xlarge",)
+
+
+def test_a_group_that_launches_types_no_longer_named_is_brought_up_to_what_is_written() -> None:
+    view = group(small=8, load=120, types=("g4dn.xlarge",))
+    decision = one(changing(kind(on_demand_usd_per_hour=90.0)), view, 12.0)
+    assert decision.refresh is not None
+    assert decision.refresh.types == SMALL
+
+
+def test_what_was_learnt_upwards_of_old_types_is_not_believed_of_new_ones() -> None:
+    state = replace(LIVED, pools={"l4": PoolState(correction=1.2, leads=(60.0, 60.0, 60.0))})
+    kept = one(changing(), group(small=8, load=120), 12.0, state=state).state.pools["l4"]
+    assert (kept.correction, kept.leads) == (1.0, ())
+    state = replace(LIVED, pools={"l4": PoolState(correction=0.8)})
+    assert one(changing(), group(small=8, load=100), 10.0, state=state).state.pools["l4"].correction == 0.8
+
+
+# --- while two kinds stand ------------------------------------------------------------------------------------------
+
+
+def test_measured_by_the_mean_of_what_serves() -> None:
+    measured = as_measured(changing(), seen(pools={"l4": group(small=1, big=2)})).pools[0]
+    assert measured.capacity == pytest.approx((20 + 2 * 80) / 3)
+    assert measured.throughput_rps == pytest.approx(6.0)
+    assert measured.on_demand_usd_per_hour == pytest.approx((0.8 + 2 * 1.6) / 3)
+    assert measured.throughput_rps * measured.service_seconds == pytest.approx(measured.capacity)  # Little's law
+
+
+def test_the_utilisation_is_that_of_the_instances_there_are() -> None:
+    """Half of 180 requests' worth of room is in use, whichever kinds it is made of."""
+    decision = one(changing(), group(small=1, big=2, load=90, refreshing=True), 9.0)
+    assert decision.signals.utilization == pytest.approx(3 * 0.5)
+
+
+def test_counted_by_the_weakest_that_stands_or_comes() -> None:
+    def counted(view: PoolObservation) -> tuple[str, ...]:
+        return as_counted(changing(), seen(pools={"l4": view})).pools[0].types
+
+    assert counted(group(big=3)) == BIG
+    assert counted(group(small=1, big=2)) == SMALL
+    assert counted(group(big=2, starting=SMALL, types=BIG)) == SMALL
+    assert counted(group(big=2, types=SMALL)) == SMALL  # a refresh under way brings them
+    assert counted(group(big=2, types=())) == SMALL  # not known: the user's first ones
+
+
+def test_a_refresh_to_bigger_instances_keeps_the_number_until_it_is_over() -> None:
+    state, now = LIVED, NOW
+    for minute in range(1, 30):
+        now = NOW + 60 * minute
+        view = group(small=1, big=7, load=120, refreshing=True, types=BIG, at=now)
+        decision = one(changing(), view, 12.0, state=state, now=now)
+        state = decision.state
+        assert decision.targets["l4"].desired >= 7
+    for minute in range(30, 60):
+        now = NOW + 60 * minute
+        big = decision.targets["l4"].desired
+        view = replace(group(big=big, load=120, at=now), instances=group(big=big).instances)
+        decision = one(changing(), view, 12.0, state=state, now=now)
+        state = decision.state
+    assert 2 <= decision.targets["l4"].desired <= 4
+
+
+def test_a_refresh_to_smaller_instances_orders_what_more_is_asked_for_meanwhile() -> None:
+    view = group(big=2, starting=SMALL * 6, load=150, refreshing=True, types=SMALL)
+    assert one(changing(), view, 19.0).targets["l4"].desired >= 10
+
+
+def test_a_record_of_it_reads_back() -> None:
+    svc = changing()
+    assert load(Service, dump(svc)) == svc
+    decision = one(svc, group(small=8, load=120), 12.0)
+    assert load(Decision, dump(decision)) == decision
+
+
+# --- always ---------------------------------------------------------------------------------------------------------
+
+prices = st.floats(0.2, 12.0)
+speeds = st.floats(0.5, 12.0)
+
+
+def world(svc: Service, types: tuple[str, ...], ready: int, rps: float, at: float) -> Observation:
+    """A group of one kind under a constant load, as its engines would show it."""
+    capacity = next(k for k in (svc.pools[0], *svc.pools[0].alternatives) if k.types == types).capacity
+    nodes = tuple(Instance(f"{types[0]}-{n}", types[0], "ab"[n % 2], Phase.READY, at - 7200) for n in range(ready))
+    load = Reading(min(rps * 10, ready * capacity), at)
+    nodes = tuple(replace(node, load=Reading(load.value / ready, at)) for node in nodes)
+    view = PoolObservation(ready, 0, 200, 100, nodes, load=load, running=load, waiting=Reading(0.0, at), types=types)
+    return Observation({"l4": view}, Reading(rps, at))
+
+
+@settings(max_examples=25, deadline=None)
+@given(prices, speeds, prices, speeds, st.floats(1.0, 30.0), st.floats(1800, 36000))
+def test_under_constant_load_types_change_at_most_once(
+    price: float, speed: float, other_price: float, other_speed: float, rps: float, stay: float
+) -> None:
+    first = {"on_demand_usd_per_hour": price, "throughput_rps": speed, "capacity": speed * 10, "max_instances": 100}
+    other = kind(on_demand_usd_per_hour=other_price, throughput_rps=other_speed, capacity=other_speed * 10)
+    svc = changing(other, pool=first, vertical={"minimum_stay_seconds": stay})
+    types, ready, state, changes = SMALL, max(1, int(rps / speed * 1.6)), LIVED, 0
+    for step in range(120):
+        now = NOW + 300 * step
+        decision = decide(svc, world(svc, types, ready, rps, now), state, now)
+        state, ready = decision.state, max(1, decision.targets["l4"].desired)
+        if decision.refresh is not None:
+            types, changes = decision.refresh.types, changes + 1
+    assert changes <= 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(prices, speeds, st.integers(4, 64), st.booleans()), min_size=1, max_size=3),
+    st.integers(1, 15),
+    st.floats(0.0, 60.0),
+    st.integers(8, 400),
+    st.sampled_from(["threshold", "slo"]),
+)
+def test_a_refresh_always_carries_the_requirement_within_maximum_and_quota(
+    others: list[tuple[float, float, int, bool]], ready: int, rps: float, quota: int, mode: str
+) -> None:
+    kinds = [
+        kind(
+            (f"t{n}",), on_demand_usd_per_hour=usd, throughput_rps=r, capacity=10 * r, vcpus=v, quota="g", reaches_slo=k
+        )
+        for n, (usd, r, v, k) in enumerate(others)
+    ]
+    svc = changing(*kinds, quotas={"g": quota}, pool={"quota": "g"}, sizing={"mode": mode})
+    decision = decide(svc, world(svc, SMALL, ready, rps, NOW), LIVED, NOW)
+    if decision.refresh is None:
+        return
+    taken = next(k for k in kinds if k.types == decision.refresh.types)
+    through = decision.targets["l4"].desired
+    assert decision.signals.required_rps is not None
+    assert through * taken.throughput_rps >= decision.signals.required_rps * (1 - 1e-6)
+    assert ready <= through <= 20
+    assert taken.reaches_slo or mode == "threshold"
+    surge = max(1, through * decision.refresh.surge_percent // 100)
+    for gone in range(ready + 1):  # both kinds, at every moment of the roll
+        new = min(through, through - ready + gone + surge)
+        assert (ready - gone) * 4 + new * taken.vcpus <= quota
+
+
+def test_considering_twice_says_the_same() -> None:
+    view = group(small=8, load=120)
+    decision = one(changing(), view, 12.0)
+    again = consider(changing(), Observation({"l4": view}), replace(decision, refresh=None), NOW + 60)
+    assert again.refresh is None  # the first one is remembered
