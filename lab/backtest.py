@@ -45,7 +45,7 @@ PEAK_INSTANCES = 24.0
 BOOT_SECONDS = 300.0
 ATTAINMENT = 0.995
 """What is asked of a policy without an SLO of its own."""
-ROOM = 3.0
+ROOM = 4.0
 """A pool may hold so many times the instances that the peak needs: nobody is to fail for want of a maximum, and a
 rule that overshoots is to show by how much."""
 WARM_SECONDS = 300.0
@@ -394,6 +394,8 @@ class Run:
     """Attainment asked for."""
     span_seconds: float
     decisions: tuple[Note, ...] = ()
+    work_rps: bound.Floats | None = None
+    """What each minute asked for, in typical requests a second of the middle pool; where details were kept."""
 
     @property
     def meets_slo(self) -> bool:
@@ -551,9 +553,15 @@ def run(
         target=setting.attainment,
         span_seconds=scenario.span_seconds,
         decisions=tuple(listening.notes) if listening is not None else (),
+        work_rps=_middle_work(scenario) if details else None,
     )
     hold_possible(done)
     return done
+
+
+def _middle_work(scenario: Scenario) -> bound.Floats:
+    names = [pool.name for pool in scenario.setting.service.pools]
+    return scenario.demand.work_rps[:, names.index(scenario.setting.middle.name)]
 
 
 class _Watch:

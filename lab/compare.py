@@ -4,9 +4,9 @@ A rival's best target is the one that costs least among those that reach the SLO
 does, the one that comes nearest. Attainment falls and cost falls as the target rises, so it is found by bisection, and
 the target above is tried too, where chance may be kind. A run is broken off once more requests have failed than may.
 
-**Long traces.** A run of a fortnight takes a minute or two. There targets are tuned on a seeded sample of hours and then
-held against the whole trace: one step safer until the SLO is reached, or bolder as long as it is and costs less. So
-what is reported was run on the whole trace; that a bolder target far away would do is not ruled out.
+**Long traces.** A run of a fortnight takes a minute or two. There targets are tuned on a seeded sample of hours and
+then held against the whole trace: one step safer until the SLO is reached, or bolder as long as it is and costs less.
+So what is reported was run on the whole trace; that a bolder target far away would do is not ruled out.
 """
 
 from __future__ import annotations
@@ -95,7 +95,11 @@ def compare(
 
     tell(len(planned), "demand and bound")
     scenarios = workers(_plan, planned, lambda one: done(one.trace.name) if done else None)
-    tasks = [task for one in scenarios for task in _tasks(one, contenders, defaults, details, planned[0].seed)]
+    tasks = [
+        task
+        for one in scenarios
+        for task in _tasks(one, contenders, planned[0].seed, defaults=defaults, details=details)
+    ]
     # The longest first, so that no core waits for one that began last.
     tasks.sort(key=lambda task: -task.scenario.requests * (3 if task.part is Part.TUNED else 1))
     tell(len(tasks), "runs")
@@ -113,7 +117,7 @@ def _plan(one: Planned) -> Scenario:
 
 
 def _tasks(
-    one: Scenario, contenders: Sequence[str], defaults: bool | None, details: bool, first_seed: int
+    one: Scenario, contenders: Sequence[str], first_seed: int, *, defaults: bool | None, details: bool
 ) -> list[Task]:
     detailed = details and one.seed == first_seed
     tasks: list[Task] = []
@@ -121,7 +125,7 @@ def _tasks(
         if rule == roster.OURS:
             tasks.append(Task(one, rule, Part.OURS, detailed))
             continue
-        tasks.append(Task(one, rule, Part.TUNED))
+        tasks.append(Task(one, rule, Part.TUNED, detailed))
         if defaults or (defaults is None and one.span_seconds <= LONG_SECONDS):
             tasks.append(Task(one, rule, Part.DEFAULT))
     return tasks
@@ -146,17 +150,24 @@ def compute(task: Task) -> Run:
         case Part.OURS:
             return run(task.scenario, Candidate(task.rule), source=_source(task.scenario), details=task.details)
         case Part.DEFAULT:
-            share = roster.RIVALS[task.rule].default_share
-            pools = _by_price(task.scenario)
-            return _best_pool(task.scenario, pools, lambda pool: _finished(task.scenario, task.rule, pool, share))
+            return default(task.scenario, task.rule)
         case Part.TUNED:
-            return tuned(task.scenario, task.rule)
+            return tuned(task.scenario, task.rule, details=task.details)
 
 
-def tuned(one: Scenario, rule: str) -> Run:
-    """The rival at its best on this trace."""
+def default(one: Scenario, rule: str) -> Run:
+    """The rival with its default target, on the pool that suits it best. Raises ValueError for an unknown rule."""
+    shares = roster.RIVALS[rule].default_share if rule in roster.RIVALS else None
+    if shares is None:
+        raise ValueError(f"contender: must be a rival (got {rule})")
+    source = _source(one)
+    return _best_pool(_by_price(one), lambda pool: run(one, Candidate(rule, pool, shares), source=source))
+
+
+def tuned(one: Scenario, rule: str, *, details: bool = False) -> Run:
+    """The rival at its best on this trace. Raises ValueError for an unknown rule."""
     search = _on_whole if one.span_seconds <= LONG_SECONDS else _on_sample_then_whole
-    best = _best_pool(one, _by_price(one), lambda pool: search(one, rule, pool))
+    best = _best_pool(_by_price(one), lambda pool: search(_Trials(one, rule, pool, details=details)))
     return replace(best, candidate=replace(best.candidate, tuned=True))
 
 
@@ -174,22 +185,20 @@ def _by_price(one: Scenario) -> list[tuple[str, float]]:
     return sorted(priced, key=lambda pair: pair[1])
 
 
-def _best_pool(one: Scenario, pools: Sequence[tuple[str, float]], on: Callable[[str], Run]) -> Run:
+def _best_pool(pools: Sequence[tuple[str, float]], on: Callable[[str], Run]) -> Run:
     """The best over the pools; a pool whose cheapest possible fleet costs more than the best so far is left out."""
-    best: Run | None = None
-    for name, least_usd in pools:
-        if best is not None and best.meets_slo and least_usd >= best.result.cost_usd:
-            continue
-        best = better(best, on(name))
-    if best is None:
-        raise ValueError(f"{one.setting.service.name}: has no pool")
+    first, *others = pools
+    best = on(first[0])
+    for name, least_usd in others:
+        if not (best.meets_slo and least_usd >= best.result.cost_usd):
+            best = better(best, on(name))
     return best
 
 
-def better(one: Run | None, other: Run | None) -> Run | None:
+def better(one: Run, other: Run | None) -> Run:
     """The one that reaches the SLO, at the least cost where both do, with the most attainment where neither does."""
-    if one is None or other is None:
-        return one or other
+    if other is None:
+        return one
     if one.meets_slo != other.meets_slo:
         return one if one.meets_slo else other
     if one.meets_slo:
@@ -197,17 +206,32 @@ def better(one: Run | None, other: Run | None) -> Run | None:
     return one if one.result.slo_attainment >= other.result.slo_attainment else other
 
 
-def _finished(one: Scenario, rule: str, pool: str, share: float) -> Run:
-    return run(one, Candidate(rule, pool, share), source=_source(one))
+class _Trials:
+    """One rival on one pool with one target after the other."""
 
+    def __init__(self, one: Scenario, rule: str, pool: str, *, details: bool = False) -> None:
+        self.scenario, self.rule, self.pool = one, rule, pool
+        self.shares = shares_for(one, rule, pool)
+        self._details = details
 
-def _attempt(one: Scenario, rule: str, pool: str, share: float) -> Run | None:
-    """None where it cannot reach the SLO."""
-    try:
-        found = run(one, Candidate(rule, pool, share), source=_source(one), give_up=True)
-    except Hopeless:
-        return None
-    return found if found.meets_slo else None
+    def finished(self, number: int) -> Run:
+        """The whole run with the target of this number."""
+        candidate = Candidate(self.rule, self.pool, self.shares[number])
+        return run(self.scenario, candidate, source=_source(self.scenario), details=self._details)
+
+    def attempt(self, number: int) -> Run | None:
+        """The same; None where it cannot reach the SLO."""
+        candidate = Candidate(self.rule, self.pool, self.shares[number])
+        try:
+            found = run(self.scenario, candidate, source=_source(self.scenario), give_up=True, details=self._details)
+        except Hopeless:
+            return None
+        return found if found.meets_slo else None
+
+    def nearest(self) -> Run:
+        """Where no target reaches the SLO: the lowest are the largest fleets; the better of the two lowest."""
+        best = self.finished(0)
+        return better(best, self.finished(1)) if len(self.shares) > 1 else best
 
 
 def shares_for(one: Scenario, rule: str, pool: str) -> tuple[float, ...]:
@@ -225,64 +249,45 @@ def shares_for(one: Scenario, rule: str, pool: str) -> tuple[float, ...]:
     return tuple(sorted(counts.values()))
 
 
-def _on_whole(one: Scenario, rule: str, pool: str) -> Run:
-    shares = shares_for(one, rule, pool)
+def _on_whole(trials: _Trials) -> Run:
     found: dict[int, Run | None] = {}
-
-    def attempt(number: int) -> Run | None:
-        if number not in found:
-            found[number] = _attempt(one, rule, pool, shares[number])
-        return found[number]
-
-    low, high = -1, len(shares)
+    low, high = -1, len(trials.shares)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if attempt(middle) else (low, middle)
-    if high + 1 < len(shares):
-        attempt(high + 1)
-    best: Run | None = None
-    for candidate in found.values():
-        best = better(best, candidate)
-    return best or _nearest(one, rule, pool, shares)
+        found[middle] = trials.attempt(middle)
+        low, high = (middle, high) if found[middle] else (low, middle)
+    if high + 1 < len(trials.shares) and high + 1 not in found:
+        found[high + 1] = trials.attempt(high + 1)
+    reached = [one for one in found.values() if one is not None]
+    return min(reached, key=lambda one: one.result.cost_usd) if reached else trials.nearest()
 
 
-def _nearest(one: Scenario, rule: str, pool: str, shares: Sequence[float]) -> Run:
-    """Where no target reaches the SLO: the lowest are the largest fleets; the better of the two lowest."""
-    best: Run | None = None
-    for share in shares[:2]:
-        best = better(best, _finished(one, rule, pool, share))
-    if best is None:
-        raise ValueError(f"{rule}: has no targets")
-    return best
-
-
-def _on_sample_then_whole(one: Scenario, rule: str, pool: str) -> Run:
-    shares = shares_for(one, rule, pool)
-    number = _sampled(one, rule, pool, shares)
-    best = _attempt(one, rule, pool, shares[number])
+def _on_sample_then_whole(trials: _Trials) -> Run:
+    number = _sampled(trials)
+    best = trials.attempt(number)
     if best is None:
         while best is None and number > 0:
             number -= 1
-            best = _attempt(one, rule, pool, shares[number])
-        return best or _finished(one, rule, pool, shares[0])
-    for bolder in range(number + 1, min(number + 1 + BOLDER, len(shares))):
-        other = _attempt(one, rule, pool, shares[bolder])
+            best = trials.attempt(number)
+        return best or trials.finished(0)
+    for bolder in range(number + 1, min(number + 1 + BOLDER, len(trials.shares))):
+        other = trials.attempt(bolder)
         if other is None or other.result.cost_usd >= best.result.cost_usd:
             break
         best = other
     return best
 
 
-def _sampled(one: Scenario, rule: str, pool: str, shares: Sequence[float]) -> int:
-    """The highest target that reaches the SLO on the sample; the lowest where none does."""
-    hours = sample(one)
-    low, high = 0, len(shares)
+def _sampled(trials: _Trials) -> int:
+    """The number of the highest target that reaches the SLO on the sample; the lowest where none does."""
+    hours = sample(trials.scenario)
+    low, high = 0, len(trials.shares)
     while high - low > 1:
         middle = (low + high) // 2
-        runs = [run(hour, Candidate(rule, pool, shares[middle])) for hour in hours]
+        runs = [run(hour, Candidate(trials.rule, trials.pool, trials.shares[middle])) for hour in hours]
         requests = sum(found.result.requests for found in runs)
         attained = sum(found.result.slo_attainment * found.result.requests for found in runs)
-        enough = attained >= one.setting.attainment * requests
+        enough = attained >= trials.scenario.setting.attainment * requests
         low, high = (middle, high) if enough else (low, middle)
     return low
 

@@ -43,8 +43,8 @@ def workers(backend: Backend = Backend.LOKY, jobs: int | None = None, scheduler:
     """Workers for the time of the context.
 
     `jobs`: processes (loky; default all cores); on a cluster tasks in flight at most (default as many as it has).
-    `scheduler`: the address of a Dask scheduler (`tcp://host:8786`) or a Ray cluster (`ray://host:10001`); without one a
-    cluster of this machine is started. Raises DocumentError where the backend is not installed or does not answer.
+    `scheduler`: the address of a Dask scheduler (`tcp://host:8786`) or a Ray cluster (`ray://host:10001`); without one
+    a cluster of this machine is started. Raises DocumentError where the backend is not installed or does not answer.
     """
     if backend is Backend.LOKY and scheduler is not None:
         raise _problem("--scheduler", "goes with --backend dask or ray")
@@ -100,10 +100,8 @@ def _dask(scheduler: str | None, jobs: int | None) -> Iterator[None]:
     except ImportError:
         raise _problem("--backend", "dask needs the package distributed: pip install distributed") from None
     if scheduler is None:
-        with (
-            LocalCluster(n_workers=jobs or os.cpu_count() or 1, threads_per_worker=1, dashboard_address=None) as cluster,
-            Client(cluster),
-        ):
+        count = jobs or os.cpu_count() or 1
+        with LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
             yield
         return
     try:

@@ -61,7 +61,9 @@ def compare(
     from lab.compare import rules
     from lab.workers import workers
 
-    chosen = _named("--contenders", lambda: rules([one.strip() for one in contenders.split(",")] if contenders else None))
+    chosen = _named(
+        "--contenders", lambda: rules([one.strip() for one in contenders.split(",")] if contenders else None)
+    )
     held = setting(root, policy, stack, service)
     planned = plan(held, trace, scale, peak_instances, hours, seeds_of(seed, seeds), boot_seconds)
     err = Console(stderr=True)
@@ -72,8 +74,7 @@ def compare(
     if output is Format.JSON:
         typer.echo(json.dumps([run.row() for run in runs], indent=2, allow_nan=False))
     else:
-        console = Console()
-        print_tables(console if console.is_terminal else Console(width=150), held, runs)
+        print_tables(held, runs)
     if report:
         from lab.report.compare_page import compare_page
 
@@ -145,7 +146,14 @@ def cut(there: Trace | RateTrace, hours: float | None) -> Trace | RateTrace:
 @contextmanager
 def progress(console: Any) -> Iterator[tuple[Any, Any]]:
     """A bar on stderr: (what comes and how many, what is done)."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -169,13 +177,19 @@ def progress(console: Any) -> Iterator[tuple[Any, Any]]:
         yield begin, done
 
 
-def print_tables(console: Any, held: Setting, runs: Sequence[Run]) -> None:
+def print_tables(held: Setting, runs: Sequence[Run]) -> None:
     """One table a trace; figures are means over the seeds."""
+    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from lab.backtest import ROOM
     from lab.report.compare_page import lines
 
+    console = Console()
+    if not console.is_terminal:
+        # Nobody resizes a file: the table is written as wide as it is.
+        console = Console(width=max(console.width, 140))
     for name in dict.fromkeys(run.trace for run in runs):
         of_trace = [run for run in runs if run.trace == name]
         first = of_trace[0]
@@ -216,7 +230,10 @@ def print_tables(console: Any, held: Setting, runs: Sequence[Run]) -> None:
         console.print(
             f"static peak at least {first.static_usd:,.2f} USD; 1 - mean/peak is {first.most_saving:.1%}", style="dim"
         )
-    for note in (*held.notes, "maxima of the pools were raised to 3 times what the peak needs; dim: misses the SLO"):
+    for note in (
+        *held.notes,
+        f"maxima of the pools were raised to {ROOM:g} times what the peak needs; dim: misses the SLO",
+    ):
         console.print(f"note: {note}", style="dim", highlight=False)
 
 
