@@ -3,13 +3,15 @@
 Their order never leaves the service worse than it was if the next call fails: 1. protect busy instances,
 2. on-demand in front of spot, 3. more capacity, 4. weights, then, only if all of that went well and the state could be
 written, 5. what takes something away (protection of idle instances, on-demand no longer needed, orders not yet filled,
-instances), and 6. an instance refresh.
+instances), and 6. an instance refresh, with the instances that the types it brings need more: ordered before it, they
+would come in the old types, and without it, an old one would go for a weaker new one. While fewer than the least
+healthy percentage of the desired count are there a refresh waits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -20,14 +22,14 @@ from lambdas.scaler.clients import Clients
 from lambdas.scaler.groups import Group
 from lambdas.scaler.result import ErrorCode, Fault, Write, error_code
 from lambdas.scaler.rules import Rule, Stickiness
-from scaling.decision import Decision, PoolTarget
+from scaling.decision import Decision, PoolTarget, Refresh
 from scaling.policy import RoutingStrategy, Workload
 
 PROTECTED_PER_CALL = 50
 """Instance ids: https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_SetInstanceProtection.html"""
 
-REFRESH_HEALTHY_PERCENT = (100, 110)
-"""Least and most healthy during a refresh: from 100 on, a new instance is up before an old one goes.
+REFRESH_MIN_HEALTHY_PERCENT = 100
+"""Least healthy during a refresh: at 100 a new instance is up before an old one goes.
 https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-overview.html"""
 
 _DONE_ALREADY = {
@@ -46,7 +48,7 @@ class Call:
     resource: str
     arguments: Mapping[str, Any]
     removes: bool = False
-    """Whether it takes something away: made only after everything before it went well."""
+    """Whether it takes something away, or belongs to what does: made only after everything before it went well."""
     note: str = ""
     """What was cut from the target, for the log."""
 
@@ -110,8 +112,11 @@ def plan(
         calls += _protections(group, target, protect=True)
     for group, target in pools:
         calls += _base(group, target, more=True)
+    refresh = decision.refresh
+    roll = [] if refresh is None else list(_refresh(live[refresh.pool], refresh))
+    rolled = live[refresh.pool].name if refresh is not None and roll else ""
     for group, target in pools:
-        calls += _more(group, target)
+        calls += _more(group, target) if group.name != rolled else ()
     if rule is not None:
         calls += _weights(parameter, targets, rule)
     for group, target in pools:
@@ -121,8 +126,9 @@ def plan(
         calls += _base(group, target, more=False)
     for group, target in pools:
         calls += _less(group, target)
-    if decision.refresh is not None:
-        calls += _refresh(live[decision.refresh.pool], decision.refresh.types)
+    calls += roll
+    for group, target in pools:
+        calls += (replace(call, removes=True) for call in _more(group, target) if group.name == rolled)
     return tuple(calls)
 
 
@@ -187,22 +193,21 @@ def _less(group: Group, target: PoolTarget) -> Iterator[Call]:
         yield Call("autoscaling", "TerminateInstanceInAutoScalingGroup", id_, arguments, removes=True)
 
 
-def _refresh(group: Group, types: Iterable[str]) -> Iterator[Call]:
-    wanted = tuple(types)
-    if group.types == wanted:
+def _refresh(group: Group, refresh: Refresh) -> Iterator[Call]:
+    if group.types == refresh.types:
         return
-    least, most = REFRESH_HEALTHY_PERCENT
     arguments = {
         "AutoScalingGroupName": group.name,
         "Strategy": "Rolling",
-        "DesiredConfiguration": {"MixedInstancesPolicy": groups.with_types(group, wanted)},
+        "DesiredConfiguration": {"MixedInstancesPolicy": groups.with_types(group, refresh.types)},
         "Preferences": {
-            "MinHealthyPercentage": least,
-            "MaxHealthyPercentage": most,
+            "MinHealthyPercentage": REFRESH_MIN_HEALTHY_PERCENT,
+            "MaxHealthyPercentage": REFRESH_MIN_HEALTHY_PERCENT + refresh.surge_percent,
             "SkipMatching": True,
             "StandbyInstances": "Ignore",
             # No AutoRollback: it is refused for a template whose image comes from an SSM parameter, as ours does. A
             # refresh that fails leaves the group's policy as it was, and the next decision starts from there.
+            # https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_RefreshPreferences.html
         },
     }
     yield Call("autoscaling", "StartInstanceRefresh", group.name, arguments, removes=True)

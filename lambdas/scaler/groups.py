@@ -68,8 +68,7 @@ class Group:
     @property
     def types(self) -> tuple[str, ...]:
         """Instance types of the mixed policy, the first preferred."""
-        overrides = (self.mixed_policy or {}).get("LaunchTemplate", {}).get("Overrides", [])
-        return tuple(override["InstanceType"] for override in overrides if "InstanceType" in override)
+        return types_of(self.mixed_policy)
 
     @property
     def staying(self) -> tuple[Member, ...]:
@@ -103,6 +102,12 @@ def describe(autoscaling: AutoScalingClient, names: Iterable[str]) -> Groups:
         if name not in found and name not in faults:
             faults[name] = Fault(ErrorCode.UNKNOWN_GROUP, f"{name}: no such Auto Scaling group")
     return Groups({name: found[name] for name in found if name not in faults}, faults)
+
+
+def types_of(mixed_policy: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Instance types of a mixed policy's overrides, the first preferred; none without a policy."""
+    overrides = (mixed_policy or {}).get("LaunchTemplate", {}).get("Overrides", [])
+    return tuple(override["InstanceType"] for override in overrides if "InstanceType" in override)
 
 
 def with_base(group: Group, on_demand_base: int) -> dict[str, Any]:

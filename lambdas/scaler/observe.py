@@ -64,7 +64,8 @@ class _Sight:
     rule: Rule | None
     instances: dict[str, tuple[Instance, ...]] = field(default_factory=dict)
     capacity_errors: dict[str, tuple[CapacityError, ...]] = field(default_factory=dict)
-    refreshing: set[str] = field(default_factory=set)
+    refreshing: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Types that a refresh under way brings, by pool."""
     queries: ServiceQueries = field(default_factory=lambda: ServiceQueries({}))
     waiting_jobs: int | None = None
     faults: list[Fault] = field(default_factory=list)
@@ -149,8 +150,10 @@ def _look(sight: _Sight, clients: Clients, book: InstanceBook, now: float) -> No
         ready = sum(instance.phase is Phase.READY for instance in sight.instances[pool])
         if group.desired > ready:
             _read_failed_launches(sight, pool, group, clients, now)
-        if parameter.service.policy.vertical.method is VerticalMethod.IN_PLACE and _is_refreshing(clients, group):
-            sight.refreshing.add(pool)
+        if parameter.service.policy.vertical.method is VerticalMethod.IN_PLACE:
+            brought = _brought(clients, group)
+            if brought is not None:
+                sight.refreshing[pool] = brought
     if parameter.bindings.queue_url:
         try:
             sight.waiting_jobs = _waiting_jobs(clients, parameter.bindings.queue_url)
@@ -194,10 +197,18 @@ def _read_failed_launches(sight: _Sight, pool: str, group: Group, clients: Clien
     sight.faults.extend(Fault(ErrorCode.LAUNCH_FAILED, f"{group.name}: {message}") for message in failed.other)
 
 
-def _is_refreshing(clients: Clients, group: Group) -> bool:
-    """Whether a refresh is under way. Raises botocore's errors: a second refresh must not be decided blindly."""
+def _brought(clients: Clients, group: Group) -> tuple[str, ...] | None:
+    """Types that a refresh under way brings; None where none is.
+
+    The group's own overrides follow only when the refresh has succeeded:
+    https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_StartInstanceRefresh.html. Raises botocore's errors: a
+    second refresh must not be decided blindly.
+    """
     answer = clients.autoscaling.describe_instance_refreshes(AutoScalingGroupName=group.name, MaxRecords=1)
-    return any(refresh.get("Status") in REFRESHING for refresh in answer["InstanceRefreshes"])
+    for refresh in answer["InstanceRefreshes"]:
+        if refresh.get("Status") in REFRESHING:
+            return groups.types_of(refresh.get("DesiredConfiguration", {}).get("MixedInstancesPolicy")) or group.types
+    return None
 
 
 def _waiting_jobs(clients: Clients, queue_url: str) -> int:
@@ -283,6 +294,9 @@ def _pool(sight: _Sight, pool: str, answers: Answers, now: float, oldest: float)
         network_latency_seconds=newest(queries.network_latency),
         capacity_errors=sight.capacity_errors.get(pool, ()),
         refreshing=pool in sight.refreshing,
+        types=sight.refreshing.get(pool, group.types)
+        if parameter.service.policy.vertical.method is VerticalMethod.IN_PLACE
+        else (),
     )
 
 

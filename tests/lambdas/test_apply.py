@@ -320,8 +320,8 @@ class TestInstanceRefresh:
         ):
             yield
 
-    def refresh(self, deciding, *types):
-        return deciding({"refresh": Refresh("l4", types)})
+    def refresh(self, deciding, *types, surge=10, **targets):
+        return deciding({"refresh": Refresh("l4", types, surge)}, **targets)
 
     def test_other_types_are_rolled_through_the_pool_a_new_one_before_an_old_one(self, world, deciding):
         world.stand(pools={"l4": 2}, policy=self.POLICY)
@@ -338,6 +338,42 @@ class TestInstanceRefresh:
             "SkipMatching": True,
             "StandbyInstances": "Ignore",
         }
+
+    def test_what_the_new_types_need_more_is_ordered_after_the_refresh_has_begun(self, world, deciding):
+        """Before it, they would come in the old types."""
+        world.stand(pools={"l4": 2}, policy=self.POLICY)
+        world.run(self.refresh(deciding, "g6.xlarge", surge=50, l4=PoolTarget(8, 100)))
+        (first, sent), (second, ordered) = world.board.writes()
+        assert (first, second) == ("StartInstanceRefresh", "SetDesiredCapacity")
+        assert sent["Preferences"]["MaxHealthyPercentage"] == 150
+        assert ordered["DesiredCapacity"] == 8
+
+    def test_without_its_refresh_nothing_more_is_ordered_in_the_old_types(self, world, deciding):
+        world.stand(pools={"l4": 2}, policy=self.POLICY)
+        with world.board.failing("autoscaling.StartInstanceRefresh", "ResourceContention", "busy"):
+            result = world.run(self.refresh(deciding, "g6.xlarge", l4=PoolTarget(8, 100)))["chat"]
+        assert result.failed
+        assert [operation for operation, _ in world.board.writes()] == ["StartInstanceRefresh"]
+
+    def test_without_a_written_state_no_refresh_begins(self, world, deciding):
+        world.stand(pools={"l4": 2}, policy=self.POLICY)
+        with world.board.failing("dynamodb.PutItem", "InternalServerError", "not now"):
+            world.run(self.refresh(deciding, "g6e.xlarge", l4=PoolTarget(3, 100)))
+        assert "StartInstanceRefresh" not in [operation for operation, _ in world.board.writes()]
+        assert "SetDesiredCapacity" not in [operation for operation, _ in world.board.writes()]
+
+    def test_the_types_that_a_group_launches_are_seen(self, world):
+        world.stand(pools={"l4": 2}, policy=self.POLICY)
+        assert world.observe().pools["l4"].types == ("g6.xlarge", "g6.2xlarge")
+
+    def test_the_types_that_a_refresh_brings_are_seen_before_the_groups_own_follow(self, world):
+        template = {"Overrides": [{"InstanceType": "g6e.xlarge"}]}
+        wanted = {"MixedInstancesPolicy": {"LaunchTemplate": template}}
+        self.listed.append({"InstanceRefreshId": "r-1", "Status": "Pending", "DesiredConfiguration": wanted})
+        world.stand(pools={"l4": 2}, policy=self.POLICY)
+        assert world.observe().pools["l4"].types == ("g6e.xlarge",)
+        self.listed[0]["Status"] = "Failed"
+        assert world.observe().pools["l4"].types == ("g6.xlarge", "g6.2xlarge")
 
     def test_types_that_stand_already_are_not_rolled_again(self, world, deciding):
         world.stand(pools={"l4": 2}, policy=self.POLICY)
