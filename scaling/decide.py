@@ -69,7 +69,9 @@ class _Rooms:
 
     rungs: tuple[mix.Rung, ...]
     worth: Mapping[str, float]
-    """Usable work of one instance, typical requests per second."""
+    """Usable work of one instance at the upper end of the forecast, typical requests per second."""
+    strictness: float
+    """How much more of an instance may be used then than day in, day out; at least 1."""
     lost: Mapping[str, int]
     """Instances of the desired count that carry nothing."""
     standing: Mapping[str, int]
@@ -100,7 +102,7 @@ def _inference(service: Service, seen: Observation, state: State, now: float, re
         ready_count(seen.pools[p.name]) * p.throughput_rps * state.pools[p.name].correction for p in service.pools
     )
     target = 1 - policy.forecast_confidence
-    state = feedback.correct(state, target, asked, full, fresh=demand.fresh and not demand.idle)
+    state = feedback.correct(state, target, asked, rooms.ready_rps, fresh=demand.fresh and not demand.idle)
     horizon = _horizon(service, seen, state) + max(0.0, now - demand.at if demand.at else 0.0)
     outlook, state = forecast.look_ahead(
         policy.forecast,
@@ -114,7 +116,8 @@ def _inference(service: Service, seen: Observation, state: State, now: float, re
     expected, state, said = burst.meet(policy.burst, demand, outlook.upper_rps, state, horizon, now)
     reasons += said
     left = max(0.0, demand.backlog - max(0.0, full - asked) * horizon)
-    required = sizing.required_rps(expected, left, policy)
+    # Two things must hold: what is expected is served as strictly as the SLO says, and the upper end of it at all.
+    required = sizing.required_rps(max(expected, outlook.rps * rooms.strictness), left, policy)
     reasons.append(_say_sizing(service, required, demand, rooms))
     required, threshold = _thresholds(service, seen, rooms, required, now)
     reasons += threshold
@@ -159,11 +162,17 @@ def _rooms(service: Service, seen: Observation, state: State, now: float, instan
     worth: dict[str, float] = {}
     lost: dict[str, int] = {}
     standing: dict[str, int] = {}
-    ready_rps = 0.0
+    ready_rps = strict_rps = tail_rps = 0.0
     for pool in service.pools:
         view, remembered = seen.pools[pool.name], state.pools[pool.name]
-        share = sizing.usable_share(pool, policy, max(1, total), state.dispersion or 1.0)
-        worth[pool.name] = pool.throughput_rps * remembered.correction * share
+        scv = state.dispersion or 1.0
+        among = counts[pool.name] or total
+        share = sizing.usable_share(pool, policy, among, scv)
+        tail = sizing.usable_share(pool, policy, among, scv, sizing.TAIL_BUDGET)
+        whole = pool.throughput_rps * remembered.correction
+        worth[pool.name] = whole * max(share, tail)
+        strict_rps += view.desired * whole * share
+        tail_rps += view.desired * worth[pool.name]
         nothing = guard.gone(policy.horizontal, view, remembered.short_since, now)
         lost[pool.name] = min(nothing.count, view.desired)
         standing[pool.name] = view.desired - lost[pool.name]
@@ -189,7 +198,8 @@ def _rooms(service: Service, seen: Observation, state: State, now: float, instan
             )
         )
     standing_rps = sum(standing[name] * worth[name] for name in standing)
-    return _Rooms(tuple(rungs), worth, lost, standing, ready_rps, standing_rps)
+    strictness = tail_rps / strict_rps if strict_rps > 0 else 1.0
+    return _Rooms(tuple(rungs), worth, strictness, lost, standing, ready_rps, standing_rps)
 
 
 def _nothing_stands(seen: Observation) -> bool:
@@ -249,7 +259,7 @@ def _settle(
     stand = sum(rooms.standing.values())
     looks = 0 if sum(counts.values()) == stand else 1 if sum(counts.values()) < stand else 2
     for _ in range(looks):
-        rooms = _rooms(service, seen, state, now, instances=sum(counts.values()))
+        rooms = _rooms(service, seen, state, now, instances=counts)
         wanted, _ = guard.wanted_rps(band, rooms.standing_rps, service.policy.horizontal.tolerance_percent)
         counts, after, said = _mix(service, seen, rooms, wanted, state, now)
     return rooms, counts, after, said
@@ -503,5 +513,5 @@ def _say_sizing(service: Service, required: float, demand: Demand, rooms: _Rooms
 def _training(service: Service, seen: Observation, state: State, now: float, restart: Reason | None) -> Decision:
     decided = training.decide_training(service, seen, state, now)
     reasons = [*([restart] if restart else []), *decided.reasons]
-    nothing = Demand(None, now, False, 0.0, False, None, None, None, None, {})
+    nothing = Demand(None, now, False, False, 0.0, False, None, None, None, None, {})
     return _finish(service, seen, nothing, decided.state, now, dict(decided.targets), reasons, held=decided.held)

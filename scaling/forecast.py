@@ -43,6 +43,7 @@ BINS = 128
 LOW, HIGH = 0.25, 8.0
 """Range of the histogram of seen / forecast; each bin is 2.7 % wide (ln 32 / 128)."""
 HALF_LIFE_SECONDS = DAY_SECONDS
+HIGH_SIDE = 0.9
 PRIOR_SECONDS = 1800.0
 """What a new method is believed to have done before, as if for half an hour:"""
 PRIOR_SIGMA = 0.12
@@ -234,15 +235,15 @@ def _quantile(errors: Errors, confidence: float, mean_rps: float) -> float:
 
     A tail that has not been seen cannot be counted: of forty minutes the highest is the 97.5th percentile, and to take
     it for the 99.75th would make one odd minute rule the day. So the counted quantile is believed as far as values
-    beyond it were to be expected, n*(1-confidence) of them, and the rest comes from a lognormal with the mean and
-    spread of all that was seen (Hyndman and Athanasopoulos, 5.5, for residuals taken as normal).
+    beyond it were to be expected, n*(1-confidence) of them, and the rest comes from a lognormal through the median
+    and the ninth decile of what was seen (Hyndman and Athanasopoulos, 5.5, for residuals taken as normal; two quantiles
+    and not the variance, which one odd minute rules as well).
     """
     bins = errors.bins if sum(errors.bins) > 0 else PRIOR
     total = sum(bins)
-    middles = [(math.log(_edge(i + 0.5)), weight) for i, weight in enumerate(bins) if weight > 0]
-    mean = sum(x * weight for x, weight in middles) / total
-    sigma = math.sqrt(sum((x - mean) ** 2 * weight for x, weight in middles) / total)
-    fitted = mean + NormalDist().inv_cdf(confidence) * sigma
+    middle, high = math.log(_counted(bins, 0.5)), math.log(_counted(bins, HIGH_SIDE))
+    sigma = (high - middle) / NormalDist().inv_cdf(HIGH_SIDE)
+    fitted = middle + NormalDist().inv_cdf(confidence) * sigma
     minutes = total / (60 * mean_rps) if mean_rps > 0 else 0.0
     beyond = minutes * (1 - confidence)
     trust = beyond / (1 + beyond)
