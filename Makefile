@@ -9,11 +9,64 @@ STAMP := $(VENV)/.installed
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-$(STAMP): requirements-dev.txt pyproject.toml
+# The last step fetches the wheels of the Lambda's package, so that demo and tests run offline afterwards.
+$(STAMP): requirements-dev.txt pyproject.toml lambdas/scaler/requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo "Installing the locked dependencies into $(VENV) (once, about a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m infra.package > /dev/null
 	@touch $@
 
 .PHONY: setup
 setup: $(STAMP) ## Make .venv with the locked dependencies (every other target does it by itself)
+
+.PHONY: demo
+demo: $(STAMP) ## Provision stack local on this machine and replay an hour (TRACE=file for your own, ARGS=... for options)
+	@$(BIN)/gpu-fleet demo $(if $(TRACE),--trace $(TRACE)) $(ARGS)
+
+.PHONY: test
+test: $(STAMP) ## Run the tests (ARGS=... for pytest)
+	@$(BIN)/pytest --numprocesses 2 --dist worksteal --quiet $(ARGS)
+
+.PHONY: check
+check: $(STAMP) ## Lint, types, the rooms' borders, generated files, every YAML and every policy's own cases
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/pyright --level error
+	@$(BIN)/lint-imports
+	@$(BIN)/gpu-fleet schema --check
+	@$(BIN)/gpu-fleet validate
+	@$(BIN)/gpu-fleet test policies/
+	@$(BIN)/pytest --quiet tests/docs
+
+.PHONY: bench
+bench: $(STAMP) ## Measure: the model's speed, the mix, the simulator, and the comparison with every rival
+	@$(BIN)/python bench/bench_decide.py
+	@$(BIN)/python bench/bench_mix.py
+	@$(BIN)/python bench/bench_simulator.py
+	@$(BIN)/python bench/bench_compare.py $(ARGS)
+
+.PHONY: mutants
+mutants: $(STAMP) ## Mutation testing of the decision modules (takes long)
+	@$(BIN)/mutmut run $(ARGS)
+	@$(BIN)/mutmut results
+
+.PHONY: schema
+schema: $(STAMP) ## Write the JSON Schemas and the table of policy keys anew from the models
+	@$(BIN)/gpu-fleet schema
+
+# Names, versions and hashes only: the lock files carry no address.
+PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+.PHONY: lock
+lock: $(STAMP) ## Lock the dependencies anew
+	$(PIP_COMPILE) --extra lab --extra dev --output-file requirements-dev.txt pyproject.toml
+	$(PIP_COMPILE) --constraint requirements-dev.txt --output-file requirements.txt pyproject.toml
+	$(PIP_COMPILE) --output-file lambdas/scaler/requirements.txt lambdas/scaler/requirements.in
+
+.PHONY: clean
+clean: ## Remove what was built (not .venv)
+	@rm -rf build out mutants .pytest_cache .hypothesis .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
