@@ -198,19 +198,22 @@ def _disperse(seen: Observation, arrivals: float | None, arrived_at: float, stat
     (count - expected)^2 / expected is 1 in the mean for a Poisson process. The minute is seen a minute or two later
     than its newest 10 seconds; held against an older minute, every rise would pass for a burst.
     """
-    waiting = [p for p in state.newest if p.at > arrived_at - 60]
-    dispersion = state.dispersion
+    waiting = [p for p in state.newest if p.at > state.dispersed_at]
+    newest = current(seen.burst_rps, now, 120.0)
+    if newest is not None and seen.burst_rps is not None:
+        last = waiting[-1].at if waiting else state.dispersed_at
+        if seen.burst_rps.at > last:
+            waiting.append(Point(seen.burst_rps.at, newest))
+    dispersion, held = state.dispersion, state.dispersed_at
     for point in (p for p in waiting if p.at <= arrived_at):
+        held = point.at
         expected = 10 * (arrivals or 0.0)
-        if expected >= 1:
+        if expected >= 1 and point.at > arrived_at - 60:
             sample = min(MOST_DISPERSED, (10 * point.rps - expected) ** 2 / expected)
             old = 1.0 if dispersion is None else dispersion
             dispersion = old * DISPERSION_KEPT + sample * (1 - DISPERSION_KEPT)
-    waiting = [p for p in waiting if p.at > arrived_at]
-    newest = current(seen.burst_rps, now, 120.0)
-    if newest is not None and seen.burst_rps is not None and all(p.at != seen.burst_rps.at for p in waiting):
-        waiting.append(Point(seen.burst_rps.at, newest))
-    return replace(state, newest=tuple(waiting[-5:]), dispersion=dispersion)
+    kept = tuple(p for p in waiting if p.at > held)[-5:]
+    return replace(state, newest=kept, dispersed_at=held, dispersion=dispersion)
 
 
 def _burst(

@@ -43,7 +43,17 @@ def continuity(state: State, now: float) -> tuple[State, Reason | None]:
     gap = now - state.at
     if gap < 0 or gap > GAP_SECONDS:
         fresh = replace(
-            state, since=now, required=(), pending=(), series=(), burst=None, idle_since=None, loads_wanted=0
+            state,
+            since=now,
+            required=(),
+            pending=(),
+            series=(),
+            burst=None,
+            idle_since=None,
+            loads_wanted=0,
+            newest=(),
+            dispersed_at=0.0,
+            burst_due=None,
         )
         text = f"The last run was {gap:.0f} s ago: what happened in between is not known, so no capacity is taken yet."
         return fresh, Reason(Step.GUARD, "guard.gap", text, {"gap_seconds": gap})

@@ -120,6 +120,8 @@ class State:
     """Variance over mean of the arrivals in 10 seconds; 1 for a Poisson process."""
     newest: tuple[Point, ...] = ()
     """10-second arrivals whose minute has not been seen yet (requests per second, not typical ones)."""
+    dispersed_at: float = 0.0
+    """The newest 10 seconds that were held against their minute."""
     allowance: float | None = None
     """Share of the demand that forecasts may miss, as feedback has corrected it (`scaling.feedback`)."""
     required: tuple[Point, ...] = ()
