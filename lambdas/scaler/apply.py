@@ -177,7 +177,7 @@ def _weights(parameter: ServiceParameter, targets: Mapping[str, PoolTarget], rul
 
 def _less(group: Group, target: PoolTarget) -> Iterator[Call]:
     """First the orders that no instance has filled yet, then the instances named; never one that Auto Scaling picks."""
-    floor = max(target.desired, group.min_size)
+    floor = max(min(target.desired, group.max_size), group.min_size)
     desired = group.desired
     unfilled_gone = max(floor, len(group.staying))
     if unfilled_gone < desired:
