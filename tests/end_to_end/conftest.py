@@ -1,0 +1,100 @@
+"""The whole loop in a few virtual minutes: the program, the real handler, moto and the simulator."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import botocore.endpoint
+import numpy as np
+import pytest
+
+from infra import package
+from infra.settings import read_library, read_stack
+from lab.cloud import provision
+from lab.replay import Delays, Opening, Replay, rungs
+from lab.replay.replay import until_told
+from lab.traces import RateTrace, Trace
+
+Loop = Callable[..., Replay]
+
+SECOND_SERVICE = """
+    code:
+      policy: chat
+      paths: ["/code/*"]
+      priority: 200
+      container:
+        image: vllm/vllm-openai:v0.11.0
+        args: [--model, RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8]
+      pools:
+        l4: {types: [g6.xlarge], min: 1, max: 4}
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses between attempts are botocore's own."""
+    monkeypatch.setattr(botocore.endpoint.time, "sleep", lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def small_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The handler runs from the sources here: what the function's package holds is tests/infra's matter."""
+    archive = tmp_path / "scaler.zip"
+    with zipfile.ZipFile(archive, "w") as z:
+        z.writestr("lambdas/__init__.py", "")
+    monkeypatch.setattr(package, "build", lambda _root: archive)
+
+
+def traffic(*parts: tuple[int, float], seed: int = 0) -> Trace:
+    """Minutes and requests per second, one part after the other."""
+    rps = np.concatenate([np.full(minutes, rate, float) for minutes, rate in parts])
+    return RateTrace("steps", np.arange(len(rps)) * 60.0, rps, 60.0).sample(seed)
+
+
+@pytest.fixture
+def two_services(root: Path, tmp_path: Path) -> Path:
+    """A project whose stack `local` has a second service."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "Pulumi.yaml").write_text((root / "Pulumi.yaml").read_text())
+    text = (root / "Pulumi.local.yaml").read_text().rstrip("\n")
+    (folder / "Pulumi.local.yaml").write_text(text + SECOND_SERVICE)
+    for name in ("infra", "policies"):
+        (folder / name).symlink_to(root / name)
+    return folder
+
+
+@pytest.fixture
+def loop(root: Path) -> Iterator[Loop]:
+    """A replay that has begun: `loop([(minutes, rps), ...], ready={"l4": 2})`. Boots take a minute."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(
+            parts: Sequence[tuple[int, float]],
+            *,
+            ready: Mapping[str, int] | None = None,
+            project: Path = root,
+            boot_seconds: float = 60.0,
+            **how: Any,
+        ) -> Replay:
+            settings, _ = read_stack(project, "local")
+            cloud = stack.enter_context(
+                provision(
+                    "local", project, boot_seconds=boot_seconds, drain_seconds=until_told, **Delays().for_cloud
+                )
+            )
+            replay = Replay(
+                cloud,
+                "chat",
+                traffic(*parts),
+                rungs(settings.services["chat"], read_library(project)),
+                opening=Opening(ready or {}),
+                **how,
+            )
+            return stack.enter_context(replay)
+
+        yield begin

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lab.cloud.faults import api_call_will_fail, no_capacity
+from lab.replay import Decided, Replay
+from lab.replay.result import MinuteOfReplay
+
+
+def minutes(replay: Replay, count: int) -> list[MinuteOfReplay]:
+    """The next so many minutes."""
+    before = len(replay.minutes)
+    for _ in range(count):
+        replay.step()
+    return replay.minutes[before:]
+
+
+def total(minute: MinuteOfReplay) -> int:
+    return sum(pool.desired for pool in minute.pools.values())
+
+
+def newest(replay: Replay, service: str = "chat") -> Decided:
+    return next(one for run in reversed(replay.invocations) for one in run.decided if one.service == service)
+
+
+def desired(replay: Replay) -> dict[str, int]:
+    """What the groups are told now."""
+    groups = replay.cloud.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
+    by_name = {group["AutoScalingGroupName"]: group["DesiredCapacity"] for group in groups}
+    return {pool: by_name[one["group"]] for pool, one in replay.cloud.services["chat"]["bindings"]["pools"].items()}
+
+
+def until(replay: Replay, condition: Callable[[], bool], most: int = 12) -> None:
+    for _ in range(most):
+        replay.step()
+        if condition():
+            return
+    raise AssertionError(f"did not happen within {most} minutes")
+
+
+def test_pools_grow_on_a_rise_and_shrink_after_it_and_no_request_is_lost(loop):
+    replay = loop([(4, 2.0), (7, 14.0), (9, 2.0)], ready={"l4": 2})
+    result = replay.run()
+    assert result.failures == ()
+    sizes = [total(minute) for minute in result.minutes]
+    assert max(sizes) > sizes[0]
+    assert sizes[-1] < max(sizes)
+    assert result.requests == replay.simulation.arrived
+    assert result.lost == 0
+    assert result.rejected == 0
+    scheduled = [run for run in result.invocations if run.trigger == "schedule"]
+    assert len(scheduled) == 19, "once a minute, and not at the trace's end"
+    assert result.cost_usd == sum(result.usd_by_pool.values()) > 0
+    # Instances are paid by the second: all that stood was more than nothing and less than the most all the time.
+    hours = sum(result.machine_hours.values())
+    assert sizes[0] * 20 / 60 * 0.5 < hours < max(sizes) * 20 / 60
+
+
+def test_traffic_goes_where_capacity_is_ready_and_nowhere_else(loop):
+    replay = loop([(5, 3.0), (8, 25.0)], ready={"l4": 2})
+    for minute in replay.run().minutes[2:]:
+        for name, pool in minute.pools.items():
+            assert pool.weight == 0 or pool.ready or pool.draining, f"{name} at {minute.at:g} s: {pool}"
+
+
+def test_a_burst_runs_the_scaler_before_the_minute_is_over(loop):
+    replay = loop([(3, 1.0), (6, 30.0)], ready={"l4": 1})
+    result = replay.run()
+    early = [run for run in result.invocations if run.trigger == "alarm"]
+    assert early
+    assert all(run.error is None for run in early)
+    assert any((run.at - result.start) % 60 for run in early)
+
+
+def test_a_service_that_cannot_be_seen_costs_the_other_nothing_and_the_next_run_mends_it(loop, two_services):
+    replay = loop([(8, 3.0)], ready={"l4": 2}, project=two_services)
+    minutes(replay, 3)
+    with api_call_will_fail("elbv2", "DescribeTargetHealth", "AccessDenied", status=403):
+        replay.step()
+    hit = replay.invocations[-1]
+    outcomes = {one.service: one.outcome for one in hit.decided}
+    assert set(outcomes) == {"chat", "code"}
+    assert sorted(outcome == "failed" for outcome in outcomes.values()) == [False, True]
+    assert hit.error is not None
+    assert [one["code"] for one in hit.decided for one in one.faults] == ["AccessDenied"]
+    replay.step()
+    assert replay.invocations[-1].error is None
+    assert {one.outcome for one in replay.invocations[-1].decided} <= {"applied", "unchanged"}
+
+
+def test_a_write_that_fails_is_made_by_the_next_run(loop):
+    replay = loop([(4, 2.0), (10, 14.0)], ready={"l4": 2})
+    minutes(replay, 4)
+    before = sum(desired(replay).values())
+    with api_call_will_fail("autoscaling", "SetDesiredCapacity", "AccessDenied", times=None, status=403):
+        until(replay, lambda: replay.invocations[-1].error is not None)
+        replay.step()
+        assert sum(desired(replay).values()) == before
+    until(replay, lambda: replay.invocations[-1].error is None, most=1)
+    assert sum(desired(replay).values()) > before
+    assert replay.result().lost == 0
+
+
+def test_where_a_pool_has_no_capacity_another_carries_the_load(loop):
+    replay = loop([(3, 5.0), (14, 40.0)], ready={"l4": 1, "l40s": 1})
+    with no_capacity(replay.cloud, group=replay.cloud.group_name("chat", "l40s")):
+        result = replay.run()
+    assert max(minute.pools["l40s"].ready for minute in result.minutes) == 1
+    others = [minute.pools["l4"].ready + minute.pools["h100"].ready for minute in result.minutes]
+    assert others[-1] > others[0]
+    assert result.failures == ()
+
+
+def test_a_lost_state_costs_a_hold_and_no_instance(loop):
+    replay = loop([(16, 3.0)], ready={"l4": 6})
+    minutes(replay, 1)
+    table = replay.cloud.outputs["state_table"]
+    before = desired(replay)
+    for _ in range(3):  # as long as it is lost again and again, nothing goes: three minutes are more than the window
+        replay.cloud.client("dynamodb").delete_item(TableName=table, Key={"service": {"S": "chat"}})
+        replay.step()
+        assert desired(replay) == before
+        assert newest(replay).outcome == "unchanged" or not any(
+            write["operation"].startswith(("Terminate", "SetDesired")) for write in newest(replay).writes
+        )
+    until(replay, lambda: sum(desired(replay).values()) < sum(before.values()))
+    assert replay.result().lost == 0
