@@ -342,7 +342,8 @@ def warm_start(service: Service, demand: bound.Demand) -> dict[str, int]:
         )
         for pool in service.pools
     ]
-    return dict(mix.cheapest(rungs, WARM_ROOM * work_rps, {}, service.policy.availability.min_instances))
+    counts = mix.cheapest(rungs, WARM_ROOM * work_rps, {}, service.policy.availability.min_instances)
+    return dict(mix.most(rungs, {}) if counts is None else counts)
 
 
 # --- one contender in it ---

@@ -84,9 +84,11 @@ def _results(
         return
     import joblib
 
+    calls = (joblib.delayed(_numbered)(number, function, task) for number, task in enumerate(tasks))
     with joblib.parallel_config(backend=backend, n_jobs=jobs):
-        parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="2 * n_jobs")
-        yield from parallel(joblib.delayed(_numbered)(number, function, task) for number, task in enumerate(tasks))
+        # One task at a time to each worker: they take from a tenth of a second to minutes.
+        parallel: Any = joblib.Parallel(return_as="generator_unordered", batch_size=1)  # pyright: ignore[reportArgumentType]
+        yield from parallel(calls)
 
 
 def _numbered(number: int, function: Callable[[Task], Result], task: Task) -> tuple[int, Result]:
@@ -101,7 +103,8 @@ def _dask(scheduler: str | None, jobs: int | None) -> Iterator[None]:
         raise _problem("--backend", "dask needs the package distributed: pip install distributed") from None
     if scheduler is None:
         count = jobs or os.cpu_count() or 1
-        with LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+        here = {"n_workers": count, "threads_per_worker": 1, "dashboard_address": None}
+        with LocalCluster(**here) as cluster, Client(cluster):
             yield
         return
     try:
@@ -115,8 +118,8 @@ def _dask(scheduler: str | None, jobs: int | None) -> Iterator[None]:
 @contextmanager
 def _ray(scheduler: str | None) -> Iterator[None]:
     try:
-        import ray
-        from ray.util.joblib import register_ray
+        import ray  # pyright: ignore[reportMissingImports]
+        from ray.util.joblib import register_ray  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise _problem("--backend", "ray needs the package ray: pip install ray") from None
     try:

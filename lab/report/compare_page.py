@@ -20,14 +20,17 @@ MINUTE_SECONDS = 60.0
 MOST_NOTES = 4000
 """Marks that a chart of decisions can hold and still be read and drawn; beyond that every n-th decision is shown."""
 
-NOTES = (
-    "All start alike, see the same metrics as late as CloudWatch has them, and wait for the same boot.",
+ALIKE = "All start alike, see the same metrics as late as CloudWatch has them, and wait for the same boot."
+AT_BEST = (
     "Each rival runs on the one pool that suits it best, and where its name says nothing else with the target that "
-    + "suits this very trace best, which no user has.",
-    f"Maxima of the pools were raised, where they were lower, to {ROOM:g} times what the peak needs.",
-    "The clairvoyant fleet knows the whole trace beforehand; in the figure that ratios are against, instances come at "
-    + "once and cost only while they serve.",
+    "suits this very trace best, which no user has."
 )
+MAXIMA = f"Maxima of the pools were raised, where they were lower, to {ROOM:g} times what the peak needs."
+CLAIRVOYANT = (
+    "The clairvoyant fleet knows the whole trace beforehand; in the figure that ratios are against, instances come at "
+    "once and cost only while they serve."
+)
+NOTES = (ALIKE, AT_BEST, MAXIMA, CLAIRVOYANT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ def _outcome(name: str, runs: Sequence[Run]) -> Section:
         Column("lost", "lost", ",.0f"),
         Column("rejected", "rejected", ",.0f"),
         Column("scale_events", "changes", ",.0f"),
-        Column("target", "pool and target", wide=True),
+        Column("target", "on, target"),
     ]
     rows: list[dict[str, Any]] = [asdict(line) for line in found]
     rows.append({"contender": "clairvoyant fleet", "cost_usd": bound, "ratio": 1.0, "target": ""})
@@ -187,13 +190,17 @@ def _figures(ours: Line, found: Sequence[Line], runs: Sequence[Run]) -> Figures:
     ]
     if ours.meets_slo:
         saving = float(np.mean([1 - run.result.cost_usd / run.static_usd for run in mine if run.static_usd]))
-        figures.append(Figure(f"{saving:.0%}", "saved against static peak"))
+        figures.append(_against(saving, "static peak at its tightest"))
     if rivals and ours.meets_slo:
         best = min(rivals, key=lambda line: line.cost_usd)
-        less = 1 - ours.cost_usd / best.cost_usd
-        label = f"less than the best tuned rival, {best.contender}"
-        figures.append(Figure(f"{less:.0%}", label, "good" if less >= 0 else "bad"))
+        figures.append(_against(1 - ours.cost_usd / best.cost_usd, f"the cheapest rival, {best.contender}"))
     return Figures(figures)
+
+
+def _against(saving: float, whom: str) -> Figure:
+    return Figure(
+        f"{abs(saving):.0%}", f"{'less' if saving >= 0 else 'more'} than {whom}", "good" if saving >= 0 else ""
+    )
 
 
 def _time_lines(setting: Setting, run: Run, trace: str) -> Section:
