@@ -216,12 +216,14 @@ def _options(service: Service, view: PoolObservation, present: Pool, needed: flo
 def _count(kind: Pool, policy: Policy, needed: float, at_least: int, at_most: int, scv: float) -> int | None:
     """The fewest instances that carry the work, each used as far as it may be among that many; None beyond `at_most`.
 
-    More instances never carry less, so the least that does is found by halving.
+    What an instance is worth is as in `scaling.decide`: at the upper end of the forecast, as the requirement is. More instances never carry less, so the least that does is found by halving.
     """
 
     def carries(n: int) -> bool:
-        worth = kind.throughput_rps * sizing.usable_share(kind, policy, n, scv)
-        return n * worth >= needed * (1 - SLACK)
+        share = max(
+            sizing.usable_share(kind, policy, n, scv), sizing.usable_share(kind, policy, n, scv, sizing.TAIL_BUDGET)
+        )
+        return n * kind.throughput_rps * share >= needed * (1 - SLACK)
 
     low = max(at_least, math.ceil(needed / kind.throughput_rps - SLACK))
     if low > at_most or not carries(at_most):

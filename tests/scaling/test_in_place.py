@@ -362,3 +362,15 @@ def test_considering_twice_says_the_same() -> None:
     decision = one(changing(), view, 12.0)
     again = consider(changing(), Observation({"l4": view}), replace(decision, refresh=None), NOW + 60)
     assert again.refresh is None  # the first one is remembered
+
+
+@pytest.mark.parametrize("rps", [3.0, 12.0, 25.0])
+def test_it_reckons_with_as_many_instances_as_the_evaluation_comes_to(rps: float) -> None:
+    svc = changing(kind(on_demand_usd_per_hour=99.0), sizing={"mode": "slo"}, pool={"max_instances": 60})
+    ready, state = int(rps), LIVED
+    for minute in range(60):
+        now = NOW + 60 * minute
+        decision = decide(svc, world(svc, SMALL, ready, rps, now), state, now)
+        state, ready = decision.state, decision.targets["l4"].desired
+    reckoned = int(decision.reasons[-1].sentence.removeprefix("Stays with ").split(" ")[0])
+    assert abs(ready - reckoned) <= 1  # the dead band may leave one more
