@@ -191,7 +191,7 @@ def play(
     )
     with cloud:
         if plan.other_policy:
-            _put_service(cloud, plan.service)
+            put_service(cloud, plan.service)
         if on_provisioned is not None:
             on_provisioned(cloud)
         replay = Replay(
@@ -267,7 +267,7 @@ def _with_policy(settings: StackSettings, service: str, policy: str) -> StackSet
     return settings.model_copy(update={"services": {**settings.services, service: changed}})
 
 
-def _put_service(cloud: EmbeddedCloud, service: Service) -> None:
+def put_service(cloud: EmbeddedCloud, service: Service) -> None:
     """A change of a policy is a change of the service's parameter: as `pulumi up` with that policy would write it."""
     name = f"{cloud.outputs['services_path']}/{service.name}"
     parameter = {"service": json.loads(record.dump(service)), "bindings": cloud.services[service.name]["bindings"]}
