@@ -1,9 +1,9 @@
 """A burst: the newest ten seconds far above the minute. Met at once and held, never averaged into the minute.
 
-How much of it is met is learnt: instances ordered for a burst serve a lead time later, and for a burst that is over by
-then they are bought for nothing (peers.md, complaint 3: panic modes that ignore the time a start takes). The first burst
-is met whole; each is then held against the demand that was there when its instances came, and the next one is met at
-the share that the earlier ones had left.
+How much of it is met is learnt: instances ordered for a burst serve a lead time later, and for a burst that is over
+by then they are bought for nothing (panic modes that ignore the time a start takes: knative/serving#13284). The first
+burst is met whole; each is then held against the demand that was there when its instances came, and the next one is
+met at the share that the earlier ones had left.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from scaling.observation import Phase, PoolObservation
+from scaling.observation import Observation, Phase, PoolObservation
 from scaling.policy import CapacityErrors
-from scaling.service import Pool
-from scaling.state import Mark, PoolState
+from scaling.service import Pool, Service
+from scaling.state import Mark, PoolState, State
 
 LONGEST_SECONDS = 3600.0
 
@@ -67,3 +67,16 @@ def on_demand_base(pool: Pool, seen: PoolObservation, remembered: PoolState, lea
     if short and (late or any(m.spot and m.until > now for m in remembered.marks)):
         return pool.on_demand_base + short
     return pool.on_demand_base
+
+
+def mark_pools(service: Service, seen: Observation, state: State, now: float) -> State:
+    """Every pool's marks brought up to now, and since when its group has been short of what it was told."""
+    pools = dict(state.pools)
+    for pool in service.pools:
+        view = seen.pools[pool.name]
+        marked = mark(service.policy.capacity_errors, pools[pool.name], view, now)
+        alive = sum(1 for i in view.instances if i.phase is not Phase.DRAINING)
+        short = view.desired > alive
+        since = (marked.short_since if marked.short_since is not None else now) if short else None
+        pools[pool.name] = replace(marked, short_since=since)
+    return replace(state, pools=pools)

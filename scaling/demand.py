@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Self
 
 from scaling.model import ratio, response_time, utilization
 from scaling.observation import Observation, Phase, PoolObservation, Reading
@@ -53,6 +54,23 @@ class Demand:
     """R."""
     loads: Mapping[str, float | None]
     """Load of each pool, in the policy's unit."""
+
+    @classmethod
+    def unknown(cls, now: float) -> Self:
+        """Nothing seen."""
+        return cls(
+            rps=None,
+            at=now,
+            fresh=False,
+            counted=False,
+            backlog=0.0,
+            idle=False,
+            burst=None,
+            utilization=None,
+            response_time=None,
+            ratio=None,
+            loads={},
+        )
 
 
 def current(reading: Reading | None, now: float, stale_after_seconds: float) -> float | None:

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
+from scaling.decision import Reason, Step
 from scaling.observation import Reading
 from scaling.policy import Forecast, ForecastMethod
 from scaling.state import Errors, Pending, Point, Season, State
@@ -28,7 +29,7 @@ from scaling.state import Errors, Pending, Point, Season, State
 SERIES_SECONDS = 7200.0
 """How much of the demand's own series is kept: two hours of minutes."""
 TREND_SECONDS = 900.0
-"""The trend is fitted over the last quarter of an hour: five lead times of a fast pool, less than the shortest season."""
+"""The trend is fitted over the last quarter of an hour: some lead times long, and shorter than any season."""
 TREND_DAMPING = 0.7
 """Part of the fitted trend that is believed; 1 would extrapolate noise (ibid. 8.2 finds 0.8 to 0.98 per step)."""
 SLOT_SECONDS = 300.0
@@ -69,6 +70,37 @@ class Outlook:
     def headroom_percent(self) -> float:
         """Head-room over the forecast. Below 0 for a method that has said too much."""
         return 100 * (self.upper_rps / self.rps - 1) if self.rps > 0 else 0.0
+
+
+def said(outlook: Outlook, asked: float, horizon: float, *, idle: bool) -> Reason:
+    """What is asked for, and what is expected."""
+    error = "" if outlook.error_percent is None else f", its mean error {outlook.error_percent:.0f} %"
+    text = (
+        f"{asked:.2f} rps are asked for; in {horizon:.0f} s {outlook.rps:.2f} (method {outlook.method}{error}),"
+        f" with {outlook.headroom_percent:.0f} % head-room {outlook.upper_rps:.2f}."
+    )
+    numbers = {
+        "demand_rps": asked,
+        "forecast_rps": outlook.rps,
+        "headroom_percent": outlook.headroom_percent,
+        "horizon_seconds": horizon,
+    }
+    code = "demand.idle" if idle else f"demand.{outlook.method}"
+    return Reason(Step.DEMAND, code, text, numbers)
+
+
+def read_season(policy: Forecast, history: Sequence[Reading], state: State, now: float) -> State:
+    """Take history that was read, and ask for it again when it has aged."""
+    wanted = policy.method.value in {"seasonal", "auto"}
+    if history and wanted:
+        first = now - policy.history_days * 86400.0
+        season = season_from([r for r in history if r.at > first], now)
+        if season is None:  # not a day old yet: ask again in a while, not each minute
+            season = Season(now, (), (), 0.0)
+        state = replace(state, season=season)
+    aged = state.season is None or now - state.season.read_at >= SEASON_REFRESH_SECONDS
+    young = state.season is not None and state.season.days < 7 and now - state.season.read_at >= 3600.0
+    return replace(state, season_wanted=wanted and (aged or young))
 
 
 def look_ahead(
@@ -195,7 +227,7 @@ def season_from(history: Sequence[Reading], read_at: float) -> Season | None:
 def _pick(
     policy: Forecast, said: Mapping[str, float], errors: Mapping[str, Errors], quantiles: Mapping[str, float]
 ) -> str:
-    """The method asked for; for `auto`, and between the windows of `peak`, the one that costs least for what it carries.
+    """The method asked for; for `auto`, and between the windows of `peak`, the one that carries it for the least.
 
     The cost is the capacity that the method would have asked for lately at this confidence, over the demand seen.
     """

@@ -60,7 +60,7 @@ def continuity(state: State, now: float) -> tuple[State, Reason | None]:
     return state, None
 
 
-def extra(state: State, now: float) -> bool:
+def is_extra(state: State, now: float) -> bool:
     """Whether this run comes on top of the schedule's: on a burst alarm, or from an event that was delivered twice.
 
     Such a run adds capacity and takes traffic off what is not ready; it takes no instance and moves no weight a second
@@ -81,8 +81,8 @@ def stabilise(policy: Horizontal, state: State, required_rps: float, now: float)
 def wanted_rps(band: Band, standing_rps: float, tolerance_percent: float) -> tuple[float, Reason]:
     """The capacity to aim at: more, less, or what stands.
 
-    Hysteresis: out when more than the tolerance is missing, in only so far that the tolerance is left over. With 3 % and
-    15 rps standing, 15.5 wanted adds an instance, 14.6 takes none.
+    Hysteresis: out when more than the tolerance is missing, in only so far that the tolerance is left over. With 3 %
+    and 15 rps standing, 15.5 wanted adds an instance, 14.6 takes none.
     """
     slack = 1 + tolerance_percent / 100
     numbers = {"wanted_rps": band.out_rps, "standing_rps": standing_rps, "window_rps": band.in_rps}
@@ -267,7 +267,8 @@ def shrink(
     if chosen:
         named = ", ".join(chosen)
         reasons.append(Reason(Step.GUARD, "guard.take", f"{pool.name}: {named} leave, the least busy."))
-    return Shrink((*take, *chosen), drop, tuple(reasons), wants_loads=False, zones=zones)
+    more = wanted > len(take) + len(chosen) + drop  # the next look shall know the loads already
+    return Shrink((*take, *chosen), drop, tuple(reasons), wants_loads=more, zones=zones)
 
 
 def _least_busy(

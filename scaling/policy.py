@@ -8,7 +8,7 @@ what it wants otherwise. Units stand in the names; shares are fractions only whe
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -27,11 +27,15 @@ class Section(BaseModel):
 
 
 class Workload(StrEnum):
+    """What the instances do."""
+
     INFERENCE = "inference"
     TRAINING = "training"
 
 
 class Mode(StrEnum):
+    """Whether decisions are carried out."""
+
     ENFORCE = "enforce"
     SHADOW = "shadow"
 
@@ -82,7 +86,7 @@ class Load(Section):
 
 
 class Thresholds(Section):
-    """Node signals of the article (3.2.1) that call for more instances when they pass their limit, whatever the load says."""
+    """Node signals (the article, 3.2.1) that call for more instances when they pass their limit, whatever the load."""
 
     cpu_percent: Percent | None = None
     """Mean CPU use of a pool."""
@@ -97,6 +101,8 @@ class Thresholds(Section):
 
 
 class SizingMode(StrEnum):
+    """What capacity follows from."""
+
     SLO = "slo"
     THRESHOLD = "threshold"
 
@@ -115,6 +121,8 @@ class Sizing(Section):
 
 
 class ForecastMethod(StrEnum):
+    """How demand is looked ahead."""
+
     NONE = "none"
     PEAK = "peak"
     TREND = "trend"
@@ -164,6 +172,8 @@ class Horizontal(Section):
 
 
 class VerticalMethod(StrEnum):
+    """How the type of instance may change."""
+
     POOLS = "pools"
     IN_PLACE = "in_place"
     OFF = "off"
@@ -199,6 +209,8 @@ class CapacityErrors(Section):
 
 
 class RoutingStrategy(StrEnum):
+    """How traffic is shared among pools."""
+
     STATIC = "static"
     STICKY = "sticky"
     CAPACITY = "capacity"
@@ -310,7 +322,8 @@ class Policy(Section):
     @property
     def wait_budget(self) -> float:
         """Share of requests that may wait too long: half of what the SLO allows to fail; the other half is left to
-        demand that no forecast saw."""
+        demand that no forecast saw.
+        """
         if self.sizing.wait_budget is not None:
             return self.sizing.wait_budget
         return (1 - self.slo.attainment) / 2 if self.slo else 0.01

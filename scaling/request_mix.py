@@ -1,9 +1,9 @@
 """What instances carry of the requests that are seen, where those differ from the policy's typical one.
 
-A GPU that holds 158 chats of 1,155 tokens holds 16 conversations of 12,000: capacity in requests is no property of the
-GPU alone. Where the engines tell the lengths of prompts and answers, every figure of a pool is worked out anew for their
-running mean (`scaling.profile.carrying`), so demand can be counted in requests as they are, and a shift of the mix is
-met before it shows as a queue.
+A GPU that holds 158 chats of 1,155 tokens holds 16 conversations of 12,000: capacity in requests is no property of
+the GPU alone. Where the engines tell the lengths of prompts and answers, every figure of a pool is worked out anew for
+their running mean (`scaling.profile.carrying`), so demand can be counted in requests as they are, and a shift of the
+mix is met before it shows as a queue.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class Service(Section):
     name: str
     policy: Policy
     pools: Annotated[tuple[Pool, ...], Field(min_length=1, max_length=MAX_POOLS)]
-    vcpu_quotas: dict[str, int] = {}
+    vcpu_quotas: dict[str, int] = Field(default={})
     """vCPUs this service may use of each quota."""
 
     @model_validator(mode="after")

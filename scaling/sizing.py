@@ -7,9 +7,10 @@ proportional, since a fuller batch works more slowly (`scaling.profile`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import NormalDist
 
+from scaling.decision import Reason, Step
 from scaling.policy import Policy, Request, SizingMode
 from scaling.profile import Speed
 from scaling.service import Pool
@@ -117,8 +118,8 @@ def _stalled_tpot(pool: Pool, speed: Speed, request: Request, share: float, scv:
     """Time per token of a short answer, with as many prompts read in between as are exceeded with the chance of z.
 
     The mean stands for long answers, over which stalls even out. Of answers a quarter as long as the mean (one in five
-    where lengths are exponential) few tokens share each stall: at 8 requests a second, prompts of 0.14 s and 7 tokens of
-    20 ms, 1.1 prompts are read during the answer in the mean and 4 once in 200 times, and 20 ms become 100 ms.
+    where lengths are exponential) few tokens share each stall: at 8 requests a second, prompts of 0.14 s and 7 tokens
+    of 20 ms, 1.1 prompts are read during the answer in the mean and 4 once in 200 times, and 20 ms become 100 ms.
     Arrivals during the answer are taken as Poisson with variance scv.
     """
     tokens = max(2.0, request.output_tokens * SHORT)
@@ -129,7 +130,7 @@ def _stalled_tpot(pool: Pool, speed: Speed, request: Request, share: float, scv:
     batch = load_share(share, pool.slowdown) * pool.throughput_rps * pool.service_seconds / pool.copies
     step = speed.step_seconds(batch)
     prompts = rate * tokens * step / (1 - rate * prefill)
-    return step + _in_flight_quantile(prompts, scv, z) * prefill / tokens
+    return step + _in_flight_quantile(prompts, 1.0, scv, z) * prefill / tokens
 
 
 def usable_share(pool: Pool, policy: Policy, instances: int, scv: float, budget: float | None = None) -> float:
@@ -206,3 +207,21 @@ def _most(holds: Callable[[int], bool], high: int) -> int:
 def required_rps(demand_rps: float, backlog_requests: float, policy: Policy) -> float:
     """Work that must be done per second: what arrives, and the backlog within `sizing.drain_backlog_seconds`."""
     return max(0.0, demand_rps) + max(0.0, backlog_requests) / policy.sizing.drain_backlog_seconds
+
+
+def said(
+    policy: Policy,
+    required: float,
+    u_t_r: tuple[float | None, float | None, float | None],
+    worth: Mapping[str, float],
+) -> Reason:
+    """What must be carried, the article's U, T and R, and what an instance of each pool may carry of it."""
+    u, t, r = u_t_r
+    seen = "U, T and R are not known"
+    numbers: dict[str, float] = {"required_rps": required}
+    if u is not None and t is not None and r is not None:
+        seen = f"U {u:.2f}, T {t:.2f}, R {r:.2f}"
+        numbers |= {"U": u, "T": t, "R": r}
+    each = ", ".join(f"{name} {rps:.2f}" for name, rps in worth.items())
+    text = f"{required:.2f} rps must be carried ({seen}); an instance may carry: {each}."
+    return Reason(Step.SIZING, f"sizing.{policy.sizing_mode.value}", text, numbers)

@@ -1,0 +1,100 @@
+"""The fleet: what stands of each pool, what it may become, and what an instance of it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scaling import capacity_errors, guard, learning, mix, sizing
+from scaling.demand import ready_count
+from scaling.observation import Observation, Phase
+from scaling.policy import SizingMode, VerticalMethod
+from scaling.service import Service
+from scaling.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Bounds and worth of each pool, and what they come to together."""
+
+    rungs: tuple[mix.Rung, ...]
+    worth: Mapping[str, float]
+    """Usable work of one instance at the upper end of the forecast, typical requests per second."""
+    strictness: float
+    """How much more of an instance may be used then than day in, day out; at least 1."""
+    lost: Mapping[str, int]
+    """Instances of the desired count that carry nothing."""
+    standing: Mapping[str, int]
+    """Desired counts without those."""
+    ready_rps: float
+    standing_rps: float
+
+
+def survey(
+    service: Service, seen: Observation, state: State, now: float, instances: Mapping[str, int] | None = None
+) -> Fleet:
+    """Bounds and worth of each pool, with the worth that `instances` of each have; unset: as many as stand.
+
+    Traffic is split among the pools before it is balanced within one, so each pool evens out its own part alone: two
+    pools of one do not make a pool of two. One that has no instance is taken for as many as stand in all.
+    """
+    policy = service.policy
+    counts = instances if instances is not None else {p.name: seen.pools[p.name].desired for p in service.pools}
+    total = max(1, sum(counts.values()))
+    reaching = any(p.reaches_slo and p.max_instances > 0 for p in service.pools)
+    rungs: list[mix.Rung] = []
+    worth: dict[str, float] = {}
+    lost: dict[str, int] = {}
+    standing: dict[str, int] = {}
+    ready_rps = strict_rps = tail_rps = 0.0
+    for pool in service.pools:
+        view, remembered = seen.pools[pool.name], state.pools[pool.name]
+        scv = state.dispersion or 1.0
+        among = counts[pool.name] or total
+        share = sizing.usable_share(pool, policy, among, scv)
+        tail = sizing.usable_share(pool, policy, among, scv, sizing.TAIL_BUDGET)
+        whole = pool.throughput_rps * remembered.correction
+        worth[pool.name] = whole * max(share, tail)
+        strict_rps += view.desired * whole * share
+        tail_rps += view.desired * worth[pool.name]
+        nothing = guard.gone(policy.horizontal, view, remembered.short_since, now)
+        lost[pool.name] = min(nothing.count, view.desired)
+        standing[pool.name] = view.desired - lost[pool.name]
+        ready_rps += ready_count(view) * worth[pool.name]
+        at_most = max(0, min(pool.max_instances, view.max_size) - lost[pool.name])
+        at_least = max(pool.min_instances, min(view.min_size, pool.max_instances))
+        alive = sum(1 for i in view.instances if i.phase in {Phase.READY, Phase.STARTING})
+        if capacity_errors.blocked(pool, remembered, now, spot=pool.spot_percent >= 100):
+            at_most = min(at_most, max(0, alive - len(nothing.stuck)))
+        if policy.sizing_mode is SizingMode.SLO and reaching and not pool.reaches_slo:
+            at_most = 0
+        if policy.vertical.method is VerticalMethod.OFF and pool is not service.pools[0]:
+            at_most = min(at_most, max(standing[pool.name], at_least))
+        rungs.append(
+            mix.Rung(
+                name=pool.name,
+                instance_rps=worth[pool.name],
+                usd_per_hour=pool.usd_per_hour,
+                at_least=min(at_least, at_most),
+                at_most=at_most,
+                vcpus=pool.vcpus,
+                quota=pool.quota,
+            )
+        )
+    standing_rps = sum(standing[name] * worth[name] for name in standing)
+    strictness = tail_rps / strict_rps if strict_rps > 0 else 1.0
+    return Fleet(tuple(rungs), worth, strictness, lost, standing, ready_rps, standing_rps)
+
+
+def nothing_stands(seen: Observation) -> bool:
+    """Neither instances nor orders."""
+    return all(view.desired == 0 and not view.instances for view in seen.pools.values())
+
+
+def horizon_seconds(service: Service, seen: Observation, state: State) -> float:
+    """The lead time of the slowest pool that stands, or of the fastest where none does."""
+    leads = {p.name: learning.lead_seconds(p, state) for p in service.pools if p.max_instances > 0}
+    used = [lead for name, lead in leads.items() if seen.pools[name].desired > 0]
+    if used:
+        return max(used)
+    return min(leads.values(), default=0.0)
