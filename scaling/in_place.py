@@ -216,7 +216,8 @@ def _options(service: Service, view: PoolObservation, present: Pool, needed: flo
 def _count(kind: Pool, policy: Policy, needed: float, at_least: int, at_most: int, scv: float) -> int | None:
     """The fewest instances that carry the work, each used as far as it may be among that many; None beyond `at_most`.
 
-    What an instance is worth is as in `scaling.decide`: at the upper end of the forecast, as the requirement is. More instances never carry less, so the least that does is found by halving.
+    What an instance is worth is as in `scaling.fleet`: at the upper end of the forecast, as the requirement is. More
+    instances never carry less, so the least that does is found by halving.
     """
 
     def carries(n: int) -> bool:
