@@ -222,7 +222,7 @@ def _measure(sights: Iterable[_Sight], clients: Clients, now: float) -> tuple[An
     stale = max((s.parameter.service.policy.load.stale_after_seconds for s in everyone), default=0.0)
     end = math.floor(now / signals.FINE_SECONDS) * signals.FINE_SECONDS
     # A reading may be `stale` old at its end, and its period begins a minute before that.
-    start = math.floor((now - stale) / signals.MINUTE_SECONDS - 2) * signals.MINUTE_SECONDS
+    start = math.floor((now - stale) / signals.MINUTE_SECONDS - 1) * signals.MINUTE_SECONDS
     answers = metrics.fetch(clients.cloudwatch, [q for s in everyone for q in s.queries.minute()], start, end)
     past: dict[str, Answers] = {}
     for sight in everyone:

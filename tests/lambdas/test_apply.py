@@ -176,6 +176,15 @@ def test_nothing_goes_when_protection_failed(world, deciding):
     assert set(world.ids("l4")) == {busy, idle}
 
 
+def test_idle_instances_stay_protected_when_an_earlier_call_failed(world, deciding):
+    world.stand(pools={"l4": 2}, policy={"workload": "training"})
+    busy = tuple(world.ids("l4"))
+    world.run(deciding(l4=PoolTarget(2, 0, protect=busy)))
+    with world.board.failing("autoscaling.SetDesiredCapacity"):
+        world.run(deciding(l4=PoolTarget(3, 0)))
+    assert [i["ProtectedFromScaleIn"] for i in world.group("l4")["Instances"]] == [True, True]
+
+
 def test_what_was_protected_by_hand_stays_protected_outside_training(world, keeping):
     world.stand(pools={"l4": 2})
     world.clients.autoscaling.set_instance_protection(

@@ -137,6 +137,12 @@ class TestRequests:
         world.publish_requests("l4", MINUTE - 180, 600)
         assert world.observe().arrivals_rps is None
 
+    def test_a_minute_that_is_just_not_stale_yet_is_read_from_its_beginning(self, world):
+        # The run is 20 s into the minute: what ended 180 s before the minute is 200 s old.
+        world.stand(pools={"l4": 1}, policy={"load": {"stale_after_seconds": 200}})
+        world.publish_requests("l4", MINUTE - 240, 600)
+        assert world.observe().arrivals_rps == Reading(10, MINUTE - 180)
+
     def test_each_service_is_read_by_its_own_staleness(self, world):
         """One window is asked for all; the most patient service sets it."""
         world.stand("chat", {"l4": 1}, policy={"load": {"stale_after_seconds": 90}})
@@ -327,6 +333,26 @@ class TestHistory:
         world.stand()
         world.run(keeping)
         assert world.board.operations().count("cloudwatch.GetMetricData") == 1
+
+    def test_a_history_without_one_of_its_pools_is_none_rather_than_too_low(self, world):
+        world.stand(policy={"forecast": {"history_days": 1}})
+
+        def half(asked):
+            queries = asked["MetricDataQueries"]
+            if queries[0]["MetricStat"]["Period"] != 300:
+                return None
+            when = [datetime.fromtimestamp(MINUTE - 300, UTC)]
+            return {
+                "MetricDataResults": [
+                    {"Id": q["Id"], "StatusCode": "InternalError"}
+                    if "chat-l40s" in str(q)
+                    else {"Id": q["Id"], "StatusCode": "Complete", "Timestamps": when, "Values": [300.0]}
+                    for q in queries
+                ]
+            }
+
+        with world.board.answering("cloudwatch.GetMetricData", half):
+            assert world.observe(state=self.STATE).history_rps == ()
 
     def test_a_history_that_fails_leaves_the_newest_minutes_alone(self, world, keeping):
         world.stand(pools={"l4": 1})

@@ -1,0 +1,158 @@
+"""Types that change in place, whole: the stack's program, the real handler and model, and moto made lifelike."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import package
+from lab.cloud import EmbeddedCloud, Traffic, faults, provision
+from lab.replay import Delays
+from lab.replay.function import Invocation, ScalerFunction
+
+POLICY = """\
+model: llama-3.1-8b-fp8
+request: {input_tokens: 1155, output_tokens: 211}
+slo: {ttft_seconds: 2, ttft_seconds_per_1000_input_tokens: 1, tpot_seconds: 0.1}
+sizing: {mode: threshold}
+forecast: {method: none, max_headroom_percent: 0}
+vertical: {method: in_place, minimum_stay_seconds: 3600}
+"""
+STACK = """\
+config:
+  aws:region: us-east-1
+  gpu-fleet:network: {zones: [us-east-1a, us-east-1b], nat: none}
+  gpu-fleet:services:
+    chat:
+      policy: rolling
+      paths: ["/v1/*"]
+      priority: 100
+      container: {image: "vllm/vllm-openai:v1"}
+      pools:
+        gpu: {types: [g6.xlarge], alternatives: [[g6e.xlarge]], min: 1, max: 16}
+"""
+
+
+@pytest.fixture
+def cloud(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedCloud]:
+    """A stack of one service whose types change in place."""
+    archive = tmp_path / "scaler.zip"
+    with zipfile.ZipFile(archive, "w") as z:
+        z.writestr("lambdas/__init__.py", "")
+    monkeypatch.setattr(package, "build", lambda _root: archive)
+    project = tmp_path / "project"
+    (project / "policies").mkdir(parents=True)
+    for name in ("catalog.yaml", "profiles.yaml"):
+        (project / "policies" / name).symlink_to(root / "policies" / name)
+    (project / "policies/rolling.yaml").write_text(POLICY)
+    (project / "Pulumi.yaml").symlink_to(root / "Pulumi.yaml")
+    (project / "Pulumi.local.yaml").write_text(STACK)
+    # The program reads what lies beside it: a link would lead back to the project's own policies.
+    shutil.copytree(root / "infra", project / "infra", ignore=shutil.ignore_patterns("__pycache__"))
+    with provision("local", project, boot_seconds=120, **Delays().for_cloud) as cloud:
+        yield cloud
+
+
+class Life:
+    """Minutes of traffic, each with the scaler's run at its end."""
+
+    def __init__(self, cloud: EmbeddedCloud, function: ScalerFunction) -> None:
+        self.cloud, self.function = cloud, function
+        parameter = cloud.services["chat"]
+        self.pool = parameter["service"]["pools"][0]
+        binding = parameter["bindings"]["pools"]["gpu"]
+        self.group, self.target_group = binding["group"], binding["target_group_arn"]
+        self.balancer = parameter["bindings"]["load_balancer"]
+        self.least_capacity: float = 1e9
+        self.runs: list[Invocation] = []
+
+    def described(self) -> dict[str, Any]:
+        groups = self.cloud.client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[self.group])
+        found: dict[str, Any] = groups["AutoScalingGroups"][0]
+        return found
+
+    def types(self) -> dict[str, str]:
+        """Of the healthy targets, by instance."""
+        health = self.cloud.client("elbv2").describe_target_health(TargetGroupArn=self.target_group)
+        ready = {
+            h["Target"]["Id"] for h in health["TargetHealthDescriptions"] if h["TargetHealth"]["State"] == "healthy"
+        }
+        return {i["InstanceId"]: i["InstanceType"] for i in self.described()["Instances"] if i["InstanceId"] in ready}
+
+    def carries(self) -> float:
+        """Requests per second of what is ready, in full use."""
+        return sum(rate(self.pool, kind) for kind in self.types().values())
+
+    def minutes(self, count: int, rps: float) -> None:
+        for _ in range(count):
+            begin = self.cloud.now
+            for second in range(10, 70, 10):
+                self.cloud.advance(begin + second)
+                self.least_capacity = min(self.least_capacity, self.carries())
+                ready = self.types()
+                total = sum(rate(self.pool, kind) for kind in ready.values()) or 1.0
+                engines = {
+                    id_: {
+                        "requests_running": rps * 12.0 * rate(self.pool, kind) / total,
+                        "requests_waiting": 0.0,
+                        "finished_rps": rps * rate(self.pool, kind) / total,
+                        "input_tokens": 1155.0,
+                        "output_tokens": 211.0,
+                    }
+                    for id_, kind in ready.items()
+                }
+                self.cloud.publish(at=self.cloud.now - 10, engines=engines)
+            self.cloud.publish(
+                at=begin, traffic={self.target_group: Traffic(round(60 * rps), 30 * rps)}, rejected={self.balancer: 0}
+            )
+            self.runs.append(self.function.invoke({"source": "schedule"}))
+
+    def said(self, code: str) -> list[int]:
+        """The runs that gave this reason."""
+        return [n for n, run in enumerate(self.runs) if any(code in one.codes for one in run.decided)]
+
+
+def rate(pool: dict[str, Any], kind: str) -> float:
+    return float((pool if kind == "g6.xlarge" else pool["alternatives"][0])["throughput_rps"])
+
+
+@pytest.fixture
+def life(cloud: EmbeddedCloud) -> Iterator[Life]:
+    """Nine small instances serve: one more than 12 requests a second need."""
+    with ScalerFunction(cloud) as function:
+        life = Life(cloud, function)
+        cloud.client("autoscaling").set_desired_capacity(AutoScalingGroupName=life.group, DesiredCapacity=9)
+        cloud.advance((cloud.now // 60 + 6) * 60)
+        yield life
+
+
+def test_types_follow_the_load_up_and_down_and_no_request_finds_too_few(life: Life) -> None:
+    """Two big ones for eight small ones, and when an hour is over two small ones for a big one."""
+    life.minutes(30, 12.0)
+    assert set(life.types().values()) == {"g6e.xlarge"}
+    assert life.described()["DesiredCapacity"] == 2
+    assert life.least_capacity * 0.8 >= 12.0
+    life.least_capacity = 1e9
+    life.minutes(60, 2.5)
+    assert sorted(life.types().values()) == ["g6.xlarge"] * 2
+    assert life.described()["DesiredCapacity"] == 2
+    assert life.least_capacity * 0.8 >= 2.5
+    assert not [run.error for run in life.runs if run.error]
+    assert not [fault for run in life.runs for one in run.decided for fault in one.faults]
+    up, down = life.said("vertical.refresh")
+    assert down - up >= 60
+    assert {up + 1, down + 1} <= set(life.said("vertical.wait"))
+
+
+def test_types_that_aws_has_none_of_leave_the_service_as_it_was(life: Life) -> None:
+    with faults.no_capacity(life.cloud, type="g6e.xlarge"):
+        life.minutes(40, 12.0)
+    assert set(life.types().values()) == {"g6.xlarge"}
+    assert life.least_capacity * 0.8 >= 12.0
+    assert len(life.said("vertical.refresh")) == 1  # not again each minute
+    assert not [run.error for run in life.runs if run.error]
