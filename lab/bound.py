@@ -69,13 +69,24 @@ class Stretch(Protocol):
     """The requests of one stretch of time, as a trace's `windows` yields them."""
 
     @property
-    def starts_seconds(self) -> float: ...
+    def starts_seconds(self) -> float:
+        """From when, since the trace began."""
+        ...
+
     @property
-    def ends_seconds(self) -> float: ...
+    def ends_seconds(self) -> float:
+        """Until when."""
+        ...
+
     @property
-    def input_tokens(self) -> Floats: ...
+    def input_tokens(self) -> Floats:
+        """Prompt length of each request."""
+        ...
+
     @property
-    def output_tokens(self) -> Floats: ...
+    def output_tokens(self) -> Floats:
+        """Answer length of each request."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -70,11 +70,11 @@ def rays_own(ongoing: Ongoing) -> float:
 
 def context(ongoing: Ongoing) -> Any:
     """Ray's AutoscalingContext of this moment."""
-    from ray.serve._private.common import DeploymentID  # pyright: ignore  # noqa: PLC2701
-    from ray.serve.config import AutoscalingConfig, AutoscalingContext  # pyright: ignore
+    from ray.serve._private.common import DeploymentID  # pyright: ignore[reportMissingImports]
+    from ray.serve.config import AutoscalingConfig, AutoscalingContext  # pyright: ignore[reportMissingImports]
 
-    return AutoscalingContext(  # pyright: ignore
-        deployment_id=DeploymentID(name="model"),  # pyright: ignore
+    return AutoscalingContext(
+        deployment_id=DeploymentID(name="model"),
         deployment_name="model",
         app_name=None,
         current_num_replicas=ongoing.running,
@@ -90,7 +90,7 @@ def context(ongoing: Ongoing) -> Any:
         last_scale_up_time=None,
         last_scale_down_time=None,
         current_time=None,
-        config=AutoscalingConfig(  # pyright: ignore
+        config=AutoscalingConfig(
             min_replicas=ongoing.min_replicas,
             max_replicas=ongoing.max_replicas,
             target_ongoing_requests=ongoing.target_ongoing_requests,

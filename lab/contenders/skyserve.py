@@ -57,7 +57,7 @@ class SkyServe:
         return self.group.targets(service, observation, self._replicas, now)
 
     def _count(self, wanted: int) -> None:
-        if self._replicas is None or self._replicas == 0 or wanted == self._replicas:
+        if self._replicas is None or self._replicas in {0, wanted}:
             self._replicas, self._up, self._down = wanted, 0, 0
         elif wanted > self._replicas:
             self._up, self._down = self._up + 1, 0

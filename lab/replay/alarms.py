@@ -78,7 +78,8 @@ def _key(alarm: Mapping[str, Any]) -> Key:
 
 
 def _event(alarm: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """As CloudWatch sends it to a function:
+    """As CloudWatch sends it to a function.
+
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-actions-Lambda.html
     """
     return {

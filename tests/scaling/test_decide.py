@@ -124,7 +124,7 @@ def test_a_cheaper_pool_takes_over_make_before_break():
             name: pool_seen(
                 ready[name],
                 starting=desired[name] - ready[name],
-                load=3.0 / total * ready[name] * (20 if name == "l4" else 100) / (1 if name == "l4" else 1),
+                load=3.0 / total * ready[name] * (20 if name == "l4" else 100),
                 at=now,
                 instance_loads=[3.0] * ready[name],
             )

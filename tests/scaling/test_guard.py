@@ -130,8 +130,7 @@ def test_at_most_the_policys_step_leaves():
 def test_the_last_node_of_a_needed_zone_stays():
     view = pool_seen(3, instance_loads=[9, 0, 9])  # zones a, b, a
     gone = shrunk(view, zones=2)
-    assert gone.take == ("i-2",) or gone.take == ("i-0",)
-    assert "i-1" not in gone.take
+    assert gone.take in {("i-0",), ("i-2",)}
 
 
 def test_equals_leave_the_fullest_zone_first():

@@ -57,9 +57,10 @@ def test_the_hours_floor_stands_from_the_buffer_on_and_scale_in_waits_for_the_ne
             rate = 8.0 if hour == 9 else 2.0
             desk.desired(rule, service, desk.seen(at, ready=2, rate=rate), at)
     nine = DAY + 9 * HOUR_SECONDS
-    asked = []
-    for at in (nine - 360.0, nine - 300.0, nine, nine + 1800.0, nine + HOUR_SECONDS - 60.0):
-        asked.append(desk.desired(rule, service, desk.seen(at, ready=2, rate=1.95), at))
+    asked = [
+        desk.desired(rule, service, desk.seen(at, ready=2, rate=1.95), at)
+        for at in (nine - 360.0, nine - 300.0, nine, nine + 1800.0, nine + HOUR_SECONDS - 60.0)
+    ]
     assert asked == [2, 8, 8, 8, 8]  # 300 s before nine; 8 a second at 1 each
     # At ten the floor is 2 again, but it does not scale in: that is target tracking's (0.25 each: low, for 15 minutes).
     ten = nine + HOUR_SECONDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -109,5 +110,5 @@ def test_periods_never_overlap_and_never_skip_one(times: list[float], count: int
     points = minutes.newest(count)
     if points is not None:
         assert len(points) == count
-        assert all(b.at - a.at >= 59.0 for a, b in zip(points, points[1:], strict=False))
+        assert all(b.at - a.at >= 59.0 for a, b in itertools.pairwise(points))
         assert points[-1].at - points[0].at < 60.0 * (count - 0.5)
