@@ -23,7 +23,7 @@ from lab.simulator.simulation import Simulation
 from lab.traces import RateTrace, Trace, TraceError, crop, hour, peak_rps, read, scale_to
 from lab.traces.errors import about
 from scaling import record
-from scaling.document import Document, DocumentError, Problem
+from scaling.document import DocumentError, Problem
 from scaling.library import Library, library, policy_name
 from scaling.policy import Workload
 from scaling.service import Pool, Service

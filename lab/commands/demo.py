@@ -29,9 +29,7 @@ def demo(
     ] = None,
     stack: Annotated[str, typer.Option(help="The stack to provision.")] = "local",
     service: Annotated[str | None, typer.Option(help="The service that gets the traffic; else the first.")] = None,
-    policy: Annotated[
-        str | None, typer.Option(help="Another policy than the stack's, by name or by file.")
-    ] = None,
+    policy: Annotated[str | None, typer.Option(help="Another policy than the stack's, by name or by file.")] = None,
     peak_instances: Annotated[
         int | None,
         typer.Option(
@@ -46,7 +44,9 @@ def demo(
     ] = None,
     boot_seconds: Annotated[
         float | None,
-        typer.Option(min=0, help="From launch until the model answers; else as catalog and profiles say.", show_default=False),
+        typer.Option(
+            min=0, help="From launch until the model answers; else as catalog and profiles say.", show_default=False
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same run.")] = 0,
     report: Annotated[Path, typer.Option(help="The report.")] = REPORT,

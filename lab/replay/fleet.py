@@ -66,9 +66,7 @@ class Fleet:
         at = change.at - self._start
         if change.change is Change.LAUNCHED:
             price = self._rungs[pool].usd_per_hour(change.type, spot=change.spot)
-            machine = Machine(
-                change.instance_id, self._index[pool], change.type, change.zone, change.spot, price, at
-            )
+            machine = Machine(change.instance_id, self._index[pool], change.type, change.zone, change.spot, price, at)
             self.standing[change.instance_id] = Standing(machine, pool)
             self._groups[pool].machines[change.instance_id] = machine
             self.launches += 1

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -61,7 +61,8 @@ class Opening:
 class Replay:
     """One service of an open embedded cloud under a trace.
 
-    The cloud must have been provisioned with `Delays.for_cloud` and `drain_seconds=until_told`; `step` moves a minute on.
+    The cloud must have been provisioned with `Delays.for_cloud` and `drain_seconds=until_told`; `step` moves a minute
+    on.
 
         with provision("local", root, drain_seconds=until_told, **Delays().for_cloud) as cloud:
             with Replay(cloud, "chat", trace, rungs(...)) as replay:
@@ -80,7 +81,10 @@ class Replay:
         seed: int = 0,
         minutes: int | None = None,
     ) -> None:
-        """`delays` are those of the cloud. `minutes` ends the replay before the trace does. Raises KeyError for a service that the stack has not."""
+        """`delays` are those of the cloud. `minutes` ends the replay before the trace does.
+
+        Raises KeyError for a service that the stack has not.
+        """
         parameter = cloud.services[service]
         self.service = record.load(Service, json.dumps(parameter["service"]))
         self.cloud, self._rungs, self._seed = cloud, rungs, seed
@@ -89,7 +93,9 @@ class Replay:
         self._groups = {name: self._bindings["pools"][name]["group"] for name in self._pools}
         self._arns = {name: self._bindings["pools"][name]["target_group_arn"] for name in self._pools}
         self._source, self._opening, self._delays = source, opening or Opening(), delays or Delays()
-        self.span_seconds = source.span_seconds if minutes is None else min(source.span_seconds, minutes * MINUTE_SECONDS)
+        self.span_seconds = (
+            source.span_seconds if minutes is None else min(source.span_seconds, minutes * MINUTE_SECONDS)
+        )
         self.start = 0.0
         """The trace's start, seconds since the epoch; known once open."""
         self.minutes: list[MinuteOfReplay] = []
@@ -107,7 +113,7 @@ class Replay:
 
     # --- the opening ---
 
-    def __enter__(self) -> Replay:
+    def __enter__(self) -> Self:
         """Bring up what the opening asks for, and start the function cold. Raises RuntimeError where it does not come.
 
         No metric of this time is kept, so that the scaler starts without a past, as a service that was just put up.
@@ -371,7 +377,6 @@ class Replay:
 
 def until_told(_: str) -> None:
     """For `drain_seconds` of the cloud: an instance drains until its last simulated request has ended."""
-    return None
 
 
 def _add(gauges: dict[str, float], name: str, value: float) -> None:

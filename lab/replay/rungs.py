@@ -57,8 +57,6 @@ def rungs(settings: ServiceSettings, library: Library) -> dict[str, Rung]:
             profile=placement,
             copies=preferred.gpus // gpus,
             gpus=preferred.gpus,
-            prices={
-                type_: Price(kind.on_demand_usd_per_hour, kind.spot_usd_per_hour) for type_, kind in kinds.items()
-            },
+            prices={type_: Price(kind.on_demand_usd_per_hour, kind.spot_usd_per_hour) for type_, kind in kinds.items()},
         )
     return found

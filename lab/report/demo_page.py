@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from lab.replay import Decided
 
 
-
-
 @dataclass(frozen=True, slots=True)
 class Compared:
     """One row of the comparison."""
@@ -106,14 +104,18 @@ def demo_page(outcome: Outcome) -> str:
     """The report: one self-contained HTML file."""
     plan = outcome.plan
     sections = [
-        Section("In short", [Figures(_figures(outcome)), Text(traffic_sentence(plan)), Text(opening_sentence(plan))], summary(outcome)),
+        Section(
+            "In short",
+            [Figures(_figures(outcome)), Text(traffic_sentence(plan)), Text(opening_sentence(plan))],
+            summary(outcome),
+        ),
         Section("Minute by minute", timelines(outcome), _HOW_TO_READ),
         Section("Against static peak", [_comparison_table(outcome)], _against(outcome)),
         Section("Decisions", [_codes_table(outcome)], "How often each reason was given, with its newest sentence."),
     ]
     if outcome.replay.failures:
         sections.append(Section("Runs that failed", [_failures_table(outcome)]))
-    sections.append(Section("Resources", [_resources_table(outcome)], "What the Pulumi program registered, in order."))
+    sections.append(Section("Resources", [_resources_table(outcome)], "What the Pulumi program registered."))
     return page(
         f"gpu-fleet demo: stack {plan.stack}, service {plan.service.name}",
         sections,
@@ -217,8 +219,8 @@ def _comparison_table(outcome: Outcome) -> Table:
 def _against(outcome: Outcome) -> str:
     static = outcome.static
     return (
-        f"The same requests on {static.count} {static.pool} that stand all the time: the cheapest fleet of one pool whose "
-        "busiest minute fills it to 80 %. Static capacity knows the busiest minute beforehand; the scaler does not."
+        f"The same requests on {static.count} {static.pool} that stand all the time: the cheapest fleet of one pool "
+        "whose busiest minute fills it to 80 %. It knows the busiest minute beforehand; the scaler does not."
     )
 
 
@@ -240,7 +242,9 @@ def _failures_table(outcome: Outcome) -> Table:
 
 
 def _resources_table(outcome: Outcome) -> Table:
-    rows = [{"type": one.type, "name": one.name, "id": one.id if one.custom else ""} for one in outcome.resources]
+    # In the order of their places: that of registration hangs on the event loop.
+    by_place = sorted(outcome.resources, key=lambda one: one.urn)
+    rows = [{"type": one.type, "name": one.name, "id": one.id if one.custom else ""} for one in by_place]
     return Table([Column("type", "type"), Column("name", "name"), Column("id", "id")], rows)
 
 

@@ -18,7 +18,10 @@ WIDTH, HEIGHTS = 840, (200, 170)
 
 def demo_picture(outcome: Outcome, suffix: str) -> bytes:
     """The picture as the bytes of an `.svg` or `.png` file."""
-    parts = [_still(chart, height) for chart, height in zip((demand_chart(outcome), pools_chart(outcome)), HEIGHTS, strict=True)]
+    parts = [
+        _still(chart, height)
+        for chart, height in zip((demand_chart(outcome), pools_chart(outcome)), HEIGHTS, strict=True)
+    ]
     config = chart_config(dark=False)
     spec = {
         "vconcat": parts,
@@ -38,4 +41,9 @@ def _still(chart: Chart, height: int) -> dict[str, Any]:
         for layer in spec["layer"]
         if not any(parameter.get("name") == "near" for parameter in layer.get("params", ()))
     ]
-    return spec | {"layer": layers, "width": WIDTH, "height": height, "title": {"text": chart.title, "anchor": "start", "fontSize": 13}}
+    return spec | {
+        "layer": layers,
+        "width": WIDTH,
+        "height": height,
+        "title": {"text": chart.title, "anchor": "start", "fontSize": 13},
+    }

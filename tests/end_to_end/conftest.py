@@ -83,9 +83,7 @@ def loop(root: Path) -> Iterator[Loop]:
         ) -> Replay:
             settings, _ = read_stack(project, "local")
             cloud = stack.enter_context(
-                provision(
-                    "local", project, boot_seconds=boot_seconds, drain_seconds=until_told, **Delays().for_cloud
-                )
+                provision("local", project, boot_seconds=boot_seconds, drain_seconds=until_told, **Delays().for_cloud)
             )
             replay = Replay(
                 cloud,
