@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from scaling import guard
 from scaling.observation import Observation, Phase, PoolObservation
 from scaling.policy import CapacityErrors
 from scaling.service import Pool, Service
@@ -70,13 +71,10 @@ def on_demand_base(pool: Pool, seen: PoolObservation, remembered: PoolState, lea
 
 
 def mark_pools(service: Service, seen: Observation, state: State, now: float) -> State:
-    """Every pool's marks brought up to now, and since when its group has been short of what it was told."""
+    """Every pool's marks brought up to now, and how long which of its orders have waited."""
     pools = dict(state.pools)
     for pool in service.pools:
         view = seen.pools[pool.name]
         marked = mark(service.policy.capacity_errors, pools[pool.name], view, now)
-        alive = sum(1 for i in view.instances if i.phase is not Phase.DRAINING)
-        short = view.desired > alive
-        since = (marked.short_since if marked.short_since is not None else now) if short else None
-        pools[pool.name] = replace(marked, short_since=since)
+        pools[pool.name] = replace(marked, short=guard.shortage(marked.short, view, now))
     return replace(state, pools=pools)

@@ -57,7 +57,7 @@ def survey(
         worth[pool.name] = whole * max(share, tail)
         strict_rps += view.desired * whole * share
         tail_rps += view.desired * worth[pool.name]
-        nothing = guard.gone(policy.horizontal, view, remembered.short_since, now)
+        nothing = guard.gone(policy.horizontal, view, remembered.short, now)
         lost[pool.name] = min(nothing.count, view.desired)
         standing[pool.name] = view.desired - lost[pool.name]
         ready_rps += ready_count(view) * worth[pool.name]

@@ -11,10 +11,12 @@ from scaling.demand import current
 from scaling.observation import Instance, Phase, PoolObservation
 from scaling.policy import Horizontal, Policy
 from scaling.service import Pool
-from scaling.state import Point, State
+from scaling.state import Point, Short, State
 
 GAP_SECONDS = 600.0
 """After a longer pause between two evaluations the windows no longer say what happened in between."""
+SHORT_KEPT = 8
+"""Steps of a growing shortage that are told apart."""
 STEP_SECONDS = 30.0
 """Steps in and moves of weights are as far apart at least: half the time between two runs of the schedule."""
 LOADS_PATIENCE = 3
@@ -115,14 +117,24 @@ class Gone:
         return len(self.stuck) + len(self.unhealthy) + self.missing
 
 
-def gone(policy: Horizontal, seen: PoolObservation, short_since: float | None, now: float) -> Gone:
+def shortage(before: Sequence[Short], seen: PoolObservation, now: float) -> tuple[Short, ...]:
+    """How long how many orders have been waiting. Two of yesterday's and three new ones are two old and five in all.
+
+    Orders are alike, so whatever arrives is taken for the newest's: what was missing all the while is still missing.
+    """
+    alive = sum(1 for i in seen.instances if i.phase is not Phase.DRAINING)
+    short = max(0, seen.desired - alive)
+    kept = [s for s in before if s.count < short]
+    since = min((s.since for s in before if s.count >= short), default=now)
+    return (*kept[-SHORT_KEPT:], Short(short, min(now, since))) if short else ()
+
+
+def gone(policy: Horizontal, seen: PoolObservation, short: Sequence[Short], now: float) -> Gone:
     """What does not count as coming: boots that never end, nodes that fail their checks, launches that never began."""
     late = policy.launch_timeout_seconds
     stuck = _stuck(policy, seen, now)
     unhealthy = tuple(i.id for i in seen.instances if i.phase is Phase.UNHEALTHY)
-    alive = sum(1 for i in seen.instances if i.phase is not Phase.DRAINING)
-    short = max(0, seen.desired - alive)
-    missing = short if short_since is not None and now - short_since > late else 0
+    missing = max((s.count for s in short if now - s.since > late), default=0)
     return Gone(stuck, unhealthy, missing)
 
 
@@ -227,7 +239,7 @@ def shrink(
     reasons: list[Reason] = []
     alive = [i for i in seen.instances if i.phase is not Phase.DRAINING]
     not_there = max(0, seen.desired - len(alive))
-    wanted, by = by, min(by, policy.horizontal.max_step_in)
+    by = min(by, policy.horizontal.max_step_in)
     drop = min(by, not_there)
     stuck = set(_stuck(policy.horizontal, seen, now))
     idle: list[str] = []

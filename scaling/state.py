@@ -63,6 +63,14 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Short:
+    """At least so many instances have been missing from a group's desired count since then."""
+
+    count: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class PoolState:
     """What is remembered of one pool."""
 
@@ -75,8 +83,8 @@ class PoolState:
     """The newest capacity error that has been taken into account."""
     correction: float = 1.0
     """What the pool is seen to carry, over what the catalog says."""
-    short_since: float | None = None
-    """Since when the group has fewer instances than it was told."""
+    short: tuple[Short, ...] = ()
+    """Orders that the group has not filled yet, the oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def decide_training(service: Service, seen: Observation, state: State, now: floa
             pool,
             seen.pools[pool.name],
             remembered := state.pools.get(pool.name, PoolState()),
-            guard.gone(policy.horizontal, seen.pools[pool.name], remembered.short_since, now),
+            guard.gone(policy.horizontal, seen.pools[pool.name], remembered.short, now),
         )
         for pool in service.pools
     ]

@@ -411,3 +411,18 @@ def test_the_limit_of_a_pool_goes_before_the_floor_of_zones():
     views = {"l4": pool_seen(1, load=1, instance_loads=[1]), "l40s": pool_seen(0, load=None)}
     decision = decide(svc, seen(arrivals=0.1, pools=views), LIVED, NOW)
     assert decision.targets["l4"].take == ("i-0",)
+
+
+def test_orders_that_are_never_filled_are_replaced_once_and_not_once_a_minute():
+    """A pool that gets nothing at all: its late orders are made up for, and their replacements given their time."""
+    svc, state = service(pool(max_instances=50)), LIVED
+    view, desired = replace(pool_seen(2, load=30), desired=4), []
+    for minute in range(35):
+        now = NOW + 60 * minute
+        late = replace(view, load=Reading(30, now), running=Reading(30, now), waiting=Reading(0, now))
+        decision = one(svc, late, arrivals=3.0, state=state, now=now)
+        state = decision.state
+        view = replace(view, desired=decision.targets["l4"].desired)
+        desired.append(view.desired)
+    assert len(set(desired)) <= 3
+    assert desired[-1] <= 2 * desired[0]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scaling import guard
 from scaling.observation import Phase, Reading
 from scaling.policy import Horizontal
-from scaling.state import Pending, Point, State
+from scaling.state import Pending, Point, Short, State
 from tests.scaling.builders import NOW, instances, policy, pool, pool_seen
 
 WINDOW = Horizontal(scale_in_stabilization_seconds=300, tolerance_percent=3)
@@ -140,15 +140,29 @@ def test_equals_leave_the_fullest_zone_first():
 
 def test_a_boot_that_never_ends_does_not_count_as_coming():
     view = pool_seen(2, starting=2, starting_since=NOW - 1201)
-    assert guard.gone(Horizontal(launch_timeout_seconds=1200), view, None, NOW).stuck == ("s-0", "s-1")
-    assert guard.gone(Horizontal(launch_timeout_seconds=1300), view, None, NOW).count == 0
+    assert guard.gone(Horizontal(launch_timeout_seconds=1200), view, (), NOW).stuck == ("s-0", "s-1")
+    assert guard.gone(Horizontal(launch_timeout_seconds=1300), view, (), NOW).count == 0
 
 
 def test_an_order_that_is_never_filled_stops_counting_after_the_launch_time():
     view = replace(pool_seen(2), desired=5)
-    assert guard.gone(Horizontal(), view, NOW - 1201, NOW).missing == 3
-    assert guard.gone(Horizontal(), view, NOW - 60, NOW).missing == 0
-    assert guard.gone(Horizontal(), view, None, NOW).missing == 0
+    assert guard.gone(Horizontal(), view, (Short(3, NOW - 1201),), NOW).missing == 3
+    assert guard.gone(Horizontal(), view, (Short(3, NOW - 1200),), NOW).missing == 0
+    assert guard.gone(Horizontal(), view, (), NOW).missing == 0
+
+
+def test_a_new_order_is_not_late_because_an_old_one_is():
+    """Else each order that replaces a late one would be late at once, and one more would be ordered every minute."""
+    seen_at = {NOW: 5, NOW + 600: 5, NOW + 1260: 8}
+    short = ()
+    for now, desired in seen_at.items():
+        view = replace(pool_seen(2), desired=desired)
+        short = guard.shortage(short, view, now)
+    assert guard.gone(Horizontal(), view, short, NOW + 1260).missing == 3
+    assert guard.gone(Horizontal(), view, short, NOW + 1260 + 1201).missing == 6
+    filled = guard.shortage(short, replace(pool_seen(4), desired=8), NOW + 1320)
+    assert [s.count for s in filled] == [3, 4]
+    assert guard.shortage(filled, replace(pool_seen(8), desired=8), NOW + 1380) == ()
 
 
 loads = st.lists(st.floats(0, 50), min_size=1, max_size=30)

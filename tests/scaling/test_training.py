@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scaling.observation import CapacityError, Instance, JobQueue, Observation, Phase, PoolObservation
 from scaling.policy import Policy
 from scaling.service import Pool, Service
-from scaling.state import Mark, PoolState, State
+from scaling.state import Mark, PoolState, Short, State
 from scaling.training import TrainingDecision, decide_training
 
 NOW = 1_700_000_000.0
@@ -266,7 +266,7 @@ def test_a_node_that_takes_no_jobs_is_replaced() -> None:
 
 def test_spot_that_does_not_come_is_made_up_for() -> None:
     spot = service(pool(spot_percent=100, spot_usd_per_hour=0.3, lead_seconds=60))
-    late = PoolState(marks=(Mark("", NOW + 100, 1, spot=True),), short_since=NOW - 2000)
+    late = PoolState(marks=(Mark("", NOW + 100, 1, spot=True),), short=(Short(1, NOW - 2000),))
     seen = of(node("i-1", 1, spot=True), desired=3, on_demand_base=0)
     seen = replace(seen, capacity_errors=(CapacityError("", NOW - 30, spot=True),))
     decided = decide(seen, queue(2, oldest=700), spot, state=State(at=NOW - 60, pools={"l4": late}))
