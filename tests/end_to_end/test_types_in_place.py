@@ -49,7 +49,14 @@ def cloud(root: Path, tmp_path: Path) -> Iterator[EmbeddedCloud]:
     (project / "Pulumi.local.yaml").write_text(STACK)
     # The program reads what lies beside it: a link would lead back to the project's own policies.
     shutil.copytree(root / "infra", project / "infra", ignore=shutil.ignore_patterns("__pycache__"))
-    with provision("local", project, boot_seconds=120, **Delays().for_cloud) as cloud:
+    delays = Delays().for_cloud
+    with provision(
+        "local",
+        project,
+        boot_seconds=120,
+        balancer_delay_seconds=delays["balancer_delay_seconds"],
+        engine_delay_seconds=delays["engine_delay_seconds"],
+    ) as cloud:
         yield cloud
 
 
