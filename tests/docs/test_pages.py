@@ -1,0 +1,274 @@
+"""What the pages say must be there: commands, options, keys, files, and the examples must run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from infra import settings
+from lab import cli
+from scaling import decision
+from scaling.document import Document
+from scaling.library import library
+from scaling.policy import Policy
+from tests.docs.pages import ROOT, Block, anchors, blocks, code_in_text, commands, links, pages
+
+SHELL = [block for language in ("sh", "bash", "console") for block in blocks(language)]
+RUNNABLE = [block for block in SHELL if "run" in block.info[1:]]
+
+
+def _named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+# ---- examples -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", RUNNABLE, ids=str)
+def test_a_block_marked_run_ends_well(block: Block, tmp_path: Path):
+    """Each in the project's root, as a reader would; what it writes goes below out/."""
+    environment = os.environ | {
+        "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "COLUMNS": "120",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block.text],
+        check=False,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{block}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
+def test_the_readme_has_a_block_that_runs():
+    assert any(block.page.name == "README.md" for block in RUNNABLE)
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=str)
+def test_a_yaml_block_parses(block: Block):
+    yaml = YAML(typ="safe")
+    yaml.allow_duplicate_keys = False
+    assert yaml.load(block.text) is not None
+
+
+@pytest.mark.parametrize("block", blocks("yaml", "policy"), ids=str)
+def test_a_policy_in_the_docs_is_one(block: Block):
+    texts = settings.library_texts(ROOT)
+    library(texts | {"policies/from-the-docs.yaml": block.text})
+
+
+@pytest.mark.parametrize("block", blocks("yaml", "stack"), ids=str)
+def test_a_stack_in_the_docs_is_one(block: Block):
+    read, document = settings.parse_stack(block.text, str(block))
+    assert isinstance(document, Document)
+    assert settings.services(read, settings.read_library(ROOT), document)
+
+
+# ---- names --------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _command(name: str) -> Any:
+    return cli._load(name)
+
+
+def _words(line: str) -> list[str] | None:
+    """The words behind `gpu-fleet`, up to what ends a command of a shell."""
+    words = shlex.split(line)
+    at = next((i for i, word in enumerate(words) if word.rsplit("/", 1)[-1] == "gpu-fleet"), None)
+    if at is None:
+        return None
+    end = next((i for i, word in enumerate(words) if i > at and word in {"|", ">", ">>", "&&", ";", "<"}), len(words))
+    return words[at + 1 : end]
+
+
+def _wrong(words: list[str]) -> str | None:
+    """What of a call of `gpu-fleet` does not exist."""
+    if not words or words[0].startswith("-"):
+        return None
+    if words[0] not in cli.COMMANDS:
+        return f"no command {words[0]}"
+    command, rest = _command(words[0]), words[1:]
+    if isinstance(command, typer.core.TyperGroup):
+        if not rest or rest[0].startswith("-"):
+            return None
+        if rest[0] not in command.commands:
+            return f"no command {words[0]} {rest[0]}"
+        command, rest = command.commands[rest[0]], rest[1:]
+    known = {"--help", *(option for p in command.params for option in (*p.opts, *p.secondary_opts))}
+    unknown = [word for word in rest if word.startswith("--") and word.split("=")[0] not in known]
+    return f"{command.name}: no option {unknown[0]}" if unknown else None
+
+
+def test_every_call_in_a_block_exists():
+    wrong = [
+        f"{block}: {problem}"
+        for block in SHELL
+        for line in commands(block.text)
+        if (words := _words(line)) is not None and (problem := _wrong(words))
+    ]
+    assert not wrong
+
+
+def test_every_call_in_the_text_exists():
+    wrong = []
+    for page in pages():
+        for line, code in code_in_text(page):
+            if not code.startswith("gpu-fleet "):
+                continue
+            words = [word for word in shlex.split(code)[1:] if not re.fullmatch(r"[A-Z.]+", word)]
+            if problem := _wrong(words):
+                wrong.append(f"{_named(page)}:{line}: {problem}")
+    assert not wrong
+
+
+def test_every_command_is_named_in_the_readme_or_the_docs():
+    text = "\n".join(page.read_text() for page in pages() if page.parent.name != "policies")
+    assert [name for name in cli.COMMANDS if f"gpu-fleet {name}" not in text] == []
+
+
+def test_every_make_target_in_the_docs_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    wrong = []
+    for page in pages():
+        named = [(line, code) for line, code in code_in_text(page) if code.startswith("make ")]
+        lines = [(block.line, line) for block in SHELL if block.page == page for line in commands(block.text)]
+        named += [(line, code) for line, code in lines if code.startswith("make ")]
+        wrong += [f"{_named(page)}:{line}: {code}" for line, code in named if code.split()[1] not in targets]
+    assert not wrong
+
+
+def test_the_readme_shows_what_make_help_prints():
+    printed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert printed.rstrip() in (ROOT / "README.md").read_text()
+
+
+def _keys(model: type[BaseModel]) -> set[str]:
+    """Dotted keys of a policy, sections themselves included."""
+    out: set[str] = set()
+    for name, field in model.model_fields.items():
+        out.add(name)
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                out |= {f"{name}.{key}" for key in _keys(kind)}
+    return out
+
+
+DOTTED = re.compile(r"^([a-z_]+)\.[a-z0-9_]+(?:\.[a-z0-9_]+)*(?=$|:| )")
+
+
+def test_every_key_of_a_policy_that_the_docs_name_exists():
+    known = _keys(Policy)
+    sections = {key.split(".")[0] for key in known if "." in key}
+    wrong = [
+        f"{_named(page)}:{line}: {code}"
+        for page in pages()
+        for line, code in code_in_text(page)
+        if (found := DOTTED.match(code)) and found[1] in sections and found[0] not in known and not code.endswith(".py")
+    ]
+    assert not wrong
+
+
+def test_every_key_of_a_stack_that_the_docs_name_exists():
+    known = _keys(settings.StackSettings)
+    sections = {"network", "load_balancer", "scaler", "observability"}
+    wrong = [
+        f"{_named(page)}:{line}: {code}"
+        for page in pages()
+        for line, code in code_in_text(page)
+        if (found := DOTTED.match(code)) and found[1] in sections and found[0] not in known and "(" not in code
+    ]
+    assert not wrong
+
+
+def test_every_reason_code_that_the_docs_name_is_given_somewhere():
+    steps = {step.value for step in decision.Step} | {"training", "vertical", "zero"}
+    source = "\n".join(path.read_text() for path in (ROOT / "scaling").glob("*.py"))
+    # demand.none and its kin are put together from the method's name
+    methods = {f"demand.{name}" for name in ("none", "trend", "seasonal", "peak_600", "peak_3600")}
+    known = methods | {"sizing.slo", "sizing.threshold"} | _keys(Policy)
+    wrong = [
+        f"{_named(page)}:{line}: {code}"
+        for page in pages()
+        for line, code in code_in_text(page)
+        if re.fullmatch(r"[a-z]+\.[a-z_0-9]+", code)
+        and code.split(".")[0] in steps
+        and not code.endswith((".py", ".md"))
+        and code not in known
+        and f'"{code}"' not in source
+    ]
+    assert not wrong
+
+
+ROOMS = "infra|policies|scaling|lambdas|lab|tests|bench|docs"
+
+
+def test_every_file_that_the_docs_name_is_there():
+    """Paths that begin with a room of the project; a wildcard or a test's name behind :: is looked up as such."""
+    wrong = []
+    for page in pages():
+        for line, code in code_in_text(page):
+            path, _, test = code.partition("::")
+            path = re.sub(r"\{[^}]*\}|<[^>]*>", "*", path).rstrip("/")
+            if not re.match(rf"({ROOMS})/[\w*./-]+$", path) or path.endswith("*"):
+                continue
+            found = list(ROOT.glob(path))
+            if not found or (test and f"def {test}(" not in found[0].read_text()):
+                wrong.append(f"{_named(page)}:{line}: {code}")
+    assert not wrong
+
+
+def test_every_link_within_the_project_leads_somewhere():
+    wrong = []
+    for page in pages():
+        for line, target in links(page):
+            if re.match(r"[a-z]+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            to = (page.parent / path).resolve() if path else page
+            if not to.exists() or (anchor and anchor not in anchors(to)):
+                wrong.append(f"{_named(page)}:{line}: {target}")
+    assert not wrong
+
+
+def test_every_page_is_linked_from_another():
+    linked = {(page.parent / target.partition("#")[0]).resolve() for page in pages() for _, target in links(page)}
+    top = {ROOT / "README.md"}
+    assert [_named(page) for page in pages() if page not in linked | top] == []
+
+
+# ---- words --------------------------------------------------------------------------------------------------------
+
+BANNED = {
+    r"(?<![\w.])/(work|root|home/\w+)/": "a path of some machine",
+    r"(?i)\b(node ?group|worker group)s?\b": "pool",
+    r"(?i)\bauto-?scaler lambda\b": "the scaler",
+    r"(?i)\b(as an ai|ai-generated|co-authored-by|chatgpt|copilot)\b": "nobody cares who typed it",
+    r"(?i)\b(blazing|seamless(ly)?|cutting-edge|state-of-the-art|effortless(ly)?|revolutionary)\b": "no hype",
+}
+
+
+@pytest.mark.parametrize(("pattern", "instead"), BANNED.items())
+def test_the_pages_keep_to_the_projects_words(pattern: str, instead: str):
+    wrong = [
+        f"{_named(page)}:{number}: {line.strip()} ({instead})"
+        for page in pages()
+        for number, line in enumerate(page.read_text().splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+    assert not wrong
