@@ -239,7 +239,7 @@ def shrink(
     reasons: list[Reason] = []
     alive = [i for i in seen.instances if i.phase is not Phase.DRAINING]
     not_there = max(0, seen.desired - len(alive))
-    by = min(by, policy.horizontal.max_step_in)
+    wanted, by = by, min(by, policy.horizontal.max_step_in)
     drop = min(by, not_there)
     stuck = set(_stuck(policy.horizontal, seen, now))
     idle: list[str] = []

@@ -1,7 +1,7 @@
-"""A small honest world to drive the model through: fluid requests, instances that boot, fail and leave, metrics that lag.
+"""A small honest world to drive the model through: fluid requests, instances that boot, fail and leave, late metrics.
 
-It knows nothing of the model: what is decided is applied as the groups and the load balancer would apply it, and what is
-seen is what CloudWatch would say of it, as late as it is told to.
+It knows nothing of the model: what is decided is applied as the groups and the load balancer would apply it, and what
+is seen is what CloudWatch would say of it, as late as it is told to.
 """
 
 from __future__ import annotations
