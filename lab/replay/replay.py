@@ -12,6 +12,7 @@ import numpy as np
 
 from lab.cloud import Change, EmbeddedCloud, Traffic
 from lab.cloud.lifelike.metrics import Key
+from lab.cloud.publishing import BALANCER
 from lab.replay.alarms import Alarms
 from lab.replay.feed import Feed
 from lab.replay.fleet import Fleet
@@ -123,12 +124,10 @@ class Replay:
         # they are made, and the program's time stands still.
         self.fleet = Fleet(cloud, self.service, self._groups, self._rungs)
         with contextlib.ExitStack() as opening:
-            self._hide_metrics_until(np.inf)
             self._bring_up()
             self.start = cloud.now
-            cloud.metrics.lost.pop()
-            # Whatever is published of the time before the start has arrived a balancer's delay after it.
-            self._hide_metrics_until(self.start + self._delays.minute_seconds)
+            # What the load balancer says of the time before the start has arrived a delay after it; no engine spoke.
+            self._forget_metrics_until(self.start + self._delays.minute_seconds)
             self.simulation = Simulation(
                 [self._rungs[name].engine for name in self._pools],
                 slo=self.service.policy.slo,
@@ -145,10 +144,11 @@ class Replay:
         """The function's environment is gone; the cloud stays open."""
         self._open.close()
 
-    def _hide_metrics_until(self, moment: float) -> None:
-        def lost(_: Key) -> bool:
-            return self.cloud.now <= moment
+    def _forget_metrics_until(self, moment: float) -> None:
+        def lost(key: Key) -> bool:
+            return key[0] == BALANCER and self.cloud.now <= moment
 
+        self.cloud.metrics.series.clear()
         self.cloud.metrics.lost.append(lost)
 
     def _bring_up(self) -> None:
