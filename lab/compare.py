@@ -313,4 +313,5 @@ def _hour(one: Scenario, begins: float, length: float, first: int, count: int) -
     if isinstance(trace, Trace):
         # An hour's own peak is not the trace's: what is cut is the traffic as it is run.
         factor, trace = 1.0, _source(one)
-    return replace(one, trace=crop(trace, begins, begins + length), factor=factor, demand=demand)
+    # Without static peak: its cost is the whole trace's, and against it every hour alone would save the impossible.
+    return replace(one, trace=crop(trace, begins, begins + length), factor=factor, demand=demand, static_usd=0.0)
