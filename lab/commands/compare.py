@@ -84,7 +84,7 @@ def compare(
 def seeds_of(seed: int | None, seeds: int | None) -> tuple[int, ...]:
     """The seeds asked for. Raises DocumentError where both options are given."""
     if seed is not None and seeds is not None:
-        raise _wrong("--seeds", "does not go with --seed: one names a seed, the other counts them from 0")
+        raise wrong("--seeds", "does not go with --seed: one names a seed, the other counts them from 0")
     return tuple(range(seeds)) if seeds is not None else (seed or 0,)
 
 
@@ -103,10 +103,10 @@ def plan(
     from lab.traces.errors import about
 
     if scale is not None and peak_instances is not None:
-        raise _wrong("--scale", "does not go with --peak-instances: both say how high the trace is")
+        raise wrong("--scale", "does not go with --peak-instances: both say how high the trace is")
     for name, value in (("--scale", scale), ("--peak-instances", peak_instances), ("--hours", hours)):
         if value is not None and not 0 < value < float("inf"):
-            raise _wrong(name, f"must be above 0 (got {value:g})")
+            raise wrong(name, f"must be above 0 (got {value:g})")
     planned: list[Planned] = []
     for one in distinct(files):
         with about(one[0]):
@@ -129,7 +129,7 @@ def distinct(files: Sequence[Path]) -> list[tuple[Path, Trace | RateTrace]]:
         if any(other.name == there.name for _, other in found):
             there = replace(there, name=str(path))
         if any(other.name == there.name for _, other in found):
-            raise _wrong("--trace", f"is given twice: {path}")
+            raise wrong("--trace", f"is given twice: {path}")
         found.append((path, there))
     return found
 
@@ -242,10 +242,11 @@ def _named(option: str, value: Any) -> Any:
     try:
         return value()
     except ValueError as error:
-        raise _wrong(option, str(error)) from None
+        raise wrong(option, str(error)) from None
 
 
-def _wrong(option: str, text: str) -> Exception:
+def wrong(option: str, text: str) -> Exception:
+    """What is wrong with an option, as the error that the command line prints."""
     from scaling.document import DocumentError, Problem
 
     return DocumentError([Problem("", 0, 0, option, text)])
