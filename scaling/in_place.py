@@ -28,6 +28,8 @@ from scaling.state import PoolState, State
 LEAST_SURGE_PERCENT, MOST_SURGE_PERCENT = 10, 100
 """A tenth has always to do; with 100 as the least healthy percentage the most may be 200:
 https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_RefreshPreferences.html"""
+SETTLE_SECONDS = 120.0
+"""From the end of a refresh until what is too much goes: a run that sees the end, and one that knows the least busy."""
 SLACK = 1e-9
 """Share of the work by which rounding may miss it."""
 
@@ -269,7 +271,8 @@ def _overlap_usd(option: _Option, present: Pool, standing: int, stands_usd: floa
     """What the refresh costs beyond what would stand without it (`stands_usd` an hour).
 
     Each batch takes one lead time, in which it is paid for and serves nobody; before the first the group grows to what
-    it needs. Worked: 4 at 1 USD, all replaced at once by 4 at 2 USD with a lead of 360 s: (4 + 8 - 4) * 0.1 = 0.80 USD.
+    it needs; after the last, what is too much goes. Worked: 4 at 1 USD, all replaced at once by 4 at 2 USD with a lead
+    of 360 s, of which 1 is enough: (4 + 8 - 4) * 0.1 h + (8 - 4) * 0.033 h = 0.93 USD.
     """
     old, new = present.usd_per_hour, option.kind.usd_per_hour
     paid = 0.0
@@ -280,7 +283,8 @@ def _overlap_usd(option: _Option, present: Pool, standing: int, stands_usd: floa
         batch = min(surge, left)
         paid += left * old + (option.through - left + batch) * new - stands_usd
         left -= batch
-    return paid * option.kind.lead_seconds / 3600
+    surplus = max(0.0, option.through * new - stands_usd) if option.through > option.count else 0.0
+    return (paid * option.kind.lead_seconds + surplus * SETTLE_SECONDS) / 3600
 
 
 def _refusal(policy: Policy, kept: _Option, best: _Option, saving: float) -> tuple[str, str] | None:

@@ -127,12 +127,14 @@ def test_a_saving_below_the_policys_is_not_made() -> None:
 
 
 def test_a_saving_that_does_not_pay_for_the_refresh_within_the_stay_is_not_made() -> None:
-    """All eight are replaced one for one, though two would do: eight at 1.60 for 300 s are 1.07 USD."""
+    """All eight are replaced one for one, though two would do: eight at 1.60 for 300 s are 1.07 USD, and then they stand
+    for two minutes where eight at 0.80 would.
+    """
     short = changing(vertical={"minimum_stay_seconds": 600})
     decision = one(short, group(small=8, load=120), 12.0)
     assert decision.refresh is None
     assert "the refresh costs" in decision.reasons[-1].sentence
-    assert decision.reasons[-1].numbers["overlap_usd"] == pytest.approx(8 * 1.6 * 300 / 3600)
+    assert decision.reasons[-1].numbers["overlap_usd"] == pytest.approx((8 * 1.6 * 300 + 8 * 0.8 * 120) / 3600)
 
 
 def test_types_stay_for_the_minimum_time() -> None:
@@ -262,20 +264,18 @@ def test_counted_by_the_weakest_that_stands_or_comes() -> None:
 
 
 def test_a_refresh_to_bigger_instances_keeps_the_number_until_it_is_over() -> None:
-    state, now = LIVED, NOW
+    state, desired = LIVED, 8
     for minute in range(1, 30):
         now = NOW + 60 * minute
         view = group(small=1, big=7, load=120, refreshing=True, types=BIG, at=now)
         decision = one(changing(), view, 12.0, state=state, now=now)
-        state = decision.state
-        assert decision.targets["l4"].desired >= 7
+        state, desired = decision.state, decision.targets["l4"].desired
+        assert desired == 8
     for minute in range(30, 60):
         now = NOW + 60 * minute
-        big = decision.targets["l4"].desired
-        view = replace(group(big=big, load=120, at=now), instances=group(big=big).instances)
-        decision = one(changing(), view, 12.0, state=state, now=now)
-        state = decision.state
-    assert 2 <= decision.targets["l4"].desired <= 4
+        decision = one(changing(), group(big=desired, load=120, at=now), 12.0, state=state, now=now)
+        state, desired = decision.state, decision.targets["l4"].desired
+    assert desired == 2
 
 
 def test_a_refresh_to_smaller_instances_orders_what_more_is_asked_for_meanwhile() -> None:
@@ -367,10 +367,10 @@ def test_considering_twice_says_the_same() -> None:
 @pytest.mark.parametrize("rps", [3.0, 12.0, 25.0])
 def test_it_reckons_with_as_many_instances_as_the_evaluation_comes_to(rps: float) -> None:
     svc = changing(kind(on_demand_usd_per_hour=99.0), sizing={"mode": "slo"}, pool={"max_instances": 60})
-    ready, state = int(rps), LIVED
-    for minute in range(60):
+    ready, decision = int(rps), decide(svc, world(svc, SMALL, int(rps), rps, NOW), LIVED, NOW)
+    for minute in range(1, 60):
         now = NOW + 60 * minute
-        decision = decide(svc, world(svc, SMALL, ready, rps, now), state, now)
-        state, ready = decision.state, decision.targets["l4"].desired
+        ready = decision.targets["l4"].desired
+        decision = decide(svc, world(svc, SMALL, ready, rps, now), decision.state, now)
     reckoned = int(decision.reasons[-1].sentence.removeprefix("Stays with ").split(" ")[0])
     assert abs(ready - reckoned) <= 1  # the dead band may leave one more
