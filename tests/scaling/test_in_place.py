@@ -127,8 +127,8 @@ def test_a_saving_below_the_policys_is_not_made() -> None:
 
 
 def test_a_saving_that_does_not_pay_for_the_refresh_within_the_stay_is_not_made() -> None:
-    """All eight are replaced one for one, though two would do: eight at 1.60 for 300 s are 1.07 USD, and then they stand
-    for two minutes where eight at 0.80 would.
+    """All eight are replaced one for one, though two would do: eight at 1.60 for 300 s are 1.07 USD, and then they
+    stand for two minutes where eight at 0.80 would.
     """
     short = changing(vertical={"minimum_stay_seconds": 600})
     decision = one(short, group(small=8, load=120), 12.0)
