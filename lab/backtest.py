@@ -200,12 +200,15 @@ def factor_for(setting: Setting, trace: Trace | RateTrace, instances: float) -> 
     """How many times the requests a trace must have for its busiest minute to need so many of the middle pool.
 
     Counted by the minute's own prompts and answers, drawn with seed 0 where they are not known. Three rounds, since
-    the busiest minute of a random draw is not that of its rates. Raises ValueError for a number that is not above 0.
+    the busiest minute of a random draw is not that of its rates; of a few requests a second it is met within a tenth.
+    Raises ValueError for a number that is not above 0 and a trace without requests.
     """
     if not 0 < instances < math.inf:
         raise ValueError(f"peak_instances: must be above 0 (got {instances})")
     pool = setting.middle
     wanted = instances * pool.throughput_rps
+    if peak_rps(trace) == 0:
+        raise ValueError(f"{trace.name}: has no requests that could be scaled")
     if isinstance(trace, RateTrace):
         # The other steps cannot hold the peak, and a fortnight need not be drawn for it.
         busy = trace.rps[trace.rps >= BUSY_SHARE * trace.rps.max()]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -50,46 +48,6 @@ def every_chart() -> list[Chart]:
         charts.histogram({"low": [1, 2, 4], "high": [2, 4, 8], "count": [3, 5, 1]}, title="lengths"),
         charts.threshold_curve(curve, target=0.005, recommended=0.5, current=0.8),
     ]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs chromium on the PATH (Debian: apt-get install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    with playwright.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        opened = driver.chromium.launch(executable_path=chromium, args=flags)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def visit(browser, tmp_path):
-    """Opens a page's text and holds what must hold for every report."""
-    contexts = []
-
-    def _visit(text: str, scheme: str = "light"):
-        path = tmp_path / f"page{len(contexts)}.html"
-        path.write_text(text, encoding="utf-8")
-        context = browser.new_context(viewport={"width": 1200, "height": 900}, color_scheme=scheme)
-        contexts.append(context)
-        tab = context.new_page()
-        asked: list[str] = []
-        said: list[str] = []
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-        tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.goto(path.as_uri())
-        tab.wait_for_function("document.documentElement.dataset.charts !== undefined")
-        assert [url for url in asked if not url.startswith(("file://", "data:", "blob:"))] == []
-        assert said == []
-        return tab
-
-    yield _visit
-    for context in contexts:
-        context.close()
 
 
 def marks(tab, number: int) -> int:
