@@ -1,0 +1,245 @@
+"""What the scaler itself costs a month: quantities counted from the real code, prices from AWS's lists.
+
+us-east-1, no free tier, 730 hours. A price stands beside the page that it is from; `AS_OF` says when they were read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+from dataclasses import dataclass, replace
+from functools import cache
+
+from infra import naming, settings
+from infra.instance import node
+from infra.service import parameter as parameter_text
+from lab.cloud import provision
+from lambdas.scaler import log, signals
+from lambdas.scaler.bindings import ServiceParameter
+from lambdas.scaler.publish import publish
+from lambdas.scaler.result import Outcome, Result
+from scaling import forecast, record
+from scaling.observation import Reading
+from scaling.state import State
+from tests.docs import worked_example
+from tests.docs.pages import ROOT
+
+AS_OF = "2026-11"
+MINUTES = 730 * 60
+SERVICES = (1, 10, 100)
+
+LAMBDA = "https://aws.amazon.com/lambda/pricing/"
+CLOUDWATCH = "https://aws.amazon.com/cloudwatch/pricing/"
+DYNAMODB = "https://aws.amazon.com/dynamodb/pricing/on-demand/"
+SCHEDULER = "https://aws.amazon.com/eventbridge/pricing/"
+PARAMETERS = "https://aws.amazon.com/systems-manager/pricing/"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """USD for `per` of something."""
+
+    usd: float
+    per: float
+    what: str
+    page: str
+
+    def of(self, count: float) -> float:
+        """What so many cost."""
+        return self.usd * count / self.per
+
+
+PRICES = {
+    "request": Price(0.20, 1e6, "Lambda requests", LAMBDA),
+    "gb_second": Price(0.0000133334, 1, "Lambda GB-second, arm64", LAMBDA),
+    "get_metric": Price(0.01, 1000, "metrics asked for by GetMetricData", CLOUDWATCH),
+    "put_metric": Price(0.01, 1000, "PutMetricData requests", CLOUDWATCH),
+    "metric": Price(0.30, 1, "custom metric and month (the first 10,000)", CLOUDWATCH),
+    "alarm": Price(0.10, 1, "metric of an alarm and month, periods of 60 s and more", CLOUDWATCH),
+    "fast_alarm": Price(0.30, 1, "metric of an alarm and month, periods below 60 s", CLOUDWATCH),
+    "dashboard": Price(3.00, 1, "dashboard and month", CLOUDWATCH),
+    "log_gb": Price(0.50, 1, "GB of logs taken in", CLOUDWATCH),
+    "log_stored": Price(0.03, 1, "GB of logs kept and month", CLOUDWATCH),
+    "write": Price(0.625, 1e6, "DynamoDB write request units (1 KB each)", DYNAMODB),
+    "read": Price(0.125, 1e6, "DynamoDB read request units (4 KB each, consistent)", DYNAMODB),
+    "schedule": Price(1.00, 1e6, "runs of EventBridge Scheduler", SCHEDULER),
+    "parameter": Price(0.05, 1, "advanced parameter and month (above 4 KB)", PARAMETERS),
+    "parameter_call": Price(0.05, 10_000, "advanced parameters read", PARAMETERS),
+}
+
+RUN_SECONDS, SECONDS_PER_SERVICE = 1.0, 0.25
+"""Assumed, not measured on AWS: describes and reads of a run, and what each service adds (its target groups are
+described one by one, its state is read and written)."""
+LOAD_READS_PER_HOUR, INSTANCES = 4, 12
+"""Assumed: minutes an hour in which instances' own loads are read, and how many instances a service has then."""
+STANDARD_PARAMETER_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Of one service of stack local (chat, three pools), each minute unless said otherwise."""
+
+    queries: int
+    metrics: int
+    """Series of the scaler's own."""
+    state_bytes: int
+    log_bytes: int
+    parameter_bytes: int
+    alarm_metrics: int
+    fast_alarms: int
+    stack_alarms: int
+    """Of the stack as a whole."""
+    memory_gb: float
+    log_retention_days: int
+
+
+@cache
+def counts() -> Counts:
+    """Counted from the stack `local`, its policies, and what the scaler's own functions ask and write."""
+    read, _ = settings.read_stack(ROOT, "local")
+    service = settings.services(read, settings.read_library(ROOT))[0]
+    pools = {
+        p.name: {"group": f"gpu-fleet-local-chat-{p.name}-0123456", "target_group_arn": ARN.format(p.name)}
+        for p in service.pools
+    }
+    bindings = {
+        "load_balancer": "app/gpu-fleet-local/0123456789abcdef",
+        "listener_rule_arn": ARN.format("rule"),
+        "pools": pools,
+    }
+    parameter = ServiceParameter.model_validate({"service": service.model_dump(), "bindings": bindings})
+    alarms = provision("local", ROOT, None).client("cloudwatch").describe_alarms()["MetricAlarms"]
+    fast = [a for a in alarms if a.get("Period", 60) < 60]
+    slow = [a for a in alarms if a.get("Period", 60) >= 60]
+    of_stack = [a for a in slow if "-scaler-" in a["AlarmName"]]
+    return Counts(
+        queries=len(set(signals.queries(parameter, State(), {}).minute())),
+        metrics=_own_metrics(len(service.pools)),
+        state_bytes=len(record.dump(_state()).encode()),
+        log_bytes=_log_bytes(),
+        parameter_bytes=len(parameter_text(service, bindings).encode()),
+        alarm_metrics=sum(_metrics_of(a) for a in slow) - len(of_stack),
+        fast_alarms=len(fast),
+        stack_alarms=len(of_stack),
+        memory_gb=read.scaler.memory_mb / 1024,
+        log_retention_days=read.scaler.log_retention_days,
+    )
+
+
+ARN = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/chat-{}-0123456/0123456789abcdef"
+
+
+def _metrics_of(alarm: object) -> int:
+    queries = alarm.get("Metrics", []) if isinstance(alarm, dict) else []
+    return sum("MetricStat" in query for query in queries) or 1
+
+
+def _own_metrics(pools: int) -> int:
+    """Distinct series in what one turn of the worked example publishes, with as many pools."""
+    one = worked_example.example().record
+    caught = io.StringIO()
+    with contextlib.redirect_stdout(caught):
+        publish(Result("chat", Outcome.APPLIED, one.decision), one.observation)
+    of_service, of_pool = set(), set()
+    for line in caught.getvalue().splitlines():
+        for block in json.loads(line)["_aws"]["CloudWatchMetrics"]:
+            (of_pool if "pool" in block["Dimensions"][0] else of_service).update(m["Name"] for m in block["Metrics"])
+    return len(of_service) + pools * len(of_pool)
+
+
+def _state() -> State:
+    """The example's state with the season that a fortnight of history leaves in it."""
+    state = worked_example.example().decision.state
+    past = [Reading(15 + i % 7, state.at - 300.0 * i) for i in range(14 * 288, 0, -1)]
+    return replace(state, season=forecast.season_from(past, state.at))
+
+
+def _log_bytes() -> int:
+    one = worked_example.example().record
+    result = Result("chat", Outcome.APPLIED, one.decision)
+    return len(json.dumps(log.line(result, one.service, one.observation, _state(), one.now)).encode())
+
+
+def month(services: int) -> dict[str, float]:
+    """USD a month by item, for so many services of the kind of stack local's, on as few stacks as hold them."""
+    c = counts()
+    stacks = math.ceil(services / naming.MAX_SERVICES)
+    seconds = RUN_SECONDS * stacks + SECONDS_PER_SERVICE * services
+    loads = LOAD_READS_PER_HOUR / 60 * 2 * INSTANCES
+    log_gb = services * c.log_bytes * MINUTES / 1e9
+    advanced = services if c.parameter_bytes > STANDARD_PARAMETER_BYTES else 0
+    p = PRICES
+    return {
+        "Lambda": p["request"].of(stacks * MINUTES) + p["gb_second"].of(seconds * c.memory_gb * MINUTES),
+        "schedule": p["schedule"].of(stacks * MINUTES),
+        "GetMetricData": p["get_metric"].of(services * (c.queries + loads) * MINUTES),
+        "own metrics": p["metric"].of(services * c.metrics),
+        "state (DynamoDB)": p["write"].of(services * math.ceil(c.state_bytes / 1024) * MINUTES)
+        + p["read"].of(services * math.ceil(c.state_bytes / 4096) * MINUTES),
+        "parameters": p["parameter"].of(advanced) + p["parameter_call"].of(advanced * MINUTES),
+        "alarms": p["alarm"].of(stacks * c.stack_alarms + services * c.alarm_metrics)
+        + p["fast_alarm"].of(services * c.fast_alarms),
+        "decision log": p["log_gb"].of(log_gb) + p["log_stored"].of(log_gb * c.log_retention_days / 30),
+        "dashboards": p["dashboard"].of(services),
+    }
+
+
+def month_table() -> str:
+    """The month as Markdown."""
+    columns = [month(n) for n in SERVICES]
+    lines = ["| USD a month | " + " | ".join(f"{n} service{'s' if n > 1 else ''}" for n in SERVICES) + " |"]
+    lines.append("|---|" + "---:|" * len(SERVICES))
+    lines += [f"| {item} | " + " | ".join(f"{c[item]:,.2f}" for c in columns) + " |" for item in columns[0]]
+    lines.append("| **together** | " + " | ".join(f"**{sum(c.values()):,.2f}**" for c in columns) + " |")
+    lines.append(
+        "| for each service | "
+        + " | ".join(f"{sum(c.values()) / n:,.2f}" for c, n in zip(columns, SERVICES, strict=True))
+        + " |"
+    )
+    c = counts()
+    lines.append("")
+    lines.append(
+        f"Counted from the code, for a service of three pools: {c.queries} metrics asked for each minute,"
+        f" {c.metrics} series of the scaler's own, a state of {c.state_bytes / 1024:.0f} KB, a log line of"
+        f" {c.log_bytes / 1024:.0f} KB, a parameter of {c.parameter_bytes / 1024:.1f} KB, {c.alarm_metrics} metrics in"
+        f" ordinary alarms and {c.fast_alarms} in fast ones, and {c.stack_alarms} alarms of the stack."
+    )
+    return "\n".join(lines)
+
+
+def published() -> int:
+    """Metrics that an instance of inference publishes."""
+    engine = {*node.GAUGES, *node.SHARES, *node.MEANS, "finished_rps", "ttft_p95_seconds", "network_latency_seconds"}
+    of_jobs = {name for name in engine if name.startswith("job")}
+    host = json.loads((ROOT / "infra/instance/agent.json").read_text())["metrics"]["metrics_collected"]
+    return len(engine - of_jobs) + sum(len(host[kind]["measurement"]) for kind in ("nvidia_gpu", "cpu", "mem"))
+
+
+def instance_table() -> str:
+    """What an instance's own metrics cost."""
+    series = PRICES["metric"].of(published())
+    calls = PRICES["put_metric"].of(MINUTES * 6)
+    price = settings.read_library(ROOT).catalog.types["g6.xlarge"].on_demand_usd_per_hour * 730
+    share = 100 * (series + calls) / price
+    return "\n".join(
+        [
+            "| USD a month | each instance | each pool |",
+            "|---|---:|---:|",
+            f"| {published()} metrics | {series:.2f} | {series:.2f} |",
+            f"| a request each 10 s | {calls:.2f} | |",
+            f"| **together** | **{series + calls:.2f}** | **{series:.2f}** |",
+            "",
+            f"A g6.xlarge costs {price:.0f} USD in the same time: its metrics add {share:.1f} %.",
+        ]
+    )
+
+
+def price_table() -> str:
+    """The prices."""
+    lines = ["| USD | for | page |", "|---:|---|---|"]
+    for price in PRICES.values():
+        per = f"{price.per:,.0f} " if price.per > 1 else ""
+        lines.append(f"| {price.usd:g} | {per}{price.what} | <{price.page}> |")
+    return "\n".join(lines)

@@ -1,0 +1,41 @@
+"""Writes the computed parts of the docs anew: `python -m tests.docs.write` in the project's root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.docs import costs, worked_example
+from tests.docs.pages import ROOT
+
+PARTS = {
+    ("docs/model.md", "worked example"): worked_example.section,
+    ("docs/costs.md", "month"): costs.month_table,
+    ("docs/costs.md", "instance"): costs.instance_table,
+    ("docs/costs.md", "prices"): costs.price_table,
+}
+
+
+def marks(name: str) -> tuple[str, str]:
+    """What stands before and behind a computed part."""
+    return f"<!-- computed: {name} -->\n", "<!-- end -->\n"
+
+
+def with_part(text: str, name: str, part: str) -> str:
+    """The page with this part in its place. Raises ValueError where the page has no such place."""
+    begin, end = marks(name)
+    head, found, rest = text.partition(begin)
+    _, ended, tail = rest.partition(end)
+    if not found or not ended:
+        raise ValueError(f"no part {name!r} between {begin.strip()} and {end.strip()}")
+    return f"{head}{begin}\n{part}\n{end}{tail}"
+
+
+def main(root: Path = ROOT) -> None:
+    """Write them all."""
+    for (page, name), make in PARTS.items():
+        path = root / page
+        path.write_text(with_part(path.read_text(), name, make()))
+
+
+if __name__ == "__main__":
+    main()
