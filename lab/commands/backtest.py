@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lab.commands.compare import plan, print_tables, progress, seeds_of
+from lab.commands.compare import hold_in_memory, plan, print_tables, progress, seeds_of
 from lab.commands.thresholds import Format, write_report
 from lab.workers import Backend
 
@@ -47,6 +47,7 @@ def backtest(
 
     held = setting(root, policy, stack, service)
     planned = plan(held, trace, scale, peak_instances, hours, seeds_of(seed, seeds), boot_seconds)
+    hold_in_memory(planned, jobs)
     with progress(Console(stderr=True)) as (begin, done), workers(backend, jobs, scheduler) as everywhere:
         runs = compare(planned, rules([OURS]), everywhere, details=report is not None, begin=begin, done=done)
     if output is Format.JSON:

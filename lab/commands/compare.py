@@ -66,6 +66,7 @@ def compare(
     )
     held = setting(root, policy, stack, service)
     planned = plan(held, trace, scale, peak_instances, hours, seeds_of(seed, seeds), boot_seconds)
+    hold_in_memory(planned, jobs)
     err = Console(stderr=True)
     with progress(err) as (begin, done), workers(backend, jobs, scheduler) as everywhere:
         runs = compare_all(
@@ -115,6 +116,29 @@ def plan(
             factor = factor_for(held, there, wanted) if scale is None else scale
         planned += [Planned(held, there, factor, seed, boot_seconds) for seed in seeds]
     return planned
+
+
+BYTES_PER_REQUEST = 120
+"""While single requests are repeated and sorted: three columns of 8 bytes, their source, order and shift, and copies."""
+
+
+def hold_in_memory(planned: Sequence[Planned], jobs: int | None) -> None:
+    """Raises DocumentError where this machine's workers would need more memory for single requests than is free.
+
+    Of rates only ten minutes are drawn at a time, whatever the length.
+    """
+    import os
+
+    import psutil
+
+    from lab.traces import Trace
+
+    most = max((len(one.trace) * one.factor for one in planned if isinstance(one.trace, Trace)), default=0.0)
+    need = most * BYTES_PER_REQUEST * (jobs or os.cpu_count() or 1)
+    free = psutil.virtual_memory().available
+    if need > free:
+        said = f"{most:,.0f} requests need about {need / 2**30:.1f} GiB, and {free / 2**30:.1f} are free"
+        raise wrong("--trace", f"{said}; take --hours, a lower --peak-instances or --jobs 1")
 
 
 def distinct(files: Sequence[Path]) -> list[tuple[Path, Trace | RateTrace]]:

@@ -299,6 +299,13 @@ def test_a_trace_shorter_than_a_minute_and_one_without_requests_are_named(call, 
     assert f"{empty}: silent: has no requests" in call("chat", "--trace", empty, code=1).stderr
 
 
+def test_more_requests_than_fit_into_memory_are_refused_before_anything_runs(call, tmp_path):
+    path = tmp_path / "requests.csv"
+    write(Trace("requests", np.arange(0, 120, 1.0), np.full(120, 500.0), np.full(120, 100.0), 120.0), path)
+    said = call("chat", "--trace", path, "--scale", 1e9, code=1).stderr
+    assert "--trace: 120,000,000,000 requests need about" in said
+
+
 # --- verdicts ---
 
 
