@@ -70,6 +70,7 @@ class Telemetry:
         # As far back as a reading is good for, and the minutes that cannot be read yet.
         back = stale_after_seconds + delays.minute_seconds + delays.fine_seconds
         self._minutes: deque[Minute] = deque(maxlen=math.ceil(back / MINUTE_SECONDS) + 2)
+        self._parts: deque[Minute] = deque(maxlen=math.ceil(back / MINUTE_SECONDS) + 2)
         self._history: deque[Reading] = deque(maxlen=int(history_days * 86400 / HISTORY_SECONDS))
         self._five: list[int] = []
 
@@ -91,13 +92,30 @@ class Telemetry:
                 self._history.append(Reading(sum(self._five) / (MINUTE_SECONDS * len(self._five)), minute.at))
             self._five = []
 
+    @property
+    def part_seconds(self) -> float:
+        """How much of a minute the engines' metrics show at its end, or a whole number of minutes later; 0: all."""
+        return -self._delays.fine_seconds % MINUTE_SECONDS
+
+    def see_part(self, minute: Minute) -> None:
+        """The engines publish the first `part_seconds` of the minute that ends at `minute.at`."""
+        if not self._lost(minute.at):
+            self._parts.append(minute)
+
     def balancer_minutes(self, now: float) -> tuple[Minute, ...]:
         """The minutes that the load balancer's metrics can be read of, oldest first."""
         return tuple(minute for minute in self._minutes if minute.at <= now - self._delays.minute_seconds)
 
     def engine_minutes(self, now: float) -> tuple[Minute, ...]:
-        """The minutes that the engines' metrics can be read of, oldest first."""
-        return tuple(minute for minute in self._minutes if minute.at <= now - self._delays.fine_seconds)
+        """The minutes that the engines' metrics can be read of, oldest first: the newest as far as it has arrived.
+
+        With 30 s of delay, CloudWatch shows of the minute that ends now its first half.
+        """
+        until = now - self._delays.fine_seconds
+        whole = tuple(minute for minute in self._minutes if minute.at <= until)
+        arrived = min(now, until + MINUTE_SECONDS - self.part_seconds)
+        newest = whole[-1].at if whole else -math.inf
+        return whole + tuple(part for part in self._parts if newest < part.at <= arrived)
 
     def history(self, now: float) -> tuple[Reading, ...]:
         """5-minute means of the requests per second, oldest first."""
@@ -109,9 +127,12 @@ class Telemetry:
         return tuple(sample for sample in known if sample.at > known[-1].at - MINUTE_SECONDS)
 
     def samples_of_minute(self, now: float) -> tuple[float, tuple[Sample, ...]]:
-        """End and samples of the newest complete minute that can be read."""
-        end = (now - self._delays.fine_seconds) // MINUTE_SECONDS * MINUTE_SECONDS
-        return end, tuple(sample for sample in self._known(now) if end - MINUTE_SECONDS < sample.at <= end)
+        """End and samples of the newest minute that has ended, as far as they have arrived."""
+        end = now // MINUTE_SECONDS * MINUTE_SECONDS
+        known = [sample for sample in self._known(now) if sample.at <= end]
+        if known and known[-1].at <= end - MINUTE_SECONDS:
+            end = math.ceil(known[-1].at / MINUTE_SECONDS) * MINUTE_SECONDS
+        return end, tuple(sample for sample in known if end - MINUTE_SECONDS < sample.at <= end)
 
     def _known(self, now: float) -> list[Sample]:
         return [sample for sample in self._samples if sample.at <= now - self._delays.fine_seconds]

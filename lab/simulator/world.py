@@ -237,11 +237,16 @@ class World:
         parts: list[Window] = []
         while self.simulation.now < end:
             tick = (self._minutes + 1) * MINUTE_SECONDS
+            part = self._minutes * MINUTE_SECONDS + self._telemetry.part_seconds
+            if not self._telemetry.part_seconds or part <= self.simulation.now:
+                part = np.inf
             due = self._events[0][0] if self._events else np.inf
-            edge = min(end, tick, due)
+            edge = min(end, tick, part, due)
             self._serve(edge)
             while self._events and self._events[0][0] <= edge:
                 heapq.heappop(self._events)[2]()
+            if edge == part:
+                self._telemetry.see_part(Minute(self.start + tick, self._take_window(parts), ()))
             if edge == tick:
                 self._minutes += 1
                 self._end_minute(edge, self._take_window(parts))

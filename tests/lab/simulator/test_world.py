@@ -266,9 +266,25 @@ def test_the_engines_own_counts_come_sooner(world: Make) -> None:
     assert seen.pools["small"].running is not None
     assert seen.pools["small"].running.at == at(270)
     assert seen.pools["small"].ttft_seconds is not None
-    assert seen.pools["small"].ttft_seconds.at == at(240)
+    # Half of the minute that ends now has arrived, and CloudWatch shows it as that minute.
+    assert seen.pools["small"].ttft_seconds.at == at(300)
     assert seen.burst_rps is not None
     assert seen.burst_rps.at == at(270)
+
+
+def test_of_the_newest_minute_what_has_arrived_is_shown(world: Make) -> None:
+    """Two requests a second in the first half of each minute, none in the second: at the minute's end, 30 s before
+    all of it has arrived, its engines look as busy as they were in the first half."""
+    seconds = np.arange(0, 600, 0.5)
+    w = world(Requests(seconds[seconds % 60 < 30], 600.0), delays=Delays(60.0, 30.0))
+    w.run(at(300))
+    first_half = w.observe(w.now).pools["small"].gpu_percent
+    w.run(at(330))
+    whole = w.observe(w.now).pools["small"].gpu_percent
+    assert first_half is not None
+    assert whole is not None
+    assert first_half.at == whole.at == at(300)
+    assert first_half.value > whole.value
 
 
 def test_load_is_what_runs_and_waits_in_the_pool(world: Make) -> None:
@@ -341,8 +357,8 @@ def test_instance_loads_come_only_when_they_are_asked_for(world: Make) -> None:
     assert all(i.load is None for i in w.observe(w.now).pools["small"].instances)
     pool = w.observe(w.now, instance_loads=True).pools["small"]
     loads = [i.load for i in pool.instances]
-    # The newest complete minute, 30 s after its end; the pool's own load is of the minute up to 270 s.
-    assert all(load is not None and load.at == at(240) for load in loads)
+    # The minute that ends now, as far as it has arrived; the pool's own load is of the minute up to 270 s.
+    assert all(load is not None and load.at == at(300) for load in loads)
     w.run(at(330))
     pool = w.observe(w.now, instance_loads=True).pools["small"]
     assert pool.load is not None
