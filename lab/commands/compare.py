@@ -119,7 +119,7 @@ def plan(
 
 
 BYTES_PER_REQUEST = 120
-"""While single requests are repeated and sorted: three columns of 8 bytes, their source, order and shift, and copies."""
+"""While single requests are repeated and sorted: three columns of 8 bytes, source, order and shift, and copies."""
 
 
 def hold_in_memory(planned: Sequence[Planned], jobs: int | None) -> None:
