@@ -132,6 +132,7 @@ class Replay:
                 [self._rungs[name].engine for name in self._pools],
                 slo=self.service.policy.slo,
                 seed=self._seed,
+                sample_seconds=FINE_SECONDS,
             )
             self.fleet.begin(self.simulation, self.start)
             self._function = opening.enter_context(ScalerFunction(cloud))
@@ -230,7 +231,6 @@ class Replay:
         """Let both worlds move to `edge` (seconds from the start): the cloud first, so that every change of an instance
         is known to the simulation before the time when it happens.
         """
-        served_before = {number: load.served for number, load in self.simulation.loads()}
         self.cloud.advance(self.start + edge)
         self.simulation.run(edge, *self._feed.take(edge))
         self.fleet.settle()
@@ -238,31 +238,35 @@ class Replay:
         self._minute = window if self._minute is None else self._minute.then(window)
         self._total = window if self._total is None else self._total.then(window)
         if publish:
-            self._publish_engines(edge, window, served_before)
+            self._publish_engines(edge, window)
 
-    def _publish_engines(self, edge: float, window: Window, served_before: Mapping[int, int]) -> None:
+    def _publish_engines(self, edge: float, window: Window) -> None:
         """The gauges of every instance that serves, as its agent reads them; of several copies their sum or mean.
 
-        The simulation tells lengths and latency of finished requests by pool: each instance that finished any in
-        these 10 s says the pool's.
+        The simulation tells latency and use of the GPUs by pool: each of its instances says the pool's.
         """
         gauges: dict[str, dict[str, float]] = {}
-        for number, load in self.simulation.loads():
-            owner = self.fleet.owner(number)
-            if owner is None or load.draining:
+        told: dict[str, float] = {}
+        (seen,) = self.simulation.samples()
+        of_targets = (seen.running, seen.waiting, seen.kv_share, seen.ended, seen.input_tokens, seen.output_tokens)
+        for number, index, *values in zip(seen.instance, seen.pool, *of_targets, strict=True):
+            owner = self.fleet.owner(int(number))
+            if owner is None:
                 continue
-            pool, copies = window.pools[load.pool], self._rungs[self._pools[load.pool]].copies
-            finished = load.served - served_before.get(number, 0)
+            running, waiting, kv_share, ended, input_tokens, output_tokens = map(float, values)
+            pool, copies = window.pools[int(index)], self._rungs[self._pools[int(index)]].copies
             own = gauges.setdefault(owner, {})
-            _add(own, "requests_running", load.running)
-            _add(own, "requests_waiting", load.waiting)
-            _add(own, "finished_rps", finished / FINE_SECONDS)
-            _add(own, "kv_cache_percent", load.kv_percent / copies)
+            _add(own, "requests_running", running)
+            _add(own, "requests_waiting", waiting)
+            _add(own, "finished_rps", ended / FINE_SECONDS)
+            _add(own, "kv_cache_percent", 100 * kv_share / copies)
             if pool.busy_percent is not None:
                 own["gpu_percent"] = pool.busy_percent
-            if finished and pool.completed:
-                own["input_tokens"] = pool.input_tokens / pool.completed
-                own["output_tokens"] = pool.output_tokens / pool.completed
+            if ended:
+                before = told.get(owner, 0.0)
+                told[owner] = before + ended
+                for name, value in (("input_tokens", input_tokens), ("output_tokens", output_tokens)):
+                    own[name] = (own.get(name, 0.0) * before + value * ended) / told[owner]
             p95 = pool.ttft.quantile(0.95)
             if p95 is not None:
                 own["ttft_p95_seconds"] = p95

@@ -119,6 +119,8 @@ INSTANCE = np.dtype(
         ("waiting", "i8"),
         ("served", "i8"),
         ("sampled", "i8"),  # of them at the last reading of the gauges
+        ("served_input", "f8"),  # tokens of the requests served since the last reading of the gauges
+        ("served_output", "f8"),
         ("clock", "f8"),  # V, at the time `touched`
         ("touched", "f8"),
         ("prefill_end", "f8"),
@@ -207,8 +209,8 @@ class Machine(NamedTuple):
     histogram: NDArray[np.int64]  # [P, 3, BUCKETS]
     sample_times: NDArray[np.float64]  # [SAMPLES], a ring
     sample_sizes: NDArray[np.int64]  # [SAMPLES], targets
-    sample_values: NDArray[np.float64]  # [SAMPLES, N, 5], number, pool, running, waiting, share of memory
-    sample_sums: NDArray[np.float64]  # [SAMPLES, P, 4], targets, running, waiting, ended since the last
+    sample_values: NDArray[np.float64]  # [SAMPLES, N, 8], as `simulation.Gauges`
+    sample_sums: NDArray[np.float64]  # [SAMPLES, P, 7], as `simulation.Gauges`
     outcome: NDArray[np.int8]  # [requests of the trace], or empty: not kept
     place: NDArray[np.int32]  # [same, 2], pool and instance slot
     times: NDArray[np.float64]  # [same, 2], time of the first token and of the end
@@ -426,6 +428,8 @@ def _complete(m: Machine, i: int, r: int, now: float) -> None:
         m.times[request.index, 0] = request.first
         m.times[request.index, 1] = now
     instance.served += 1
+    instance.served_input += request.input_tokens
+    instance.served_output += request.output_tokens
     instance.kv_tokens -= request.kv_tokens
     if instance.seat >= 0:
         m.outstanding[p, instance.seat] -= 1
@@ -606,7 +610,7 @@ def _sample(m: Machine) -> None:
     k = core.samples % SAMPLES
     size = 0
     for p in range(m.pools.size):
-        for column in range(4):
+        for column in range(7):
             m.sample_sums[k, p, column] = 0.0
     for i in range(core.instances):
         instance = m.instances[i]
@@ -615,8 +619,18 @@ def _sample(m: Machine) -> None:
             m.sample_sums[k, instance.pool, 0] += 1
             m.sample_sums[k, instance.pool, 1] += running
             m.sample_sums[k, instance.pool, 2] += instance.waiting
-            m.sample_sums[k, instance.pool, 3] += instance.served - instance.sampled
+            ended = instance.served - instance.sampled
+            m.sample_sums[k, instance.pool, 3] += ended
+            m.sample_values[k, size, 5] = ended
+            m.sample_values[k, size, 6] = m.sample_values[k, size, 7] = 0.0
+            if ended > 0:
+                m.sample_values[k, size, 6] = instance.served_input / ended
+                m.sample_values[k, size, 7] = instance.served_output / ended
+                m.sample_sums[k, instance.pool, 4] += 1
+                m.sample_sums[k, instance.pool, 5] += m.sample_values[k, size, 6]
+                m.sample_sums[k, instance.pool, 6] += m.sample_values[k, size, 7]
             instance.sampled = instance.served
+            instance.served_input = instance.served_output = 0.0
             m.sample_values[k, size, 0] = instance.number
             m.sample_values[k, size, 1] = instance.pool
             m.sample_values[k, size, 2] = running
@@ -680,7 +694,7 @@ def join(m: Machine, i: int, p: int, now: float, number: int) -> None:
     instance.seat = pool.targets
     instance.event = instance.prefilling = instance.head = instance.tail = -1
     instance.batch = instance.waiting = instance.served = instance.sampled = 0
-    instance.clock = instance.kv_tokens = 0.0
+    instance.clock = instance.kv_tokens = instance.served_input = instance.served_output = 0.0
     instance.running_seconds = instance.waiting_seconds = 0.0
     instance.kv_seconds = instance.busy_seconds = instance.present_seconds = 0.0
     instance.touched = instance.counted = instance.emptied = now

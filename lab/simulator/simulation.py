@@ -235,6 +235,12 @@ class Gauges:
     """[targets]"""
     kv_share: Floats
     """[targets] Share of memory that is reserved, 0 to 1."""
+    ended: Floats
+    """[targets] Requests completed since the last reading."""
+    input_tokens: Floats
+    """[targets] Their mean prompt; 0 where there were none."""
+    output_tokens: Floats
+    """[targets] Their mean answer; 0 where there were none."""
     pool_targets: tuple[float, ...]
     """Of each pool: how many there are."""
     pool_running: tuple[float, ...]
@@ -243,6 +249,12 @@ class Gauges:
     """Of each pool, summed."""
     pool_ended: tuple[float, ...]
     """Of each pool: requests completed since the last reading."""
+    pool_telling: tuple[float, ...]
+    """Of each pool: targets that completed any since then, and so can tell how long they were."""
+    pool_input_tokens: tuple[float, ...]
+    """Of each pool, summed over those: the mean prompt of what the target completed."""
+    pool_output_tokens: tuple[float, ...]
+    """The same of the answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -610,8 +622,8 @@ def _machine(engines: Sequence[Engine], instances: int, requests: int) -> kernel
         histogram=np.zeros((count, 3, kernel.BUCKETS), np.int64),
         sample_times=np.zeros(kernel.SAMPLES),
         sample_sizes=np.zeros(kernel.SAMPLES, np.int64),
-        sample_values=np.zeros((kernel.SAMPLES, instances, 5)),
-        sample_sums=np.zeros((kernel.SAMPLES, count, 4)),
+        sample_values=np.zeros((kernel.SAMPLES, instances, 8)),
+        sample_sums=np.zeros((kernel.SAMPLES, count, 7)),
         outcome=np.zeros(0, np.int8),
         place=np.full((0, 2), -1, np.int32),
         times=np.zeros((0, 2)),

@@ -134,6 +134,23 @@ class Telemetry:
             end = math.ceil(known[-1].at / MINUTE_SECONDS) * MINUTE_SECONDS
         return end, tuple(sample for sample in known if end - MINUTE_SECONDS < sample.at <= end)
 
+    def lengths(self, now: float, pool: int, oldest: float) -> tuple[Reading, Reading] | None:
+        """Mean prompt and answer of what the pool's instances completed, of the newest minute that tells, as far as
+        it has arrived: the mean over what each instance said each 10 s. None where that is older than `oldest`.
+        """
+        minutes: dict[float, list[Gauges]] = {}
+        for sample in self._known(now):
+            end = math.ceil(sample.at / MINUTE_SECONDS) * MINUTE_SECONDS
+            if oldest <= end <= now and sample.gauges.pool_telling[pool]:
+                minutes.setdefault(end, []).append(sample.gauges)
+        if not minutes:
+            return None
+        end = max(minutes)
+        telling = sum(gauges.pool_telling[pool] for gauges in minutes[end])
+        inputs = sum(gauges.pool_input_tokens[pool] for gauges in minutes[end])
+        outputs = sum(gauges.pool_output_tokens[pool] for gauges in minutes[end])
+        return Reading(inputs / telling, end), Reading(outputs / telling, end)
+
     def _known(self, now: float) -> list[Sample]:
         return [sample for sample in self._samples if sample.at <= now - self._delays.fine_seconds]
 

@@ -515,6 +515,7 @@ class World:
         balancer, engine = self._telemetry.balancer_minutes(now), self._telemetry.engine_minutes(now)
         samples = self._telemetry.samples(now)
         loads = self._instance_loads(now, oldest) if instance_loads else {}
+        lengths = [self._telemetry.lengths(now, p, oldest) for p in range(len(self.groups))]
         series: list[PoolSeries] = []
         rates: list[tuple[Reading, ...]] = []
         for p, group in enumerate(self.groups.values()):
@@ -526,7 +527,7 @@ class World:
             else:
                 series.append(PoolSeries.nothing(now))
         pools = {
-            name: self._observe_pool(group, p, balancer, engine, rates[p], series[p], loads, now)
+            name: self._observe_pool(group, p, balancer, engine, rates[p], series[p], lengths[p], loads, now)
             for p, (name, group) in enumerate(self.groups.items())
         }
         arrivals = settled(total(rates), now, oldest)
@@ -537,8 +538,8 @@ class World:
             arrivals_rps=arrivals,
             burst_rps=burst(arrivals, in_flight, oldest, finished),
             rejected_rps=self._rejected(balancer, oldest),
-            input_tokens=_over_pools(pools, engine, oldest, lambda w: w.input_tokens),
-            output_tokens=_over_pools(pools, engine, oldest, lambda w: w.output_tokens),
+            input_tokens=_over_pools(pools, [found and found[0] for found in lengths]),
+            output_tokens=_over_pools(pools, [found and found[1] for found in lengths]),
             history_rps=self._telemetry.history(now) if history else (),
         )
 
@@ -550,6 +551,7 @@ class World:
         engine: Sequence[Minute],
         rates: tuple[Reading, ...],
         series: PoolSeries,
+        lengths: tuple[Reading, Reading] | None,
         loads: Mapping[int, Reading],
         now: float,
     ) -> PoolObservation:
@@ -567,10 +569,10 @@ class World:
             case LoadUnit.REQUESTS:
                 load = rate
             case LoadUnit.TOKENS:
-                tokens = _newest(engine, p, oldest, _mean_of(lambda w: w.input_tokens + w.output_tokens))
                 load = rate if rate and rate.value == 0 else None
-                if rate and tokens and rate.value:
-                    load = Reading(rate.value * tokens.value, min(rate.at, tokens.at))
+                if rate and lengths and rate.value:
+                    tokens = sum(length.value for length in lengths)
+                    load = Reading(rate.value * tokens, min(rate.at, *(length.at for length in lengths)))
             case LoadUnit.GPU:
                 load = gpu
             case LoadUnit.KV_CACHE:
@@ -670,11 +672,6 @@ def _boots(pools: Iterable[Pool], boot: Boot | Mapping[str, Boot] | None) -> dic
 Value = Callable[[PoolWindow], "float | None"]
 
 
-def _mean_of(value: Callable[[PoolWindow], float]) -> Value:
-    """Of a sum over the requests completed: the mean of one."""
-    return lambda window: value(window) / window.completed if window.completed else None
-
-
 def _newest(minutes: Sequence[Minute], p: int, oldest: float, value: Value) -> Reading | None:
     """The newest minute in which the pool had a value, if it is not older than `oldest`."""
     for minute in reversed(minutes):
@@ -699,17 +696,12 @@ def _rates(minutes: Sequence[Minute], p: int, now: float, *, serving: bool) -> t
     return tuple(Reading(known[at], at) for at in sorted(known))
 
 
-def _over_pools(
-    pools: Mapping[str, PoolObservation],
-    minutes: Sequence[Minute],
-    oldest: float,
-    value: Callable[[PoolWindow], float],
-) -> Reading | None:
+def _over_pools(pools: Mapping[str, PoolObservation], readings: Sequence[Reading | None]) -> Reading | None:
     """Mean of a figure per request, each pool by its share of the requests (equal shares where rates are missing)."""
     found = [
         (reading, pool.rate_rps.value if pool.rate_rps else 0.0)
-        for p, pool in enumerate(pools.values())
-        if (reading := _newest(minutes, p, oldest, _mean_of(value))) is not None
+        for reading, pool in zip(readings, pools.values(), strict=True)
+        if reading is not None
     ]
     if not found:
         return None
