@@ -262,7 +262,8 @@ R = {signals.ratio:.2f}. By the threshold alone the service would be more than l
 **Demand.** An instance ordered now serves in {horizon:.0f} s ({horizon - 60:.0f} s boot and load, and the reading is a
 minute old). Of the methods, `{outlook.code.removeprefix("demand.")}` has lately cost least for what it carried: it says
 {outlook.numbers["forecast_rps"]:.2f}. What is seen then should stay below {headroom:.3f} times that, going by
-what came of its forecasts so far, but for the share that may be missed ({100 * (state.allowance or 0.0):.2f} % of the demand, by now), so the upper end is
+what came of its forecasts so far, but for the share that may be missed
+({100 * (state.allowance or 0.0):.2f} % of the demand, by now), so the upper end is
 {headroom:.3f} * {outlook.numbers["forecast_rps"]:.2f} = {signals.forecast_rps:.2f}.
 
 **Sizing.** How much of an instance may be used so that requests keep to the SLO, by pool and number; arrivals vary as
