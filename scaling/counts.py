@@ -12,6 +12,9 @@ from scaling.observation import Observation
 from scaling.service import Service
 from scaling.state import State
 
+MOST_LOOKS = 5
+"""Three are enough but where pools of very different size take turns."""
+
 
 def settle(
     service: Service, seen: Observation, fleet: Fleet, wanted: float, band: guard.Band, state: State, now: float
@@ -20,15 +23,18 @@ def settle(
 
     More instances pool better, so each may be used more: judged by the share of the ten that stand, two might go that
     eight would have to call back. Going in, one look at the smaller count is on the safe side; going out the first
-    look asks for too many, the second for too few, and the third, at that fewer, for enough.
+    look asks for too many and the second for too few, so it is looked at again until the counts stay.
     """
     counts, after, said = _mix(service, seen, fleet, wanted, state, now)
-    stand = sum(fleet.standing.values())
-    looks = 0 if sum(counts.values()) == stand else 1 if sum(counts.values()) < stand else 2
+    grows = any(count > fleet.standing[name] for name, count in counts.items())
+    looks = MOST_LOOKS if grows else int(counts != fleet.standing)
     for _ in range(looks):
+        before = counts
         fleet = survey(service, seen, state, now, instances=counts)
         wanted, _ = guard.wanted_rps(band, fleet.standing_rps, service.policy.horizontal.tolerance_percent)
         counts, after, said = _mix(service, seen, fleet, wanted, state, now)
+        if counts == before:
+            break
     return fleet, counts, after, said
 
 
@@ -42,33 +48,41 @@ def _mix(
     floor = max(policy.availability.min_instances, policy.availability.min_zones)
     if sum(fleet.standing.values()) == 0:
         floor = max(floor, policy.zero.wake_instances if zero.may_sleep(service) else 1)
-    floor = max(floor, _zone_floor(service, seen, state, now))
-    chosen = mix.choose(
-        fleet.rungs,
-        wanted,
-        fleet.standing,
-        quotas=service.vcpu_quotas,
-        min_instances=floor,
-        vertical=policy.vertical,
-        lead_seconds={p.name: learning.lead_seconds(p, state) for p in service.pools},
-        last_move_at=state.moved_at or None,
-        now=now,
-    )
+
+    def choose(floor: int) -> mix.Mix:
+        return mix.choose(
+            fleet.rungs,
+            wanted,
+            fleet.standing,
+            quotas=service.vcpu_quotas,
+            min_instances=floor,
+            vertical=policy.vertical,
+            lead_seconds={p.name: learning.lead_seconds(p, state) for p in service.pools},
+            last_move_at=state.moved_at or None,
+            now=now,
+        )
+
+    chosen = choose(floor)
+    more = _to_open_zones(service, seen, state, sum(chosen.counts.values()), now)
+    if more:
+        chosen = choose(max(floor, more))
     if chosen.moved:
         state = replace(state, moved_at=now)
     return chosen.counts, state, list(chosen.reasons)
 
 
-def _zone_floor(service: Service, seen: Observation, state: State, now: float) -> int:
-    """Instances that it takes to stand in `availability.min_zones` zones, seen from where they stand.
+def _to_open_zones(service: Service, seen: Observation, state: State, wanted: int, now: float) -> int:
+    """Instances to have so that they come to stand in `availability.min_zones` zones; 0 where nothing is to be added.
 
     A group launches in the zone in which it has the fewest, so one more opens one more zone, and an order that is not
-    there yet may be that one. Where no zone that would count can be had, or there are already more instances than the
-    pools have zones (then more would not help, and the group's own rebalancing spreads them), nothing is added.
+    there yet may be that one. Nothing is added while `wanted` is less than what is there (of what leaves, none is the
+    last of its zone), where no zone that would count can be had, or where there are already more instances than the
+    pools have zones (then more would not help, and the group's own rebalancing spreads them).
     """
     zones = guard.Zones.of(service.policy.availability.min_zones, seen.pools.values())
     closed = {m.zone for p in service.pools for m in state.pools[p.name].marks if m.until > now}
     others = {zone for p in service.pools for zone in p.zones if p.max_instances > 0} - zones.alive.keys() - closed
     lacking = min(zones.least - len(zones.alive), len(others))
     there = sum(zones.alive.values())
-    return there + lacking if lacking > 0 and there <= sum(len(p.zones) for p in service.pools) else 0
+    useful = lacking > 0 and there <= min(wanted, sum(len(p.zones) for p in service.pools))
+    return there + lacking if useful else 0

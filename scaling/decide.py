@@ -146,7 +146,8 @@ def _finish(
             )
         )
     routed = routing.route(service.policy.routing, inputs, state.routing, now)
-    if guard.is_extra(state, now) and routed.reasons[-1].code in {"routing.shift", "routing.keep"}:
+    served = any(i.weight for i in inputs) and all(i.ready for i in inputs if i.weight)
+    if guard.is_extra(state, now) and served:
         text = "Weights were looked at less than half a minute ago: they wait for the next run."
         standing = {name: view.weight for name, view in seen.pools.items()}
         routed = routing.Routing(standing, (Reason(Step.ROUTING, "routing.wait", text),), state.routing)

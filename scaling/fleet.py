@@ -28,6 +28,7 @@ class Fleet:
     """Desired counts without those."""
     ready_rps: float
     standing_rps: float
+    """Of what stands within the bounds: what is over them goes, and is neither counted nor made up for elsewhere."""
 
 
 def survey(
@@ -81,7 +82,7 @@ def survey(
                 quota=pool.quota,
             )
         )
-    standing_rps = sum(standing[name] * worth[name] for name in standing)
+    standing_rps = sum(min(standing[rung.name], rung.at_most) * rung.instance_rps for rung in rungs)
     strictness = tail_rps / strict_rps if strict_rps > 0 else 1.0
     return Fleet(tuple(rungs), worth, strictness, lost, standing, ready_rps, standing_rps)
 

@@ -71,7 +71,9 @@ def step(
         base = None
         if pool.spot_percent > 0:
             lead = learning.lead_seconds(pool, state)
-            after = replace(view, desired=desired)  # what is ordered now shall not wait for spot either
+            # What is ordered now shall not wait for spot either, and what leaves is not there to be counted.
+            staying = tuple(i for i in view.instances if i.id not in take)
+            after = replace(view, desired=desired, instances=staying)
             base = capacity_errors.on_demand_base(pool, after, state.pools[name], lead, now)
             base = base if base != view.on_demand_base else None
         targets[name] = PoolTarget(desired=desired, weight=view.weight, take=take, on_demand_base=base)

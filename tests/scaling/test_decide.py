@@ -426,3 +426,60 @@ def test_orders_that_are_never_filled_are_replaced_once_and_not_once_a_minute():
         desired.append(view.desired)
     assert len(set(desired)) <= 3
     assert desired[-1] <= 2 * desired[0]
+
+
+def test_what_a_lowered_maximum_takes_is_not_made_up_for_without_a_demand():
+    """After a gap nothing is taken for a while, but that is no reason to order elsewhere what the bounds forbid."""
+    l4 = pool("l4", min_instances=0, max_instances=1)
+    h100 = pool("h100", min_instances=0, throughput_rps=10.0, capacity=100.0, on_demand_usd_per_hour=6.0)
+    views = {"l4": pool_seen(8, load=1, instance_loads=[0.1] * 8), "h100": pool_seen(1, load=1, instance_loads=[1])}
+    after_a_gap = replace(LIVED, at=NOW - 3000)
+    decision = decide(service(l4, h100), seen(arrivals=0.2, pools=views), after_a_gap, NOW)
+    assert decision.targets["h100"].desired == 1
+    assert decision.targets["l4"].desired < 8
+
+
+def test_a_floor_of_zones_does_not_keep_a_surplus_that_stands_in_one_zone():
+    """Eight in zone a, two needed: the surplus goes first, and the other zone is opened when there is none."""
+    svc = service(pool(zones=("a", "b", "c")), availability={"min_zones": 2}, horizontal={"max_step_in": 50})
+    crowd = in_zones(pool_seen(8, load=1, instance_loads=[0.1] * 8), "aaaaaaaa")
+    assert one(svc, crowd, arrivals=0.1).targets["l4"].desired == 2
+
+
+def test_spot_that_leaves_is_not_counted_as_spot_that_is_there():
+    """Of ten, five boot on spot and are taken back: of the five that stay, two should be spot, and none is."""
+    spotty = pool(spot_percent=50, spot_usd_per_hour=0.3, min_instances=0)
+    nodes = instances(5) + instances(5, Phase.STARTING, "spot", since=NOW - 60, spot=True)
+    view = replace(pool_seen(0, load=4), desired=10, instances=nodes, on_demand_base=0)
+    view = replace(view, capacity_errors=(CapacityError("a", NOW - 30, spot=True),))
+    target = one(service(spotty, availability={"min_instances": 5}), view, arrivals=0.4).targets["l4"]
+    assert {i for i in target.take if i.startswith("spot")} == {f"spot-{n}" for n in range(5)}
+    assert target.on_demand_base == 2
+
+
+def test_weights_move_one_step_a_minute_and_leave_a_dead_pool_at_once():
+    l4, l40s = (pool(name, min_instances=2, max_instances=2) for name in ("l4", "l40s"))
+    svc = service(l4, l40s, routing={"strategy": "capacity", "max_step_percent": 10, "slow_start_seconds": 0})
+    views = {
+        "l4": pool_seen(2, load=4, instance_loads=[2, 2], weight=999),
+        "l40s": pool_seen(2, load=4, instance_loads=[2, 2], weight=1),
+    }
+    first = decide(svc, seen(arrivals=1.0, pools=views), LIVED, NOW)
+    moved = {name: replace(views[name], weight=t.weight) for name, t in first.targets.items()}
+    assert moved["l40s"].weight == pytest.approx(100, abs=5)
+    for seconds, still in ((0, True), (20, True), (60, False)):
+        again = decide(svc, seen(arrivals=1.0, pools=moved), first.state, NOW + seconds)
+        assert (again.targets["l40s"].weight == moved["l40s"].weight) is still
+    dead = moved | {"l40s": replace(pool_seen(0, unhealthy=2, load=None), weight=moved["l40s"].weight)}
+    assert decide(svc, seen(arrivals=1.0, pools=dead), first.state, NOW + 20).targets["l40s"].weight == 0
+
+
+def test_what_is_ordered_is_enough_when_it_stands():
+    """Each instance is worth more among many: the counts are looked at until they are right for as many as they are."""
+    svc = service(pool("h100", slowdown=3.0, max_instances=40), slo={"ttft_seconds": 2, "tpot_seconds": 0.1})
+    view = pool_seen(1, load=15)
+    for arrivals in (5.0, 13.0, 29.0, 47.0):
+        first = decide(svc, seen(arrivals=arrivals, pools={"h100": view}), LIVED, NOW)
+        stands = replace(view, desired=first.targets["h100"].desired)
+        again = decide(svc, seen(arrivals=arrivals, pools={"h100": stands}), first.state, NOW)
+        assert again.targets["h100"].desired == first.targets["h100"].desired
