@@ -1,0 +1,113 @@
+"""The handler against the embedded cloud and the model in the simulator alone decide the same, minute by minute.
+
+Both see the same requests, the same delays of CloudWatch and the same boots. What may differ: which of several equally
+loaded instances leaves hangs on their ids, which are the cloud's own; and the scaler of the cloud is woken by its burst
+alarms, which are off here, for the simulator runs it each minute alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from infra.settings import read_library, read_stack
+from lab.cloud import provision
+from lab.contenders.ours import Ours
+from lab.replay import Delays, Opening, Replay, ReplayResult, rungs
+from lab.replay.replay import until_told
+from lab.simulator import drive
+from lab.simulator.fleet import Boot
+from lab.simulator.telemetry import Delays as WorldDelays
+from lab.simulator.world import World
+from lab.traces import Trace, crop, hour, read, scale_to
+from scaling.decision import PoolTarget
+from scaling.observation import Observation
+from scaling.service import Service
+
+BOOT_SECONDS = 108.0
+JOINS_AFTER_SECONDS = 11.0
+"""From the scaler's call: a second until the group acts, then after the boot the first health check, which is 10 s
+after the registration."""
+READY = {"l4": 1, "l40s": 2}
+
+Shares = dict[str, tuple[int, int]]
+"""Desired count and weight by pool."""
+
+
+class Remembering(Ours):
+    """The model, and what it decided."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decided: list[Shares] = []
+
+    def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:
+        targets = super().decide(service, observation, now)
+        self.decided.append({name: (target.desired, target.weight) for name, target in targets.items()})
+        return targets
+
+
+def replayed(root: Path, trace: Trace) -> ReplayResult:
+    settings, _ = read_stack(root, "local")
+    found, delays = rungs(settings.services["chat"], read_library(root)), Delays()
+    with provision("local", root, boot_seconds=BOOT_SECONDS, drain_seconds=until_told, **delays.for_cloud) as cloud:
+        watch = cloud.client("cloudwatch")
+        alarms = [alarm["AlarmName"] for alarm in watch.describe_alarms()["MetricAlarms"]]
+        watch.disable_alarm_actions(AlarmNames=alarms)
+        with Replay(cloud, "chat", trace, found, opening=Opening(READY), delays=delays) as replay:
+            return replay.run()
+
+
+def simulated(root: Path, trace: Trace, replay: ReplayResult, service: Service) -> tuple[list[Shares], drive.RunResult]:
+    settings, _ = read_stack(root, "local")
+    found, delays = rungs(settings.services["chat"], read_library(root)), Delays()
+    world = World(
+        service,
+        trace,
+        {name: rung.profile for name, rung in found.items()},
+        initial=READY,
+        initial_weights={name: pool.weight for name, pool in replay.minutes[0].pools.items()},
+        boot=Boot(BOOT_SECONDS + JOINS_AFTER_SECONDS),
+        delays=WorldDelays(delays.minute_seconds, delays.fine_seconds),
+        start=replay.start,
+    )
+    model = Remembering()
+    return model.decided, drive.run(world, model)
+
+
+def agree(root: Path, trace: Trace, service: Service) -> None:
+    real = replayed(root, trace)
+    decided, world = simulated(root, trace, real, service)
+    assert real.failures == ()
+    handler = [
+        {name: (target["desired"], target["weight"]) for name, target in one.targets.items()} for one in real.decisions
+    ]
+    assert len({tuple(one.items()) for one in handler}) > 5, "there is something to agree on"
+    for minute, (ours, theirs) in enumerate(zip(handler, decided, strict=True), 1):
+        assert ours == theirs, f"minute {minute}"
+    assert (real.requests, real.slo_attainment, real.lost) == (world.requests, world.slo_attainment, world.lost)
+    # The instances of the cloud come a second later, and leave when their agent has seen twice that they are idle.
+    assert real.cost_usd == pytest.approx(world.cost_usd, rel=0.02)
+
+
+def test_on_the_generated_hour_they_decide_the_same(root, service):
+    trace = crop(hour(3 * service.pools[1].throughput_rps, seed=1).sample(1), 0, 26 * 60)
+    assert isinstance(trace, Trace)
+    agree(root, trace, service)
+
+
+def test_on_recorded_traffic_they_decide_the_same(root, service, shared):
+    recorded = crop(read(shared / "traces/azure_llm_2023_conv.csv"), 0, 24 * 60)
+    trace = scale_to(recorded, 3 * service.pools[1].throughput_rps)
+    assert isinstance(trace, Trace)
+    agree(root, trace, service)
+
+
+@pytest.fixture
+def service(root: Path) -> Service:
+    from infra.settings import services
+
+    settings, document = read_stack(root, "local")
+    return next(one for one in services(settings, read_library(root), document) if one.name == "chat")
