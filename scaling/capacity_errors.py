@@ -1,6 +1,6 @@
 """Pools and zones where AWS had no such instance: marked, left alone for a while, and tried again.
 
-Cluster autoscalers that retry the same group for ever, or never come back to it, are complaints 25 to 30 of peers.md.
+Cluster autoscalers that retry the same group for ever, or never come back to it, are complaints of docs/complaints.md.
 Karpenter leaves an offering alone for 3 minutes; here the time starts at the policy's `avoid_seconds` and doubles with
 each error in a row, up to an hour, and one launch that works clears the mark.
 """

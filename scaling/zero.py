@@ -1,7 +1,7 @@
 """Sleeping when nobody asks, and waking with the first request.
 
-A sleeping service has no targets, so the load balancer answers 503 (with Retry-After where the stack's wake page is
-on) and counts it; that count is the waking signal. Until the first instance is ready, clients get 503.
+A sleeping service has no targets, so the load balancer answers 503 and counts it; that count is the waking signal.
+Until the first instance is ready, clients get 503 (docs/operations.md, Sleeping and waking).
 """
 
 from __future__ import annotations

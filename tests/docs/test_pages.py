@@ -18,7 +18,6 @@ from ruamel.yaml import YAML
 
 from infra import settings
 from lab import cli
-from scaling import decision
 from scaling.document import Document
 from scaling.library import library
 from scaling.policy import Policy, SizingMode
@@ -262,4 +261,24 @@ def test_the_pages_keep_to_the_projects_words(pattern: str, instead: str):
         for number, line in enumerate(page.read_text().splitlines(), 1)
         if re.search(pattern, line)
     ]
+    assert not wrong
+
+
+SOURCES = ("*.py", "*.yaml", "*.toml", "*.sh", "*.json", "Makefile")
+
+
+def test_no_file_names_a_machine_or_a_page_that_is_not_here():
+    """Paths of some machine, and documents that a reader of this project does not have."""
+    folders = [ROOT / room for room in ROOMS.split("|")]
+    files = [*ROOT.glob("*.toml"), *ROOT.glob("*.yaml"), ROOT / "Makefile", *ROOT.glob(".ci/*")]
+    files += [file for folder in folders for pattern in SOURCES for file in folder.rglob(pattern)]
+    here = {page.name for page in pages()}
+    wrong = []
+    for file in files:
+        if file == Path(__file__).resolve() or "__pycache__" in file.parts:
+            continue
+        for number, line in enumerate(file.read_text().splitlines(), 1):
+            names = [name for name in re.findall(r"(?<![\w/.])[\w-]+\.md\b", line) if name not in here]
+            if names or re.search(r"(?<![\w.@:])/(work|home/\w+)/", line):
+                wrong.append(f"{file.relative_to(ROOT)}:{number}: {line.strip()}")
     assert not wrong
