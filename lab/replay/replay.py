@@ -325,6 +325,7 @@ class Replay:
             lost=total.lost,
             ttft_p50_seconds=total.ttft.quantile(0.5),
             ttft_p95_seconds=total.ttft.quantile(0.95),
+            tpot_p95_seconds=total.tpot.quantile(0.95),
             usd_per_hour=self.fleet.usd_per_hour,
             pools=pools,
         )

@@ -41,6 +41,8 @@ class MinuteOfReplay:
     lost: int
     ttft_p50_seconds: float | None
     ttft_p95_seconds: float | None
+    tpot_p95_seconds: float | None
+    """Time per output token after the first."""
     usd_per_hour: float
     """Of the instances that stand at its end."""
     pools: Mapping[str, PoolMinute]

@@ -149,6 +149,7 @@ def _figures(outcome: Outcome) -> list[Figure]:
 def timelines(outcome: Outcome) -> list[Chart]:
     """The charts over time, all over the same stretch."""
     ours = outcome.replay
+    slo = outcome.plan.service.policy.slo
     span = (float(ours.minutes[0].at), float(ours.minutes[-1].at))
     return [
         demand_chart(outcome),
@@ -163,6 +164,16 @@ def timelines(outcome: Outcome) -> list[Chart]:
             _limit_seconds(outcome),
             span_seconds=span,
             title="Time to first token: 95th percentile (blue) and median (grey)",
+        ),
+        charts.latency(
+            {
+                "at_seconds": [minute.at for minute in ours.minutes],
+                "tpot_seconds": [minute.tpot_p95_seconds for minute in ours.minutes],
+            },
+            slo.tpot_seconds if slo else None,
+            span_seconds=span,
+            title="Time per output token: 95th percentile",
+            value="tpot_seconds",
         ),
         charts.decisions(_marks(ours.decisions, ours.start), span_seconds=span),
     ]

@@ -189,11 +189,11 @@ def test_the_report_draws_in_a_browser_and_asks_nobody(outcome, tmp_path, scheme
         tab.on("pageerror", lambda error: said.append(str(error)))
         tab.goto(path.as_uri())
         tab.wait_for_function("document.documentElement.dataset.charts !== undefined")
-        assert tab.evaluate("document.documentElement.dataset.charts") == "5/5"
-        for number in range(5):
+        assert tab.evaluate("document.documentElement.dataset.charts") == "6/6"
+        for number in range(6):
             shapes = tab.locator(f"#chart-{number} svg [class*=mark-] path")
             assert shapes.count() > 0, number
-        marks = tab.locator("#chart-4 svg .mark-symbol path")
+        marks = tab.locator("#chart-5 svg .mark-symbol path")
         assert marks.count() == sum(len(one.codes) for one in outcome.replay.decisions)
         marks.first.hover()
         tab.locator("#vg-tooltip-element").wait_for(state="visible")
