@@ -18,7 +18,8 @@ from scaling.profile import carrying
 from scaling.service import Alternative, Pool, Service
 from scaling.state import State
 
-HALF_LIFE_SECONDS = 600.0
+LONGER_HALF_LIFE_SECONDS, SHORTER_HALF_LIFE_SECONDS = 240.0, 600.0
+"""Longer prompts and answers are believed sooner than shorter ones: what they lead to is capacity too early, not too late."""
 SHORTEST_TOKENS = 1.0
 
 Kind = TypeVar("Kind", bound=Alternative)
@@ -69,8 +70,15 @@ def _remember(service: Service, seen: Observation, state: State, now: float) -> 
     if tokens_in is None or tokens_out is None:
         return state
     tokens = (max(SHORTEST_TOKENS, tokens_in), max(SHORTEST_TOKENS, tokens_out))
-    if state.request is None:
-        return replace(state, request=tokens)
-    keep = 0.5 ** (max(0.0, min(now - state.at, 600.0)) / HALF_LIFE_SECONDS)
-    mean = tuple(round(old * keep + new * (1 - keep), 2) for old, new in zip(state.request, tokens, strict=True))
-    return replace(state, request=(mean[0], mean[1]))
+    # The policy's request is where the mean starts: lengths are known of requests that have ended, and the first to
+    # end are the short ones, so the first minute of a service says little of what it serves.
+    typical = service.policy.request
+    old = state.request or (typical.input_tokens, typical.output_tokens)
+    elapsed = max(0.0, min(now - state.at, 600.0))
+    return replace(state, request=(_moved(old[0], tokens[0], elapsed), _moved(old[1], tokens[1], elapsed)))
+
+
+def _moved(old: float, new: float, elapsed: float) -> float:
+    half_life = LONGER_HALF_LIFE_SECONDS if new > old else SHORTER_HALF_LIFE_SECONDS
+    keep = 0.5 ** (elapsed / half_life)
+    return round(old * keep + new * (1 - keep), 2)
