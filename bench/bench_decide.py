@@ -1,7 +1,8 @@
-"""Time of one decision: `python bench/bench_decide.py`.
+"""Time of one decision, in seconds of one core: `python bench/bench_decide.py`.
 
 A service of 5 pools with 40 instances each and 14 days of season; and 500 services of 1 to 5 pools one after another.
-No two services share a request rate or a dispersion, so that nothing that one has computed helps the next.
+No two services share a request rate or a burstiness, and lengths of prompts and answers move from minute to minute, so
+that nothing computed for one helps the next.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from scaling.decide import decide
 from scaling.forecast import season_from
 from scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
 from scaling.policy import Policy
+from scaling.profile import Speed, carrying
 from scaling.record import dump
 from scaling.service import Pool, Service
 from scaling.state import State
@@ -23,40 +25,45 @@ START = 1_700_000_000.0
 MINUTES = 120
 DECISIONS = 600
 SERVICES = 500
-LADDER = [  # name, requests per second, C, slots, slowdown, USD per hour: the shape of the catalog's types
-    ("l4", 1.1, 18.0, 40.0, 2.4, 0.8048),
-    ("a10g", 1.7, 22.0, 48.0, 2.2, 1.006),
-    ("l40s", 3.6, 46.0, 96.0, 2.8, 1.861),
-    ("a100", 8.0, 96.0, 200.0, 3.1, 4.1),
-    ("h100", 20.0, 200.0, 256.0, 3.6, 6.88),
+LADDER = [  # name, speed against the first, USD per hour: the shape of the catalog's types
+    ("l4", 1.0, 0.8048),
+    ("a10g", 1.6, 1.006),
+    ("l40s", 3.4, 1.861),
+    ("a100", 7.0, 4.1),
+    ("h100", 14.0, 6.88),
 ]
 
 
 def service(pools: int, name: str = "chat") -> Service:
     policy = Policy.model_validate({"model": "llama-3.1-8b", "slo": {"ttft_seconds": 2, "tpot_seconds": 0.1}})
-    return Service(
-        name=name,
-        policy=policy,
-        pools=tuple(
+    rungs = []
+    for pool, speed, usd in LADDER[:pools]:
+        measured = Speed(
+            prefill_tokens_per_second=3000 * speed,
+            decode_base_seconds=0.05 / speed**0.5,
+            decode_seconds_per_sequence=0.001 / speed,
+            kv_cache_tokens=int(40_000 * speed),
+        )
+        one = carrying(measured, policy.request, policy.slo, policy.load.unit)
+        rungs.append(
             Pool(
                 name=pool,
                 types=("g6.xlarge",),
                 min_instances=0,
                 max_instances=200,
-                capacity=c,
-                throughput_rps=rps,
-                slowdown=slowdown,
-                service_seconds=c / rps,
-                slots=slots,
-                first_token_seconds=0.2,
+                capacity=one.capacity,
+                throughput_rps=one.throughput_rps,
+                slowdown=one.slowdown,
+                service_seconds=one.service_seconds,
+                slots=one.slots,
+                first_token_seconds=one.first_token_seconds,
+                speed=measured,
                 on_demand_usd_per_hour=usd,
                 quota="g" if usd < 4 else "p",
                 zones=("a", "b", "c"),
             )
-            for pool, rps, c, slots, slowdown, usd in LADDER[:pools]
-        ),
-        vcpu_quotas={"g": 2000, "p": 4000},
-    )
+        )
+    return Service(name=name, policy=policy, pools=tuple(rungs), vcpu_quotas={"g": 2000, "p": 4000})
 
 
 def rate(at: float, peak: float) -> float:
@@ -88,7 +95,13 @@ def observe(of: Service, each: int, at: float, peak: float) -> Observation:
             response_time_seconds=Reading(0.4, at - 60),
             kv_cache_percent=Reading(40.0, at - 60),
         )
-    return Observation(pools=pools, arrivals_rps=Reading(rps, at - 60), burst_rps=Reading(rps * 1.1, at - 10))
+    return Observation(
+        pools=pools,
+        arrivals_rps=Reading(rps, at - 60),
+        burst_rps=Reading(rps * 1.1, at - 10),
+        input_tokens=Reading(1000 + 100 * math.sin(at / 61.0), at - 60),
+        output_tokens=Reading(200 + 20 * math.sin(at / 83.0), at - 60),
+    )
 
 
 def warm(of: Service, each: int, peak: float, minutes: int, **changes: float) -> State:
@@ -102,8 +115,10 @@ def warm(of: Service, each: int, peak: float, minutes: int, **changes: float) ->
     return state
 
 
-def one_service() -> None:
-    of, peak = service(5), 700.0
+def one_service(what: str, busy: float) -> None:
+    """`busy`: the day's highest rate over what the 200 instances can do at most."""
+    of = service(5)
+    peak = busy * 40 * sum(p.throughput_rps for p in of.pools)
     state = warm(of, 40, peak, MINUTES)
     seconds = []
     for minute in range(DECISIONS):
@@ -115,7 +130,7 @@ def one_service() -> None:
         state = decision.state
     cuts = statistics.quantiles(seconds, n=100)
     print(
-        f"one service, 5 pools x 40, {DECISIONS} decisions: median {1000 * statistics.median(seconds):.2f} ms,"
+        f"one service, 5 pools x 40, {what}, {DECISIONS} decisions: median {1000 * statistics.median(seconds):.2f} ms,"
         f" p99 {1000 * cuts[98]:.2f} ms, most {1000 * max(seconds):.2f} ms; state {len(dump(state)) / 1000:.0f} kB"
     )
 
@@ -135,5 +150,7 @@ def many_services() -> None:
 
 
 if __name__ == "__main__":
-    one_service()
+    one_service("too small all day", 1.2)
+    one_service("about right", 0.8)
+    one_service("too big all day", 0.3)
     many_services()

@@ -79,6 +79,8 @@ def _to_open_zones(service: Service, seen: Observation, state: State, wanted: in
     last of its zone), where no zone that would count can be had, or where there are already more instances than the
     pools have zones (then more would not help, and the group's own rebalancing spreads them).
     """
+    if service.policy.availability.min_zones == 1:
+        return 0  # whatever stands, stands in a zone
     zones = guard.Zones.of(service.policy.availability.min_zones, seen.pools.values())
     closed = {m.zone for p in service.pools for m in state.pools[p.name].marks if m.until > now}
     others = {zone for p in service.pools for zone in p.zones if p.max_instances > 0} - zones.alive.keys() - closed

@@ -290,20 +290,26 @@ def _least_busy(
 
     The last of a needed zone goes only where `must` cannot be had otherwise.
     """
-    left = list(ready)
+    by_zone: dict[str, list[tuple[float, float, str, Instance]]] = {}
+    for i in ready:
+        load = round(current(i.load, now, stale) or 0.0, 1)
+        by_zone.setdefault(i.zone, []).append((load, -i.since, i.id, i))
+    for queue in by_zone.values():
+        queue.sort(reverse=True)  # the first to leave stands last
+
+    def order(zone: str) -> tuple[float, int, float, str]:
+        load, launched, name, _ = by_zone[zone][-1]
+        return (load, -len(by_zone[zone]), launched, name)
+
     chosen: list[str] = []
-    while len(chosen) < count:
-        per_zone = Counter(i.zone for i in left)
-        free = [i for i in left if not zones.needs(i)] or (left if len(chosen) < must else [])
-        if not free:
+    while len(chosen) < count and by_zone:
+        free = [z for z, queue in by_zone.items() if len(queue) > 1 or not zones.needs(queue[0][3])]
+        if not free and len(chosen) >= must:
             break
-
-        def order(i: Instance, per_zone: Mapping[str, int] = per_zone) -> tuple[float, int, float, str]:
-            load = current(i.load, now, stale)
-            return (round(load, 1) if load is not None else 0.0, -per_zone[i.zone], -i.since, i.id)
-
-        victim = min(free, key=order)
-        left.remove(victim)
+        zone = min(free or by_zone, key=order)
+        *_, victim = by_zone[zone].pop()
+        if not by_zone[zone]:
+            del by_zone[zone]
         chosen.append(victim.id)
         zones = zones.without(victim)
     return tuple(chosen), zones

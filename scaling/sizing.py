@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from statistics import NormalDist
+from typing import NamedTuple
 
 from scaling.decision import Reason, Step
 from scaling.policy import Policy, Request, SizingMode
@@ -82,6 +84,8 @@ def _all_busy(servers: float, rho: float, slowdown: float) -> float:
     to about 16 servers, which is exact), so that 51,200 servers take as long as 50.
     """
     n = math.floor(servers)
+    if n == 1:
+        return rho  # what the sum below comes to
     x = load_share(rho, slowdown)
     stride = max(1, math.floor(math.sqrt(n * x * (1 + (slowdown - 1) * x)) / 4))
     terms, term, k = 0.0, 1.0, float(n)
@@ -155,9 +159,32 @@ def usable_share(pool: Pool, policy: Policy, instances: int, scv: float, budget:
     """
     if policy.sizing_mode is SizingMode.THRESHOLD or policy.slo is None:
         return work_share(policy.sizing.target_utilization, pool.slowdown)
-    slo = policy.slo
-    n = max(1, instances)
-    scv = max(1.0, scv)  # never trust arrivals to stay more even than Poisson
+    # A short prompt is allowed the least time, and waits behind the long ones all the same.
+    short = policy.request.input_tokens * SHORT
+    limit = max(0.0, policy.slo.ttft_limit_seconds(short) - pool.first_token_seconds * SHORT)
+    # Never trust arrivals to stay more even than Poisson; nor is their burstiness known to more than a hundredth.
+    scv = math.ceil(100 * max(1.0, scv)) / 100
+    budget = policy.wait_budget if budget is None else budget
+    figures = _Figures(
+        pool.throughput_rps, pool.service_seconds, pool.slowdown, pool.slots, pool.first_token_seconds, pool.copies
+    )
+    return _share_within_slo(figures, max(1, instances), scv, limit, budget)
+
+
+class _Figures(NamedTuple):
+    """What of a pool the share depends on."""
+
+    throughput_rps: float
+    service_seconds: float
+    slowdown: float
+    slots: float
+    first_token_seconds: float
+    copies: int
+
+
+@lru_cache(maxsize=4096)
+def _share_within_slo(pool: _Figures, n: int, scv: float, limit: float, budget: float) -> float:
+    """`usable_share` in mode `slo`. A decision asks for the same share several times, and often the next one does."""
     s = pool.slowdown
     batch = pool.throughput_rps * pool.service_seconds
     slots = max(pool.slots, 1.0) if pool.slots else batch
@@ -167,10 +194,6 @@ def usable_share(pool: Pool, policy: Policy, instances: int, scv: float, budget:
     rate_when_full = pool.throughput_rps * fullness * s / full
     places = max(1.0, n * slots)
     prefill = pool.first_token_seconds
-    # A short prompt is allowed the least time, and waits behind the long ones all the same.
-    short = policy.request.input_tokens * SHORT
-    limit = max(0.0, slo.ttft_limit_seconds(short) - prefill * SHORT)
-    budget = policy.wait_budget if budget is None else budget
     z = NormalDist().inv_cdf(1 - budget)
     readers = n * pool.copies
     scv_of_one = 1 + (scv - 1) / readers  # a share of the stream, dealt out at random, keeps that of the burstiness
