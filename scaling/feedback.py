@@ -19,7 +19,7 @@ from dataclasses import replace
 from scaling.state import State
 
 RATE = 0.005
-LEAST, MOST = 0.0005, 0.03
+LEAST, MOST = 0.001, 0.03
 """Bounds of the allowance: never quite certain, and never blind to one part in five."""
 
 

@@ -28,8 +28,8 @@ from scaling.state import Errors, Pending, Point, Season, State
 
 SERIES_SECONDS = 7200.0
 """How much of the demand's own series is kept: two hours of minutes."""
-TREND_SECONDS = 900.0
-"""The trend is fitted over the last quarter of an hour: some lead times long, and shorter than any season."""
+TRENDS_SECONDS = (300.0, 900.0)
+"""Windows that a trend is fitted over: five minutes see a steep rise, a quarter of an hour is not led by noise."""
 TREND_DAMPING = 0.7
 """Part of the fitted trend that is believed; 1 would extrapolate noise (ibid. 8.2 finds 0.8 to 0.98 per step)."""
 SLOT_SECONDS = 300.0
@@ -45,6 +45,8 @@ LOW, HIGH = 0.25, 8.0
 """Range of the histogram of seen / forecast; each bin is 2.7 % wide (ln 32 / 128)."""
 HALF_LIFE_SECONDS = DAY_SECONDS
 HIGH_SIDE = 0.9
+WHOLE, BEYOND = 0.999, 0.1
+"""The highest ratio seen is that which all but a thousandth of the demand kept to; `BEYOND` is a logarithm."""
 PRIOR_SECONDS = 1800.0
 """What a new method is believed to have done before, as if for half an hour:"""
 PRIOR_SIGMA = 0.12
@@ -62,7 +64,7 @@ class Outlook:
     upper_rps: float
     """Demand with head-room: what the confidence asks for, and never less than there is now."""
     method: str
-    """`none`, `trend`, `seasonal`, or `peak_600` and `peak_3600` for the two windows of `peak`."""
+    """`none`, `seasonal`, and with the seconds of their windows `trend_300`, `trend_900`, `peak_600`, `peak_3600`."""
     error_percent: float | None
     """Mean error of the method lately; None before it has any."""
 
@@ -146,8 +148,9 @@ def _forecasts(state: State, seen: Point, horizon_seconds: float) -> Mapping[str
     """What each method says, none less than there is now: capacity must carry that as well."""
     said = {
         "none": seen.rps,
-        "trend": max(seen.rps, _trend(state.series, seen, horizon_seconds)),
     }
+    for window in TRENDS_SECONDS:
+        said[f"trend_{window:.0f}"] = max(seen.rps, _trend(state.series, seen, horizon_seconds, window))
     for window in PEAKS_SECONDS:
         said[f"peak_{window:.0f}"] = max([seen.rps, *(p.rps for p in state.series if p.at > seen.at - window)])
     if state.season is not None and state.season.days >= SEASON_MIN_DAYS:
@@ -155,9 +158,9 @@ def _forecasts(state: State, seen: Point, horizon_seconds: float) -> Mapping[str
     return said
 
 
-def _trend(series: Sequence[Point], seen: Point, horizon_seconds: float) -> float:
-    """Least squares over the last quarter of an hour, damped, from the level seen."""
-    points = [p for p in series if p.at >= seen.at - TREND_SECONDS]
+def _trend(series: Sequence[Point], seen: Point, horizon_seconds: float, window: float) -> float:
+    """Least squares over the window, damped, from the level seen."""
+    points = [p for p in series if p.at >= seen.at - window]
     if len(points) < 5:
         return seen.rps
     n = len(points)
@@ -269,13 +272,15 @@ def _quantile(errors: Errors, confidence: float, mean_rps: float) -> float:
     it for the 99.75th would make one odd minute rule the day. So the counted quantile is believed as far as values
     beyond it were to be expected, n*(1-confidence) of them, and the rest comes from a lognormal through the median
     and the ninth decile of what was seen (Hyndman and Athanasopoulos, 5.5, for residuals taken as normal; two quantiles
-    and not the variance, which one odd minute rules as well).
+    and not the variance, which one odd minute rules as well), and no more than a tenth beyond the highest: a rise that
+    is over shall not be taken for the middle of worse to come.
     """
     bins = errors.bins if sum(errors.bins) > 0 else PRIOR
     total = sum(bins)
     middle, high = math.log(_counted(bins, 0.5)), math.log(_counted(bins, HIGH_SIDE))
     sigma = (high - middle) / NormalDist().inv_cdf(HIGH_SIDE)
-    fitted = middle + NormalDist().inv_cdf(confidence) * sigma
+    most = math.log(_counted(bins, WHOLE)) + BEYOND
+    fitted = min(most, middle + NormalDist().inv_cdf(confidence) * sigma)
     minutes = total / (60 * mean_rps) if mean_rps > 0 else 0.0
     beyond = minutes * (1 - confidence)
     trust = beyond / (1 + beyond)

@@ -22,10 +22,9 @@ DAY_SHAPE = (
 )  # fmt: skip
 """Hour and height of a working day above its night: 0 at five in the morning, 1 at eleven and at three."""
 HOUR_SHAPE = (
-    (0, 0.22), (4, 0.24), (9, 0.48), (14, 0.7), (20, 0.74), (25, 0.6), (30, 0.36), (34, 0.36), (39, 0.62), (43, 0.64),
-    (45, 1.0), (48, 1.0), (50, 0.6), (55, 0.4), (60, 0.3),
+    (0, 0.45), (4, 0.48), (26, 0.9), (30, 0.92), (37, 0.6), (42, 0.58), (56, 0.98), (58, 1.0), (60, 0.95),
 )  # fmt: skip
-"""Minute and height of the demo's hour: a morning rise, a lunch dip, a burst of three minutes, an evening."""
+"""Minute and height of the demo's hour: a morning rise, a lunch dip, and an afternoon that goes higher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def generate(shape: Shape | None = None, seed: int = 0) -> RateTrace:
 
 
 def hour(peak_rps: float = 12.0, seed: int = 0, tokens: TokenLengths | None = None) -> RateTrace:
-    """One hour with a rise, a dip and a burst: enough for every pool to have a reason to move up and down.
+    """One hour with a rise, a dip and a higher rise: enough for pools to have a reason to move up and down.
 
     Rates in steps of 10 s; the highest is exactly `peak_rps`. `sample(seed)` draws its requests.
     """

@@ -22,9 +22,23 @@ def lengths(tokens_in, tokens_out, at=NOW):
     return seen(at=at, input_tokens=Reading(tokens_in, at), output_tokens=Reading(tokens_out, at))
 
 
+def seen_for_hours(tokens_in, tokens_out):
+    return State(at=NOW - 60, request=(float(tokens_in), float(tokens_out)))
+
+
+def test_the_first_requests_to_end_are_the_short_ones_and_do_not_make_the_capacity():
+    adapted, state = as_seen(CHAT, lengths(100, 20), State(at=NOW - 60), NOW)
+    typical = CHAT.policy.request
+    assert 0.9 * typical.input_tokens < state.request[0] < typical.input_tokens
+    assert (
+        adapted.pools[0].throughput_rps
+        < 2 * as_seen(CHAT, lengths(1000, 200), State(at=NOW - 60), NOW)[0].pools[0].throughput_rps
+    )
+
+
 def test_long_prompts_make_fewer_requests_fit():
-    short, _ = as_seen(CHAT, lengths(1000, 200), State(), NOW)
-    long, _ = as_seen(CHAT, lengths(12000, 340), State(), NOW)
+    short, _ = as_seen(CHAT, lengths(1000, 200), seen_for_hours(1000, 200), NOW)
+    long, _ = as_seen(CHAT, lengths(12000, 340), seen_for_hours(12000, 340), NOW)
     # memory: 200,000 / (12,000 + 170) = 16 at a time, against 181
     assert long.pools[0].capacity <= 200_000 / 12_170
     assert long.pools[0].capacity < short.pools[0].capacity / 5
@@ -32,15 +46,17 @@ def test_long_prompts_make_fewer_requests_fit():
 
 
 def test_what_is_sized_for_is_the_request_that_is_seen():
-    adapted, state = as_seen(CHAT, lengths(12000, 340), State(), NOW)
+    adapted, state = as_seen(CHAT, lengths(12000, 340), seen_for_hours(12000, 340), NOW)
     assert adapted.policy.request.input_tokens == 12000
     assert state.request == (12000, 340)
 
 
-def test_the_mean_moves_with_a_half_life_of_ten_minutes():
+def test_longer_requests_are_believed_sooner_than_shorter_ones():
     state = State(at=NOW, request=(1000.0, 200.0))
-    _, state = as_seen(CHAT, lengths(2000, 200, NOW + 600), state, NOW + 600)
-    assert state.request == pytest.approx((1500, 200))
+    _, longer = as_seen(CHAT, lengths(2000, 200, NOW + 240), state, NOW + 240)
+    assert longer.request == pytest.approx((1500, 200))
+    _, shorter = as_seen(CHAT, lengths(500, 200, NOW + 600), state, NOW + 600)
+    assert shorter.request == pytest.approx((750, 200))
 
 
 def test_lengths_that_are_not_seen_leave_everything_as_it_was():
@@ -63,12 +79,12 @@ def test_a_pool_whose_speed_is_not_known_stays_as_it_is():
 def test_a_prompt_too_long_for_the_slo_rules_a_type_out():
     slow = SPEED.model_copy(update={"prefill_tokens_per_second": 1000.0})
     svc = service(pool(speed=slow), slo={"ttft_seconds": 2, "tpot_seconds": 0.1})
-    adapted, _ = as_seen(svc, lengths(12000, 340), State(), NOW)
+    adapted, _ = as_seen(svc, lengths(12000, 340), seen_for_hours(12000, 340), NOW)
     assert not adapted.pools[0].reaches_slo  # 12 s to read the prompt, 2 allowed
 
 
 def test_an_instance_with_eight_copies_carries_eight_times_as_much():
-    one, _ = as_seen(CHAT, lengths(1000, 200), State(), NOW)
-    eight, _ = as_seen(service(pool(speed=SPEED, copies=8)), lengths(1000, 200), State(), NOW)
+    one, _ = as_seen(CHAT, lengths(1000, 200), seen_for_hours(1000, 200), NOW)
+    eight, _ = as_seen(service(pool(speed=SPEED, copies=8)), lengths(1000, 200), seen_for_hours(1000, 200), NOW)
     assert eight.pools[0].capacity == pytest.approx(8 * one.pools[0].capacity)
     assert eight.pools[0].throughput_rps == pytest.approx(8 * one.pools[0].throughput_rps)
