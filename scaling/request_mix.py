@@ -19,7 +19,7 @@ from scaling.service import Alternative, Pool, Service
 from scaling.state import State
 
 LONGER_HALF_LIFE_SECONDS, SHORTER_HALF_LIFE_SECONDS = 240.0, 600.0
-"""Longer prompts and answers are believed sooner than shorter ones: what they lead to is capacity too early, not too late."""
+"""Longer prompts and answers are believed sooner than shorter ones: they lead to capacity too early, not too late."""
 SHORTEST_TOKENS = 1.0
 
 Kind = TypeVar("Kind", bound=Alternative)
