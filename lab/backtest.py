@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from infra.settings import library_texts, read_stack, read_text, services
+from infra.settings import read_stack, services
 from lab import bound
 from lab.contenders import roster
 from lab.contenders.contender import Contender
 from lab.contenders.ours import Ours
 from lab.contenders.static_peak import StaticPeak
+from lab.policies import policy_library
 from lab.simulator import drive
 from lab.simulator.fleet import Boot
 from lab.simulator.world import World
@@ -34,7 +35,7 @@ from lab.traces import RateTrace, Trace, crop, peak_rps, scale_to
 from scaling import mix
 from scaling.decision import Decision, PoolTarget
 from scaling.document import DocumentError, Problem
-from scaling.library import Library, library, policy_name
+from scaling.library import Library
 from scaling.observation import Observation
 from scaling.policy import Policy, Workload
 from scaling.profile import Profile
@@ -89,24 +90,6 @@ class Setting:
     def with_policy(self, policy: Policy) -> Setting:
         """The same pools under another policy of the same model and request."""
         return replace(self, service=self.service.model_copy(update={"policy": policy}))
-
-
-def policy_library(root: Path, policy: str) -> tuple[Library, str]:
-    """The project's library with the policy of this name or file in it, and the policy's name there.
-
-    Raises DocumentError where there is none, and with every error in the files.
-    """
-    texts = library_texts(root)
-    path = Path(policy)
-    if path.suffix in (".yaml", ".yml"):
-        for known in [known for known in texts if Path(known).name == path.name]:
-            del texts[known]
-        texts[policy] = read_text(path, policy)
-    elif f"policies/{policy}.yaml" not in texts:
-        others = [policy_name(text) for text in texts if not text.endswith(("catalog.yaml", "profiles.yaml"))]
-        names = ", ".join(sorted(others))
-        raise DocumentError([Problem(f"policies/{policy}.yaml", 0, 0, "", f"no such policy; there is {names}")])
-    return library(texts), policy_name(policy)
 
 
 def setting(root: Path, policy: str, stack: str = "local", service: str | None = None) -> Setting:

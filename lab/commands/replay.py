@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from infra.settings import PoolSettings, library_texts, pool, read_text
+from infra.settings import PoolSettings, pool
+from lab.policies import policy_library
 from lab.records import read_records
 from scaling.decide import decide
 from scaling.decision import Decision
 from scaling.document import DocumentError, Problem
-from scaling.library import Library, PoolPlan, library, plan_problems, policy_name
+from scaling.library import Library, PoolPlan, plan_problems
 from scaling.policy import Policy
 from scaling.record import Record
 from scaling.service import Pool, Service
@@ -33,7 +34,7 @@ def replay(
     over time is for `gpu-fleet backtest`.
     """
     records = read_records(record)
-    known, name = _library(root, policy)
+    known, name = policy_library(root, policy)
     console = Console(highlight=False)
     for one in records:
         try:
@@ -46,21 +47,6 @@ def replay(
         console.print(_table(one, other, name))
         _reasons(console, "then", one.decision)
         _reasons(console, name, other)
-
-
-def _library(root: Path, policy: str) -> tuple[Library, str]:
-    texts = library_texts(root)
-    path = Path(policy)
-    if path.suffix == ".yaml":
-        for known in [known for known in texts if Path(known).name == path.name]:
-            del texts[known]
-        texts[policy] = read_text(path, policy)
-    elif f"policies/{policy}.yaml" not in texts:
-        names = ", ".join(
-            sorted(policy_name(text) for text in texts if not text.endswith(("catalog.yaml", "profiles.yaml")))
-        )
-        raise DocumentError([Problem(f"policies/{policy}.yaml", 0, 0, "", f"no such policy; there is {names}")])
-    return library(texts), policy_name(policy)
 
 
 def with_policy(service: Service, name: str, library: Library) -> Service:

@@ -17,7 +17,6 @@ from lab.backtest import (
     ImpossibleError,
     factor_for,
     hold_possible,
-    policy_library,
     run,
     scenario,
     setting,
@@ -26,6 +25,7 @@ from lab.backtest import (
 )
 from lab.cli import app
 from lab.contenders import roster
+from lab.policies import policy_library
 from lab.traces import RateTrace, Trace, write
 from scaling.document import DocumentError
 
