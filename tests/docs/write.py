@@ -27,7 +27,7 @@ def with_part(text: str, name: str, part: str) -> str:
     _, ended, tail = rest.partition(end)
     if not found or not ended:
         raise ValueError(f"no part {name!r} between {begin.strip()} and {end.strip()}")
-    return f"{head}{begin}\n{part}\n{end}{tail}"
+    return f"{head}{begin}\n{part.rstrip()}\n\n{end}{tail}"
 
 
 def main(root: Path = ROOT) -> None:
