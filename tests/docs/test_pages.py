@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from infra import settings
 from lab import cli
 from scaling.document import Document
+from scaling.forecast import PEAKS_SECONDS, TRENDS_SECONDS
 from scaling.library import library
 from scaling.policy import Policy, SizingMode
 from tests.docs.pages import ROOT, Block, anchors, blocks, code_in_text, commands, links, pages
@@ -178,7 +179,8 @@ def _keys(model: type[BaseModel]) -> set[str]:
 def _codes() -> set[str]:
     """Reason codes that scaling/ gives. Those of the forecast are put together from the method's name."""
     source = "\n".join(path.read_text() for path in (ROOT / "scaling").glob("*.py"))
-    methods = ("none", "trend", "seasonal", "peak_600", "peak_3600")
+    windows = {"peak": PEAKS_SECONDS, "trend": TRENDS_SECONDS}
+    methods = ["none", "seasonal", *(f"{name}_{w:.0f}" for name, each in windows.items() for w in each)]
     return set(re.findall(r'"([a-z]+\.[a-z_]+)"', source)) | {f"demand.{m}" for m in methods} | SIZED
 
 
