@@ -110,7 +110,8 @@ def counts() -> Counts:
         "pools": pools,
     }
     parameter = ServiceParameter.model_validate({"service": service.model_dump(), "bindings": bindings})
-    alarms = provision("local", ROOT, None).client("cloudwatch").describe_alarms()["MetricAlarms"]
+    with provision("local", ROOT, None) as cloud:
+        alarms = cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]
     fast = [a for a in alarms if a.get("Period", 60) < 60]
     slow = [a for a in alarms if a.get("Period", 60) >= 60]
     of_stack = [a for a in slow if "-scaler-" in a["AlarmName"]]
