@@ -483,3 +483,14 @@ def test_what_is_ordered_is_enough_when_it_stands():
         stands = replace(view, desired=first.targets["h100"].desired)
         again = decide(svc, seen(arrivals=arrivals, pools={"h100": stands}), first.state, NOW)
         assert again.targets["h100"].desired == first.targets["h100"].desired
+
+
+def test_requests_stuck_in_a_queue_for_ever_do_not_hold_the_size():
+    """A queue that nobody empties, as of clients long gone: what stands could serve it many times over, and shrinks."""
+    svc, state, desired = service(pool(min_instances=1)), LIVED, 10
+    for minute in range(60):
+        now = NOW + 60 * minute
+        view = pool_seen(desired, load=2, at=now, instance_loads=[0.1] * desired, waiting=Reading(30.0, now))
+        decision = one(svc, view, arrivals=0.2, state=state, now=now)
+        state, desired = decision.state, decision.targets["l4"].desired
+    assert desired <= 2
