@@ -155,7 +155,9 @@ def test_every_make_target_in_the_docs_exists():
 
 
 def test_the_readme_shows_what_make_help_prints():
-    printed = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert printed.rstrip() in (ROOT / "README.md").read_text()
 
 
