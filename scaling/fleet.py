@@ -13,6 +13,11 @@ from scaling.service import Service
 from scaling.state import State
 
 
+LEAST_SHARE = 0.25
+"""Less of an instance is never counted. Where the SLO asks for less (prompts of 100,000 tokens before short ones, at a
+limit of seconds) no number of instances keeps it, and to buy them all the same would cost many times the demand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """Bounds and worth of each pool, and what they come to together."""
@@ -52,8 +57,8 @@ def survey(
         view, remembered = seen.pools[pool.name], state.pools[pool.name]
         scv = state.dispersion or 1.0
         among = counts[pool.name] or total
-        share = sizing.usable_share(pool, policy, among, scv)
-        tail = sizing.usable_share(pool, policy, among, scv, sizing.TAIL_BUDGET)
+        share = max(LEAST_SHARE, sizing.usable_share(pool, policy, among, scv))
+        tail = max(LEAST_SHARE, sizing.usable_share(pool, policy, among, scv, sizing.TAIL_BUDGET))
         whole = pool.throughput_rps * remembered.correction
         worth[pool.name] = whole * max(share, tail)
         strict_rps += view.desired * whole * share
