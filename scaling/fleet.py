@@ -12,7 +12,6 @@ from scaling.policy import SizingMode, VerticalMethod
 from scaling.service import Service
 from scaling.state import State
 
-
 LEAST_SHARE = 0.25
 """Less of an instance is never counted. Where the SLO asks for less (prompts of 100,000 tokens before short ones, at a
 limit of seconds) no number of instances keeps it, and to buy them all the same would cost many times the demand."""
