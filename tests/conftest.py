@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 
 # How long an example takes says more of the machine than of the code.
-# The same examples come in each run, so that a change is judged by itself; HYPOTHESIS_PROFILE=search looks for new ones.
+# The same examples in each run, so that a change is judged by itself; HYPOTHESIS_PROFILE=search looks for new ones.
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("search", deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "project"))
