@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infra.settings import read_stack, services
 from lab import bound
@@ -32,13 +33,15 @@ from lab.simulator import drive
 from lab.simulator.fleet import Boot
 from lab.simulator.world import World
 from lab.traces import RateTrace, Trace, crop, peak_rps, scale_to
-from scaling import mix
+from scaling import mix, sizing
 from scaling.decision import Decision, PoolTarget
 from scaling.document import DocumentError, Problem
+from scaling.fleet import LEAST_SHARE
 from scaling.library import Library
 from scaling.observation import Observation
-from scaling.policy import Policy, Workload
+from scaling.policy import Policy, Request, Workload
 from scaling.profile import Profile
+from scaling.request_mix import at_request
 from scaling.service import Pool, Service
 
 PEAK_INSTANCES = 24.0
@@ -52,7 +55,7 @@ rule that overshoots is to show by how much."""
 WARM_SECONDS = 300.0
 WARM_ROOM = 1.2
 WARM_FILL = 0.9
-"""The fleet at the start carries 1.2 times the work of the first five minutes with 90 % of its capacity."""
+"""The fleet at the start carries 1.2 times the work of the first five minutes, a rival's with 90 % of its capacity."""
 BUSY_SHARE = 0.7
 """Steps below this share of a trace's highest cannot hold its busiest minute."""
 SLACK = 0.005
@@ -283,8 +286,11 @@ def scenario(
     service = setting.service.model_copy(update={"pools": pools})
     at_once = bound.without_boot(service, demand)
     after_boot = bound.with_boot(service, demand, boot_seconds)
-    peak = bound.Demand(
-        np.array([demand.seconds.sum()]), demand.requests.max(keepdims=True), demand.work_rps.max(axis=0, keepdims=True)
+    peak = replace(
+        demand,
+        seconds=np.array([demand.seconds.sum()]),
+        requests=demand.requests.max(keepdims=True),
+        work_rps=demand.work_rps.max(axis=0, keepdims=True),
     )
     return Scenario(
         setting=replace(setting, service=service),
@@ -308,28 +314,57 @@ def _floor_usd(service: Service, demand: bound.Demand) -> float:
 
 
 def warm_start(service: Service, demand: bound.Demand) -> dict[str, int]:
-    """Ready instances at the start: the cheapest that carry the first five minutes' work, with the same room for all.
+    """Ready instances of a rival's only pool at the start: as many as carry the first five minutes' work.
 
-    Of a service with one pool, as many of that pool as carry the same.
+    With `WARM_ROOM` to spare, and filled to `WARM_FILL`.
     """
+    (pool,) = service.pools
+    first = _first_minutes(demand)
+    work_rps = float(demand.work_rps[first, 0].mean())
+    count = max(
+        math.ceil(WARM_ROOM * work_rps / (WARM_FILL * pool.throughput_rps)), service.policy.availability.min_instances
+    )
+    return {pool.name: min(pool.max_instances, max(pool.min_instances, count))}
+
+
+def own_start(service: Service, demand: bound.Demand) -> dict[str, int]:
+    """What the policy would stand on if it had run before: the cheapest mix that carries the first five minutes.
+
+    With the same room as a rival has, and filled as far as the policy's sizing fills instances for requests of the
+    lengths that those minutes had. Which target suits the trace a rival learns from the trace; the policy starts
+    without a state, as a new service does, and learns what it learns from then on.
+    """
+    first = _first_minutes(demand)
+    requests = demand.requests[first]
+    required = WARM_ROOM * float(requests.sum() / demand.seconds[first].sum())
+    if required == 0:
+        return {pool.name: pool.min_instances for pool in service.pools}
+    request = Request(
+        input_tokens=max(1.0, float(np.average(demand.input_tokens[first], weights=requests))),
+        output_tokens=max(1.0, float(np.average(demand.output_tokens[first], weights=requests))),
+    )
+    policy = service.policy.model_copy(update={"request": request})
+    rungs = []
+    for pool in (at_request(pool, service, request) for pool in service.pools):
+        among = math.ceil(required / pool.throughput_rps)
+        share = max(LEAST_SHARE, sizing.usable_share(pool, policy, among, scv=1.0))
+        rungs.append(
+            mix.Rung(
+                name=pool.name,
+                instance_rps=pool.throughput_rps * share,
+                usd_per_hour=pool.usd_per_hour,
+                at_least=pool.min_instances,
+                at_most=pool.max_instances if pool.reaches_slo else pool.min_instances,
+            )
+        )
+    counts = mix.cheapest(rungs, required, {}, service.policy.availability.min_instances)
+    return dict(mix.most(rungs, {}) if counts is None else counts)
+
+
+def _first_minutes(demand: bound.Demand) -> NDArray[np.bool_]:
     first = np.cumsum(demand.seconds) <= WARM_SECONDS + 1e-6
     first[0] = True
-    names = [pool.name for pool in service.pools]
-    middle = sorted(service.pools, key=lambda pool: pool.throughput_rps)[len(names) // 2].name
-    # Work in another pool's measure is about the same number: it counts typical requests a second.
-    work_rps = float(demand.work_rps[first, names.index(middle)].mean())
-    rungs = [
-        mix.Rung(
-            name=pool.name,
-            instance_rps=pool.throughput_rps * WARM_FILL,
-            usd_per_hour=pool.usd_per_hour,
-            at_least=pool.min_instances,
-            at_most=pool.max_instances,
-        )
-        for pool in service.pools
-    ]
-    counts = mix.cheapest(rungs, WARM_ROOM * work_rps, {}, service.policy.availability.min_instances)
-    return dict(mix.most(rungs, {}) if counts is None else counts)
+    return first
 
 
 # --- one contender in it ---
@@ -499,7 +534,7 @@ def run(
         service = roster.service_with(service, candidate.pool)
         demand = replace(demand, work_rps=demand.work_rps[:, [column]])
     contender: Contender = roster.make(candidate.rule, service, service.pools[0].name, candidate.share, peak)
-    initial = warm_start(service, demand)
+    initial = own_start(service, demand) if candidate.pool is None else warm_start(service, demand)
     if isinstance(contender, StaticPeak):
         initial = {service.pools[0].name: contender.count}
     names = [pool.name for pool in service.pools]

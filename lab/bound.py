@@ -99,6 +99,10 @@ class Demand:
     """Requests that arrive in each: shape (windows,)."""
     work_rps: Floats
     """Their work, as typical requests a second of each pool: shape (windows, pools), in the service's order."""
+    input_tokens: Floats
+    """Mean prompt of each window; 0 where nobody asked: shape (windows,)."""
+    output_tokens: Floats
+    """Mean answer of each: shape (windows,)."""
 
     def peak_rps(self, service: Service, pool: str) -> float:
         """The busiest window, as typical requests a second of this pool: what a static fleet must carry."""
@@ -165,7 +169,8 @@ def demand_of_means(
         typical = carrying(profile, service.policy.request, service.policy.slo, LoadUnit.CONCURRENCY).throughput_rps
         here = full_rate_rps(profile, service.policy.slo, input_tokens, output_tokens)
         columns.append(np.where(requests > 0, rate * typical / here, 0.0))
-    return Demand(seconds, requests, np.stack(columns, axis=1))
+    lengths = np.broadcast_to(input_tokens, rate.shape), np.broadcast_to(output_tokens, rate.shape)
+    return Demand(seconds, requests, np.stack(columns, axis=1), *lengths)
 
 
 def full_rate_rps(

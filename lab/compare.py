@@ -308,7 +308,14 @@ def sample(one: Scenario) -> list[Scenario]:
 
 def _hour(one: Scenario, begins: float, length: float, first: int, count: int) -> Scenario:
     rows = slice(first, first + count)
-    demand = bound.Demand(one.demand.seconds[rows], one.demand.requests[rows], one.demand.work_rps[rows])
+    whole = one.demand
+    demand = bound.Demand(
+        whole.seconds[rows],
+        whole.requests[rows],
+        whole.work_rps[rows],
+        whole.input_tokens[rows],
+        whole.output_tokens[rows],
+    )
     factor, trace = one.factor, one.trace
     if isinstance(trace, Trace):
         # An hour's own peak is not the trace's: what is cut is the traffic as it is run.

@@ -17,7 +17,14 @@ MOST_LOOKS = 5
 
 
 def settle(
-    service: Service, seen: Observation, fleet: Fleet, wanted: float, band: guard.Band, state: State, now: float
+    service: Service,
+    seen: Observation,
+    fleet: Fleet,
+    wanted: float,
+    band: guard.Band,
+    state: State,
+    now: float,
+    headroom: float = 1.0,
 ) -> tuple[Fleet, Mapping[str, int], State, list[Reason]]:
     """The counts, with each instance's worth as it is among that many.
 
@@ -30,7 +37,7 @@ def settle(
     looks = MOST_LOOKS if grows else int(counts != fleet.standing)
     for _ in range(looks):
         before = counts
-        fleet = survey(service, seen, state, now, instances=counts)
+        fleet = survey(service, seen, state, now, headroom, counts)
         wanted, _ = guard.wanted_rps(band, fleet.standing_rps, service.policy.horizontal.tolerance_percent)
         counts, after, said = _mix(service, seen, fleet, wanted, state, now)
         if counts == before:

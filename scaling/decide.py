@@ -64,7 +64,6 @@ def _inference(service: Service, seen: Observation, state: State, now: float, re
     state = forecast.read_season(policy.forecast, seen.history_rps, state, now)
     was_asleep = state.asleep
     state = zero.sleep_or_wake(service, seen, demand, state, now)
-    fleet = survey(service, seen, state, now)
     if demand.rps is None and not state.asleep and not (was_asleep or nothing_stands(seen)):
         text = "Neither arrivals nor load are known: missing is not zero, so counts and weights are held."
         reasons.append(Reason(Step.DEMAND, "demand.missing", text))
@@ -77,8 +76,6 @@ def _inference(service: Service, seen: Observation, state: State, now: float, re
     full = sum(
         ready_count(seen.pools[p.name]) * p.throughput_rps * state.pools[p.name].correction for p in service.pools
     )
-    target = 1 - policy.forecast_confidence
-    state = feedback.correct(state, target, asked, fleet.ready_rps, fresh=demand.fresh and not demand.idle)
     horizon = horizon_seconds(service, seen, state) + max(0.0, now - demand.at if demand.at else 0.0)
     outlook, state = forecast.look_ahead(
         policy.forecast,
@@ -92,8 +89,11 @@ def _inference(service: Service, seen: Observation, state: State, now: float, re
     expected, state, said = burst.meet(policy.burst, demand, outlook.upper_rps, state, horizon, now)
     reasons += said
     left = max(0.0, demand.backlog - max(0.0, full - asked) * horizon)
-    # Two things must hold: what is expected is served as strictly as the SLO says, and the upper end of it at all.
-    required = sizing.required_rps(max(expected, outlook.rps * fleet.strictness), left, policy)
+    headroom = expected / outlook.rps if outlook.rps > 0 else 1.0
+    fleet = survey(service, seen, state, now, headroom)
+    target = 1 - policy.forecast_confidence
+    state = feedback.correct(state, target, asked, fleet.ready_rps, fresh=demand.fresh and not demand.idle)
+    required = sizing.required_rps(expected, left, policy)
     u_t_r = (demand.utilization, demand.response_time, demand.ratio)
     reasons.append(sizing.said(policy, required, u_t_r, fleet.worth))
     required, said = thresholds.raised(service, seen, fleet, required, now)
@@ -106,7 +106,7 @@ def _inference(service: Service, seen: Observation, state: State, now: float, re
     band, state = guard.stabilise(policy.horizontal, state, required, now)
     wanted, why = guard.wanted_rps(band, fleet.standing_rps, policy.horizontal.tolerance_percent)
     reasons.append(why)
-    fleet, counts, state, said = settle(service, seen, fleet, wanted, band, state, now)
+    fleet, counts, state, said = settle(service, seen, fleet, wanted, band, state, now, headroom)
     reasons += said
     pools, state, said = targets.step(service, seen, fleet, counts, band, demand, state, now)
     reasons += said

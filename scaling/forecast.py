@@ -47,10 +47,11 @@ HALF_LIFE_SECONDS = DAY_SECONDS
 HIGH_SIDE = 0.9
 WHOLE, BEYOND = 0.999, 0.1
 """The highest ratio seen is that which all but a thousandth of the demand kept to; `BEYOND` is a logarithm."""
-PRIOR_SECONDS = 1800.0
+PRIOR_MINUTES = 30.0
 """What a new method is believed to have done before, as if for half an hour:"""
 PRIOR_SIGMA = 0.12
 """seen / forecast is lognormal with this sigma. Minutes of the Azure 2023 conversation trace, five apart: 0.13."""
+PRIOR_HIGHEST = NormalDist(0.0, PRIOR_SIGMA).inv_cdf(WHOLE)
 PEAKS_SECONDS = (600.0, 3600.0)
 """Windows of the method `peak`."""
 
@@ -249,7 +250,7 @@ def _pick(
 def _judge(errors: Errors, forecast: float, seen: float, elapsed: float) -> Errors:
     """Add one forecast to the record. A value of nothing judges nobody; a forecast of nothing is off the scale."""
     keep = 0.5 ** (elapsed / HALF_LIFE_SECONDS)
-    bins = [b * keep for b in errors.bins] if errors.bins else [p * seen * PRIOR_SECONDS for p in PRIOR]
+    bins = [b * keep for b in errors.bins] if errors.bins else [0.0] * BINS
     if seen > 0:
         bins[_bin(seen / forecast if forecast > 0 else HIGH)] += seen * elapsed
     return Errors(
@@ -273,18 +274,22 @@ def _quantile(errors: Errors, confidence: float, mean_rps: float) -> float:
     beyond it were to be expected, n*(1-confidence) of them, and the rest comes from a lognormal through the median
     and the ninth decile of what was seen (Hyndman and Athanasopoulos, 5.5, for residuals taken as normal; two quantiles
     and not the variance, which one odd minute rules as well), and no more than a tenth beyond the highest: a rise that
-    is over shall not be taken for the middle of worse to come.
+    is over shall not be taken for the middle of worse to come. The lognormal starts from the prior, which counts for
+    half an hour: n minutes of a calm service leave sqrt(30 / (30 + n)) of its sigma.
     """
-    bins = errors.bins if sum(errors.bins) > 0 else PRIOR
-    total = sum(bins)
-    middle, high = math.log(_counted(bins, 0.5)), math.log(_counted(bins, HIGH_SIDE))
-    sigma = (high - middle) / NormalDist().inv_cdf(HIGH_SIDE)
-    most = math.log(_counted(bins, WHOLE)) + BEYOND
-    fitted = min(most, middle + NormalDist().inv_cdf(confidence) * sigma)
-    minutes = total / (60 * mean_rps) if mean_rps > 0 else 0.0
+    z = NormalDist().inv_cdf(confidence)
+    minutes = sum(errors.bins) / (60 * mean_rps) if mean_rps > 0 else 0.0
+    if minutes == 0:
+        return math.exp(z * PRIOR_SIGMA)
+    middle, high = math.log(_counted(errors.bins, 0.5)), math.log(_counted(errors.bins, HIGH_SIDE))
+    seen_sigma = (high - middle) / NormalDist().inv_cdf(HIGH_SIDE)
+    prior = PRIOR_MINUTES / (PRIOR_MINUTES + minutes)
+    sigma = math.sqrt(prior * PRIOR_SIGMA**2 + (1 - prior) * seen_sigma**2)
+    most = max(math.log(_counted(errors.bins, WHOLE)), PRIOR_HIGHEST) + BEYOND
+    fitted = min(most, (1 - prior) * middle + z * sigma)
     beyond = minutes * (1 - confidence)
     trust = beyond / (1 + beyond)
-    return math.exp(trust * math.log(_counted(bins, confidence)) + (1 - trust) * fitted)
+    return math.exp(trust * math.log(_counted(errors.bins, confidence)) + (1 - trust) * fitted)
 
 
 def _counted(bins: Sequence[float], confidence: float) -> float:
@@ -299,11 +304,3 @@ def _counted(bins: Sequence[float], confidence: float) -> float:
 def _edge(i: float) -> float:
     """Lower edge of a bin, or a place inside it."""
     return LOW * (HIGH / LOW) ** (i / BINS)
-
-
-def _prior() -> tuple[float, ...]:
-    normal = NormalDist(0.0, PRIOR_SIGMA)
-    return tuple(normal.cdf(math.log(_edge(i + 1))) - normal.cdf(math.log(_edge(i))) for i in range(BINS))
-
-
-PRIOR = _prior()

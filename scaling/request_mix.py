@@ -20,6 +20,8 @@ from scaling.state import State
 
 LONGER_HALF_LIFE_SECONDS, SHORTER_HALF_LIFE_SECONDS = 240.0, 600.0
 """Longer prompts and answers are believed sooner than shorter ones: they lead to capacity too early, not too late."""
+TYPICAL_COUNTS = 200.0
+"""The policy's typical request counts for as many requests seen: it is a guess, and a busy minute knows better."""
 SHORTEST_TOKENS = 1.0
 
 Kind = TypeVar("Kind", bound=Alternative)
@@ -71,14 +73,19 @@ def _remember(service: Service, seen: Observation, state: State, now: float) -> 
         return state
     tokens = (max(SHORTEST_TOKENS, tokens_in), max(SHORTEST_TOKENS, tokens_out))
     # The policy's request is where the mean starts: lengths are known of requests that have ended, and the first to
-    # end are the short ones, so the first minute of a service says little of what it serves.
+    # end are the short ones, so the first minutes of a service say little of how short its requests are. That they are
+    # long is believed by their number: 834 of 12,000 tokens in the first minute, where 1,155 were said, make 9,900.
     typical = service.policy.request
     old = state.request or (typical.input_tokens, typical.output_tokens)
     elapsed = max(0.0, min(now - state.at, 600.0))
-    return replace(state, request=(_moved(old[0], tokens[0], elapsed), _moved(old[1], tokens[1], elapsed)))
+    rate = current(seen.arrivals_rps, now, stale) or 0.0
+    new, known = rate * elapsed, state.request_count * 0.5 ** (elapsed / LONGER_HALF_LIFE_SECONDS)
+    evident = new / (TYPICAL_COUNTS + known + new)
+    longer = max(1 - 0.5 ** (elapsed / LONGER_HALF_LIFE_SECONDS), evident)
+    shorter = 1 - 0.5 ** (elapsed / SHORTER_HALF_LIFE_SECONDS)
+    request = (_moved(old[0], tokens[0], longer, shorter), _moved(old[1], tokens[1], longer, shorter))
+    return replace(state, request=request, request_count=round(known + new, 1))
 
 
-def _moved(old: float, new: float, elapsed: float) -> float:
-    half_life = LONGER_HALF_LIFE_SECONDS if new > old else SHORTER_HALF_LIFE_SECONDS
-    keep = 0.5 ** (elapsed / half_life)
-    return round(old * keep + new * (1 - keep), 2)
+def _moved(old: float, new: float, longer: float, shorter: float) -> float:
+    return round(old + (new - old) * (longer if new > old else shorter), 2)

@@ -13,8 +13,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from scaling.decision import Reason, Step
-from scaling.policy import Policy, Request, SizingMode
-from scaling.profile import Speed
+from scaling.policy import Policy, SizingMode
 from scaling.service import Pool
 
 STEPS = 1024
@@ -116,25 +115,6 @@ def _in_flight_quantile(mean: float, stretch: float, scv: float, z: float) -> fl
     mean += scv * (stretch - 1)
     dispersion = scv * stretch
     return mean + z * math.sqrt(mean * dispersion) + max(0.0, 2 * dispersion - 1) * max(0.0, z * z - 1) / 6
-
-
-def _stalled_tpot(pool: Pool, speed: Speed, request: Request, share: float, scv: float, z: float) -> float:
-    """Time per token of a short answer, with as many prompts read in between as are exceeded with the chance of z.
-
-    The mean stands for long answers, over which stalls even out. Of answers a quarter as long as the mean (one in five
-    where lengths are exponential) few tokens share each stall: at 8 requests a second, prompts of 0.14 s and 7 tokens
-    of 20 ms, 1.1 prompts are read during the answer in the mean and 4 once in 200 times, and 20 ms become 100 ms.
-    Arrivals during the answer are taken as Poisson with variance scv.
-    """
-    tokens = max(2.0, request.output_tokens * SHORT)
-    prefill = speed.prefill_seconds(request.input_tokens)
-    rate = share * pool.throughput_rps / pool.copies
-    if rate * prefill >= 1:
-        return math.inf
-    batch = load_share(share, pool.slowdown) * pool.throughput_rps * pool.service_seconds / pool.copies
-    step = speed.step_seconds(batch)
-    prompts = rate * tokens * step / (1 - rate * prefill)
-    return step + _in_flight_quantile(prompts, 1.0, scv, z) * prefill / tokens
 
 
 def usable_share(pool: Pool, policy: Policy, instances: int, scv: float, budget: float | None = None) -> float:

@@ -120,6 +120,8 @@ class State:
     season: Season | None = None
     request: tuple[float, float] | None = None
     """Running means of the prompts and answers seen, in tokens."""
+    request_count: float = 0.0
+    """Requests that those means stand on, old ones counting less."""
     request_weight: float = 1.0
     """Work of a request, over what the profiles say of one with such lengths."""
     counted: bool | None = None

@@ -201,11 +201,11 @@ def section() -> str:
     record, decision, seen = one.record, one.decision, one.record.observation
     numbers = {reason.code: reason.numbers for reason in decision.reasons}
     policy, state = record.service.policy, decision.state
-    asked, now_fleet = decision.signals.demand_rps or 0.0, survey(record.service, seen, state, record.now)
-    counts = {name: target.desired for name, target in decision.targets.items()}
-    then_fleet = survey(record.service, seen, state, record.now, instances=counts)
     outlook = next(reason for reason in decision.reasons if reason.step == "demand")
     headroom = 1 + outlook.numbers["headroom_percent"] / 100
+    asked, now_fleet = decision.signals.demand_rps or 0.0, survey(record.service, seen, state, record.now, headroom)
+    counts = {name: target.desired for name, target in decision.targets.items()}
+    then_fleet = survey(record.service, seen, state, record.now, headroom, counts)
     horizon = outlook.numbers["horizon_seconds"]
     ready = {name: sum(i.phase is Phase.READY for i in view.instances) for name, view in seen.pools.items()}
     nodes, terms = sum(ready.values()), []
@@ -273,10 +273,9 @@ Poisson's ({scv:.1f}):
 |---|---|---|---|---|
 {chr(10).join(shares)}
 
-Required is the larger of the upper end, {signals.forecast_rps:.2f}, and the forecast sized strictly,
-{outlook.numbers["forecast_rps"]:.2f} * {now_fleet.strictness:.3f} =
-{outlook.numbers["forecast_rps"] * now_fleet.strictness:.2f}: **{signals.required_rps:.2f}**.
-No backlog is to be drained.
+An instance counts for what it may do at the upper end, but for no more than {headroom:.3f} times its strict share, so
+that the forecast itself is served strictly. Required is the upper end, **{signals.required_rps:.2f}**; no backlog is to
+be drained.
 
 **Guard.** {guard["standing_rps"]:.2f} stand or come, the tolerance is {policy.horizontal.tolerance_percent:g} %:
 {guard["standing_rps"]:.2f} * {1 + policy.horizontal.tolerance_percent / 100:.2f} =

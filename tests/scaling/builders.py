@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from scaling import feedback, forecast
 from scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
 from scaling.policy import Policy
 from scaling.service import Pool, Service
+from scaling.state import Errors, State
 
 NOW = 1_700_000_000.0
 
@@ -45,6 +48,18 @@ def pool(name: str = "l4", **changes: Any) -> Pool:
 def service(*pools: Pool, quotas: dict[str, int] | None = None, **changes: Any) -> Service:
     """A service of these pools, or of one."""
     return Service(name="chat", policy=policy(**changes), pools=pools or (pool(),), vcpu_quotas=quotas or {})
+
+
+def learnt(rps: float) -> State:
+    """What days of such a load, forecast without a miss, leave in the state: the windows are empty, nothing else is."""
+    days = forecast.HALF_LIFE_SECONDS / math.log(2) * rps
+    right = math.floor(math.log(1 / forecast.LOW) / math.log(forecast.HIGH / forecast.LOW) * forecast.BINS)
+    bins = tuple(days if n == right else 0.0 for n in range(forecast.BINS))
+    windows = (*forecast.TRENDS_SECONDS, *forecast.PEAKS_SECONDS)
+    names = ("none", "trend_300", "trend_900", "peak_600", "peak_3600")
+    assert len(names) == 1 + len(windows)
+    errors = dict.fromkeys(names, Errors(bins, 0.0, days, days))
+    return State(errors=errors, allowance=feedback.MOST)
 
 
 def instances(

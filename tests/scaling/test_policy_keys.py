@@ -293,7 +293,7 @@ def drain_backlog_seconds() -> None:
 
 def looked(settings: dict[str, Any], series: list[float], season: Season | None = None) -> forecast.Outlook:
     points = tuple(Point(NOW - 60 * (len(series) - n), rps) for n, rps in enumerate(series))
-    jumpy = Errors(tuple(1.0 if 40 <= n < 70 else 0.0 for n in range(forecast.BINS)), 1.0, 100.0, 100.0)
+    jumpy = Errors(tuple(1e5 if 40 <= n < 70 else 0.0 for n in range(forecast.BINS)), 1.0, 100.0, 100.0)
     errors = dict.fromkeys(("none", "trend", "peak_600", "peak_3600", "seasonal"), jumpy)
     state = replace(LIVED, series=points[:-1], errors=errors, season=season)
     pol = policy(forecast=settings)

@@ -59,6 +59,28 @@ def test_longer_requests_are_believed_sooner_than_shorter_ones():
     assert shorter.request == pytest.approx((750, 200))
 
 
+def test_a_busy_first_minute_of_long_requests_is_believed_at_once():
+    """834 of 12,000 tokens against a guess that counts for 200: 1,000 + 11,000 * 834 / 1,034."""
+    busy = seen(arrivals=13.9, input_tokens=Reading(12000, NOW), output_tokens=Reading(200, NOW))
+    typical = CHAT.policy.request.input_tokens
+    _, state = as_seen(CHAT, busy, State(at=NOW - 60), NOW)
+    assert state.request[0] == pytest.approx(typical + (12000 - typical) * 834 / 1034)
+    assert state.request_count == 834
+
+
+def test_a_few_requests_of_a_quiet_service_are_not():
+    quiet = seen(arrivals=0.05, input_tokens=Reading(12000, NOW), output_tokens=Reading(200, NOW))
+    _, state = as_seen(CHAT, quiet, State(at=NOW - 60), NOW)
+    assert state.request[0] < 0.3 * 12000
+
+
+def test_after_hours_one_busy_minute_moves_the_lengths_no_faster_than_its_time():
+    busy = seen(arrivals=13.9, input_tokens=Reading(2000, NOW), output_tokens=Reading(200, NOW))
+    lived = State(at=NOW - 60, request=(1000.0, 200.0), request_count=10_000.0)
+    _, state = as_seen(CHAT, busy, lived, NOW)
+    assert state.request[0] == pytest.approx(1000 + 1000 * (1 - 0.5 ** (60 / 240)), rel=1e-3)
+
+
 def test_lengths_that_are_not_seen_leave_everything_as_it_was():
     adapted, state = as_seen(CHAT, seen(arrivals=1.0), State(), NOW)
     assert adapted is CHAT
