@@ -69,10 +69,18 @@ def wait_exceeds(
         return 0.0
     if offered >= servers:
         return 1.0
-    rho = offered / servers
-    busy = _all_busy(max(1.0, servers / max(1.0, scv)), rho, slowdown)
-    decay = 2 * servers / service_seconds * (1 - rho) / (scv + SERVICE_SCV)
-    return busy * math.exp(-decay * limit_seconds)
+    busy = _all_busy(max(1.0, servers / max(1.0, scv)), offered / servers, slowdown)
+    return busy * _busy_wait_exceeds(servers, offered, limit_seconds, service_seconds, scv)
+
+
+def _busy_wait_exceeds(
+    servers: float, offered: float, limit_seconds: float, service_seconds: float, scv: float
+) -> float:
+    """P(wait > limit_seconds) of a request that finds all servers busy; at least as high as `wait_exceeds`."""
+    if offered >= servers:
+        return 1.0
+    decay = 2 * (servers - offered) / service_seconds / (scv + SERVICE_SCV)
+    return math.exp(-decay * limit_seconds)
 
 
 def _all_busy(servers: float, rho: float, slowdown: float) -> float:
@@ -100,21 +108,31 @@ def _all_busy(servers: float, rho: float, slowdown: float) -> float:
     return 1 / (1 + (1 - rho) * below)
 
 
-def _in_flight_quantile(mean: float, stretch: float, scv: float, z: float) -> float:
-    """The number in flight that is exceeded with the chance whose normal quantile is z.
+def share_in_flight(limit: float, slowdown: float, scv: float, z: float) -> float:
+    """The mean number in flight, over `limit`, at which `limit` is passed with the chance whose normal quantile is z.
 
     Arrivals at rate l into a batch that completes b/(A+B*b) requests per second make a birth and death chain whose
-    number in flight is negative binomial. With `mean` = l*A/(1-l*B), where as much is done as arrives, and `stretch`
-    1/(1-l*B) (in shares 1+(s-1)x, x = mean/C, s = 1+B*C/A), its mean is mean + stretch - 1 and its variance stretch
-    times that. It is that for any answer lengths, since a batch shares its processor (F. P. Kelly, "Reversibility and
+    number in flight is negative binomial. With the share x = l*A/(1-l*B) / limit, where as much is done as arrives, and
+    the stretch 1/(1-l*B) = 1+(s-1)x, s = 1+B*limit/A, its mean is x*limit + (s-1)x and its variance the stretch times
+    that. It is that for any answer lengths, since a batch shares its processor (F. P. Kelly, "Reversibility and
     Stochastic Networks", 1979, chapter 3). Arrivals burstier than Poisson multiply the variance, and with it what the
-    bend of the completion rate adds to the mean. The skew of the negative binomial, (2*dispersion-1)/sigma, enters by
-    the first Cornish-Fisher term, without which small pools are taken for safer than they are: 26 in flight at
-    dispersion 2.6 pass 54 with a chance of 0.0025, while the normal quantile says 49.
+    bend of the completion rate adds to the mean: d = scv * stretch is variance over mean m = (limit + scv*(s-1))*x. The
+    skew of the negative binomial, (2*d-1)/sigma, enters by the first Cornish-Fisher term, without which small pools are
+    taken for safer than they are: 26 in flight at d = 2.6 pass 54 with a chance of 0.0025, the normal quantile says 49.
+
+        m + z*sqrt(m*d) + (2*d-1) * (z^2-1)/6 = limit        (the last term from z = 1 on)
+
+    is a quadratic equation in x once the square root stands alone.
     """
-    mean += scv * (stretch - 1)
-    dispersion = scv * stretch
-    return mean + z * math.sqrt(mean * dispersion) + max(0.0, 2 * dispersion - 1) * max(0.0, z * z - 1) / 6
+    skew = (z * z - 1) / 6 if z > 1 else 0.0
+    room, per_share = limit - skew * (2 * scv - 1), limit + scv * (slowdown - 1)
+    if room <= 0:
+        return 0.0
+    slope = per_share + 2 * skew * scv * (slowdown - 1)
+    spread = z * z * per_share * scv
+    root = math.sqrt(spread * (spread + 4 * room * (slope + (slowdown - 1) * room)))
+    half = 2 * slope * room + spread + math.copysign(root, z)  # of the two solutions one belongs to z and one to -z
+    return 2 * room**2 / half if half > 0 else 1.0
 
 
 def usable_share(pool: Pool, policy: Policy, instances: int, scv: float, budget: float | None = None) -> float:
@@ -124,8 +142,8 @@ def usable_share(pool: Pool, policy: Policy, instances: int, scv: float, budget:
     chance 1 - `policy.wait_budget`,
 
     1. the batch stays below the number C at which the SLO's time per token is just met (C is
-       throughput_rps * service_seconds, by Little's law): `_in_flight_quantile` of the pool's requests is at most
-       instances * C. Least-outstanding routing keeps instances within about one request of each other (a standard
+       throughput_rps * service_seconds, by Little's law): the pool's requests in flight are at most instances * C
+       (`share_in_flight`). Least-outstanding routing keeps instances within about one request of each other (a standard
        deviation of 0.5 to 0.7 in simulations of 3 to 20 instances), so that one passes C hardly ever unless the pool as
        a whole passes instances * C, and no imbalance is added on top. Where memory limits the batch (`slots` = C) it
        cannot pass C, and this falls away;
@@ -172,25 +190,26 @@ def _share_within_slo(pool: _Figures, n: int, scv: float, limit: float, budget: 
     fullness = slots / batch
     full = 1 + (s - 1) * fullness  # the slowdown at the last slot, as s is at C
     rate_when_full = pool.throughput_rps * fullness * s / full
+    slot_seconds = slots / rate_when_full
     places = max(1.0, n * slots)
     prefill = pool.first_token_seconds
     z = NormalDist().inv_cdf(1 - budget)
     readers = n * pool.copies
     scv_of_one = 1 + (scv - 1) / readers  # a share of the stream, dealt out at random, keeps that of the burstiness
 
-    def batch_holds(step: int) -> bool:
-        x = load_share(step / STEPS, s)
-        return _in_flight_quantile(n * x * batch, 1 + (s - 1) * x, scv, z) <= n * batch
-
     def wait_holds(step: int) -> bool:
         rate = step / STEPS * pool.throughput_rps
         chance = wait_exceeds(1, rate / pool.copies * prefill, limit, prefill, scv_of_one) if prefill else 0.0
-        if chance <= budget:
-            chance += wait_exceeds(places, rate / rate_when_full * places, limit, slots / rate_when_full, scv, full)
-        return chance <= budget
+        if chance > budget:
+            return False
+        offered = rate / rate_when_full * places
+        # Mostly the slots are so many that even when all are taken one is soon free: no need to know how often.
+        if chance + _busy_wait_exceeds(places, offered, limit, slot_seconds, scv) <= budget:
+            return True
+        return chance + wait_exceeds(places, offered, limit, slot_seconds, scv, full) <= budget
 
-    step = _most(batch_holds, STEPS) if batch_may_pass else STEPS
-    return _most(wait_holds, step) / STEPS
+    share = work_share(share_in_flight(n * batch, s, scv, z), s) if batch_may_pass else 1.0
+    return _most(wait_holds, max(1, int(share * STEPS))) / STEPS
 
 
 def _most(holds: Callable[[int], bool], high: int) -> int:

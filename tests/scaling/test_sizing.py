@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scaling.policy import Policy, Request, Sizing, SizingMode, Slo
 from scaling.service import Pool
-from scaling.sizing import load_share, required_rps, usable_share, wait_exceeds, work_share
+from scaling.sizing import load_share, required_rps, share_in_flight, usable_share, wait_exceeds, work_share
 
 SLO = Slo(ttft_seconds=2, attainment=0.995)
 POLICY = Policy(model="m", slo=SLO)
@@ -120,6 +120,29 @@ def test_a_chance_is_a_chance(
     servers: int, rho: float, limit: float, service: float, scv: float, slowdown: float
 ) -> None:
     assert 0 <= wait_exceeds(servers, servers * rho, limit, service, scv, slowdown) <= 1
+
+
+@pytest.mark.parametrize("limit", [15, 54, 400])
+@pytest.mark.parametrize("slowdown", [1.5, 4.0])
+@pytest.mark.parametrize("scv", [1.0, 3.0])
+def test_the_number_in_flight_passes_its_limit_as_often_as_is_allowed(limit: int, slowdown: float, scv: float) -> None:
+    """Held against the negative binomial with the same mean and variance, counted up term by term."""
+    z = 2.807  # one in 400
+    x = share_in_flight(limit, slowdown, scv, z)
+    dispersion = scv * (1 + (slowdown - 1) * x)
+    size = (limit + scv * (slowdown - 1)) * x / (dispersion - 1)
+    term, below = dispersion**-size, 0.0
+    for n in range(limit + 1):
+        below += term
+        term *= (n + size) / (n + 1) * (1 - 1 / dispersion)
+    assert 1 - below == pytest.approx(1 / 400, rel=0.4)
+
+
+@given(st.floats(1, 1e5), slowdowns, dispersions, st.floats(-1, 5))
+def test_a_greater_chance_of_too_many_in_flight_allows_more_of_them(
+    limit: float, slowdown: float, scv: float, z: float
+) -> None:
+    assert 0 <= share_in_flight(limit, slowdown, scv, z + 0.01) <= share_in_flight(limit, slowdown, scv, z) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("instances", [1, 3, 8])
