@@ -58,3 +58,27 @@ def test_a_pool_with_a_minimum_keeps_the_service_awake():
 
 def test_without_an_idle_time_a_service_never_sleeps():
     assert not may_sleep(service(pool(min_instances=0)))
+
+
+def test_an_answer_still_in_service_is_not_idleness():
+    """Nothing arrived in the minute, but a long answer is still streamed: the idle time starts when it is done."""
+    state = after(seen(arrivals=0.0, pools={"l4": pool_seen(load=3.0)}), State(at=NOW - 60, idle_since=NOW - 599))
+    assert state.idle_since is None
+    assert not state.asleep
+
+
+def test_a_minute_that_was_not_seen_does_not_start_the_idle_time_anew():
+    missing = seen(pools={"l4": pool_seen(load=None)})
+    assert after(missing, State(at=NOW - 60, idle_since=NOW - 500)).idle_since == NOW - 500
+
+
+def test_a_request_wakes_a_service_that_still_has_an_instance():
+    assert after(seen(arrivals=0.02), State(at=NOW - 60, asleep=True, idle_since=NOW - 6000)).asleep is False
+
+
+def test_a_service_whose_new_policy_forbids_sleep_wakes_and_forgets_its_idle_time():
+    asleep = State(at=NOW - 60, asleep=True, idle_since=NOW - 6000)
+    for awake in (service(pool(min_instances=0)), service(pool(min_instances=1), zero={"idle_seconds": 600})):
+        state = after(seen(arrivals=0.0), asleep, svc=awake)
+        assert state.asleep is False
+        assert state.idle_since is None
