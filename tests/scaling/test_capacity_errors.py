@@ -92,3 +92,46 @@ def test_on_demand_makes_up_for_spot_that_is_not_to_be_had_and_goes_when_it_is_b
 
 def test_a_pool_without_spot_keeps_its_base():
     assert on_demand_base(pool(), pool_seen(4), PoolState(), 300, NOW) == 0
+
+
+def test_spot_that_has_had_no_time_to_come_is_not_made_up_for():
+    """Two of five spot instances are not there yet and nothing says that they will not come: no base."""
+    assert on_demand_base(SPOT, spot_view(3), PoolState(), 300, NOW) == 0
+    assert on_demand_base(SPOT, spot_view(3, 1), PoolState(), 300, NOW) == 0
+
+
+def test_while_spot_is_marked_what_boots_still_counts_until_one_and_a_half_lead_times():
+    state = marked(CapacityError("", NOW, spot=True))
+    assert on_demand_base(SPOT, spot_view(3, 2, since=NOW - 450), state, 300, NOW) == 0
+    assert on_demand_base(SPOT, spot_view(3, 2, since=NOW - 451), state, 300, NOW) == 2
+    assert on_demand_base(SPOT, spot_view(3, 1, since=NOW - 450), PoolState(), 300, NOW) == 0
+
+
+def test_spot_that_leaves_or_is_ill_does_not_count_as_delivered():
+    state = marked(CapacityError("", NOW, spot=True))
+    view = spot_view(3)
+    young = instances(1, Phase.UNHEALTHY, "ill", since=NOW - 60, spot=True)
+    young += instances(1, Phase.DRAINING, "leaves", since=NOW - 60, spot=True)
+    assert on_demand_base(SPOT, replace(view, instances=view.instances + young), state, 300, NOW) == 2
+
+
+def test_the_spot_share_is_of_what_stands_above_the_pools_own_base():
+    """Ten with a base of 2 and half of the rest on spot: four on spot, and the base is 2 when they stand."""
+    state = marked(CapacityError("", NOW, spot=True))
+    based = SPOT.model_copy(update={"on_demand_base": 2})
+    assert on_demand_base(based, spot_view(4), state, 300, NOW) == 2
+    assert on_demand_base(based, spot_view(3), state, 300, NOW) == 3
+
+
+def test_a_single_spot_instance_is_made_up_for_too():
+    state = marked(CapacityError("", NOW, spot=True))
+    view = replace(pool_seen(1), desired=2)
+    assert on_demand_base(SPOT, view, state, 300, NOW) == 1
+
+
+def test_only_a_spot_mark_that_still_holds_brings_on_demand_instances():
+    on_demand_error = marked(CapacityError("", NOW))
+    assert on_demand_base(SPOT, spot_view(3), on_demand_error, 300, NOW) == 0
+    spot_error = marked(CapacityError("", NOW, spot=True))
+    assert on_demand_base(SPOT, spot_view(3), spot_error, 300, NOW + 299) == 2
+    assert on_demand_base(SPOT, spot_view(3), spot_error, 300, NOW + 300) == 0

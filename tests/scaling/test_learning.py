@@ -102,3 +102,43 @@ def test_another_reset_text_forgets_what_was_learnt():
     state = State(at=NOW - 60, pools={"l4": PoolState(correction=0.8)}, learning_reset="")
     assert corrected(pool_seen(2), state=state) == pytest.approx(0.8)
     assert corrected(pool_seen(2), state=state, learning=LEARN["learning"] | {"reset": "new driver"}) == 1
+
+
+def test_a_pool_of_one_instance_learns_as_well():
+    view = pool_seen(1, load=40, running=Reading(15.0, NOW), waiting=Reading(10.0, NOW))
+    assert corrected(view, minutes=300) == pytest.approx(0.75, abs=0.01)
+
+
+def test_one_request_held_back_by_each_instance_is_not_yet_a_full_pool():
+    view = pool_seen(2, load=40, running=Reading(30.0, NOW), waiting=Reading(2.0, NOW))
+    assert corrected(view, minutes=50) == 1
+
+
+def test_a_load_below_what_is_believed_teaches_nothing_while_tokens_come_in_time():
+    view = pool_seen(2, load=38, running=Reading(38.0, NOW), ttft_seconds=Reading(0.5, NOW))
+    assert corrected(view, minutes=50) == 1
+
+
+def test_the_edge_is_nine_tenths_of_what_is_believed_now_and_not_of_the_catalogs_figure():
+    late = Reading(4.0, NOW)
+    at_edge = pool_seen(2, load=36, running=Reading(36.0, NOW), ttft_seconds=late)
+    assert corrected(at_edge) < 1
+    assert corrected(replace(at_edge, running=Reading(35.9, NOW))) == 1
+    # believed 0.8: 0.75 of the catalog's C is beyond the edge of 0.72, 0.7 is not
+    smaller = State(at=NOW - 60, pools={"l4": PoolState(correction=0.8)})
+    beyond = pool_seen(2, load=30, running=Reading(30.0, NOW), ttft_seconds=late)
+    assert 0.75 < corrected(beyond, state=smaller) < 0.8
+    assert corrected(replace(beyond, running=Reading(28.0, NOW)), state=smaller) == 0.8
+
+
+def test_a_first_token_just_within_its_limit_is_in_time():
+    view = pool_seen(2, load=48, running=Reading(48.0, NOW), ttft_seconds=Reading(2.0, NOW))
+    assert corrected(view) > 1
+
+
+def test_without_an_slo_or_without_its_latency_only_a_queue_teaches():
+    slow = pool_seen(2, load=48, running=Reading(48.0, NOW), ttft_seconds=Reading(9.0, NOW))
+    queue = pool_seen(2, load=40, running=Reading(30.0, NOW), waiting=Reading(10.0, NOW))
+    assert corrected(slow, slo=None) == 1
+    assert corrected(replace(slow, ttft_seconds=None)) == 1
+    assert corrected(queue, slo=None) < 1
