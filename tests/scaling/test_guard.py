@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling import guard
+from scaling.decision import Step
 from scaling.observation import Phase, Reading
 from scaling.policy import Horizontal
 from scaling.state import Pending, Point, Short, State
@@ -17,8 +18,8 @@ WINDOW = Horizontal(scale_in_stabilization_seconds=300, tolerance_percent=3)
 
 def test_a_lost_state_is_told_apart_from_one_that_goes_on():
     state, reason = guard.continuity(State(), NOW)
-    assert reason.code == "guard.first_run"
-    assert state.since == NOW
+    assert (reason.step, reason.code) == (Step.GUARD, "guard.first_run")
+    assert (state.at, state.since) == (NOW, NOW)
     again, reason = guard.continuity(replace(state, at=NOW), NOW + 60)
     assert reason is None
     assert again == replace(state, at=NOW)
@@ -236,3 +237,170 @@ def test_a_stuck_boot_leaves_before_one_that_is_under_way():
 def test_what_stands_over_the_maximum_goes_whatever_the_load():
     gone = shrunk(pool_seen(6, instance_loads=[9] * 6), by=4, spare=0.0, fits=0, must=2)
     assert len(gone.take) == 2
+
+
+def test_two_runs_in_the_same_second_are_no_gap_and_ten_minutes_are_none_either():
+    state = State(at=NOW, since=NOW - 9000)
+    for pause in (0, 600):
+        assert guard.continuity(state, NOW + pause) == (state, None)
+
+
+def test_a_run_half_a_minute_after_the_last_one_is_the_schedules():
+    state = State(stepped_at=NOW)
+    assert [guard.is_extra(state, NOW + seconds) for seconds in (-1, 0, 29.9, 30, 60)] == [
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def zoned(phases, letters, **changes):
+    """Instances of these phases in these zones, each with a load of nothing; the first is the oldest."""
+    return tuple(
+        replace(instances(1, phase, since=NOW - 900 + i, load=Reading(0, NOW), **changes)[0], id=f"n{i}", zone=zone)
+        for i, (phase, zone) in enumerate(zip(phases, letters, strict=True))
+    )
+
+
+R, S, U = Phase.READY, Phase.STARTING, Phase.UNHEALTHY
+
+
+def test_what_leaves_is_missing_from_its_zone_and_from_no_other():
+    ready, boots, ill = nodes = zoned((R, S, U), "aab")
+    view = replace(pool_seen(0), instances=(*nodes, *zoned((R, R), "bb")))
+    zones = guard.Zones.of(2, [view])
+    assert (zones.ready, zones.alive) == ({"a": 1, "b": 2}, {"a": 2, "b": 2})
+    assert (zones.without(boots).ready, zones.without(boots).alive) == ({"a": 1, "b": 2}, {"a": 1, "b": 2})
+    assert (zones.without(ready).ready, zones.without(ready).alive) == ({"b": 2}, {"a": 1, "b": 2})
+    assert (zones.without(ill).ready, zones.without(ill).alive) == ({"a": 1, "b": 2}, {"a": 2, "b": 2})
+    in_b = view.instances[-1]
+    assert (zones.without(in_b).ready, zones.without(in_b).alive) == ({"a": 1, "b": 1}, {"a": 2, "b": 1})
+
+
+def test_a_boot_in_its_zone_does_not_free_the_last_node_that_serves_there():
+    nodes = zoned((R, S, R), "aab")
+    zones = guard.Zones.of(2, [replace(pool_seen(0), instances=nodes)])
+    assert zones.needs(nodes[0])
+    assert not zones.needs(nodes[1])
+
+
+def test_stuck_boots_that_leave_give_up_their_zone_and_wait_for_no_loads():
+    nodes = zoned((R, S), "ab")
+    view = replace(pool_seen(0), desired=2, instances=(nodes[0], replace(nodes[1], since=NOW - 1300)))
+    gone = guard.relieve(pool(), view, policy(), guard.Zones.of(1, [view]), NOW)
+    assert (gone.take, gone.drop, gone.wants_loads) == (("n1",), 0, False)
+    assert gone.zones.alive == {"a": 1}
+    (reason,) = gone.reasons
+    assert (reason.step, reason.code, reason.numbers) == (Step.GUARD, "guard.stuck", {"stuck": 1.0})
+    assert "n1 leave: not ready 1200 s after" in reason.sentence
+
+
+def test_of_two_boots_the_one_that_has_just_begun_is_given_up():
+    older, newer = instances(1, S, "a", since=NOW - 200), instances(1, S, "b", since=NOW - 20)
+    view = replace(pool_seen(1), desired=3, instances=(*instances(1), *older, *newer))
+    assert shrunk(view, by=1).take == ("b-0",)
+
+
+def test_orders_taken_back_count_as_taken():
+    view = replace(pool_seen(1, starting=2, load=None, instance_loads=[0]), desired=4)
+    gone = shrunk(view, by=2)
+    assert (gone.drop, gone.take, gone.wants_loads) == (1, ("s-0",), False)
+
+
+def test_a_limit_kept_by_orders_taken_back_spares_the_boot_that_opens_a_zone():
+    nodes = zoned((R, R, S), "aab")
+    view = replace(pool_seen(0), desired=4, instances=nodes)
+    gone = shrunk(view, by=2, zones=2, must=1, spare=0.0)
+    assert (gone.drop, gone.take) == (1, ())
+
+
+@pytest.mark.parametrize(("unhealthy", "desired"), [(1, 4), (0, 4)])
+def test_what_goes_without_serving_counts_towards_the_limit(unhealthy, desired):
+    """Two too many: one ill or not there yet, so only one that serves has to go, whatever it carries."""
+    view = replace(pool_seen(3, unhealthy=unhealthy, load=None, instance_loads=[9] * 3), desired=desired)
+    gone = shrunk(view, by=3, spare=0.0, fits=0, must=2)
+    assert len(gone.take) + gone.drop == 2
+
+
+def test_when_only_what_does_not_serve_leaves_nothing_is_said_of_what_serves():
+    view = pool_seen(2, unhealthy=1, load=None, instance_loads=[9, 9])
+    gone = shrunk(view, by=1, spare=-5.0, fits=-1)
+    assert (gone.take, gone.reasons, gone.wants_loads) == (("u-0",), (), False)
+    assert gone.zones.ready == {"a": 1, "b": 1}
+
+
+def test_loads_are_not_read_for_a_choice_that_is_not_to_be_made():
+    gone = shrunk(pool_seen(4), spare=-10.0)
+    assert (gone.take, gone.wants_loads) == ((), False)
+    assert gone.zones.ready == {"a": 2, "b": 2}
+
+
+@pytest.mark.parametrize(("worth", "spare", "leave"), [(0.0, 9.0, 0), (0.5, 0.5, 1), (0.5, 0.49, 0), (2.0, 3.9, 1)])
+def test_as_many_leave_as_the_spare_capacity_is_worth(worth, spare, leave):
+    view = pool_seen(4, instance_loads=[0] * 4)
+    zones = guard.Zones.of(0, [view])
+    gone = guard.shrink(
+        pool(),
+        view,
+        policy(),
+        by=2,
+        spare_rps=spare,
+        instance_rps=worth,
+        fits=9,
+        patience=0,
+        zones=zones,
+        now=NOW,
+    )
+    assert len(gone.take) == leave
+
+
+def test_why_fewer_leave_than_could_is_told_with_its_numbers():
+    view = pool_seen(4, instance_loads=[0] * 4)
+    enough = shrunk(view, by=2, spare=4.0, fits=2)
+    assert [(r.step, r.code) for r in enough.reasons] == [(Step.GUARD, "guard.take")]
+    assert "i-0, i-1 leave" in enough.reasons[0].sentence
+    short = shrunk(view, by=2, spare=3.5, fits=1)
+    assert [(r.step, r.code, r.numbers) for r in short.reasons] == [
+        (Step.GUARD, "guard.make_before_break", {"spare_rps": 3.5}),
+        (Step.GUARD, "guard.consolidation", {"fits": 1}),
+        (Step.GUARD, "guard.take", {}),
+    ]
+    assert "2 serving instances are to go, ready capacity spares 1" in short.reasons[0].sentence
+    assert "1 may go" in short.reasons[1].sentence
+
+
+def test_while_loads_are_read_orders_are_taken_back_already():
+    gone = shrunk(replace(pool_seen(4), desired=5), by=2)
+    assert (gone.drop, gone.take, gone.wants_loads) == (1, (), True)
+    assert [(r.step, r.code) for r in gone.reasons] == [(Step.GUARD, "guard.choose_next")]
+    assert "loads are read" in gone.reasons[0].sentence
+    assert gone.zones.ready == {"a": 2, "b": 2}
+
+
+def test_loads_are_asked_for_again_only_while_more_shall_leave():
+    view = pool_seen(6, instance_loads=[0] * 6)
+    assert shrunk(view, by=4, max_step_in=3).wants_loads
+    assert shrunk(view, by=3, max_step_in=3).wants_loads is False
+    assert shrunk(view, by=1).wants_loads is False
+    assert shrunk(replace(view, desired=7), by=2).wants_loads is False
+    assert shrunk(view, by=2).zones.ready == {"a": 2, "b": 2}
+
+
+def test_a_tenth_of_a_request_makes_a_node_busier_and_less_does_not():
+    assert shrunk(pool_seen(2, instance_loads=[0.4, 0.2])).take == ("i-1",)
+    assert shrunk(pool_seen(2, instance_loads=[0, 0.5])).take == ("i-0",)
+    # equals: the fullest zone, a
+    assert shrunk(pool_seen(3, instance_loads=[0.04, 0.0, 0.04])).take[0] in {"i-0", "i-2"}
+
+
+def test_of_equals_in_one_zone_the_newest_leaves():
+    view = replace(pool_seen(3), instances=zoned((R, R, R), "aaa"))
+    assert shrunk(view).take == ("n2",)
+
+
+def test_a_limit_takes_the_last_node_of_a_needed_zone_only_as_often_as_it_must():
+    view = replace(pool_seen(3), instances=zoned((R, R, R), "abc"))
+    assert len(shrunk(view, by=2, zones=3, must=1).take) == 1
+    assert shrunk(view, by=2, zones=3).take == ()
