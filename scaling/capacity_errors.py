@@ -30,10 +30,10 @@ def mark(policy: CapacityErrors, remembered: PoolState, seen: PoolObservation, n
         errors = marks[key].errors + 1 if key in marks else 1
         seconds = min(LONGEST_SECONDS, policy.avoid_seconds * 2 ** (errors - 1))
         marks[key] = Mark(error.zone, error.at + seconds, errors, error.spot)
-    for instance in seen.instances:
-        for key in ((instance.zone, instance.spot), ("", instance.spot)):
-            if key in marks and instance.since > newest and instance.phase in {Phase.STARTING, Phase.READY}:
-                del marks[key]
+    launched = [i for i in seen.those(Phase.STARTING, Phase.READY) if i.since > newest] if marks else []
+    for instance in launched:
+        marks.pop((instance.zone, instance.spot), None)
+        marks.pop(("", instance.spot), None)
     return replace(remembered, marks=tuple(marks.values()), marked_at=newest)
 
 

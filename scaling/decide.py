@@ -131,7 +131,7 @@ def _finish(
     inputs = []
     for pool in service.pools:
         view, target = seen.pools[pool.name], pools[pool.name]
-        ready = [i for i in view.instances if i.phase is Phase.READY and i.id not in target.take]
+        ready = [i for i in view.those(Phase.READY) if i.id not in target.take]
         load = demand.loads.get(pool.name)
         correction = state.pools[pool.name].correction
         each = load / (len(ready) * pool.capacity * correction) if load is not None and ready else None

@@ -82,7 +82,7 @@ def current(reading: Reading | None, now: float, stale_after_seconds: float) -> 
 
 def ready_count(pool: PoolObservation) -> int:
     """Instances that count as capacity."""
-    return sum(1 for instance in pool.instances if instance.phase is Phase.READY)
+    return len(pool.those(Phase.READY))
 
 
 def pool_load(pool: Pool, seen: PoolObservation, policy: Policy, now: float) -> float | None:

@@ -21,6 +21,8 @@ STEP_SECONDS = 30.0
 """Steps in and moves of weights are as far apart at least: half the time between two runs of the schedule."""
 LOADS_PATIENCE = 3
 """Evaluations that wait for the instances' own loads before one is chosen without them."""
+ALIVE = (Phase.STARTING, Phase.READY, Phase.UNHEALTHY)
+"""What a group counts against its desired count: all but what drains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,7 @@ def shortage(before: Sequence[Short], seen: PoolObservation, now: float) -> tupl
 
     Orders are alike, so whatever arrives is taken for the newest's: what was missing all the while is still missing.
     """
-    alive = sum(1 for i in seen.instances if i.phase is not Phase.DRAINING)
-    short = max(0, seen.desired - alive)
+    short = max(0, seen.desired - len(seen.those(*ALIVE)))
     kept = [s for s in before if s.count < short]
     since = min((s.since for s in before if s.count >= short), default=now)
     return (*kept[-SHORT_KEPT:], Short(short, min(now, since))) if short else ()
@@ -133,14 +134,14 @@ def gone(policy: Horizontal, seen: PoolObservation, short: Sequence[Short], now:
     """What does not count as coming: boots that never end, nodes that fail their checks, launches that never began."""
     late = policy.launch_timeout_seconds
     stuck = _stuck(policy, seen, now)
-    unhealthy = tuple(i.id for i in seen.instances if i.phase is Phase.UNHEALTHY)
+    unhealthy = tuple(i.id for i in seen.those(Phase.UNHEALTHY))
     missing = max((s.count for s in short if now - s.since > late), default=0)
     return Gone(stuck, unhealthy, missing)
 
 
 def _stuck(policy: Horizontal, seen: PoolObservation, now: float) -> tuple[str, ...]:
     late = policy.launch_timeout_seconds
-    return tuple(i.id for i in seen.instances if i.phase is Phase.STARTING and now - i.since > late)
+    return tuple(i.id for i in seen.those(Phase.STARTING) if now - i.since > late)
 
 
 def relieve(pool: Pool, seen: PoolObservation, policy: Policy, zones: Zones, now: float) -> Shrink:
@@ -176,12 +177,10 @@ class Zones:
     @classmethod
     def of(cls, least: int, views: Iterable[PoolObservation]) -> Zones:
         """The zones of these pools."""
-        instances = [i for view in views for i in view.instances]
-        return cls(
-            least,
-            Counter(i.zone for i in instances if i.phase is Phase.READY),
-            Counter(i.zone for i in instances if i.phase in {Phase.READY, Phase.STARTING}),
-        )
+        pools = list(views)
+        ready = Counter([i.zone for view in pools for i in view.those(Phase.READY)])
+        starting = Counter([i.zone for view in pools for i in view.those(Phase.STARTING)])
+        return cls(least, ready, ready + starting)
 
     def needs(self, instance: Instance) -> bool:
         """Whether the floor of zones would not hold without it: the last of its zone, and no zone to spare."""
@@ -198,7 +197,10 @@ class Zones:
 
 
 def _one_less(counts: Mapping[str, int], zone: str) -> Mapping[str, int]:
-    return {name: count - (name == zone) for name, count in counts.items() if count > (name == zone)}
+    left = {**counts, zone: counts.get(zone, 0) - 1}
+    if left[zone] <= 0:
+        del left[zone]
+    return left
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,14 +239,14 @@ def shrink(
     and go whatever the load says: a limit that is exceeded is no limit.
     """
     reasons: list[Reason] = []
-    alive = [i for i in seen.instances if i.phase is not Phase.DRAINING]
+    alive = seen.those(*ALIVE)
     not_there = max(0, seen.desired - len(alive))
     wanted, by = by, min(by, policy.horizontal.max_step_in)
     drop = min(by, not_there)
     stuck = set(_stuck(policy.horizontal, seen, now))
     idle: list[str] = []
     for i in sorted(
-        (i for i in alive if i.phase is not Phase.READY),
+        seen.those(Phase.STARTING, Phase.UNHEALTHY),
         key=lambda i: (i.phase is Phase.STARTING, i.id not in stuck, -i.since, i.id),
     ):
         if len(idle) < by - drop and (i.id in stuck or not zones.needs(i) or len(idle) + drop < must):
@@ -268,14 +270,13 @@ def shrink(
     serving = max(0, min(serving, affordable, fits), must)
     if serving == 0:
         return Shrink(take, drop, tuple(reasons), wants_loads=False, zones=zones)
-    ready = [i for i in alive if i.phase is Phase.READY]
-    stale = policy.load.stale_after_seconds
-    unknown = any(current(i.load, now, stale) is None for i in ready)
-    if unknown and serving < len(ready) and patience < LOADS_PATIENCE:
+    ready = seen.those(Phase.READY)
+    loads = [current(i.load, now, policy.load.stale_after_seconds) for i in ready]
+    if None in loads and serving < len(ready) and patience < LOADS_PATIENCE:
         text = f"{pool.name}: the instances' own loads are read before the least busy is chosen."
         reasons.append(Reason(Step.GUARD, "guard.choose_next", text))
         return Shrink(take, drop, tuple(reasons), wants_loads=True, zones=zones)
-    chosen, zones = _least_busy(ready, serving, must, zones, stale, now)
+    chosen, zones = _least_busy(ready, loads, serving, must, zones)
     if chosen:
         named = ", ".join(chosen)
         reasons.append(Reason(Step.GUARD, "guard.take", f"{pool.name}: {named} leave, the least busy."))
@@ -284,16 +285,15 @@ def shrink(
 
 
 def _least_busy(
-    ready: Sequence[Instance], count: int, must: int, zones: Zones, stale: float, now: float
+    ready: Sequence[Instance], loads: Sequence[float | None], count: int, must: int, zones: Zones
 ) -> tuple[tuple[str, ...], Zones]:
     """The least busy first; of equals from the pool's fullest zone, then the newest. With the zones that are left.
 
     The last of a needed zone goes only where `must` cannot be had otherwise.
     """
     by_zone: dict[str, list[tuple[float, float, str, Instance]]] = {}
-    for i in ready:
-        load = round(current(i.load, now, stale) or 0.0, 1)
-        by_zone.setdefault(i.zone, []).append((load, -i.since, i.id, i))
+    for i, load in zip(ready, loads, strict=True):
+        by_zone.setdefault(i.zone, []).append((round(load or 0.0, 1), -i.since, i.id, i))
     for queue in by_zone.values():
         queue.sort(reverse=True)  # the first to leave stands last
 

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from scaling import sizing
+from scaling import guard, sizing
 from scaling.decision import Decision, Reason, Refresh, Step
 from scaling.observation import Observation, Phase, PoolObservation
 from scaling.policy import Policy, SizingMode, VerticalMethod
@@ -58,7 +58,7 @@ def as_measured(service: Service, seen: Observation) -> Service:
         return service
     pool = service.pools[0]
     view = seen.pools[pool.name]
-    ready = _standing(pool, view, {Phase.READY}) or [(launching(pool, view), 1)]
+    ready = _standing(pool, view, Phase.READY) or [(launching(pool, view), 1)]
     return service.model_copy(update={"pools": (_mean(ready),)})
 
 
@@ -68,7 +68,7 @@ def as_counted(service: Service, seen: Observation) -> Service:
         return service
     pool = service.pools[0]
     view = seen.pools[pool.name]
-    there = _standing(pool, view, {Phase.READY, Phase.STARTING, Phase.UNHEALTHY})
+    there = _standing(pool, view, *guard.ALIVE)
     weakest = min([launching(pool, view), *(kind for kind, _ in there)], key=lambda kind: kind.throughput_rps)
     return service.model_copy(update={"pools": (weakest,)})
 
@@ -138,11 +138,11 @@ def _kinds(pool: Pool) -> tuple[Pool, ...]:
     return (pool, *(pool.of(kind) for kind in pool.alternatives))
 
 
-def _standing(pool: Pool, view: PoolObservation, phases: set[Phase]) -> list[tuple[Pool, int]]:
+def _standing(pool: Pool, view: PoolObservation, *phases: Phase) -> list[tuple[Pool, int]]:
     """Instances of each kind; one whose type no set names counts as one of those launched now."""
     by_type = {name: kind for kind in reversed(_kinds(pool)) for name in kind.types}
     default = launching(pool, view)
-    counts = Counter(by_type.get(i.type, default).types for i in view.instances if i.phase in phases)
+    counts = Counter(by_type.get(i.type, default).types for i in view.those(*phases))
     return [(kind, counts[kind.types]) for kind in _kinds(pool) if counts[kind.types]]
 
 
@@ -312,7 +312,7 @@ def _delay(service: Service, view: PoolObservation, decision: Decision, now: flo
     remembered = state.pools.get(pool.name, PoolState())
     if any(mark.until > now for mark in remembered.marks):
         return "vertical.wait", "must wait: AWS has lately had no instance for this pool"
-    alive = [i for i in view.instances if i.phase is not Phase.DRAINING]
+    alive = view.those(*guard.ALIVE)
     moving = decision.targets[pool.name].desired != view.desired or len(alive) != view.desired
     if moving or any(i.phase is not Phase.READY for i in alive):
         return "vertical.wait", "must wait until the group stands still"

@@ -29,11 +29,11 @@ def learn_leads(remembered: PoolState, seen: PoolObservation, now: float) -> Poo
     """Note how long each instance took that has become ready since the last evaluation."""
     started = set(remembered.starting)
     leads = list(remembered.leads)
-    for instance in seen.instances:
-        if instance.id in started and instance.phase is Phase.READY:
+    for instance in seen.those(Phase.READY):
+        if instance.id in started:
             ready_at = instance.ready_at if instance.ready_at is not None else now
             leads.append(round(max(1.0, ready_at - instance.since), 1))
-    starting = tuple(i.id for i in seen.instances if i.phase is Phase.STARTING)
+    starting = tuple(i.id for i in seen.those(Phase.STARTING))
     return replace(remembered, leads=tuple(leads[-LAUNCHES_KEPT:]), starting=starting)
 
 

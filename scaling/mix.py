@@ -127,12 +127,15 @@ def choose(
     free = cheapest(rungs, required_rps, quotas, min_instances)
     if free is None:
         return _short(rungs, required_rps, quotas, min_instances)
-    kept = cheapest([_held(rung, standing, grows=grows) for rung in rungs], required_rps, quotas, min_instances)
+    held = [_held(rung, standing, grows=grows) for rung in rungs]
+    if all(rung.at_least <= free[rung.name] <= rung.at_most for rung in held):
+        return _adjusted(rungs, required_rps, standing, free)  # (b) is (a)
+    kept = cheapest(held, required_rps, quotas, min_instances)
     if kept is None:
         # What stands does not fit the bounds or quotas any more, or only another type has room: capacity goes first.
         return _adjusted(rungs, required_rps, standing, free)
     saving = cost(rungs, kept) - cost(rungs, free)
-    if saving <= 0 or free == kept:
+    if saving <= 0:
         return _adjusted(rungs, required_rps, standing, kept)
     refusal = _refusal(rungs, standing, kept, free, saving, vertical, lead_seconds, last_move_at, now)
     if refusal is None:
@@ -305,11 +308,13 @@ class _Search:
     def _multipliers(self) -> list[float]:
         """USD per hour and vCPU of each quota, so that the fractional plan keeps within it; that plan is `ideal`.
 
+        Where no quota binds there is no need of one.
+
         The least multiplier that does. Just below it the plan takes too much, just at it too little: the fractional
         optimum mixes the two so that the quota is just used up.
         """
         self.multipliers = [0.0] * len(self.left)
-        self.ideal = self._fractional()
+        self.ideal: dict[int, float] = {}
         for q in {item[5] for item in self.items if item[5] >= 0}:
             below = self._fractional()
             if self._used(q, below) <= self.left[q]:

@@ -96,6 +96,10 @@ class PoolObservation:
     """Types in which the group launches: those that a refresh under way brings, else those of its overrides. Read only
     where types change in place; empty: the pool's first ones."""
 
+    def those(self, *phases: Phase) -> list[Instance]:
+        """The instances that are in one of these phases."""
+        return [i for i in self.instances if i.phase in phases]
+
 
 @dataclass(frozen=True, slots=True)
 class JobQueue:

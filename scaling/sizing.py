@@ -93,15 +93,14 @@ def _all_busy(servers: float, rho: float, slowdown: float) -> float:
     n = math.floor(servers)
     if n == 1:
         return rho  # what the sum below comes to
-    x = load_share(rho, slowdown)
-    stride = max(1, math.floor(math.sqrt(n * x * (1 + (slowdown - 1) * x)) / 4))
-    terms, term, k = 0.0, 1.0, float(n)
-    while k > 0:
-        h = min(stride, k)
+    x, bend, full = load_share(rho, slowdown), slowdown - 1, slowdown / rho
+    stride = max(1, math.floor(math.sqrt(n * x * (1 + bend * x)) / 4))
+    terms, term = 0.0, 1.0
+    for k in range(n, 0, -stride):
+        h = min(k, stride)
         x = (k - (h - 1) / 2) / n
-        term *= (x * slowdown / (1 + (slowdown - 1) * x) / rho) ** h
+        term *= (x * full / (1 + bend * x)) ** h
         terms += term
-        k -= h
         if term < 1e-4 * terms or terms > 1e9:
             break
     below = stride * (terms + 0.5) - 0.5  # trapezoids; with stride 1 just the sum

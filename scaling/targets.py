@@ -59,8 +59,8 @@ def step(
                 if want < view.desired
                 else guard.relieve(pool, view, policy, zones, now)
             )
-            ready = {i.id for i in view.instances if i.phase is Phase.READY}
-            leaving = sum(1 for i in gone.take if i in ready)
+            taken = set(gone.take)
+            leaving = sum(1 for i in view.those(Phase.READY) if i.id in taken)
             spare -= leaving * fleet.worth[name]
             fits -= leaving
             zones = gone.zones
