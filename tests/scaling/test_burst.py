@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from scaling.burst import meet
+from scaling.decision import Step
 from scaling.demand import measure
 from scaling.observation import Reading
 from scaling.policy import Burst
@@ -23,7 +24,10 @@ def demand_at(now, arrivals, burst=None):
 def test_a_burst_is_met_whole_the_first_time():
     met, state, reasons = meet(POLICY, demand_at(NOW, 2.0, 20.0), 3.0, State(), LEAD, NOW)
     assert met == pytest.approx(20.0)
-    assert [r.code for r in reasons] == ["demand.burst"]
+    assert [(r.step, r.code, r.numbers) for r in reasons] == [
+        (Step.DEMAND, "demand.burst", {"burst_rps": 20.0, "met_rps": 20.0})
+    ]
+    assert "20.00 rps was seen 10 s ago" in reasons[0].sentence
     assert state.burst_due == Point(NOW - 10 + LEAD, 20.0)
 
 
@@ -34,8 +38,9 @@ def test_a_burst_below_what_is_expected_anyway_changes_nothing():
 
 def test_a_burst_is_held_for_its_time_and_no_longer():
     _, state, _ = meet(POLICY, demand_at(NOW, 2.0, 20.0), 3.0, State(), LEAD, NOW)
-    assert meet(POLICY, demand_at(NOW + 280, 2.0), 3.0, replace(state, burst_due=None), LEAD, NOW + 280)[0] == 20.0
-    assert meet(POLICY, demand_at(NOW + 300, 2.0), 3.0, state, LEAD, NOW + 300)[0] == 3.0
+    state = replace(state, burst_due=None)
+    assert meet(POLICY, demand_at(NOW + 290, 2.0), 3.0, state, LEAD, NOW + 290)[0] == 20.0
+    assert meet(POLICY, demand_at(NOW + 291, 2.0), 3.0, state, LEAD, NOW + 291)[0] == 3.0
 
 
 def test_bursts_that_are_over_before_instances_come_are_met_by_less_and_less():
@@ -66,3 +71,29 @@ def test_missing_demand_judges_no_burst():
     unknown = measure(service(), seen(pools={"l4": pool_seen(load=None)}), State(at=NOW - 60), NOW)[0]
     _, after, _ = meet(POLICY, unknown, 0.0, state, LEAD, NOW)
     assert after.burst_due == state.burst_due
+
+
+def test_a_burst_that_mostly_goes_away_is_not_met_beyond_what_is_expected_anyway():
+    """20 rps of which half is left when instances come: 10 are below the 15 expected, so 15 it is."""
+    half = State(burst_lasts=0.5)
+    met, _, reasons = meet(POLICY, demand_at(NOW, 2.0, 20.0), 15.0, half, LEAD, NOW)
+    assert (met, reasons) == (15.0, [])
+    assert meet(POLICY, demand_at(NOW, 2.0, 20.0), 10.0, half, LEAD, NOW)[2] == []
+    assert meet(POLICY, demand_at(NOW, 2.0, 20.0), 9.0, half, LEAD, NOW)[0] == 10.0
+
+
+def test_a_second_burst_of_the_same_size_is_held_from_its_own_time():
+    _, state, _ = meet(POLICY, demand_at(NOW, 2.0, 20.0), 3.0, State(), LEAD, NOW)
+    _, state, _ = meet(POLICY, demand_at(NOW + 120, 2.0, 20.0), 3.0, state, LEAD, NOW + 120)
+    assert state.burst == Point(NOW + 110, 20.0)
+    assert state.burst_due == Point(NOW + 110 + LEAD, 20.0)
+
+
+@pytest.mark.parametrize(("due_rps", "arrivals", "lasts"), [(20.0, 10.0, 0.85), (20.0, 60.0, 1.0), (0.5, 0.0, 0.7)])
+def test_a_burst_is_judged_by_the_demand_when_its_instances_come(due_rps, arrivals, lasts):
+    """0.7 of what was known and 0.3 of what is left, which is never more than the burst itself."""
+    state = State(burst_due=Point(NOW, due_rps))
+    early = meet(POLICY, demand_at(NOW - 1, arrivals), 0.0, state, LEAD, NOW - 1)[1]
+    assert (early.burst_due, early.burst_lasts) == (state.burst_due, 1.0)
+    judged = meet(POLICY, demand_at(NOW, arrivals), 0.0, state, LEAD, NOW)[1]
+    assert (judged.burst_due, judged.burst_lasts) == (None, lasts)

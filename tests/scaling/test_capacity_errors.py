@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from scaling.capacity_errors import blocked, blocked_until, mark, on_demand_base
+from scaling.capacity_errors import blocked, blocked_until, mark, mark_pools, on_demand_base
 from scaling.observation import CapacityError, Phase
 from scaling.policy import CapacityErrors
-from scaling.state import PoolState
-from tests.scaling.builders import NOW, instances, pool, pool_seen
+from scaling.state import Mark, PoolState, Short, State
+from tests.scaling.builders import NOW, instances, pool, pool_seen, seen, service
 
 POLICY = CapacityErrors(avoid_seconds=300)
 
@@ -24,7 +24,7 @@ def test_an_error_in_one_zone_leaves_the_others_open():
 def test_errors_in_all_zones_block_the_pool_for_the_policys_time():
     state = marked(CapacityError("a", NOW), CapacityError("b", NOW - 10))
     assert blocked(pool(zones=("a", "b")), state, NOW + 280, spot=False)
-    assert not blocked(pool(zones=("a", "b")), state, NOW + 291, spot=False)
+    assert not blocked(pool(zones=("a", "b")), state, NOW + 290, spot=False)
     assert blocked_until(state, NOW) == NOW + 300
 
 
@@ -135,3 +135,40 @@ def test_only_a_spot_mark_that_still_holds_brings_on_demand_instances():
     spot_error = marked(CapacityError("", NOW, spot=True))
     assert on_demand_base(SPOT, spot_view(3), spot_error, 300, NOW + 299) == 2
     assert on_demand_base(SPOT, spot_view(3), spot_error, 300, NOW + 300) == 0
+
+
+def test_an_error_in_any_zone_blocks_a_pool_whose_zones_are_not_known():
+    assert blocked(pool(zones=()), marked(CapacityError("a", NOW)), NOW, spot=False)
+    assert not blocked(pool(zones=()), PoolState(), NOW, spot=False)
+
+
+def test_a_new_error_counts_beside_one_that_was_counted_before():
+    old, new = CapacityError("", NOW - 60), CapacityError("", NOW)
+    state = mark(POLICY, PoolState(), replace(pool_seen(2), capacity_errors=(old,)), NOW - 60)
+    state = marked(old, new, remembered=state)
+    assert state.marks == (Mark("", NOW + 600, 2),)
+
+
+def test_a_launch_of_the_very_second_of_the_error_clears_nothing():
+    state = marked(CapacityError("", NOW))
+    view = replace(pool_seen(2), instances=instances(1, Phase.STARTING, "same", since=NOW))
+    assert mark(POLICY, state, view, NOW + 60).marks == state.marks
+
+
+def test_an_hour_after_a_mark_has_ended_its_errors_are_no_longer_in_a_row():
+    state = marked(CapacityError("", NOW))
+    quiet = pool_seen(2)
+    assert mark(POLICY, state, quiet, NOW + 300 + 3599).marks == state.marks
+    assert mark(POLICY, state, quiet, NOW + 300 + 3600).marks == ()
+
+
+def test_each_run_brings_marks_and_unfilled_orders_of_every_pool_up_to_date():
+    ended = PoolState(marks=(Mark("a", NOW - 3600, 3),), short=(Short(1, NOW - 500),))
+    state = State(at=NOW - 60, pools={"l4": ended, "l40s": PoolState()})
+    views = {
+        "l4": replace(pool_seen(2), desired=4),
+        "l40s": replace(pool_seen(0), capacity_errors=(CapacityError("b", NOW - 10),)),
+    }
+    after = mark_pools(service(pool("l4"), pool("l40s")), seen(pools=views), state, NOW).pools
+    assert after["l4"] == PoolState(short=(Short(1, NOW - 500), Short(2, NOW)))
+    assert after["l40s"] == PoolState(marks=(Mark("b", NOW + 290, 1),), marked_at=NOW - 10)

@@ -11,6 +11,7 @@ from tests.scaling.builders import NOW, instances, pool, pool_seen, seen, servic
 
 
 def test_the_lead_time_is_the_catalogs_until_three_launches_are_known():
+    assert learning.lead_seconds(pool(), State()) == 300
     state = State(pools={"l4": PoolState(leads=(100, 110))})
     assert learning.lead_seconds(pool(), state) == 300
     state = State(pools={"l4": PoolState(leads=(100, 110, 500))})
@@ -142,3 +143,59 @@ def test_without_an_slo_or_without_its_latency_only_a_queue_teaches():
     assert corrected(slow, slo=None) == 1
     assert corrected(replace(slow, ttft_seconds=None)) == 1
     assert corrected(queue, slo=None) < 1
+
+
+def timed(since, ready_at, now=NOW):
+    ready = replace(pool_seen(0), instances=instances(1, Phase.READY, "n", since=since, ready_at=ready_at))
+    return learning.learn_leads(PoolState(starting=("n-0",)), ready, now).leads
+
+
+def test_a_launch_is_timed_to_a_tenth_of_a_second_and_to_now_where_its_end_was_not_seen():
+    assert timed(NOW - 200, NOW + 40.44) == (240.4,)
+    assert timed(NOW - 200, None) == (200.0,)
+    assert timed(NOW - 1.5, NOW) == (1.5,)
+    assert timed(NOW, NOW) == (1.0,)
+
+
+def test_a_pools_launches_stay_known_from_run_to_run_and_go_with_the_pool():
+    state = State(at=NOW - 60, pools={"l4": PoolState(leads=(90.0,), starting=("n-0",)), "gone": PoolState()})
+    ready = replace(pool_seen(0), instances=instances(1, Phase.READY, "n", since=NOW - 200))
+    after = learning.remember_pools(
+        service(pool("l4"), pool("new")), seen(pools={"l4": ready, "new": ready}), state, NOW
+    )
+    assert {name: each.leads for name, each in after.pools.items()} == {"l4": (90.0, 200.0), "new": ()}
+
+
+FULL = pool_seen(2, load=40, running=Reading(30.0, NOW), waiting=Reading(10.0, NOW))
+
+
+def test_what_was_learnt_is_forgotten_once_for_each_reset_text():
+    svc = service(**LEARN | {"learning": LEARN["learning"] | {"reset": "new driver"}})
+    state = State(at=NOW - 60, pools={"l4": PoolState(correction=0.8)}, learning_reset="")
+    state = learning.learn_capacity(svc, seen(pools={"l4": pool_seen(2)}), state, NOW)
+    assert state.learning_reset == "new driver"
+    learnt = replace(state, pools={"l4": PoolState(correction=0.9)})
+    assert learning.learn_capacity(svc, seen(pools={"l4": pool_seen(2)}), learnt, NOW + 60) == learnt
+
+
+def test_a_pool_that_shows_nothing_keeps_no_other_from_learning():
+    svc = service(pool("l4"), pool("l40s"), **LEARN)
+    state = State(at=NOW - 60)
+    after = learning.learn_capacity(svc, seen(pools={"l4": pool_seen(2), "l40s": FULL}), state, NOW)
+    assert after.pools["l40s"].correction < 1
+    assert "l4" not in after.pools
+
+
+def test_half_of_the_way_is_gone_in_the_policys_half_life_and_never_more_than_ten_minutes_worth_in_a_run():
+    at = {"l4": PoolState()}
+    assert corrected(FULL, state=State(at=NOW - 600, pools=at)) == pytest.approx(0.875)
+    assert corrected(FULL, state=State(at=NOW - 6000, pools=at)) == pytest.approx(0.875)
+    assert corrected(FULL, state=State(at=NOW + 60, pools=at)) == 1.0
+
+
+def test_a_tighter_bound_holds_at_once():
+    tight = LEARN["learning"] | {"bound_percent": 10}
+    for before, after in ((1.3, 1.1), (0.7, 0.9)):
+        state = State(at=NOW - 60, pools={"l4": PoolState(correction=before)})
+        view = pool_seen(2, load=40, running=Reading(40.0 * before, NOW), waiting=Reading(10.0, NOW))
+        assert corrected(view, state=state, learning=tight) == pytest.approx(after)
