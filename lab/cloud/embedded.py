@@ -201,7 +201,7 @@ class EmbeddedCloud:
                     found[parameter["Name"].rsplit("/", 1)[-1]] = json.loads(parameter["Value"])
         return found
 
-    def run(self, project: Project, root: Path, on_resource: Callable[[Registered], None] | None = None) -> None:
+    def run(self, project: Project, on_resource: Callable[[Registered], None] | None = None) -> None:
         """Run a stack's program and make what it registers. Raises what the program or a resource raised."""
         aws = provider.Aws(self.region, self.account, self.seed)
 
@@ -217,7 +217,6 @@ class EmbeddedCloud:
 
         self.outputs = run_program(
             project,
-            root,
             make,
             lambda token, args: provider.ask(aws, token, args),
             seen,
@@ -241,8 +240,7 @@ def provision(
 
     `root` is the project's folder (with Pulumi.yaml). `on_resource` is told of each resource once it stands. Raises
     DocumentError where the project or the stack cannot be read, UnknownResourceError for a resource type that is not
-    known
-    here, and whatever the program raises; nothing stays open then.
+    known here, and whatever the program raises; nothing stays open then.
     """
     project = read_project(root, stack)
     cloud = EmbeddedCloud(
@@ -256,7 +254,7 @@ def provision(
     )
     cloud.open()
     try:
-        cloud.run(project, root, on_resource)
+        cloud.run(project, on_resource)
     except BaseException:
         cloud.close()
         raise

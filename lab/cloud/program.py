@@ -50,6 +50,8 @@ class Project:
 
     name: str
     stack: str
+    root: Path
+    """The project's folder, absolute: the program runs in a working folder of its own."""
     program: Path
     """The file that is run."""
     config: dict[str, str]
@@ -67,6 +69,7 @@ def read_project(root: Path, stack_name: str) -> Project:
     Raises DocumentError, with file, line and column, where Pulumi.yaml, the stack's file or the program is not there or
     cannot be used.
     """
+    root = root.resolve()
     project = _read(root, "Pulumi.yaml")
     name = project.data.get("name")
     if not isinstance(name, str):
@@ -86,7 +89,7 @@ def read_project(root: Path, stack_name: str) -> Project:
     program = main / "__main__.py" if main.is_dir() else main
     if not program.is_file():
         raise DocumentError([project.problem(("main",), f"there is no program at {program}")])
-    return Project(name, stack_name, program, config)
+    return Project(name, stack_name, root, program, config)
 
 
 def _read(root: Path, name: str) -> Document:
@@ -110,7 +113,7 @@ class _Run:
 
 
 def run_program(
-    project: Project, root: Path, make: Make, ask: Ask, on_resource: Callable[[Registered], None] | None
+    project: Project, make: Make, ask: Ask, on_resource: Callable[[Registered], None] | None
 ) -> dict[str, Any]:
     """Run the program; each custom resource is made by `make` in the order of registration. Returns the stack's
     outputs.
@@ -126,7 +129,7 @@ def run_program(
         except BaseException as error:  # noqa: BLE001 handed over to the caller's thread
             run.error = error
 
-    with _surroundings(project.program.parent, root):
+    with _surroundings(project.program.parent, project.root):
         thread = threading.Thread(target=body, name=f"pulumi program {project.name}-{project.stack}")
         thread.start()
         thread.join()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,16 @@ def test_a_failing_program_fails_as_itself(make_project: Make) -> None:
         provision("local", make_project("1 / 0"))
     with pytest.raises(Exception, match="small:max"):
         provision("local", make_project(PROGRAM))
+
+
+def test_a_project_may_be_named_by_a_relative_path(make_project: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program itself runs in its own folder, and imports from the project's."""
+    root = make_project("import beside\n" + textwrap.dedent(PROGRAM), CONFIG)
+    (root / "beside.py").write_text("")
+    monkeypatch.chdir(root.parent)
+    with provision("local", Path(root.name)) as cloud:
+        assert cloud.outputs["group"]
+    assert Path.cwd() == root.parent.resolve()
 
 
 def test_a_stack_or_project_that_is_not_there_says_which_file(make_project: Make, tmp_path: Path) -> None:
