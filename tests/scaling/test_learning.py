@@ -193,6 +193,13 @@ def test_half_of_the_way_is_gone_in_the_policys_half_life_and_never_more_than_te
     assert corrected(FULL, state=State(at=NOW + 60, pools=at)) == 1.0
 
 
+def test_what_is_seen_beyond_the_bound_pulls_no_harder_than_the_bound():
+    """Twice the catalog's C is seen and 30 % allowed: half of the way to 1.3, not to 2."""
+    state = State(at=NOW - 600, pools={"l4": PoolState()})
+    twice = pool_seen(2, load=80, running=Reading(80.0, NOW), waiting=Reading(10.0, NOW))
+    assert corrected(twice, state=state) == pytest.approx(1.15)
+
+
 def test_a_tighter_bound_holds_at_once():
     tight = LEARN["learning"] | {"bound_percent": 10}
     for before, after in ((1.3, 1.1), (0.7, 0.9)):

@@ -51,7 +51,10 @@ def shares(weights: Mapping[str, int]) -> dict[str, float]:
 
 
 def codes(decided: Routing) -> list[str]:
-    assert all(reason.step is Step.ROUTING for reason in decided.reasons)
+    for reason in decided.reasons:
+        assert reason.step is Step.ROUTING
+        assert isinstance(reason.sentence, str)
+        assert all(isinstance(number, (int, float)) for number in reason.numbers.values())
     return [reason.code for reason in decided.reasons]
 
 
@@ -340,3 +343,107 @@ def test_auto_without_readings_stays_as_it_is() -> None:
     for mode in (True, False):
         state = RoutingState(by_response_time=mode)
         assert decide([pool("a", 500, utilization=3.0), pool("b", 499)], AUTO, state).state.by_response_time is mode
+
+
+def test_when_nobody_is_ready_slow_starts_and_corrections_begin_anew_and_the_mode_stays() -> None:
+    before = RoutingState(
+        by_response_time=True,
+        healthy_since={"a": NOW - 500},
+        corrections={"a": 1.5},
+        moving=True,
+        weights={"a": 1, "b": 2},
+    )
+    after = decide([pool("a", 700, ready=0), pool("b", 299, ready=0)], AUTO, before).state
+    assert after == RoutingState(by_response_time=True, weights={"a": 700, "b": 299})
+
+
+def test_a_move_that_is_done_is_no_longer_under_way() -> None:
+    for pools in ([pool("a"), pool("b")], [pool("a", 520), pool("b", 479)], [pool("a", 1), pool("b", 1)]):
+        decided = decide(pools)
+        assert not decided.state.moving
+        assert decided.state.weights == decided.weights
+    assert decide([pool("a", 999), pool("b", 0)]).state.moving
+
+
+def test_a_difference_within_a_dead_band_wider_than_the_step_is_left_alone_for_good() -> None:
+    wide = CAPACITY.model_copy(update={"dead_band_percent": 30, "max_step_percent": 5})
+    made = settle([pool("a", 700), pool("b", 299)], wide)
+    assert all(decided.weights == {"a": 700, "b": 299} for decided in made)
+
+
+def test_weights_are_whole_and_exact() -> None:
+    assert decide([pool("a", 999), pool("b", 0)]).weights == {"a": 750, "b": 249}
+    by_hairs = CAPACITY.model_copy(update={"max_step_percent": 0.1})
+    assert decide([pool("a", 999), pool("b", 0)], by_hairs).weights == {"a": 998, "b": 1}
+    assert decide([pool("a", capacity_rps=400), pool("b", capacity_rps=0.001)]).weights == {"a": 998, "b": 1}
+    small = [pool(name, capacity_rps=0.001) for name in "bcd"]
+    assert decide([pool("a", capacity_rps=400), *small]).weights == {"a": 996, "b": 1, "c": 1, "d": 1}
+
+
+def even(a: float | None, b: float | None) -> list[PoolInput]:
+    """Two alike that get the same traffic, at these utilisations."""
+    return [pool("a", 1, 1.0, utilization=a), pool("b", 1, 1.0, utilization=b)]
+
+
+def test_auto_goes_over_at_the_drift_and_back_below_half_of_it() -> None:
+    at_25 = AUTO.model_copy(update={"drift_percent": 25})
+    over = RoutingState(by_response_time=True)
+    gone_over = decide(even(0.75, 0.5), at_25)
+    assert gone_over.state.by_response_time
+    assert gone_over.reasons[0].numbers == {"spread_percent": 25.0, "drift_percent": 25.0}
+    assert not decide(even(0.74, 0.5), at_25).state.by_response_time
+    assert decide(even(0.625, 0.5), at_25, over).state.by_response_time
+    back = decide(even(0.61, 0.5), at_25, over)
+    assert codes(back)[0] == "routing.even"
+    assert back.reasons[0].numbers["spread_percent"] == pytest.approx(11.0)
+    assert "11 % apart" in back.reasons[0].sentence
+
+
+def test_a_pool_with_nothing_to_do_counts_as_empty_and_not_as_full() -> None:
+    assert not decide(even(0.0, 0.15), AUTO).state.by_response_time
+    assert decide(even(0.0, 0.25), AUTO).state.by_response_time
+
+
+def test_the_mean_response_time_is_that_of_the_traffic() -> None:
+    """One request in three takes 1 s and two take 2: 5/3 in the mean."""
+    at_once = BY_TIME.model_copy(update={"damping": 1})
+    pools = [pool("a", 1, response_time_seconds=1.0), pool("b", 2, response_time_seconds=2.0)]
+    assert decide(pools, at_once).state.corrections == pytest.approx({"a": 5 / 3, "b": 5 / 6})
+    alone = [pool("a", 1, response_time_seconds=7.0)]
+    assert decide(alone, at_once).state.corrections == {"a": 1.0}
+
+
+def test_a_correction_reaches_its_bound_and_one_that_has_died_away_is_forgotten() -> None:
+    at_once = BY_TIME.model_copy(update={"damping": 1})
+    apart = [pool("a", 10, response_time_seconds=0.01), pool("b", 90, response_time_seconds=90.0)]
+    assert decide(apart, at_once).state.corrections == pytest.approx({"a": 2.0, "b": 0.9}, rel=0.001)
+    faint = RoutingState(corrections={"a": 1 + 1e-6, "b": 1 + 1e-5})
+    after = decide([pool("a", 1), pool("b", 1)], BY_TIME, faint).state.corrections
+    assert after["a"] == 1.0
+    assert after["b"] > 1.0
+
+
+def numbers(pools: Sequence[PoolInput], settings: Settings = CAPACITY) -> tuple[str, Mapping[str, float], str]:
+    reason = decide(pools, settings).reasons[-1]
+    return reason.code, reason.numbers, reason.sentence
+
+
+def test_each_decision_tells_how_far_off_the_shares_were_and_the_weights() -> None:
+    code, told, _ = numbers([pool("a"), pool("b")])
+    assert (code, told["off_percent"]) == ("routing.fill", 100.0)
+    assert {told["weight_a"], told["weight_b"]} == {499.0, 500.0}
+    code, told, said = numbers([pool("a", 450), pool("b", 450), pool("c", 100, ready=0)])
+    assert (code, told["weight_c"]) == ("routing.empty", 0.0)
+    assert told["off_percent"] == pytest.approx(10.0)
+    assert "No more traffic to c; shares: a 50.1 %, b 49.9 %, c 0.0 %" in said
+    code, told, said = numbers([pool("a", 3), pool("b", 1)], CAPACITY.model_copy(update={"max_step_percent": 100}))
+    assert (code, told["off_percent"]) == ("routing.shift", 25.0)
+    assert "A share is 25.0 % of the traffic off" in said
+    code, told, said = numbers([pool("a", 3), pool("b", 1)], CAPACITY.model_copy(update={"dead_band_percent": 25}))
+    assert (code, told["off_percent"]) == ("routing.keep", 25.0)
+    assert "more than 25.0 % off; routing.dead_band_percent is 25 %" in said
+
+
+def test_the_pools_that_static_weights_leave_without_traffic_are_named() -> None:
+    fixed = Settings(strategy=RoutingStrategy.STATIC, static_weights={"a": 80}, slow_start_seconds=0)
+    assert "(b, c)" in decide([pool("a", 999, ready=0), pool("b"), pool("c")], fixed).reasons[0].sentence
