@@ -45,6 +45,7 @@ bench: $(STAMP) ## Measure: the model's speed, the mix, the simulator, and the c
 	@$(BIN)/python bench/bench_decide.py
 	@$(BIN)/python bench/bench_mix.py
 	@$(BIN)/python bench/bench_simulator.py
+	@$(BIN)/python bench/bench_frontier.py
 	@$(BIN)/python bench/bench_compare.py $(ARGS)
 
 .PHONY: mutants
