@@ -254,7 +254,7 @@ def _judge(errors: Errors, forecast: float, seen: float, elapsed: float) -> Erro
     if seen > 0:
         bins[_bin(seen / forecast if forecast > 0 else HIGH)] += seen * elapsed
     return Errors(
-        tuple(round(b, 3) for b in bins),
+        tuple(round(b, 3) if b else b for b in bins),  # most are empty
         errors.absolute * keep + abs(seen - forecast) * elapsed,
         errors.weight * keep + seen * elapsed,
         errors.said * keep + forecast * elapsed,

@@ -152,15 +152,14 @@ def relieve(pool: Pool, seen: PoolObservation, policy: Policy, zones: Zones, now
     """
     room = min(policy.horizontal.max_step_in, seen.desired - max(pool.min_instances, seen.min_size))
     stuck = set(_stuck(policy.horizontal, seen, now)[: max(0, room)])
-    for i in (i for i in seen.instances if i.id in stuck):
-        zones = zones.without(i)
+    leaving = [i for i in seen.instances if i.id in stuck]
     reasons = ()
     if stuck:
         late = policy.horizontal.launch_timeout_seconds
         text = f"{pool.name}: {', '.join(sorted(stuck))} leave: not ready {late:.0f} s after their launch."
         reasons = (Reason(Step.GUARD, "guard.stuck", text, {"stuck": float(len(stuck))}),)
-    take = tuple(i.id for i in seen.instances if i.id in stuck)
-    return Shrink(take, 0, reasons, wants_loads=False, zones=zones)
+    take = tuple(i.id for i in leaving)
+    return Shrink(take, 0, reasons, wants_loads=False, zones=zones.without(*leaving))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,18 +188,14 @@ class Zones:
         standing = self.ready if instance.phase is Phase.READY else self.alive
         return standing.get(instance.zone, 0) <= 1 and len(standing) <= self.least
 
-    def without(self, instance: Instance) -> Zones:
-        """What is left when it has gone."""
-        ready = _one_less(self.ready, instance.zone) if instance.phase is Phase.READY else self.ready
-        alive = self.alive if instance.phase is Phase.UNHEALTHY else _one_less(self.alive, instance.zone)
-        return Zones(self.least, ready, alive)
+    def without(self, *gone: Instance) -> Zones:
+        """What is left when these have gone."""
+        ready = _less(self.ready, [i.zone for i in gone if i.phase is Phase.READY])
+        return Zones(self.least, ready, _less(self.alive, [i.zone for i in gone if i.phase is not Phase.UNHEALTHY]))
 
 
-def _one_less(counts: Mapping[str, int], zone: str) -> Mapping[str, int]:
-    left = {**counts, zone: counts.get(zone, 0) - 1}
-    if left[zone] <= 0:
-        del left[zone]
-    return left
+def _less(counts: Mapping[str, int], zones: Sequence[str]) -> Mapping[str, int]:
+    return {name: count - zones.count(name) for name, count in counts.items() if count > zones.count(name)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,15 +296,18 @@ def _least_busy(
         load, launched, name, _ = by_zone[zone][-1]
         return (load, -len(by_zone[zone]), launched, name)
 
-    chosen: list[str] = []
+    chosen: list[Instance] = []
+
+    def may_go(queue: list[tuple[float, float, str, Instance]]) -> bool:
+        return len(queue) > 1 or not zones.without(*chosen).needs(queue[0][3])
+
     while len(chosen) < count and by_zone:
-        free = [z for z, queue in by_zone.items() if len(queue) > 1 or not zones.needs(queue[0][3])]
+        free = [z for z, queue in by_zone.items() if may_go(queue)]
         if not free and len(chosen) >= must:
             break
         zone = min(free or by_zone, key=order)
         *_, victim = by_zone[zone].pop()
         if not by_zone[zone]:
             del by_zone[zone]
-        chosen.append(victim.id)
-        zones = zones.without(victim)
-    return tuple(chosen), zones
+        chosen.append(victim)
+    return tuple(i.id for i in chosen), zones.without(*chosen)

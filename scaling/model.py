@@ -1,6 +1,7 @@
 """The article's three quantities: utilisation U, response time T and ratio R (its part 4)."""
 
 from collections.abc import Sequence
+from operator import truediv
 
 
 def utilization(loads: Sequence[float], capacities: Sequence[float]) -> float:
@@ -9,7 +10,7 @@ def utilization(loads: Sequence[float], capacities: Sequence[float]) -> float:
     Source: the article, 4.2.1. Raises ValueError when the two differ in length or a capacity is not positive.
     """
     _same_length("loads", loads, capacities)
-    return sum(load / capacity for load, capacity in zip(loads, _positive(capacities), strict=True))
+    return sum(map(truediv, loads, _positive(capacities)))
 
 
 def response_time(queues: Sequence[float], capacities: Sequence[float]) -> float:
@@ -43,7 +44,7 @@ def _same_length(name: str, values: Sequence[float], capacities: Sequence[float]
 
 
 def _positive(capacities: Sequence[float]) -> Sequence[float]:
-    for i, capacity in enumerate(capacities):
-        if capacity <= 0:
-            raise ValueError(f"capacities[{i}]: must be above 0 (got {capacity})")
+    if min(capacities, default=1) <= 0:
+        i, capacity = next((i, capacity) for i, capacity in enumerate(capacities) if capacity <= 0)
+        raise ValueError(f"capacities[{i}]: must be above 0 (got {capacity})")
     return capacities

@@ -24,6 +24,8 @@ in 400 at confidence 0.9975), so they may fail in part: sized as strictly as an 
 for twice, once by the head-room and once by the share."""
 SHORT = 0.25
 """A short prompt, or answer, over the mean one."""
+LEAST_CHANCE = 1e-9
+"""Smaller ones make no difference."""
 SERVICE_SCV = 1.0
 """Squared coefficient of variation of the times in service: that of an exponential."""
 
@@ -69,39 +71,62 @@ def wait_exceeds(
         return 0.0
     if offered >= servers:
         return 1.0
-    busy = _all_busy(max(1.0, servers / max(1.0, scv)), offered / servers, slowdown)
-    return busy * _busy_wait_exceeds(servers, offered, limit_seconds, service_seconds, scv)
+    once_busy = _wait_exceeds_once_busy(servers, offered, limit_seconds, service_seconds, scv)
+    return once_busy * _all_busy(max(1.0, servers / max(1.0, scv)), offered / servers, slowdown)
 
 
-def _busy_wait_exceeds(
+def wait_keeps_to(
+    chance: float,
+    servers: float,
+    offered: float,
+    limit_seconds: float,
+    service_seconds: float,
+    scv: float,
+    slowdown: float = 1.0,
+) -> bool:
+    """Whether `wait_exceeds` of the same figures is at most `chance`: the same answer for a part of the work.
+
+    Where places are many, one is soon free even when all are taken; how often they are need not be known then.
+    """
+    if offered <= 0:
+        return True
+    if offered >= servers:
+        return chance >= 1
+    once_busy = _wait_exceeds_once_busy(servers, offered, limit_seconds, service_seconds, scv)
+    if once_busy <= chance:
+        return True
+    least = chance / once_busy
+    return _all_busy(max(1.0, servers / max(1.0, scv)), offered / servers, slowdown, least) <= least
+
+
+def _wait_exceeds_once_busy(
     servers: float, offered: float, limit_seconds: float, service_seconds: float, scv: float
 ) -> float:
-    """P(wait > limit_seconds) of a request that finds all servers busy; at least as high as `wait_exceeds`."""
-    if offered >= servers:
-        return 1.0
-    decay = 2 * (servers - offered) / service_seconds / (scv + SERVICE_SCV)
+    decay = 2 * servers / service_seconds * (1 - offered / servers) / (scv + SERVICE_SCV)
     return math.exp(-decay * limit_seconds)
 
 
-def _all_busy(servers: float, rho: float, slowdown: float) -> float:
+def _all_busy(servers: float, rho: float, slowdown: float, least: float = LEAST_CHANCE) -> float:
     """P(all busy), rho < 1: the states below n hold `below` times the weight of state n, those from n on 1/(1-rho).
 
     State k-1 has (what k busy servers do) / (what arrives) times the weight of state k: summed downwards from n until
     nothing is added, in strides of a quarter of the standard deviation of the number in service (one state each up
-    to about 16 servers, which is exact), so that 51,200 servers take as long as 50.
+    to about 16 servers, which is exact), so that 51,200 servers take as long as 50. What is below `least` is found to
+    be no more than that, and not how much less.
     """
     n = math.floor(servers)
     if n == 1:
         return rho  # what the sum below comes to
     x, bend, full = load_share(rho, slowdown), slowdown - 1, slowdown / rho
     stride = max(1, math.floor(math.sqrt(n * x * (1 + bend * x)) / 4))
+    enough = (1 / max(least, LEAST_CHANCE) - 1) / (1 - rho) / stride
     terms, term = 0.0, 1.0
     for k in range(n, 0, -stride):
         h = min(k, stride)
         x = (k - (h - 1) / 2) / n
         term *= (x * full / (1 + bend * x)) ** h
         terms += term
-        if term < 1e-4 * terms or terms > 1e9:
+        if term < 1e-4 * terms or terms > enough:
             break
     below = stride * (terms + 0.5) - 0.5  # trapezoids; with stride 1 just the sum
     return 1 / (1 + (1 - rho) * below)
@@ -201,11 +226,7 @@ def _share_within_slo(pool: _Figures, n: int, scv: float, limit: float, budget: 
         chance = wait_exceeds(1, rate / pool.copies * prefill, limit, prefill, scv_of_one) if prefill else 0.0
         if chance > budget:
             return False
-        offered = rate / rate_when_full * places
-        # Mostly the slots are so many that even when all are taken one is soon free: no need to know how often.
-        if chance + _busy_wait_exceeds(places, offered, limit, slot_seconds, scv) <= budget:
-            return True
-        return chance + wait_exceeds(places, offered, limit, slot_seconds, scv, full) <= budget
+        return wait_keeps_to(budget - chance, places, rate / rate_when_full * places, limit, slot_seconds, scv, full)
 
     share = work_share(share_in_flight(n * batch, s, scv, z), s) if batch_may_pass else 1.0
     return _most(wait_holds, max(1, int(share * STEPS))) / STEPS

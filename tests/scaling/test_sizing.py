@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from scaling.policy import Policy, Request, Sizing, SizingMode, Slo
 from scaling.service import Pool
-from scaling.sizing import load_share, required_rps, share_in_flight, usable_share, wait_exceeds, work_share
+from scaling.sizing import (
+    load_share,
+    required_rps,
+    share_in_flight,
+    usable_share,
+    wait_exceeds,
+    wait_keeps_to,
+    work_share,
+)
 
 SLO = Slo(ttft_seconds=2, attainment=0.995)
 POLICY = Policy(model="m", slo=SLO)
@@ -120,6 +128,26 @@ def test_a_chance_is_a_chance(
     servers: int, rho: float, limit: float, service: float, scv: float, slowdown: float
 ) -> None:
     assert 0 <= wait_exceeds(servers, servers * rho, limit, service, scv, slowdown) <= 1
+
+
+@given(
+    st.floats(1e-6, 0.5),
+    st.integers(1, 60_000),
+    st.floats(0.01, 1.1),
+    st.floats(0, 6),
+    st.floats(0.1, 60),
+    dispersions,
+    slowdowns,
+)
+def test_whether_waiting_keeps_to_a_chance_is_told_as_the_chance_itself_tells(
+    chance: float, servers: int, rho: float, limit: float, service: float, scv: float, slowdown: float
+) -> None:
+    queue = (servers, servers * rho, limit, service, scv, slowdown)
+    exceeds = wait_exceeds(*queue)
+    assert wait_keeps_to(chance, *queue) == (exceeds <= chance)
+    if exceeds > 1e-6:
+        assert wait_keeps_to(exceeds * 1.001, *queue)
+        assert not wait_keeps_to(exceeds * 0.999, *queue)
 
 
 @pytest.mark.parametrize("limit", [15, 54, 400])
