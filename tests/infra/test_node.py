@@ -390,6 +390,34 @@ def test_the_metrics_reach_the_agent(world: World) -> None:
     assert got["network_latency_seconds"] == "0.002|g"
 
 
+def test_an_instance_that_drains_does_not_thin_the_mean_of_those_that_serve(world: World) -> None:
+    world.state = "Terminated"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
+        agent.bind(("127.0.0.1", 0))
+        agent.settimeout(30)
+        process = start(world, "metrics", STATSD_PORT=str(agent.getsockname()[1]))
+        until(process, lambda: world.asked.count("/latest/meta-data/autoscaling/target-lifecycle-state") > 3)
+        agent.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            agent.recv(512)
+        agent.settimeout(30)
+        world.state = "InService"
+        assert agent.recv(512) == b"requests_running:0|g"
+        process.kill()
+        process.wait()
+
+
+def test_a_worker_tells_of_its_jobs_to_the_end(world: World) -> None:
+    world.state, world.loads = "Terminated", ["jobs_running 1\n"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
+        agent.bind(("127.0.0.1", 0))
+        agent.settimeout(30)
+        process = start(world, "metrics", STATSD_PORT=str(agent.getsockname()[1]), WORKLOAD="training")
+        assert agent.recv(512) == b"jobs_running:1|g"
+        process.kill()
+        process.wait()
+
+
 def test_a_scraper_outlives_its_engine(world: World) -> None:
     world.loads = ["vllm:num_requests_running x\n", "jobs_running 1\n"]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
