@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scaling.decision import Step
 from scaling.observation import CapacityError, Instance, JobQueue, Observation, Phase, PoolObservation
 from scaling.policy import Policy
 from scaling.service import Pool, Service
@@ -369,3 +370,246 @@ def test_a_queue_is_worked_off_and_then_nothing_is_left(each: int) -> None:
     assert waiting == 0
     assert not running
     assert seen_most == (10 if each == 1 else 4)
+
+
+def told(decided: TrainingDecision) -> dict[str, tuple[Step, Mapping[str, float]]]:
+    """What each reason says, by its code."""
+    assert all(isinstance(reason.sentence, str) for reason in decided.reasons)
+    return {reason.code: (reason.step, reason.numbers) for reason in decided.reasons}
+
+
+def sentences(decided: TrainingDecision) -> str:
+    return "\n".join(reason.sentence for reason in decided.reasons)
+
+
+def late(count: int) -> State:
+    """A state in which so many of the l4's orders have not been filled for longer than the launch time."""
+    return State(at=NOW - 60, pools={"l4": PoolState(short=(Short(count, NOW - 2000),))})
+
+
+def test_places_are_counted_by_where_they_come_from() -> None:
+    """Two jobs an instance. Free: one of `half`, two of `idle`; soon: the two of `done`; coming: one boot in time and
+    one order in time of each pool."""
+    shared = service(pool("l4"), pool("l40s"), training={"jobs_per_instance": 2})
+    l4 = of(
+        node("half", 1, remaining_seconds=301.0),
+        node("idle"),
+        node("done", 2, remaining_seconds=300.0),
+        node("unknown", None),
+        booting("boots"),
+        booting("stuck", since=NOW - 1300),
+        desired=9,
+    )
+    decided = decide({"l4": l4, "l40s": of(booting("more"), desired=2)}, queue(3, oldest=20), shared, state=late(2))
+    assert told(decided)["training.queue"] == (
+        Step.DEMAND,
+        {"waiting": 3.0, "oldest_seconds": 20.0, "free": 3.0, "soon": 2.0, "coming": 8.0},
+    )
+    assert "3 jobs wait, the oldest for 20 s; 3 places are free, 2 will be soon, 8 come" in sentences(decided)
+
+
+def test_a_node_that_drains_is_not_protected_whatever_it_runs() -> None:
+    decided = decide(of(node("busy", 1), node("leaves", 1, Phase.DRAINING)), queue())
+    assert decided.targets["l4"].protect == ("busy",)
+    assert told(decided)["training.busy"] == (Step.GUARD, {"busy": 1.0})
+
+
+def test_a_place_is_mistrusted_only_when_a_job_waited_too_long_beside_it() -> None:
+    """Idle for longer than a job may wait is no fault as long as no job waited that long."""
+    for oldest, idle_for, wanted in ((10, 800, 1), (599, 800, 1), (600, 599, 1), (600, 600, 2)):
+        decided = decide(of(node("i-1")), queue(1, oldest=oldest), idle={"i-1": NOW - idle_for})
+        assert desired(decided) == wanted
+        assert decided.targets["l4"].take == ()
+
+
+@pytest.mark.parametrize(
+    ("seen", "jobs", "started", "wait"),
+    [
+        # places free themselves (of those there are, not of those that boot) once every mean job, for 600 s
+        (of(node("a", 1), node("b", 1), booting("c"), booting("d")), queue(6, 0, 1200), 3, "3.0"),
+        # the place that is free soon is taken already
+        (of(node("a", 1, remaining_seconds=100.0)), queue(3, 0, 600), 2, "2.0"),
+        (of(node("a", 1)), queue(2, 599, 1.0), 1, "1.0"),
+        (of(node("a", 1)), queue(1, 0, 1200), 1, "0.5"),
+    ],
+)
+def test_as_many_start_as_jobs_would_wait_too_long(
+    seen: PoolObservation, jobs: JobQueue, started: int, wait: str
+) -> None:
+    decided = decide(seen, jobs)
+    assert desired(decided) == seen.desired + started
+    assert told(decided)["training.start"] == (Step.MIX, {"needed": float(started), "started": float(started)})
+    assert f"Starts {started} l4: {wait} jobs would wait longer than 600 s." in sentences(decided)
+
+
+def test_what_is_started_without_a_job_is_the_minimum() -> None:
+    floored = service(pool(min_instances=2))
+    assert "Starts 2 l4: the minimum is not there." in sentences(decide(of(), queue(), floored))
+    busy = of(node("a", 1), min_size=2)
+    assert "Starts 1 l4: the minimum is not there." in sentences(decide(busy, queue(1, 0), floored))
+
+
+def test_what_is_started_in_several_pools_is_named_for_each_that_grows() -> None:
+    pools = {"l4": of(node("a", 1), max_size=2), "l40s": of(max_size=1), "h100": of()}
+    svc = service(pool("l4"), pool("l40s", on_demand_usd_per_hour=1.0), pool("h100", on_demand_usd_per_hour=9.0))
+    decided = decide(pools, queue(2, oldest=700), svc)
+    assert "Starts 1 l4 + 1 l40s: the oldest" in sentences(decided)
+
+
+def test_what_cannot_be_started_is_said_with_its_numbers() -> None:
+    decided = decide(of(node("a", 1), max_size=2), queue(4, oldest=700))
+    assert told(decided)["training.short"] == (Step.MIX, {"needed": 4.0, "started": 1.0})
+    assert "4 instances are needed and bounds, quotas or capacity errors allow 1." in sentences(decided)
+
+
+def test_a_pool_without_capacity_keeps_what_it_has_and_starts_no_more() -> None:
+    marked = State(at=NOW - 60, pools={"l4": PoolState(marks=(Mark("", NOW + 100, 1),))})
+    for seen in (of(node("a", 1), node("b", 1)), of(node("a", 1), booting("stuck", since=NOW - 1300))):
+        decided = decide(seen, queue(2, oldest=700), state=marked)
+        assert "training.start" not in codes(decided)
+        assert told(decided)["training.short"][1]["started"] == 0
+
+
+def test_a_pool_of_spot_alone_is_passed_over_when_spot_is_not_to_be_had() -> None:
+    both = service(pool("l4", spot_percent=100, spot_usd_per_hour=0.3), pool("l40s", on_demand_usd_per_hour=3))
+    marked = State(at=NOW - 60, pools={"l4": PoolState(marks=(Mark("", NOW + 100, 1, spot=True),))})
+    decided = decide({"l4": of(on_demand_base=0), "l40s": of()}, queue(2), both, state=marked)
+    assert {name: target.desired for name, target in decided.targets.items()} == {"l4": 0, "l40s": 2}
+
+
+def test_what_a_job_costs_goes_by_what_a_pool_was_seen_to_carry() -> None:
+    both = service(pool("l4"), pool("l40s", on_demand_usd_per_hour=1.2))
+    slower = State(at=NOW - 60, pools={"l4": PoolState(correction=0.5)})
+    decided = decide({"l4": of(), "l40s": of()}, queue(2), both, state=slower)
+    assert {name: target.desired for name, target in decided.targets.items()} == {"l4": 0, "l40s": 2}
+
+
+@pytest.mark.parametrize(
+    ("seen", "jobs", "changes", "wanted"),
+    [
+        # one of three orders is needed: two jobs wait, and one place is free soon
+        (of(node("a", 1, remaining_seconds=100.0), desired=4), queue(2, 0), {}, 2),
+        (of(node("a"), desired=4), queue(2, 0), {}, 2),
+        # boots come as well, but only orders can be taken back
+        (of(booting("a"), booting("b"), desired=3), queue(), {}, 2),
+        # the floor stands while there are jobs
+        (of(node("a", 1), desired=4), queue(), {"availability": {"min_instances": 3}}, 3),
+        (of(node("a", 1), desired=4), queue(), {"availability": {"min_instances": 4}}, 4),
+        (of(node("a", 1), desired=4), queue(), {"horizontal": {"max_step_in": 1}}, 3),
+        # and so does the group's minimum
+        (of(node("a", 1), desired=4, min_size=3), queue(), {}, 3),
+        (of(node("a", 1), desired=4, min_size=4), queue(), {}, 4),
+    ],
+)
+def test_orders_are_taken_back_only_as_far_as_nobody_needs_them(
+    seen: PoolObservation, jobs: JobQueue, changes: Any, wanted: int
+) -> None:
+    decided = decide(seen, jobs, service(**changes))
+    assert desired(decided) == wanted
+    assert decided.targets["l4"].take == ()
+    dropped = seen.desired - wanted
+    assert told(decided).get("training.drop") == ((Step.GUARD, {"dropped": float(dropped)}) if dropped else None)
+
+
+def test_orders_that_never_came_are_dropped_beside_those_that_are_not_needed_and_no_boot_with_them() -> None:
+    decided = decide(of(booting("a"), booting("b"), desired=4), queue(), state=late(1))
+    assert desired(decided) == 2
+    floored = service(availability={"min_instances": 3})
+    # one that never came, and one of two that may: two stand by then, and the floor is three with the busy one
+    assert desired(decide(of(node("a", 1), desired=5), queue(), floored, state=late(1))) == 3
+
+
+def test_pools_share_what_is_not_needed() -> None:
+    both = service(pool("l4"), pool("l40s"))
+    ordered = {"l4": of(node("a", 1), desired=3), "l40s": of(desired=2)}
+    # two of four orders are for the jobs that wait
+    targets = decide(ordered, queue(2, 0), both).targets
+    assert (targets["l4"].desired, targets["l40s"].desired) == (1, 2)
+    # three of five stay as the floor
+    floored = service(pool("l4"), pool("l40s"), availability={"min_instances": 3})
+    targets = decide(ordered, queue(), floored).targets
+    assert (targets["l4"].desired, targets["l40s"].desired) == (1, 2)
+
+
+def test_a_stuck_boot_stays_where_the_minimum_would_not() -> None:
+    stuck = of(booting("stuck", since=NOW - 1300), max_size=1)
+    assert decide(stuck, queue(), service(pool(min_instances=1))).targets["l4"].take == ()
+
+
+def idles(count: int, stuck: int = 0, **changes: Any) -> PoolObservation:
+    """So many long idle nodes and boots that never end."""
+    boots = (booting(f"stuck-{n}", since=NOW - 1300) for n in range(stuck))
+    return of(*boots, *(node(f"idle-{n}") for n in range(count)), **changes)
+
+
+def taken(seen: PoolObservation, jobs: JobQueue, svc: Service | None = None) -> tuple[int, int]:
+    """How many stuck and how many idle ones leave, with all idle for long."""
+    long_ago = {f"idle-{n}": LONG_AGO for n in range(9)}
+    decided = decide(seen, jobs, svc, idle=long_ago)
+    take = decided.targets["l4"].take
+    reasons = told(decided)
+    stay = sum(1 for i in seen.instances if i.id in long_ago and i.id not in take)
+    assert reasons.get("training.idle") == ((Step.GUARD, {"idle": float(stay)}) if stay else None)
+    assert reasons.get("training.take") == ((Step.GUARD, {"taken": float(len(take))}) if take else None)
+    return sum(1 for name in take if name.startswith("stuck")), sum(1 for name in take if name.startswith("idle"))
+
+
+def test_what_leaves_first_counts_towards_the_minimum_and_the_step() -> None:
+    assert taken(idles(2, stuck=2), queue(), service(pool(min_instances=1))) == (2, 1)
+    assert taken(idles(3, stuck=2), queue(), service(horizontal={"max_step_in": 4})) == (2, 2)
+    assert taken(idles(3), queue(), service(horizontal={"max_step_in": 2})) == (0, 2)
+    assert taken(idles(3), queue(), service(pool(min_instances=1))) == (0, 2)
+    # an order that is dropped is a step, too
+    assert taken(idles(2, desired=3), queue(), service(horizontal={"max_step_in": 2})) == (0, 1)
+    assert taken(idles(2, desired=3), queue(), service(pool(min_instances=1))) == (0, 1)
+
+
+def test_as_many_idle_ones_stay_as_the_waiting_jobs_fill_and_as_the_floor_asks_for() -> None:
+    shared = service(training={"jobs_per_instance": 4}, availability={"min_instances": 0})
+    assert taken(idles(3), queue(4, 0), shared) == (0, 2)
+    assert taken(idles(3), queue(5, 0), shared) == (0, 1)
+    nobody = service(availability={"min_instances": 0})
+    assert taken(idles(3), queue(1, 0), nobody) == (0, 2)
+    busy = of(node("busy", 1), *idles(3).instances)
+    assert taken(busy, queue(), service(availability={"min_instances": 2})) == (0, 2)
+    assert taken(busy, queue(), service(availability={"min_instances": 4})) == (0, 0)
+
+
+def test_over_the_maximum_an_idle_node_leaves_before_its_time() -> None:
+    fresh = {"idle-0": NOW, "idle-1": NOW}
+    assert decide(idles(2, max_size=1), queue(), idle=fresh).targets["l4"].take == ("idle-0",)
+    assert decide(idles(2, max_size=2), queue(), idle=fresh).targets["l4"].take == ()
+
+
+def test_an_idle_node_that_stays_keeps_none_of_another_pool() -> None:
+    """In the first pool it is not over its maximum, or is the minimum; in the second another has to go all the same."""
+    seen = {"l4": of(node("a")), "l40s": of(node("b"), max_size=0)}
+    waits = decide(seen, queue(), service(pool("l4"), pool("l40s")), idle={"a": NOW - 200, "b": NOW - 100})
+    least = decide(seen, queue(), service(pool("l4", min_instances=1), pool("l40s")), idle={"a": 0, "b": 0})
+    for decided in (waits, least):
+        assert (decided.targets["l4"].take, decided.targets["l40s"].take) == ((), ("b",))
+        assert told(decided)["training.idle"][1] == {"idle": 1.0}
+
+
+def test_a_node_that_takes_no_jobs_stays_until_its_replacement_is_ordered() -> None:
+    both = service(pool("l4"), pool("l40s", on_demand_usd_per_hour=0.1))
+    decided = decide({"l4": of(node("dead")), "l40s": of()}, queue(1, oldest=700), both, idle={"dead": NOW - 800})
+    assert decided.targets["l40s"].desired == 1
+    assert decided.targets["l4"].take == ()
+
+
+def test_the_on_demand_base_is_written_only_where_there_is_spot_and_only_when_it_changes() -> None:
+    assert decide(of(node("a", 1), weight=7), queue()).targets["l4"].on_demand_base is None
+    little = service(pool(spot_percent=1, spot_usd_per_hour=0.3, on_demand_base=3))
+    for standing, written in ((3, None), (0, 3)):
+        target = decide(of(node("a", 1), on_demand_base=standing, weight=7), queue(), little).targets["l4"]
+        assert (target.on_demand_base, target.weight) == (written, 7)
+
+
+def test_spot_that_boots_is_given_the_lead_time_of_the_pools_own_launches() -> None:
+    spot = service(pool(spot_percent=100, spot_usd_per_hour=0.3))
+    boots = of(booting("a", since=NOW - 900, spot=True), booting("b", since=NOW - 900, spot=True), on_demand_base=0)
+    marks = (Mark("", NOW + 60, 1, spot=True),)
+    for leads, base in (((800.0,) * 3, None), ((), 2)):
+        state = State(at=NOW - 60, pools={"l4": PoolState(leads=leads, marks=marks)})
+        assert decide(boots, queue(2, 0), spot, state=state).targets["l4"].on_demand_base == base
