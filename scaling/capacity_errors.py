@@ -20,6 +20,8 @@ LONGEST_SECONDS = 3600.0
 
 def mark(policy: CapacityErrors, remembered: PoolState, seen: PoolObservation, now: float) -> PoolState:
     """The pool's marks after the errors and launches seen."""
+    if not remembered.marks and not seen.capacity_errors:
+        return remembered
     marks = {(m.zone, m.spot): m for m in remembered.marks if now < m.until + LONGEST_SECONDS}
     newest = remembered.marked_at
     for error in sorted(seen.capacity_errors, key=lambda e: e.at):
@@ -30,8 +32,7 @@ def mark(policy: CapacityErrors, remembered: PoolState, seen: PoolObservation, n
         errors = marks[key].errors + 1 if key in marks else 1
         seconds = min(LONGEST_SECONDS, policy.avoid_seconds * 2 ** (errors - 1))
         marks[key] = Mark(error.zone, error.at + seconds, errors, error.spot)
-    launched = [i for i in seen.those(Phase.STARTING, Phase.READY) if i.since > newest] if marks else []
-    for instance in launched:
+    for instance in (i for i in seen.those(Phase.STARTING, Phase.READY) if i.since > newest):
         marks.pop((instance.zone, instance.spot), None)
         marks.pop(("", instance.spot), None)
     return replace(remembered, marks=tuple(marks.values()), marked_at=newest)

@@ -74,8 +74,8 @@ def survey(
         ready_rps += ready_count(view) * worth[pool.name]
         at_most = max(0, min(pool.max_instances, view.max_size) - lost[pool.name])
         at_least = max(pool.min_instances, min(view.min_size, pool.max_instances))
-        alive = len(view.those(Phase.READY, Phase.STARTING))
         if capacity_errors.blocked(pool, remembered, now, spot=pool.spot_percent >= 100):
+            alive = len(view.those(Phase.READY, Phase.STARTING))
             at_most = min(at_most, max(0, alive - len(nothing.stuck)))
         if policy.sizing_mode is SizingMode.SLO and reaching and not pool.reaches_slo:
             at_most = 0

@@ -27,13 +27,15 @@ def lead_seconds(pool: Pool, state: State) -> float:
 
 def learn_leads(remembered: PoolState, seen: PoolObservation, now: float) -> PoolState:
     """Note how long each instance took that has become ready since the last evaluation."""
+    starting = tuple(i.id for i in seen.those(Phase.STARTING))
+    if not starting and not remembered.starting:
+        return remembered
     started = set(remembered.starting)
     leads = list(remembered.leads)
     for instance in seen.those(Phase.READY):
         if instance.id in started:
             ready_at = instance.ready_at if instance.ready_at is not None else now
             leads.append(round(max(1.0, ready_at - instance.since), 1))
-    starting = tuple(i.id for i in seen.those(Phase.STARTING))
     return replace(remembered, leads=tuple(leads[-LAUNCHES_KEPT:]), starting=starting)
 
 
