@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from scaling.decide import decide
-from scaling.observation import CapacityError, Phase, Reading
+from scaling.decision import Step
+from scaling.observation import CapacityError, JobQueue, Phase, Reading
 from scaling.record import Record, dump, load
-from scaling.state import State
+from scaling.state import Pending, Point, PoolState, State
 from tests.scaling.builders import NOW, instances, pool, pool_seen, seen, service
 
 LIVED = State(at=NOW - 60, since=NOW - 7200, request_weight=1.0, dispersion=1.0)
@@ -494,3 +495,211 @@ def test_requests_stuck_in_a_queue_for_ever_do_not_hold_the_size():
         decision = one(svc, view, arrivals=0.2, state=state, now=now)
         state, desired = decision.state, decision.targets["l4"].desired
     assert desired <= 2
+
+
+LEARNS = {"learning": {"enabled": True, "half_life_seconds": 60}}
+
+
+def reason(decision, code):
+    return next(r for r in decision.reasons if r.code == code)
+
+
+def sound(decision):
+    """The decision, after a look at what must hold for each of its reasons, whatever they say."""
+    for r in decision.reasons:
+        assert r.code.split(".")[0] in {r.step.value, "zero", "training"}
+        assert isinstance(r.sentence, str)
+        assert all(isinstance(n, int | float) for n in r.numbers.values())
+    return decision
+
+
+def test_what_a_pool_is_seen_to_carry_is_learnt_in_each_evaluation():
+    full = pool_seen(2, load=40, running=Reading(30.0, NOW), waiting=Reading(10.0, NOW))
+    assert one(service(**LEARNS), full, arrivals=3.0).state.pools["l4"].correction == pytest.approx(0.875)
+
+
+def test_a_service_of_which_nothing_stands_is_built_up_before_anything_is_measured():
+    decision = sound(one(service(pool(min_instances=0)), pool_seen(0, load=None)))
+    assert not decision.held
+    assert decision.targets["l4"].desired == 1
+    assert decision.signals.forecast_rps == 0
+
+
+def test_a_service_that_is_woken_with_an_instance_left_is_sized_by_the_requests_that_found_no_target():
+    svc = service(pool(min_instances=0), zero={"idle_seconds": 600})
+    asleep = replace(LIVED, asleep=True, idle_since=NOW - 6000)
+    boots = pool_seen(0, starting=1, load=None)
+    woken = sound(one(svc, boots, state=asleep, rejected_rps=Reading(7.0, NOW - 180)))
+    assert not woken.held
+    assert woken.signals.forecast_rps >= 7
+    assert woken.targets["l4"].desired >= 4
+    # what is too old, or was never seen, wakes nobody
+    still = one(svc, boots, state=asleep, rejected_rps=Reading(7.0, NOW - 181))
+    assert still.state.asleep
+    assert still.signals.forecast_rps == 0
+
+
+def test_a_hold_for_missing_data_says_so_for_demand():
+    assert reason(sound(one(service(), pool_seen(5, load=None))), "demand.missing").sentence.startswith("Neither")
+
+
+def test_a_series_of_arrivals_is_not_gone_on_with_work_done_nor_the_other_way_round():
+    past = (Point(NOW - 60, 4.0),)
+    waiting = (Pending(NOW + 60, {"none": 4.0}),)
+    view = pool_seen(4, load=20, instance_loads=[5] * 4)
+    for counted, arrivals, kept in ((True, 2.0, True), (False, None, True), (True, None, False), (False, 2.0, False)):
+        state = replace(LIVED, counted=counted, series=past, pending=waiting)
+        after = one(service(), view, arrivals=arrivals, state=state).state
+        assert after.counted is (arrivals is not None)
+        assert [p.at for p in after.series] == ([NOW - 60, NOW] if kept else [NOW])
+        assert len(after.pending) == 1 + kept
+
+
+def test_while_nothing_is_seen_of_a_sleeping_service_its_series_is_kept():
+    svc = service(pool(min_instances=0), zero={"idle_seconds": 600})
+    state = replace(LIVED, asleep=True, counted=True, series=(Point(NOW - 60, 4.0),), idle_since=NOW - 6000)
+    after = one(svc, pool_seen(0, load=None), state=state).state
+    assert (after.series, after.counted) == (state.series, True)
+
+
+def required(waiting, arrivals=4.0, correction=0.5):
+    """The capacity asked for with so much waiting, of ten instances that carry half of 2 rps each."""
+    state = replace(LIVED, pools={"l4": PoolState(correction=correction)})
+    view = pool_seen(10, load=40, running=Reading(40.0, NOW), waiting=Reading(float(waiting), NOW))
+    return one(service(), view, arrivals=arrivals, state=state).signals
+
+
+def test_only_the_backlog_that_spare_capacity_will_not_work_off_anyway_is_sized_for():
+    """10 rps stand for 4: in the 300 s of a boot 1800 requests more are served; of 2000, 200 are left for 120 s."""
+    none = required(0)
+    assert none.required_rps == none.forecast_rps
+    assert required(1800).required_rps == none.required_rps
+    assert required(2000).required_rps == pytest.approx(none.required_rps + 200 / 120)
+
+
+@pytest.mark.parametrize(("age", "horizon"), [(0, 300), (60, 360), (-30, 300)])
+def test_the_forecast_reaches_from_the_newest_data_to_the_end_of_the_lead_time(age, horizon):
+    at = NOW - age
+    view = pool_seen(4, load=20, at=at)
+    decision = sound(decide(service(), seen(at=at, arrivals=2.0, pools={"l4": view}), LIVED, NOW))
+    said = reason(decision, "demand.none")
+    assert said.numbers["horizon_seconds"] == horizon
+    assert decision.state.series == (Point(at, 2.0),)
+    assert decision.state.pending[0].due == at + horizon
+
+
+def test_without_any_reading_the_horizon_is_the_lead_time_alone():
+    decision = one(service(pool(min_instances=0)), pool_seen(0, load=None))
+    assert reason(decision, "demand.none").numbers["horizon_seconds"] == 300
+
+
+def test_the_same_data_seen_again_is_learnt_from_once():
+    view = pool_seen(4, load=20)
+    first = one(service(), view, arrivals=2.0).state
+    again = decide(service(), seen(arrivals=2.0, pools={"l4": view}), first, NOW + 30).state
+    assert again.series == first.series
+    assert again.allowance == first.allowance
+    later = one(service(), pool_seen(4, load=20, at=NOW + 60), arrivals=2.0, state=again, now=NOW + 60).state
+    assert len(later.series) == 2
+    assert later.allowance > first.allowance > 1 - service().policy.forecast_confidence
+
+
+def test_a_minute_without_demand_says_nothing_about_how_well_demand_is_forecast():
+    idle = one(service(), pool_seen(4, load=0), arrivals=0.0)
+    assert "demand.idle" in idle.codes
+    assert idle.state.allowance == pytest.approx(1 - service().policy.forecast_confidence)
+
+
+def test_the_head_room_is_that_of_the_share_that_may_be_missed_as_it_has_been_corrected():
+    view = pool_seen(4, load=20)
+    strict, loose = (
+        one(service(), view, arrivals=2.0, state=replace(LIVED, allowance=share)).signals.forecast_rps
+        for share in (0.001, 0.03)
+    )
+    assert strict > loose > 2.0
+
+
+def test_a_first_run_tells_what_it_would_size_for_and_keeps_the_maximum():
+    svc = service(pool(max_instances=4))
+    decision = sound(one(svc, pool_seen(6, load=60), arrivals=6.0, state=State()))
+    assert decision.held
+    assert decision.targets["l4"].desired == 4
+    assert decision.signals.forecast_rps >= 6
+    assert decision.signals.required_rps == decision.signals.forecast_rps
+
+
+def test_every_decision_publishes_what_it_measured_and_what_it_costs():
+    """Three with 15 in service and 6 waiting, C = 20: U = 15/20, T = (21/3)/20 and R = U / (3 * 0.8)."""
+    view = pool_seen(3, load=15, waiting=Reading(6.0, NOW), instance_loads=[5] * 3)
+    decision = sound(one(service(), view, arrivals=1.5))
+    signals = decision.signals
+    assert signals.utilization == pytest.approx(0.75)
+    assert signals.response_time == pytest.approx(0.35)
+    assert signals.ratio == pytest.approx(0.75 / 2.4)
+    assert signals.demand_rps == pytest.approx(1.5, rel=0.05)
+    assert signals.forecast_rps > signals.demand_rps
+    assert signals.backlog == pytest.approx(6.0, rel=0.05)
+    assert signals.usd_per_hour == pytest.approx(0.8 * decision.targets["l4"].desired)
+
+
+def test_a_run_on_top_of_the_schedules_does_not_put_off_the_next_one():
+    svc = service(horizontal={"max_step_in": 2, "scale_in_stabilization_seconds": 0})
+    view = pool_seen(10, load=2, instance_loads=[0.2] * 10)
+    first = one(svc, view, arrivals=0.2)
+    left = replace(view, desired=8, instances=view.instances[2:])
+    extra = sound(one(svc, left, arrivals=0.2, state=first.state, now=NOW + 20))
+    assert extra.state.routing == first.state.routing
+    assert reason(extra, "routing.wait").step is Step.ROUTING
+    assert len(one(svc, left, arrivals=0.2, state=extra.state, now=NOW + 40).targets["l4"].take) == 2
+
+
+def shares(svc, views, state=LIVED):
+    decision = sound(decide(svc, seen(arrivals=2.0, pools=views), state, NOW))
+    weights = {name: target.weight for name, target in decision.targets.items()}
+    return decision, weights["l40s"] / sum(weights.values())
+
+
+TWO = (pool("l4", max_instances=2, min_instances=2), pool("l40s", max_instances=2, min_instances=2, throughput_rps=6.0))
+
+
+def test_traffic_is_shared_by_what_is_ready_and_by_what_it_is_seen_to_carry():
+    svc = service(*TWO, routing={"strategy": "capacity", "max_step_percent": 100, "slow_start_seconds": 0})
+    views = {name: pool_seen(2, load=4, weight=500) for name in ("l4", "l40s")}
+    assert shares(svc, views)[1] == pytest.approx(6 / 8, abs=0.002)
+    halved = replace(LIVED, pools={"l40s": PoolState(correction=0.5)})
+    assert shares(svc, views, halved)[1] == pytest.approx(3 / 5, abs=0.002)
+
+
+def test_response_times_seen_take_traffic_from_the_slower_pool_and_old_ones_do_not():
+    svc = service(*TWO, routing={"strategy": "response_time", "max_step_percent": 100, "dead_band_percent": 0})
+    for age, moves in ((0, True), (180, True), (181, False)):
+        views = {
+            name: pool_seen(2, load=4, weight=w, response_time_seconds=Reading(seconds, NOW - age))
+            for name, w, seconds in (("l4", 250, 1.0), ("l40s", 749, 4.0))
+        }
+        decision, share = shares(svc, views)
+        assert (share < 0.74) is moves
+        assert (decision.state.routing.corrections["l40s"] < 1) is moves
+
+
+def test_auto_looks_at_the_load_of_each_pool_over_what_it_is_seen_to_carry():
+    """By its catalog the l40s has room; it was seen to carry half of that, so the same load is nearly all it can."""
+    svc = service(*TWO, routing={"drift_percent": 20})
+    views = {"l4": pool_seen(2, load=12, weight=250), "l40s": pool_seen(2, load=18, weight=749)}
+    assert not shares(svc, views)[0].state.routing.by_response_time
+    decision, _ = shares(svc, views, replace(LIVED, pools={"l40s": PoolState(correction=0.5)}))
+    # utilisations 0.3 and 0.9; shared by capacity (4 and 6 rps; now 250 and 749 of 999) 0.48 and 0.72
+    spread = 100 * 99.9 * (0.9 * 6 / 749 - 0.3 * 4 / 250)
+    assert reason(decision, "routing.drift").numbers["spread_percent"] == pytest.approx(spread)
+    assert spread == pytest.approx(24, abs=0.1)
+
+
+def test_a_training_service_holds_and_says_so_without_its_queue_and_after_a_loss_of_its_state():
+    svc = service(workload="training")
+    held = one(svc, pool_seen(2, load=None), state=LIVED)
+    assert held.held
+    assert "training.no_queue" in held.codes
+    lost = sound(one(svc, pool_seen(2, load=None), state=State(), jobs=JobQueue(0, 0.0)))
+    assert not lost.held
+    assert "guard.first_run" in lost.codes
+    assert lost.signals.demand_rps is None
