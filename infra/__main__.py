@@ -10,7 +10,7 @@ import pulumi
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the engine runs this file with infra/ as its folder
 
-from infra import package, settings, stack  # noqa: E402
+from infra import composition, package, stack, stack_file, stack_problems, yaml_files  # noqa: E402
 from scaling.document import DocumentError  # noqa: E402
 
 
@@ -19,10 +19,12 @@ class SettingsError(DocumentError, pulumi.RunError):
 
 
 try:
-    read = settings.from_config(pulumi.Config().get_object, pulumi.Config("aws").require("region"), pulumi.get_stack())
-    models = settings.services(read, settings.read_library(ROOT))
+    read = stack_file.from_config(
+        pulumi.Config().get_object, pulumi.Config("aws").require("region"), pulumi.get_stack()
+    )
+    models = composition.services(read, yaml_files.read_library(ROOT))
 except DocumentError as error:
-    raise SettingsError(settings.placed(error, ROOT, pulumi.get_stack()).problems) from None
+    raise SettingsError(stack_problems.placed(error, ROOT, pulumi.get_stack()).problems) from None
 archive = package.build(ROOT)
 exports = stack.build(stack.StackArgs(pulumi.get_project(), pulumi.get_stack(), read, models, archive))
 for name, value in exports.items():

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.settings import read_stack, services
+from infra.composition import services
+from infra.stack_file import read_stack
 from lab import bound
 from lab.contenders import roster
 from lab.contenders.contender import Contender

@@ -22,7 +22,8 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from infra.settings import PoolSettings, StackSettings, pool
+from infra.composition import pool
+from infra.settings import PoolSettings, StackSettings
 from scaling.decision import Decision
 from scaling.document import Document, DocumentError, Problem, check, suggestion
 from scaling.library import Library, PoolPlan, plan_problems

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from infra.settings import StackSettings, library_texts, read_stack, read_text, services
+from infra.composition import services
+from infra.settings import StackSettings
+from infra.stack_file import read_stack
+from infra.yaml_files import library_texts, read_text
 from lab.cloud import EmbeddedCloud, Launch, Registered, provision
 from lab.contenders.roster import RIVALS, pools_for
 from lab.contenders.static_peak import instances_for

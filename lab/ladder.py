@@ -10,7 +10,9 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from infra.settings import PoolSettings, pool, read_library
+from infra.composition import pool
+from infra.settings import PoolSettings
+from infra.yaml_files import read_library
 from scaling.library import Library, PoolPlan, plan_problems
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from infra.settings import library_texts, read_text
+from infra.yaml_files import library_texts, read_text
 from scaling.document import DocumentError, Problem
 from scaling.library import Library, library, policy_name
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from infra.settings import read_text
+from infra.yaml_files import read_text
 from scaling import record
 from scaling.document import DocumentError, Problem
 from scaling.record import Record

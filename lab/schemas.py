@@ -14,7 +14,8 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from infra.settings import PROJECT, StackSettings
+from infra.settings import StackSettings
+from infra.stack_file import PROJECT
 from lab.cases import Expect, Given
 from scaling.library import Catalog, Profiles
 from scaling.policy import Policy

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from infra.settings import library_texts, read_library, read_stack, services
+from infra.composition import services
+from infra.stack_file import read_stack
+from infra.yaml_files import library_texts, read_library
 from lab.cases import cases, run
 from lab.schemas import EXAMPLE, README, SCHEMAS, readme, schemas
 from scaling.decide import decide

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.settings import PoolSettings, library_texts, pool, read_library
+from infra.composition import pool
+from infra.settings import PoolSettings
+from infra.yaml_files import library_texts, read_library
 from lab.cases import cases, run
 from scaling.decide import decide
 from scaling.decision import Decision, PoolTarget, Signals

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from infra.settings import PoolSettings, pool
+from infra.composition import pool
+from infra.settings import PoolSettings
 from lab.policies import policy_library
 from lab.records import read_records
 from scaling.decide import decide

@@ -12,7 +12,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from infra.settings import StackSettings, library_texts, read_stack, read_text
+from infra.settings import StackSettings
+from infra.stack_file import read_stack
+from infra.yaml_files import library_texts, read_text
 from lab.cases import Outcome, cases, run
 from scaling.decide import decide
 from scaling.document import DocumentError, Problem

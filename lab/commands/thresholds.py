@@ -93,7 +93,7 @@ def write_report(path: Path, text: str) -> None:
 
 
 def _policy(name: str):  # noqa: ANN202  (imported when it runs)
-    from infra.settings import read_text
+    from infra.yaml_files import read_text
     from scaling.document import read
     from scaling.policy import Policy
 

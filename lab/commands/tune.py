@@ -129,7 +129,7 @@ def changes(held: Setting, found: Answer) -> dict[str, float | int | str]:
 
 def _texts(root: Path, policy: str, held: Setting, found: Answer, trace: str) -> tuple[str, str, str]:
     """The policy's file as a patch names it, its text, and the text with the changes."""
-    from infra.settings import read_text
+    from infra.yaml_files import read_text
     from lab.patch import patched
 
     named = Path(policy)

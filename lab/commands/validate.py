@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from infra.settings import library_texts, read_stack, read_text, stack_file, stack_problems
+from infra.stack_file import read_stack, stack_file
+from infra.stack_problems import stack_problems
+from infra.yaml_files import library_texts, read_text
 from lab.cases import cases
 from scaling.document import DocumentError, Problem
 from scaling.library import collect, policy_name

@@ -12,9 +12,12 @@ import math
 from dataclasses import dataclass, replace
 from functools import cache
 
-from infra import naming, settings
+from infra import naming
+from infra.composition import services
 from infra.instance import node
 from infra.service import parameter as parameter_text
+from infra.stack_file import read_stack
+from infra.yaml_files import read_library
 from lab.cloud import provision
 from lambdas.scaler import log, signals
 from lambdas.scaler.bindings import ServiceParameter
@@ -98,8 +101,8 @@ class Counts:
 @cache
 def counts() -> Counts:
     """Counted from the stack `local`, its policies, and what the scaler's own functions ask and write."""
-    read, _ = settings.read_stack(ROOT, "local")
-    service = settings.services(read, settings.read_library(ROOT))[0]
+    read, _ = read_stack(ROOT, "local")
+    service = services(read, read_library(ROOT))[0]
     pools = {
         p.name: {"group": f"gpu-fleet-local-chat-{p.name}-0123456", "target_group_arn": ARN.format(p.name)}
         for p in service.pools
@@ -222,7 +225,7 @@ def instance_table() -> str:
     """What an instance's own metrics cost."""
     series = PRICES["metric"].of(published())
     calls = PRICES["put_metric"].of(MINUTES * 6)
-    price = settings.read_library(ROOT).catalog.types["g6.xlarge"].on_demand_usd_per_hour * 730
+    price = read_library(ROOT).catalog.types["g6.xlarge"].on_demand_usd_per_hour * 730
     share = 100 * (series + calls) / price
     return "\n".join(
         [

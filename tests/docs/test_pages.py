@@ -16,7 +16,10 @@ import typer
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from infra import settings
+from infra.composition import services
+from infra.settings import StackSettings
+from infra.stack_file import parse_stack
+from infra.yaml_files import library_texts, read_library
 from lab import cli
 from scaling.document import Document
 from scaling.forecast import PEAKS_SECONDS, TRENDS_SECONDS
@@ -69,15 +72,15 @@ def test_a_yaml_block_parses(block: Block):
 
 @pytest.mark.parametrize("block", blocks("yaml", "policy"), ids=str)
 def test_a_policy_in_the_docs_is_one(block: Block):
-    texts = settings.library_texts(ROOT)
+    texts = library_texts(ROOT)
     library(texts | {"policies/from-the-docs.yaml": block.text})
 
 
 @pytest.mark.parametrize("block", blocks("yaml", "stack"), ids=str)
 def test_a_stack_in_the_docs_is_one(block: Block):
-    read, document = settings.parse_stack(block.text, str(block))
+    read, document = parse_stack(block.text, str(block))
     assert isinstance(document, Document)
-    assert settings.services(read, settings.read_library(ROOT), document)
+    assert services(read, read_library(ROOT), document)
 
 
 # ---- names --------------------------------------------------------------------------------------------------------
@@ -193,7 +196,7 @@ FILES = (".py", ".yaml", ".md", ".go", ".json")
 
 def test_every_key_and_reason_code_that_the_docs_name_exists():
     """Dotted words whose first part is a section of a policy or a stack, or a step; not the generated table of keys."""
-    known = _keys(Policy) | _keys(settings.StackSettings) | _codes()
+    known = _keys(Policy) | _keys(StackSettings) | _codes()
     sections = {name.split(".")[0] for name in known if "." in name}
     wrong = [
         f"{_named(page)}:{line}: {code}"

@@ -13,7 +13,9 @@ import textwrap
 from dataclasses import dataclass
 from functools import cache
 
-from infra import settings
+from infra.composition import services
+from infra.stack_file import parse_stack
+from infra.yaml_files import read_library
 from lab.commands.explain import sentences
 from lambdas.scaler.apply import Call, plan
 from lambdas.scaler.bindings import ServiceParameter
@@ -59,8 +61,8 @@ def demand_rps(minute: int) -> float:
 @cache
 def service() -> Service:
     """The service of the example, with the shipped policy, catalog and profiles."""
-    read, document = settings.parse_stack(STACK, "the example")
-    return settings.services(read, settings.read_library(ROOT), document)[0]
+    read, document = parse_stack(STACK, "the example")
+    return services(read, read_library(ROOT), document)[0]
 
 
 @dataclass(slots=True)

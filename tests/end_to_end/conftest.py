@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from infra import package
-from infra.settings import read_library, read_stack
+from infra.stack_file import read_stack
+from infra.yaml_files import read_library
 from lab.cloud import provision
 from lab.replay import Delays, Opening, Replay, rungs
 from lab.replay.replay import until_told

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.settings import read_library, read_stack
+from infra.stack_file import read_stack
+from infra.yaml_files import read_library
 from lab.cloud import provision
 from lab.contenders.ours import Ours
 from lab.replay import Delays, Opening, Replay, ReplayResult, rungs
@@ -107,7 +108,7 @@ def test_on_recorded_traffic_they_decide_the_same(root, service, shared):
 
 @pytest.fixture
 def service(root: Path) -> Service:
-    from infra.settings import services
+    from infra.composition import services
 
     settings, document = read_stack(root, "local")
     return next(one for one in services(settings, read_library(root), document) if one.name == "chat")

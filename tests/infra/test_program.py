@@ -16,7 +16,7 @@ import pytest
 
 from infra import naming
 from infra.gpu_pool import owned_by_the_scaler
-from infra.settings import pulumi_config
+from infra.stack_file import pulumi_config
 from lambdas.scaler.bindings import parse
 from scaling.policy import Policy, Workload
 

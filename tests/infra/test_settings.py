@@ -8,19 +8,11 @@ from typing import Any
 
 import pytest
 
-from infra.settings import (
-    ExistingNetwork,
-    NewNetwork,
-    StackSettings,
-    from_config,
-    parse_stack,
-    placed,
-    pulumi_config,
-    read_library,
-    read_stack,
-    services,
-    stack_problems,
-)
+from infra.composition import services
+from infra.settings import ExistingNetwork, NewNetwork, StackSettings
+from infra.stack_file import from_config, parse_stack, pulumi_config, read_stack
+from infra.stack_problems import placed, stack_problems
+from infra.yaml_files import read_library
 from scaling.document import DocumentError
 from scaling.library import Library
 from scaling.policy import Vertical, VerticalMethod

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from infra.settings import library_texts, read_stack
+from infra.stack_file import read_stack
+from infra.yaml_files import library_texts
 from lab.cases import NOW, Case, Given, cases, observation, run, within
 from lab.cli import app
 from scaling.decision import Decision, PoolTarget, Reason, Signals, Step

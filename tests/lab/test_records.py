@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from infra.settings import read_library, read_stack, services
+from infra.composition import services
+from infra.stack_file import read_stack
+from infra.yaml_files import read_library
 from lab.cli import app
 from lab.records import read_records
 from scaling import record

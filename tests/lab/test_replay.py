@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from infra.settings import read_library, read_stack
+from infra.stack_file import read_stack
+from infra.yaml_files import read_library
 from lab.cloud import Change, EmbeddedCloud, InstanceChange
 from lab.cloud.lifelike.metrics import Point
 from lab.replay.alarms import Alarms

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from infra.settings import PoolSettings, library_texts, read_library, read_stack
-from infra.settings import pool as composed
+from infra.composition import pool as composed
+from infra.settings import PoolSettings
+from infra.stack_file import read_stack
+from infra.yaml_files import library_texts, read_library
 from lab.cases import cases, run
 from lambdas.scaler.apply import plan
 from lambdas.scaler.bindings import ServiceParameter
