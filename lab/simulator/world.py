@@ -521,8 +521,9 @@ class World:
         for p, group in enumerate(self.groups.values()):
             serving = any(machine.phase is not Phase.STARTING for machine in group.machines.values())
             rates.append(_rates(balancer, p, now, serving=serving))
-            if serving:
-                mean, ready = PoolSeries.of(samples, p), group.count(Phase.READY)
+            ready = group.count(Phase.READY)
+            if ready:
+                mean = PoolSeries.of(samples, p)
                 series.append(PoolSeries(*(scaled(x, ready) for x in (mean.running, mean.waiting, mean.finished_rps))))
             else:
                 series.append(PoolSeries.nothing(now))

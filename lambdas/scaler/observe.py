@@ -335,7 +335,7 @@ def _serving(sight: _Sight, pool: str) -> bool:
 
 
 def _nothing(now: float) -> Series:
-    """A pool with no instance that could serve carries nothing: this is seen from its instances, not assumed."""
+    """A pool with no instance that serves carries nothing: this is seen from its instances, not assumed."""
     end = math.floor(now / signals.MINUTE_SECONDS) * signals.MINUTE_SECONDS
     fine = math.floor(now / signals.FINE_SECONDS) * signals.FINE_SECONDS
     ends = {float(end - i * signals.MINUTE_SECONDS) for i in range(5)}
@@ -359,11 +359,13 @@ def _rates(sight: _Sight, pool: str, answers: Answers, now: float) -> Series:
 
 
 def _of_pool(sight: _Sight, pool: str, series: Series, now: float) -> Series:
-    """From the mean of an instance to the sum over the pool's ready ones."""
-    if not _serving(sight, pool):
-        return _nothing(now)
+    """From the mean of an instance to the sum over the pool's ready ones.
+
+    Those that drain publish nothing of their engines: a pool of them alone carries nothing, and must not make the
+    whole service's count unknown for as long as they drain.
+    """
     ready = sum(instance.phase is Phase.READY for instance in sight.instances[pool])
-    return signals.scaled(series, ready)
+    return signals.scaled(series, ready) if ready else _nothing(now)
 
 
 def _in_flight(sight: _Sight, pool: str, answers: Answers, now: float) -> Series:

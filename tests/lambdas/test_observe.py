@@ -206,6 +206,21 @@ class TestEngine:
         assert pool.load.value == 0
         assert pool.rate_rps == Reading(0, MINUTE)
 
+    def test_a_pool_that_only_drains_carries_nothing_and_hides_no_burst(self, world):
+        """Its engines are silent: 15 minutes without the service's count would be as many without a burst seen."""
+        world.stand(pools={"l4": 1, "l40s": 1})
+        world.health[world.ids("l40s")[0]] = ("draining", "Target.DeregistrationInProgress")
+        for pool in ("l4", "l40s"):
+            world.publish_requests(pool, MINUTE - 60, 300)
+        for i, running in enumerate([10, 70]):
+            engine(world, "requests_running", running, at=MINUTE + 10 * i)
+            engine(world, "requests_waiting", 0, at=MINUTE + 10 * i)
+            engine(world, "finished_rps", 1, at=MINUTE + 10 * i)
+        seen = world.observe()
+        assert seen.pools["l40s"].load == Reading(0, MINUTE + 20)
+        assert seen.pools["l40s"].rate_rps == Reading(5, MINUTE)
+        assert seen.burst_rps == Reading(7, MINUTE + 20)
+
     def test_the_newest_minute_is_averaged_and_the_newest_ten_seconds_tell_a_burst(self, world):
         world.stand(pools={"l4": 2})
         world.publish_requests("l4", MINUTE - 60, 600)

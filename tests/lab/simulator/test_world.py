@@ -312,6 +312,18 @@ def test_a_pool_in_which_nothing_serves_carries_zero_as_one_without_traffic_does
     assert (big.gpu_percent, big.kv_cache_percent, big.ttft_seconds) == (None, None, None)
 
 
+def test_a_pool_that_only_drains_carries_nothing_and_hides_no_burst(world: Make) -> None:
+    w = world(initial={"small": 2, "big": 1}, initial_weights={"small": 1, "big": 1})
+    w.run(at(300))
+    w.apply({"big": PoolTarget(0, 0)}, w.now)
+    assert [machine.phase for machine in w.groups["big"].machines.values()] == [Phase.DRAINING]
+    seen = w.observe(w.now)
+    load = seen.pools["big"].load
+    assert load is not None
+    assert (load.value, load.at) == (0.0, at(300))
+    assert seen.burst_rps is not None
+
+
 def test_the_burst_is_the_rate_of_the_newest_ten_seconds(world: Make) -> None:
     # One a second, and from 250 s on twelve: at 290 s what is read is (250, 260].
     at_times = np.sort(np.concatenate([np.arange(0.5, 3600.0), np.arange(250.0, 300.0, 1 / 11)]))
