@@ -47,8 +47,8 @@ HALF_LIFE_SECONDS = DAY_SECONDS
 HIGH_SIDE = 0.9
 WHOLE, BEYOND = 0.999, 0.1
 """The highest ratio seen is that which all but a thousandth of the demand kept to; `BEYOND` is a logarithm."""
-PRIOR_MINUTES = 30.0
-"""What a new method is believed to have done before, as if for half an hour:"""
+PRIOR_MINUTES = 15.0
+"""What a new method is believed to have done before, as if for a quarter of an hour:"""
 PRIOR_SIGMA = 0.12
 """seen / forecast is lognormal with this sigma. Minutes of the Azure 2023 conversation trace, five apart: 0.13."""
 PRIOR_HIGHEST = NormalDist(0.0, PRIOR_SIGMA).inv_cdf(WHOLE)
@@ -275,7 +275,7 @@ def _quantile(errors: Errors, confidence: float, mean_rps: float) -> float:
     and the ninth decile of what was seen (Hyndman and Athanasopoulos, 5.5, for residuals taken as normal; two quantiles
     and not the variance, which one odd minute rules as well), and no more than a tenth beyond the highest: a rise that
     is over shall not be taken for the middle of worse to come. The lognormal starts from the prior, which counts for
-    half an hour: n minutes of a calm service leave sqrt(30 / (30 + n)) of its sigma.
+    a quarter of an hour: n minutes of a calm service leave sqrt(15 / (15 + n)) of its sigma.
     """
     z = NormalDist().inv_cdf(confidence)
     minutes = sum(errors.bins) / (60 * mean_rps) if mean_rps > 0 else 0.0
