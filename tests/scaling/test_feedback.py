@@ -49,3 +49,36 @@ def test_the_allowance_stays_within_its_bounds(world):
     for asked, ready in world:
         state = correct(state, TARGET, asked, ready, fresh=True)
         assert LEAST <= state.allowance <= MOST
+
+
+def moved(state, asked, ready):
+    return correct(state, TARGET, asked, ready, fresh=True).allowance
+
+
+def test_a_missed_minute_counts_by_its_demand_over_the_mean_of_the_series():
+    """10 rps where 20 is the mean are half a minute missed."""
+    uneven = State(series=(Point(0, 5.0), Point(60, 15.0), Point(120, 40.0)), allowance=0.02)
+    assert moved(uneven, 10.0, 9.0) == pytest.approx(0.02 + RATE * (TARGET - 0.5), abs=1e-6)
+
+
+def test_one_minute_counts_for_three_at_most():
+    loose = State(series=STEADY.series, allowance=MOST)
+    assert moved(loose, 100.0, 9.0) == pytest.approx(MOST + RATE * (TARGET - 3), abs=1e-6)
+
+
+def test_capacity_that_just_carried_the_demand_missed_nothing():
+    assert moved(STEADY, 10.0, 10.0) > TARGET
+
+
+def test_the_first_value_of_all_is_its_own_mean():
+    assert moved(State(allowance=0.02), 10.0, 9.0) == pytest.approx(0.02 + RATE * (TARGET - 1), abs=1e-6)
+
+
+def test_hours_of_nothing_leave_no_mean_to_count_a_miss_by():
+    silent = State(series=(Point(0, 0.0), Point(60, 0.0)), allowance=0.02)
+    assert moved(silent, 1.0, 0.0) == pytest.approx(0.02 + RATE * TARGET, abs=1e-6)
+
+
+def test_a_service_of_less_than_a_request_a_second_misses_like_any_other():
+    small = State(series=(Point(0, 0.5),), allowance=0.02)
+    assert moved(small, 0.5, 0.0) == pytest.approx(0.02 + RATE * (TARGET - 1), abs=1e-6)

@@ -5,6 +5,7 @@ import pytest
 from scaling.observation import Reading
 from scaling.profile import Speed
 from scaling.request_mix import as_seen
+from scaling.service import Alternative
 from scaling.state import State
 from tests.scaling.builders import NOW, pool, seen, service
 
@@ -110,3 +111,67 @@ def test_an_instance_with_eight_copies_carries_eight_times_as_much():
     eight, _ = as_seen(service(pool(speed=SPEED, copies=8)), lengths(1000, 200), seen_for_hours(1000, 200), NOW)
     assert eight.pools[0].capacity == pytest.approx(8 * one.pools[0].capacity)
     assert eight.pools[0].throughput_rps == pytest.approx(8 * one.pools[0].throughput_rps)
+
+
+def test_the_figures_follow_the_answers_as_well_as_the_prompts():
+    adapted, _ = as_seen(CHAT, lengths(1000, 340), seen_for_hours(1000, 340), NOW)
+    assert adapted.policy.request.output_tokens == 340
+
+
+def test_types_that_may_stand_in_a_pool_follow_the_requests_too():
+    kind = Alternative(
+        types=("g5.xlarge",), capacity=20.0, throughput_rps=2.0, on_demand_usd_per_hour=1.0, speed=SPEED, copies=2
+    )
+    of = service(pool(speed=SPEED, alternatives=(kind,)))
+    adapted, _ = as_seen(of, lengths(12000, 340), seen_for_hours(12000, 340), NOW)
+    (now_pool,) = adapted.pools
+    (now_kind,) = now_pool.alternatives
+    assert now_kind.throughput_rps == pytest.approx(2 * now_pool.throughput_rps)
+    assert now_kind.capacity == pytest.approx(2 * now_pool.capacity)
+
+
+@pytest.mark.parametrize("unit", ["gpu_utilization", "kv_cache_utilization"])
+def test_a_load_in_per_cent_of_the_gpu_has_the_same_capacity_with_eight_copies(unit):
+    def carried(copies):
+        of = service(pool(speed=SPEED, copies=copies), load={"unit": unit})
+        return as_seen(of, lengths(1000, 200), seen_for_hours(1000, 200), NOW)[0].pools[0]
+
+    assert carried(8).capacity == carried(1).capacity
+    assert carried(8).throughput_rps == pytest.approx(8 * carried(1).throughput_rps)
+
+
+@pytest.mark.parametrize("which", ["input_tokens", "output_tokens"])
+def test_prompts_without_answers_or_answers_without_prompts_teach_nothing(which):
+    before = seen_for_hours(1000, 200)
+    _, state = as_seen(CHAT, seen(**{which: Reading(5000, NOW)}), before, NOW)
+    assert state == before
+
+
+def test_a_second_look_at_the_same_time_moves_nothing():
+    _, state = as_seen(CHAT, lengths(2000, 400), State(at=NOW, request=(1000.0, 200.0)), NOW)
+    assert state.request == (1000, 200)
+
+
+def test_after_a_long_pause_one_look_counts_for_ten_minutes():
+    _, state = as_seen(CHAT, lengths(500, 100), State(at=NOW - 7200, request=(1000.0, 200.0)), NOW)
+    assert state.request == (750, 150)
+
+
+def test_requests_seen_are_forgotten_by_half_in_four_minutes():
+    lived = State(at=NOW - 240, request=(1000.0, 200.0), request_count=1000.0)
+    assert as_seen(CHAT, lengths(1000, 200), lived, NOW)[1].request_count == 500
+
+
+def test_long_requests_are_weighed_against_the_guess_and_what_is_remembered():
+    """1,200 new ones against 200 of the guess and 50 that are left of 100: 1,200 of 1,450 parts."""
+    lived = State(at=NOW - 240, request=(1000.0, 200.0), request_count=100.0)
+    busy = seen(arrivals=5.0, input_tokens=Reading(2450, NOW), output_tokens=Reading(200, NOW))
+    _, state = as_seen(CHAT, busy, lived, NOW)
+    assert state.request[0] == pytest.approx(1000 + 1450 * 1200 / 1450)
+    assert state.request_count == 1250
+
+
+def test_a_request_every_few_minutes_is_counted_in_parts():
+    """0.3 a minute, rounded to whole requests, would never come to one."""
+    rare = seen(arrivals=0.005, input_tokens=Reading(1000, NOW), output_tokens=Reading(200, NOW))
+    assert as_seen(CHAT, rare, State(at=NOW - 60), NOW)[1].request_count == 0.3
