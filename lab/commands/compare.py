@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lab.commands.thresholds import Format, write_report
+from lab.commands import options
+from lab.commands.thresholds import write_report
 from lab.workers import Backend
 
 if TYPE_CHECKING:
@@ -20,17 +21,14 @@ if TYPE_CHECKING:
 
 
 def compare(
-    policy: Annotated[str, typer.Argument(help="A policy: a file, or a name of policies/.")],
-    trace: Annotated[list[Path], typer.Option(help="A trace; may be repeated. `gpu-fleet trace formats` lists all.")],
-    scale: Annotated[float | None, typer.Option(help="So many times the trace's requests.")] = None,
-    peak_instances: Annotated[
-        float | None,
-        typer.Option(help="So high that the busiest minute needs so many instances of the middle pool (default 24)."),
-    ] = None,
-    boot_seconds: Annotated[float, typer.Option(min=0, help="Time from order to first request, of every pool.")] = 300,
-    hours: Annotated[float | None, typer.Option(help="Only the first so many hours of each trace.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is drawn (default 0).")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="So many seeds, from 0 on.")] = None,
+    policy: options.Policy,
+    trace: options.Traces,
+    scale: options.Scale = None,
+    peak_instances: options.PeakInstances = None,
+    boot_seconds: options.BootSeconds = 300,
+    hours: options.Hours = None,
+    seed: options.Seed = None,
+    seeds: options.Seeds = None,
     contenders: Annotated[
         str | None, typer.Option(help="Only these, separated by commas; gpu-fleet is the policy itself.")
     ] = None,
@@ -40,14 +38,14 @@ def compare(
             "--defaults/--no-defaults", help="Rivals with their default targets too; else only up to 6 hours."
         ),
     ] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    output: options.Output = options.Format.TABLE,
     report: Annotated[Path | None, typer.Option(help="Write a page with table, scatter and time lines.")] = None,
-    stack: Annotated[str, typer.Option(help="The stack whose pools are used.")] = "local",
-    service: Annotated[str | None, typer.Option(help="Its service; else the one that has the policy.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Runs at a time; default: as many as there are cores.")] = None,
-    backend: Annotated[Backend, typer.Option(help="Who computes.")] = Backend.LOKY,
-    scheduler: Annotated[str | None, typer.Option(help="Address of the Dask or Ray cluster.")] = None,
-    root: Annotated[Path, typer.Option(help="The project's root.")] = Path(),
+    stack: options.Stack = "local",
+    service: options.Service = None,
+    jobs: options.Jobs = None,
+    backend: options.Computing = Backend.LOKY,
+    scheduler: options.Scheduler = None,
+    root: options.Root = Path(),
 ) -> None:
     """Hold a policy against target tracking, HPA, KPA, Ray Serve, SkyServe and others, and the clairvoyant fleet.
 
@@ -72,7 +70,7 @@ def compare(
         runs = compare_all(
             planned, chosen, everywhere, defaults=defaults, details=report is not None, begin=begin, done=done
         )
-    if output is Format.JSON:
+    if output is options.Format.JSON:
         typer.echo(json.dumps([run.row() for run in runs], indent=2, allow_nan=False))
     else:
         print_tables(held, runs)
@@ -103,11 +101,7 @@ def plan(
     from lab.compare import Planned
     from lab.traces.errors import about
 
-    if scale is not None and peak_instances is not None:
-        raise wrong("--scale", "does not go with --peak-instances: both say how high the trace is")
-    for name, value in (("--scale", scale), ("--peak-instances", peak_instances), ("--hours", hours)):
-        if value is not None and not 0 < value < float("inf"):
-            raise wrong(name, f"must be above 0 (got {value:g})")
+    check_height(scale, peak_instances, hours)
     planned: list[Planned] = []
     for one in distinct(files):
         with about(one[0]):
@@ -116,6 +110,15 @@ def plan(
             factor = factor_for(held, there, wanted) if scale is None else scale
         planned += [Planned(held, there, factor, seed, boot_seconds) for seed in seeds]
     return planned
+
+
+def check_height(scale: float | None, peak_instances: float | None, hours: float | None) -> None:
+    """Raises DocumentError where the options do not say how high and how long a trace is."""
+    if scale is not None and peak_instances is not None:
+        raise wrong("--scale", "does not go with --peak-instances: both say how high the trace is")
+    for name, value in (("--scale", scale), ("--peak-instances", peak_instances), ("--hours", hours)):
+        if value is not None and not 0 < value < float("inf"):
+            raise wrong(name, f"must be above 0 (got {value:g})")
 
 
 BYTES_PER_REQUEST = 120

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Format(StrEnum):
-    """How the answer is printed."""
-
-    TABLE = "table"
-    JSON = "json"
+from lab.commands.options import Format, Output
 
 
 def thresholds(
@@ -35,7 +29,7 @@ def thresholds(
         float | None, typer.Option(help="Scale the history so that its highest minute is this.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
-    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    output: Output = Format.TABLE,
     report: Annotated[Path | None, typer.Option(help="Write a page with the curve to this file.")] = None,
 ) -> None:
     """Say which utilisation threshold suits a trace.

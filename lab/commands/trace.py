@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lab.commands.thresholds import Format, write_report
+from lab.commands.options import Format, Output
+from lab.commands.thresholds import write_report
 from lab.traces.steps import Gaps
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ BARS = "▁▂▃▄▅▆▇█"
 def describe(
     file: Annotated[Path, typer.Argument(help="A trace; `gpu-fleet trace formats` lists what is read.")],
     report: Annotated[Path | None, typer.Option(help="Write a page with charts to this file.")] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    output: Output = Format.TABLE,
     gaps: Annotated[
         Gaps | None, typer.Option(help="What stands in for missing steps; else linear, or zero for RequestCount.")
     ] = None,

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lab.commands.compare import cut, progress
-from lab.commands.thresholds import Format, write_report
+from lab.commands import options
+from lab.commands.compare import check_height, cut, progress, wrong
+from lab.commands.thresholds import write_report
 from lab.workers import Backend
 
 if TYPE_CHECKING:
@@ -19,36 +20,33 @@ if TYPE_CHECKING:
 
 
 def tune(
-    policy: Annotated[str, typer.Argument(help="A policy: a file, or a name of policies/.")],
+    policy: options.Policy,
     trace: Annotated[Path, typer.Option(help="The history. `gpu-fleet trace formats` lists what is read.")],
     slo: Annotated[
         float | None, typer.Option(help="Share of requests that must keep to the policy's limits; else the policy's.")
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Policies that are tried.")] = 40,
-    scale: Annotated[float | None, typer.Option(help="So many times the trace's requests.")] = None,
-    peak_instances: Annotated[
-        float | None,
-        typer.Option(help="So high that the busiest minute needs so many instances of the middle pool (default 24)."),
-    ] = None,
-    boot_seconds: Annotated[float, typer.Option(min=0, help="Time from order to first request, of every pool.")] = 300,
-    hours: Annotated[float | None, typer.Option(help="Only the first so many hours of the trace.")] = None,
+    scale: options.Scale = None,
+    peak_instances: options.PeakInstances = None,
+    boot_seconds: options.BootSeconds = 300,
+    hours: options.Hours = None,
     train_share: Annotated[float, typer.Option(help="Share of the trace that is trained on; the rest is held out.")] = (
         2 / 3
     ),
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same search.")] = 0,
     seeds: Annotated[int, typer.Option(min=2, help="Seeds of the held-out part.")] = 5,
-    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    output: options.Output = options.Format.TABLE,
     patch: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write the changes: .yaml the whole policy, else a patch for `git apply`."),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page with the Pareto front to this file.")] = None,
-    stack: Annotated[str, typer.Option(help="The stack whose pools are used.")] = "local",
-    service: Annotated[str | None, typer.Option(help="Its service; else the one that has the policy.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Runs at a time; default: as many as there are cores.")] = None,
-    backend: Annotated[Backend, typer.Option(help="Who computes.")] = Backend.LOKY,
-    scheduler: Annotated[str | None, typer.Option(help="Address of the Dask or Ray cluster.")] = None,
-    root: Annotated[Path, typer.Option(help="The project's root.")] = Path(),
+    stack: options.Stack = "local",
+    service: options.Service = None,
+    jobs: options.Jobs = None,
+    backend: options.Computing = Backend.LOKY,
+    scheduler: options.Scheduler = None,
+    root: options.Root = Path(),
 ) -> None:
     """Search for a policy that keeps to the SLO for less, and hold it against traffic it has not seen.
 
@@ -58,20 +56,15 @@ def tune(
     from rich.console import Console
 
     from lab.backtest import PEAK_INSTANCES, factor_for, setting
-    from lab.commands.compare import wrong
     from lab.traces import read
     from lab.traces.errors import about
     from lab.tune import tune as search
     from lab.workers import workers
 
-    if scale is not None and peak_instances is not None:
-        raise wrong("--scale", "does not go with --peak-instances: both say how high the trace is")
     for name, value in (("--slo", slo), ("--train-share", train_share)):
         if value is not None and not 0 < value < 1:
             raise wrong(name, f"must be between 0 and 1 (got {value:g})")
-    for name, value in (("--scale", scale), ("--peak-instances", peak_instances), ("--hours", hours)):
-        if value is not None and not 0 < value < float("inf"):
-            raise wrong(name, f"must be above 0 (got {value:g})")
+    check_height(scale, peak_instances, hours)
     held = setting(root, policy, stack, service)
     wanted = held.attainment if slo is None else slo
     aimed = aimed_at(held, wanted)
@@ -97,7 +90,7 @@ def tune(
             done=done,
         )
     change = _change(root, policy, held, found, there.name)
-    if output is Format.JSON:
+    if output is options.Format.JSON:
         typer.echo(json.dumps(as_json(found, change), indent=2, allow_nan=False))
     else:
         _print(found, change)
@@ -168,7 +161,6 @@ def expected(found: Answer, trace: str) -> list[str]:
 
 
 def _write(path: Path, root: Path, policy: str, held: Setting, found: Answer, trace: str, change: str) -> None:
-    from lab.commands.compare import wrong
 
     if found.recommended is None:
         typer.echo(f"nothing is recommended; {path} is not written", err=True)
