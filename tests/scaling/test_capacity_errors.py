@@ -56,8 +56,12 @@ def test_each_error_in_a_row_doubles_the_time_up_to_an_hour():
 
 def test_a_launch_that_works_clears_the_mark():
     state = marked(CapacityError("", NOW), CapacityError("a", NOW))
-    view = replace(pool_seen(2), instances=instances(1, Phase.STARTING, "new", since=NOW + 30))
-    assert mark(POLICY, state, view, NOW + 60).marks == ()
+    for phase in (Phase.STARTING, Phase.READY):
+        view = replace(pool_seen(2), instances=instances(1, phase, "new", since=NOW + 30))
+        assert mark(POLICY, state, view, NOW + 60).marks == ()
+    for phase in (Phase.UNHEALTHY, Phase.DRAINING):
+        view = replace(pool_seen(2), instances=instances(1, phase, "new", since=NOW + 30))
+        assert mark(POLICY, state, view, NOW + 60).marks == state.marks
 
 
 def test_an_instance_from_before_the_error_clears_nothing():

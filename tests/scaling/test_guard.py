@@ -404,3 +404,56 @@ def test_a_limit_takes_the_last_node_of_a_needed_zone_only_as_often_as_it_must()
     view = replace(pool_seen(3), instances=zoned((R, R, R), "abc"))
     assert len(shrunk(view, by=2, zones=3, must=1).take) == 1
     assert shrunk(view, by=2, zones=3).take == ()
+
+
+def test_after_a_gap_all_is_forgotten_that_only_holds_from_minute_to_minute():
+    learnt = State(at=NOW, since=NOW - 9000, request_weight=2.0, dispersion=3.0, allowance=0.01, moved_at=NOW - 50)
+    windows = {
+        "required": (Point(NOW, 5),),
+        "pending": (Pending(NOW + 60, {"none": 1}),),
+        "series": (Point(NOW, 5),),
+        "burst": Point(NOW, 9),
+        "burst_due": Point(NOW + 300, 9),
+        "idle_since": NOW - 500,
+        "loads_wanted": 2,
+        "newest": (Point(NOW, 5),),
+        "dispersed_at": NOW,
+    }
+    after, reason = guard.continuity(replace(learnt, **windows), NOW + 700)
+    assert after == replace(learnt, since=NOW + 700)
+    assert (reason.step, reason.code, reason.numbers) == (Step.GUARD, "guard.gap", {"gap_seconds": 700.0})
+    assert "700 s ago" in reason.sentence
+
+
+def test_a_window_counts_as_seen_from_its_last_second_on():
+    assert guard.stabilise(WINDOW, State(at=NOW, since=NOW - 300), 4, NOW)[0].settled
+
+
+@pytest.mark.parametrize(
+    ("out", "within", "settled", "wanted", "code"),
+    [
+        (21, 5, True, 21, "guard.out"),
+        (20, 20, True, 10, "guard.steady"),
+        (5, 5, True, 10, "guard.steady"),
+        (5, 5, False, 10, "guard.steady"),
+        (4, 4, False, 10, "guard.window"),
+        (4, 4.5, True, 9, "guard.in"),
+    ],
+)
+def test_with_a_tolerance_of_a_hundred_percent_twice_as_much_is_needed_and_half_is_enough(
+    out, within, settled, wanted, code
+):
+    rps, reason = guard.wanted_rps(guard.Band(out, within, settled=settled), 10, 100)
+    assert (rps, reason.step, reason.code) == (wanted, Step.GUARD, code)
+    assert reason.numbers == {"wanted_rps": out, "standing_rps": 10, "window_rps": within}
+    assert isinstance(reason.sentence, str)
+
+
+def test_a_boot_has_all_of_its_launch_time():
+    view = pool_seen(0, starting=1, starting_since=NOW - 1200)
+    assert guard.gone(Horizontal(launch_timeout_seconds=1200), view, (), NOW).stuck == ()
+
+
+def test_orders_taken_back_ask_for_no_loads_where_nothing_is_to_spare():
+    gone = shrunk(replace(pool_seen(4), desired=5), by=2, spare=-10.0)
+    assert (gone.drop, gone.take, gone.wants_loads) == (1, (), False)

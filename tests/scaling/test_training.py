@@ -592,7 +592,7 @@ def test_an_idle_node_that_stays_keeps_none_of_another_pool() -> None:
 
 
 def test_a_node_that_takes_no_jobs_stays_until_its_replacement_is_ordered() -> None:
-    both = service(pool("l4"), pool("l40s", on_demand_usd_per_hour=0.1))
+    both = service(pool("l4"), pool("l40s", on_demand_usd_per_hour=0.1), availability={"min_instances": 0})
     decided = decide({"l4": of(node("dead")), "l40s": of()}, queue(1, oldest=700), both, idle={"dead": NOW - 800})
     assert decided.targets["l40s"].desired == 1
     assert decided.targets["l4"].take == ()
@@ -613,3 +613,25 @@ def test_spot_that_boots_is_given_the_lead_time_of_the_pools_own_launches() -> N
     for leads, base in (((800.0,) * 3, None), ((), 2)):
         state = State(at=NOW - 60, pools={"l4": PoolState(leads=leads, marks=marks)})
         assert decide(boots, queue(2, 0), spot, state=state).targets["l4"].on_demand_base == base
+
+
+def test_an_order_that_never_came_was_never_one_of_those_that_the_floor_counts() -> None:
+    """One busy and two idle stand, and an order is given up: with a floor of two, one idle one may go."""
+    seen = of(node("busy", 1), *idles(2).instances, desired=4)
+    floored = service(availability={"min_instances": 2})
+    decided = decide(seen, queue(), floored, idle={"idle-0": 0, "idle-1": 0}, state=late(1))
+    assert decided.targets["l4"].take == ("idle-0",)
+    assert desired(decided) == 2
+
+
+def test_spot_is_made_up_for_while_the_queue_is_not_seen_and_while_more_is_started() -> None:
+    spot = service(pool(spot_percent=100, spot_usd_per_hour=0.3))
+    boots = of(booting("a", since=NOW - 900, spot=True), on_demand_base=0)
+    held = decide(boots, None, spot)
+    assert held.held
+    assert told(held) == {"training.no_queue": (Step.DEMAND, {})}
+    assert held.targets["l4"].on_demand_base == 1
+    assert held.state.at == NOW - 60
+    grown = decide(boots, queue(3, oldest=700), spot)
+    assert desired(grown) > 1
+    assert grown.targets["l4"].on_demand_base == 1
