@@ -17,6 +17,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lambdas.scaler import groups, rules
+from lambdas.scaler.batches import batches
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.clients import Clients
 from lambdas.scaler.groups import Group
@@ -137,10 +138,10 @@ def _protections(group: Group, target: PoolTarget, *, protect: bool) -> Iterator
     ids = [
         m.id for m in group.members if m.in_service and m.protected != protect and (m.id in target.protect) == protect
     ]
-    for first in range(0, len(ids), PROTECTED_PER_CALL):
+    for part in batches(ids, PROTECTED_PER_CALL):
         arguments = {
             "AutoScalingGroupName": group.name,
-            "InstanceIds": ids[first : first + PROTECTED_PER_CALL],
+            "InstanceIds": part,
             "ProtectedFromScaleIn": protect,
         }
         yield Call("autoscaling", "SetInstanceProtection", group.name, arguments, removes=not protect)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lambdas.scaler.batches import batches
 from lambdas.scaler.result import ErrorCode, Fault
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ def describe(autoscaling: AutoScalingClient, names: Iterable[str]) -> Groups:
     found: dict[str, Group] = {}
     faults: dict[str, Fault] = {}
     paginator = autoscaling.get_paginator("describe_auto_scaling_groups")
-    for first in range(0, len(todo), NAMES_PER_CALL):
-        part = todo[first : first + NAMES_PER_CALL]
+    for part in batches(todo, NAMES_PER_CALL):
         try:
             for page in paginator.paginate(AutoScalingGroupNames=part, PaginationConfig={"PageSize": NAMES_PER_CALL}):
                 for group in page["AutoScalingGroups"]:

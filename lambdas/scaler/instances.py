@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lambdas.scaler.batches import batches
 from scaling.observation import Phase
 
 if TYPE_CHECKING:
@@ -43,11 +44,9 @@ class InstanceBook:
         Raises botocore's errors; what was learnt before stays.
         """
         unknown = sorted(set(ids) - self._facts.keys())
-        for first in range(0, len(unknown), IDS_PER_CALL):
+        for part in batches(unknown, IDS_PER_CALL):
             # By filter: an id that is gone would fail the whole call.
-            pages = ec2.get_paginator("describe_instances").paginate(
-                Filters=[{"Name": "instance-id", "Values": unknown[first : first + IDS_PER_CALL]}]
-            )
+            pages = ec2.get_paginator("describe_instances").paginate(Filters=[{"Name": "instance-id", "Values": part}])
             for page in pages:
                 for reservation in page["Reservations"]:
                     for instance in reservation.get("Instances", []):

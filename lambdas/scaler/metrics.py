@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lambdas.scaler.batches import batches
 from lambdas.scaler.result import ErrorCode, Fault
 from scaling.observation import Reading
 
@@ -59,8 +60,7 @@ def fetch(cloudwatch: CloudWatchClient, queries: Iterable[Query], start: float, 
     todo = sorted(set(queries))
     series: dict[Query, Series] = {}
     failed: dict[Query, Fault] = {}
-    for first in range(0, len(todo), QUERIES_PER_CALL):
-        part = todo[first : first + QUERIES_PER_CALL]
+    for part in batches(todo, QUERIES_PER_CALL):
         try:
             answered = _call(cloudwatch, part, start, end)
         except (ClientError, BotoCoreError) as error:

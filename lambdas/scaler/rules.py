@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lambdas.scaler.batches import batches
 from lambdas.scaler.result import ErrorCode, Fault, error_code
 
 if TYPE_CHECKING:
@@ -98,8 +99,7 @@ def describe(elbv2: ElasticLoadBalancingv2Client, arns: Iterable[str]) -> Rules:
     todo = sorted(set(arns))
     found: dict[str, Rule] = {}
     faults: dict[str, Fault] = {}
-    for first in range(0, len(todo), RULES_PER_CALL):
-        part = todo[first : first + RULES_PER_CALL]
+    for part in batches(todo, RULES_PER_CALL):
         try:
             found |= _call(elbv2, part)
         except (ClientError, BotoCoreError) as error:
