@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling.decide import decide
-from scaling.decision import Decision
+from scaling.decision import Decision, Reason, Refresh, Step
 from scaling.in_place import as_counted, as_measured, consider
 from scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
 from scaling.record import dump, load
 from scaling.service import Alternative, Service
-from scaling.state import Mark, PoolState, State
+from scaling.state import Mark, Point, PoolState, State
 from tests.scaling.builders import NOW, pool, seen, service
 
 LIVED = State(at=NOW - 60, since=NOW - 7200, request_weight=1.0, dispersion=1.0)
@@ -374,3 +374,228 @@ def test_it_reckons_with_as_many_instances_as_the_evaluation_comes_to(rps: float
         decision = decide(svc, world(svc, SMALL, ready, rps, now), decision.state, now)
     reckoned = int(decision.reasons[-1].sentence.removeprefix("Stays with ").split(" ")[0])
     assert abs(ready - reckoned) <= 1  # the dead band may leave one more
+
+
+# --- in figures -----------------------------------------------------------------------------------------------------
+
+
+def reason(decision: Decision) -> Reason:
+    found = decision.reasons[-1]
+    assert found.step is Step.MIX
+    assert isinstance(found.sentence, str)
+    return found
+
+
+def test_what_a_refresh_saves_and_costs_is_told() -> None:
+    """Four at 1 USD are replaced at once by four at 2, of which one is enough: (4 + 8 - 4) USD an hour for 360 s and
+    (8 - 4) for 120 s more are 0.93 USD.
+    """
+    svc = changing(
+        kind(on_demand_usd_per_hour=2.0, lead_seconds=360.0), pool={"on_demand_usd_per_hour": 1.0, "max_instances": 8}
+    )
+    decision = one(svc, group(small=4, load=60), 6.0)
+    assert decision.refresh == Refresh("l4", BIG, 100)
+    found = reason(decision)
+    assert found.code == "vertical.refresh"
+    assert found.numbers == pytest.approx(
+        {"saving_usd_per_hour": 2.0, "overlap_usd": 0.8 + 4 / 30, "required_rps": 6.0, "instances": 4.0}
+    )
+    assert found.sentence == (
+        "1 g6e.xlarge (2.00 USD per hour) instead of 4 g6.xlarge (4.00 USD per hour) saves 2.00 USD per hour, and the"
+        " refresh costs 0.93 USD: rolls g6e.xlarge through l4, as many instances, 100 % at a time."
+    )
+
+
+def refused(decision: Decision) -> tuple[str, str, float]:
+    found = reason(decision)
+    assert decision.refresh is None
+    return found.code, found.sentence, found.numbers["overlap_usd"]
+
+
+def test_each_batch_of_a_refresh_is_paid_for_while_it_boots() -> None:
+    """Eight in two batches of four: (8*0.8 + 4*1.6 - 6.4) and (4*0.8 + 8*1.6 - 6.4) for 300 s each, and what is too
+    much, (8*1.6 - 6.4), for 120 s.
+    """
+    svc = changing(pool={"max_instances": 12}, vertical={"minimum_stay_seconds": 60})
+    code, sentence, overlap = refused(one(svc, group(small=8, load=120), 12.0))
+    assert (code, overlap) == ("vertical.no_saving", pytest.approx((6.4 + 9.6) / 12 + 6.4 / 30))
+    assert sentence == (
+        "Stays with 8 g6.xlarge (6.40 USD per hour); 2 g6e.xlarge (3.20 USD per hour) would save 3.20 USD per hour, but"
+        " within 60 s that is not more than the 1.55 USD that the refresh costs."
+    )
+
+
+def test_the_growth_before_a_refresh_to_smaller_types_is_paid_for_as_well() -> None:
+    """Six small ones at 0.2 first, then two more while two big ones at 1.6 still stand; 3.2 would stand anyway."""
+    svc = changing(kind(), pool={"on_demand_usd_per_hour": 0.2, "max_instances": 16})
+    decision = one(svc, group(big=2, load=120), 12.0)
+    assert decision.refresh == Refresh("l4", SMALL, 100)
+    assert decision.targets["l4"].desired == 8
+    numbers = {"saving_usd_per_hour": 1.6, "overlap_usd": (1.2 + 1.6) / 12, "required_rps": 12.0, "instances": 8.0}
+    assert reason(decision).numbers == pytest.approx(numbers)
+    assert reason(decision).sentence.endswith("rolls g6.xlarge through l4, 8 instances, 100 % at a time.")
+
+
+def test_a_saving_must_be_more_than_the_refresh_costs_within_the_stay_and_as_much_as_the_policy_asks_for() -> None:
+    """Half a USD an hour of one is saved, and replacing one costs 0.5 USD an hour for its lead time: paid off then."""
+    svc = {"pool": {"on_demand_usd_per_hour": 1.0, "max_instances": 1}, "availability": {"min_instances": 1}}
+    half = kind(on_demand_usd_per_hour=0.5, lead_seconds=1800.0)
+    view = group(small=1, load=8)
+    for stay, made in ((1800, False), (1801, True)):
+        decision = one(changing(half, vertical={"minimum_stay_seconds": stay}, **svc), view, 0.8)
+        assert (decision.refresh is not None) is made
+    for percent, made in ((50, True), (51, False)):
+        decision = one(changing(half, vertical={"minimum_saving_percent": percent}, **svc), view, 0.8)
+        assert (decision.refresh is not None) is made
+
+
+def test_types_that_cost_as_much_save_nothing() -> None:
+    code, sentence, _ = refused(one(changing(kind(on_demand_usd_per_hour=3.2)), group(small=8, load=120), 12.0))
+    assert code == "vertical.no_saving"
+    assert sentence.endswith("2 g6e.xlarge (6.40 USD per hour) saves nothing.")
+
+
+@pytest.mark.parametrize(
+    ("state", "view", "words"),
+    [
+        (
+            replace(LIVED, moved_at=NOW - 35_999),
+            group(small=8, load=120),
+            "types changed 35999 s ago, and stay for 36000 s",
+        ),
+        (replace(LIVED, moved_at=NOW - 36_000), group(small=8, load=120), None),
+        (
+            replace(LIVED, pools={"l4": PoolState(marks=(Mark("a", NOW + 1, 1),), marked_at=NOW - 60)}),
+            group(small=8, load=120),
+            "AWS has",
+        ),
+        (
+            replace(LIVED, pools={"l4": PoolState(marks=(Mark("a", NOW, 1),), marked_at=NOW - 60)}),
+            group(small=8, load=120),
+            None,
+        ),
+        (LIVED, group(small=7, starting=SMALL, load=120), "until the group stands still"),
+        (LIVED, group(small=8, load=120, desired=9), "until the group stands still"),
+        (LIVED, group(small=6, load=120), "until the group stands still"),
+    ],
+)
+def test_what_pays_waits_for_the_last_change_for_capacity_and_for_the_group(
+    state: State, view: PoolObservation, words: str | None
+) -> None:
+    decision = one(changing(), view, 12.0, state=state)
+    if words is None:
+        assert decision.refresh is not None
+        return
+    code, sentence, _ = refused(decision)
+    assert code == "vertical.wait"
+    assert "2 g6e.xlarge (3.20 USD per hour) must wait" in sentence
+    assert words in sentence
+
+
+def test_what_was_wanted_within_the_window_must_be_carried_too() -> None:
+    state = replace(LIVED, required=(Point(NOW - 60, 30.0),))
+    found = reason(one(changing(pool={"max_instances": 20}), group(small=20, load=120), 12.0, state=state))
+    assert found.numbers["required_rps"] == 30.0
+
+
+def test_what_no_types_carry_is_told_with_the_demand() -> None:
+    found = reason(one(changing(pool={"max_instances": 8}), group(small=8, load=160), 500.0))
+    assert (found.code, found.numbers) == ("vertical.short", {"required_rps": 500.0})
+    assert "carry 500.00 rps within its maximum and quota" in found.sentence
+    weak = kind(("g5.xlarge",), throughput_rps=0.5, capacity=5.0)
+    found = reason(one(changing(weak), group(small=8, load=120), 12.0))
+    assert (found.code, found.numbers) == ("vertical.no_saving", {"required_rps": 12.0})
+    assert found.sentence.startswith("Stays with 8 g6.xlarge (6.40 USD per hour): no other types carry 12.00 rps")
+
+
+def test_while_a_refresh_runs_its_types_are_named() -> None:
+    found = reason(one(changing(), group(small=1, big=7, load=120, refreshing=True, types=BIG), 12.0))
+    assert (found.code, found.sentence) == ("vertical.wait", "A refresh to g6e.xlarge is under way.")
+
+
+def test_a_group_without_instances_is_left_alone() -> None:
+    view = group()
+    decision = decide(changing(pool={"min_instances": 0}), Observation({"l4": view}), LIVED, NOW)
+    assert not [code for code in decision.codes if code.startswith("vertical.")]
+
+
+OLD = ("g4dn.xlarge",)
+
+
+def test_types_no_longer_named_give_way_to_the_cheapest_that_are_when_the_group_stands_still() -> None:
+    named = "The group launches g4dn.xlarge, which the settings no longer name"
+    roomy = changing(pool={"max_instances": 40})
+    decision = one(roomy, group(small=8, load=120, types=OLD), 12.0)
+    assert decision.refresh is not None
+    assert decision.refresh.types == BIG
+    assert decision.targets["l4"].desired == 8
+    assert reason(decision).numbers == {"instances": 8.0}
+    assert reason(decision).sentence.startswith(f"{named}; 2 g6e.xlarge (3.20 USD per hour) will do: rolls")
+    moved = one(roomy, group(small=8, load=120, types=OLD), 12.0, state=replace(LIVED, moved_at=NOW - 60))
+    assert (moved.refresh, reason(moved).code) == (None, "vertical.wait")
+    assert "2 g6e.xlarge (3.20 USD per hour) must wait: types changed 60 s ago" in reason(moved).sentence
+    short = one(changing(pool={"max_instances": 8}), group(small=8, load=120, types=OLD), 500.0)
+    assert (short.refresh, reason(short).code) == (None, "vertical.short")
+    assert reason(short).sentence == f"{named}, and no types named carry the demand."
+
+
+def test_the_mean_of_two_kinds_works_as_both_of_them_do() -> None:
+    """Two with C = 40 and 4 rps and one with C = 10 and 1 rps: C = 30, 3 rps, and 10 s in service."""
+    other = kind(
+        capacity=40.0, throughput_rps=4.0, slowdown=3.0, slots=60.0, first_token_seconds=0.5, spot_usd_per_hour=0.6
+    )
+    small = {
+        "capacity": 10.0,
+        "throughput_rps": 1.0,
+        "slowdown": 1.5,
+        "slots": 30.0,
+        "first_token_seconds": 0.2,
+        "spot_usd_per_hour": 0.3,
+    }
+    mean = as_measured(changing(other, pool=small), seen(pools={"l4": group(small=1, big=2)})).pools[0]
+    assert (mean.capacity, mean.throughput_rps, mean.service_seconds) == pytest.approx((30.0, 3.0, 10.0))
+    assert mean.slowdown == pytest.approx((2 * 4 * 3 + 1 * 1.5) / 9)
+    assert (mean.slots, mean.first_token_seconds) == pytest.approx((50.0, 0.5))
+    assert (mean.on_demand_usd_per_hour, mean.spot_usd_per_hour) == pytest.approx(((2 * 1.6 + 0.8) / 3, 0.5))
+    assert mean.types == BIG  # those of most
+    no_slots = as_measured(
+        changing(other, pool=small | {"slots": 0.0, "spot_usd_per_hour": None}),
+        seen(pools={"l4": group(small=1, big=2)}),
+    ).pools[0]
+    assert (no_slots.slots, no_slots.spot_usd_per_hour) == (0.0, None)
+
+
+def test_what_boots_or_is_ill_is_not_in_the_mean_and_where_nothing_serves_it_is_what_is_launched() -> None:
+    boots = group(small=1, starting=BIG * 3)
+    assert as_measured(changing(), seen(pools={"l4": boots})).pools[0].throughput_rps == 2.0
+    nothing = group(starting=SMALL, types=BIG)
+    assert as_measured(changing(), seen(pools={"l4": nothing})).pools[0].throughput_rps == 8.0
+
+
+def test_an_instance_of_a_type_that_nobody_names_counts_as_one_of_those_launched() -> None:
+    view = group(big=1, starting=("p9.xlarge",), types=BIG)
+    assert as_counted(changing(), seen(pools={"l4": view})).pools[0].types == BIG
+
+
+def test_just_as_many_as_carry_the_demand_are_reckoned_with_and_no_fewer_than_the_floor() -> None:
+    for arrivals, count in ((12.8, 2), (12.9, 3), (0.1, 1)):
+        dear = changing(kind(on_demand_usd_per_hour=0.1), pool={"max_instances": 40})
+        sentence = reason(one(dear, group(small=9, load=10 * arrivals), arrivals)).sentence
+        assert sentence.startswith(f"{count} g6e.xlarge ({count / 10:.2f} USD")
+    for floor in ({"pool": {"min_instances": 4}}, {"availability": {"min_instances": 4}}):
+        sentence = reason(
+            one(changing(kind(on_demand_usd_per_hour=0.1), **floor), group(small=9, load=1), 0.1)
+        ).sentence
+        assert sentence.startswith("4 g6e.xlarge")
+
+
+def test_kinds_of_different_quotas_need_room_each_in_its_own() -> None:
+    """Eight of 16 vCPUs, one at a time: nine of them must fit their quota, whatever the small ones take of theirs."""
+    big = kind(vcpus=16, quota="p")
+    view = group(small=8, load=120)
+    for vcpus, made in ((9 * 16, True), (9 * 16 - 1, False)):
+        svc = changing(big, quotas={"g": 32, "p": vcpus}, pool={"quota": "g"})
+        decision = one(svc, view, 12.0)
+        assert (decision.refresh is not None) is made
+        if decision.refresh is not None:
+            assert decision.refresh.surge_percent == 10
