@@ -71,7 +71,7 @@ def _inference(service: Service, seen: Observation, state: State, now: float, re
         return _finish(service, seen, demand, state, now, pools, [*reasons, *said], held=True)
 
     if demand.rps is not None and demand.counted is not state.counted:
-        state = replace(state, counted=demand.counted, series=(), pending=())
+        state = replace(state, counted=demand.counted, series=(), highest=(), pending=())
     asked = demand.rps if demand.rps is not None else (current(seen.rejected_rps, now, 180.0) or 0.0)
     full = sum(
         ready_count(seen.pools[p.name]) * p.throughput_rps * state.pools[p.name].correction for p in service.pools
@@ -89,7 +89,7 @@ def _inference(service: Service, seen: Observation, state: State, now: float, re
     expected, state, said = burst.meet(policy.burst, demand, outlook.upper_rps, state, horizon, now)
     reasons += said
     left = max(0.0, demand.backlog - max(0.0, full - asked) * horizon)
-    headroom = expected / outlook.rps if outlook.rps > 0 else 1.0
+    headroom = max(1.0, expected / outlook.rps) if outlook.rps > 0 else 1.0
     fleet = survey(service, seen, state, now, headroom)
     target = 1 - policy.forecast_confidence
     state = feedback.correct(state, target, asked, fleet.ready_rps, fresh=demand.fresh and not demand.idle)

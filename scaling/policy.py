@@ -142,7 +142,7 @@ class Forecast(Section):
     max_headroom_percent: Annotated[float, Field(ge=0)] = 150
     """Head-room never exceeds this share of the forecast."""
     history_days: Annotated[int, Field(ge=1, le=14)] = 14
-    """Days of 5-minute history read for `seasonal`."""
+    """Days of 5-minute history read for `seasonal`, and of which each day's highest demand is remembered."""
 
 
 class Burst(Section):

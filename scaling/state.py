@@ -115,6 +115,8 @@ class State:
     """When instances and weights were last looked at as the schedule does (`scaling.guard.extra`)."""
     series: tuple[Point, ...] = ()
     """Demand, in typical requests per second, newest last."""
+    highest: tuple[Point, ...] = ()
+    """The highest demand of each day (UTC), oldest first."""
     pending: tuple[Pending, ...] = ()
     errors: Mapping[str, Errors] = field(default_factory=dict)
     season: Season | None = None
