@@ -1,6 +1,7 @@
 """Forecasts, and the head-room that their own errors ask for."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from scaling import forecast
 from scaling.observation import Reading
 from scaling.policy import Forecast
-from scaling.state import Point, State
+from scaling.state import Errors, Point, State
+from tests.scaling.builders import policy
 
 START = 1_699_920_000.0  # midnight, UTC
 LEAD = 300.0
@@ -182,3 +184,38 @@ def test_more_demand_now_never_forecasts_less(values, factor):
     low, _ = forecast.look_ahead(fixed, 0.95, state, Point(at, values[-1]), LEAD, fresh=False)
     high, _ = forecast.look_ahead(fixed, 0.95, state, Point(at, values[-1] * factor), LEAD, fresh=False)
     assert high.upper_rps >= low.upper_rps
+
+
+NOW = START + 36_000  # ten in the morning
+
+
+def looked_at(state: State, rps: float, at: float, days: int = 14) -> tuple[forecast.Outlook, State]:
+    pol = policy(forecast={"method": "none", "history_days": days})
+    return forecast.look_ahead(pol.forecast, 0.9975, state, Point(at, rps), 300.0, fresh=True)
+
+
+def test_head_room_ends_a_tenth_over_the_highest_that_was_ever_asked_for():
+    bins = tuple(1e6 if n == forecast.BINS - 10 else 0.0 for n in range(forecast.BINS))
+    spiky = {"none": Errors(bins, 1.0, 9.0, 9.0)}
+    state = State(errors=spiky, highest=(Point(NOW - 2 * 86400, 80.0), Point(NOW - 86400, 100.0)))
+    assert looked_at(state, 50.0, NOW)[0].upper_rps == pytest.approx(100 * math.exp(forecast.BEYOND))
+    assert looked_at(replace(state, highest=()), 50.0, NOW)[0].upper_rps > 120
+
+
+def test_what_is_asked_for_now_is_carried_however_high_it_is():
+    state = State(highest=(Point(NOW - 2 * 86400, 80.0),))
+    assert looked_at(state, 500.0, NOW)[0].upper_rps >= 500
+
+
+def test_the_highest_of_less_than_a_day_says_nothing():
+    state = State(highest=(Point(NOW - 86000, 10.0),))
+    assert looked_at(state, 10.0, NOW)[0].upper_rps > 10 * 1.2
+
+
+def test_the_highest_of_each_day_is_kept_for_as_many_days_as_history_is():
+    state, day = State(), 86400.0
+    midnight = NOW // day * day
+    for n in range(20):
+        for hour, rps in ((1, 5.0), (12, 10.0 + n), (20, 7.0)):
+            _, state = looked_at(state, rps, midnight + n * day + hour * 3600, days=7)
+    assert [p.rps for p in state.highest] == [10.0 + n for n in range(13, 20)]
