@@ -6,6 +6,7 @@ import pytest
 
 from scaling.decide import decide
 from scaling.decision import Step
+from scaling.fleet import survey
 from scaling.observation import CapacityError, JobQueue, Phase, Reading
 from scaling.record import Record, dump, load
 from scaling.state import Pending, Point, PoolState, State
@@ -703,3 +704,32 @@ def test_a_training_service_holds_and_says_so_without_its_queue_and_after_a_loss
     assert not lost.held
     assert "guard.first_run" in lost.codes
     assert lost.signals.demand_rps is None
+
+
+def test_an_instance_counts_for_what_the_head_room_lets_it_and_without_a_demand_for_its_strict_share():
+    """Of less than a request a second as of many: the upper end may fill an instance more than every day may."""
+    svc = service(pool(slowdown=3.0, slots=20.0, first_token_seconds=0.2), slo={"ttft_seconds": 1})
+    view, state = pool_seen(2, load=4), replace(LIVED, pools={"l4": PoolState()})
+    for arrivals, at_most in ((0.8, 2.5), (0.0, 1.0)):
+        decision = one(svc, view, arrivals=arrivals)
+        numbers = next(r.numbers for r in decision.reasons if "headroom_percent" in r.numbers)
+        headroom = 1 + numbers["headroom_percent"] / 100
+        assert 1 <= headroom <= at_most
+        assert (headroom > 1) is (arrivals > 0)
+        counted, strict, twice = (
+            survey(svc, seen(pools={"l4": view}), state, NOW, h).worth["l4"] for h in (headroom, 1.0, 2.0)
+        )
+        assert strict < twice
+        assert (counted > strict) is (arrivals > 0)
+        assert reason(decision, "sizing.slo").sentence.endswith(f"an instance may carry: l4 {counted:.2f}.")
+
+
+def test_launches_and_requests_seen_are_remembered_with_their_time():
+    booted = PoolState(starting=("i-0",))
+    view = replace(pool_seen(0, load=4), desired=1, instances=instances(1, since=NOW - 250))
+    tokens = {"input_tokens": Reading(2000.0, NOW), "output_tokens": Reading(300.0, NOW)}
+    after = one(service(), view, arrivals=1.0, state=replace(LIVED, pools={"l4": booted}), **tokens).state
+    assert after.pools["l4"].leads == (250.0,)
+    assert after.request is not None
+    old = {name: replace(reading, at=NOW - 181) for name, reading in tokens.items()}
+    assert one(service(), view, arrivals=1.0, **old).state.request is None
