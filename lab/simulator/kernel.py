@@ -128,7 +128,6 @@ INSTANCE = np.dtype(
         ("counted", "f8"),  # the integrals below reach to this time
         ("running_seconds", "f8"),
         ("waiting_seconds", "f8"),
-        ("kv_seconds", "f8"),  # share of the memory x time
         ("busy_seconds", "f8"),
         ("present_seconds", "f8"),
         ("emptied", "f8"),  # when it last had no request left
@@ -348,7 +347,6 @@ def _count(m: Machine, i: int, now: float) -> None:
         if running > 0:
             instance.running_seconds += running * elapsed
             instance.waiting_seconds += instance.waiting * elapsed
-            instance.kv_seconds += instance.kv_tokens / m.pools[instance.pool].kv_tokens * elapsed
             instance.busy_seconds += elapsed
         if running > 0 or instance.state == READY:
             instance.present_seconds += elapsed
@@ -695,8 +693,7 @@ def join(m: Machine, i: int, p: int, now: float, number: int) -> None:
     instance.event = instance.prefilling = instance.head = instance.tail = -1
     instance.batch = instance.waiting = instance.served = instance.sampled = 0
     instance.clock = instance.kv_tokens = instance.served_input = instance.served_output = 0.0
-    instance.running_seconds = instance.waiting_seconds = 0.0
-    instance.kv_seconds = instance.busy_seconds = instance.present_seconds = 0.0
+    instance.running_seconds = instance.waiting_seconds = instance.busy_seconds = instance.present_seconds = 0.0
     instance.touched = instance.counted = instance.emptied = now
     m.outstanding[p, pool.targets] = 0
     m.targets[p, pool.targets] = i

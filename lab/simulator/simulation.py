@@ -102,8 +102,6 @@ class PoolWindow:
     running_seconds: float = 0.0
     """Requests in service x time."""
     waiting_seconds: float = 0.0
-    kv_seconds: float = 0.0
-    """Share of memory reserved x instances x time."""
     busy_seconds: float = 0.0
     """Instances with a request in service x time."""
     present_seconds: float = 0.0
@@ -143,11 +141,6 @@ class PoolWindow:
     def targets(self) -> float:
         """Mean number of targets."""
         return self.target_seconds / self.seconds if self.seconds else 0.0
-
-    @property
-    def kv_percent(self) -> float | None:
-        """Memory reserved, mean over the instances; None without any."""
-        return 100 * self.kv_seconds / self.present_seconds if self.present_seconds else None
 
     @property
     def busy_percent(self) -> float | None:
@@ -591,7 +584,7 @@ class Simulation:
             )
 
 
-_INTEGRALS = ("running_seconds", "waiting_seconds", "kv_seconds", "busy_seconds", "present_seconds")
+_INTEGRALS = ("running_seconds", "waiting_seconds", "busy_seconds", "present_seconds")
 
 
 def _longer(array: np.ndarray, axis: int, size: int, fill: float = 0) -> np.ndarray:
@@ -647,7 +640,7 @@ def _pool_window(
     seconds: float, target_seconds: float, machine: kernel.Machine, integrals: Floats, p: int
 ) -> PoolWindow:
     counters = machine.counters[p]
-    running, waiting, kv, busy, present = (float(x) for x in integrals)
+    running, waiting, busy, present = (float(x) for x in integrals)
     ttft, tpot, e2e = (Sketch(machine.histogram[p, kind].copy()) for kind in (kernel.TTFT, kernel.TPOT, kernel.E2E))
     return PoolWindow(
         seconds=seconds,
@@ -667,7 +660,6 @@ def _pool_window(
         output_tokens=float(counters[kernel.OUTPUT_TOKENS]),
         running_seconds=running,
         waiting_seconds=waiting,
-        kv_seconds=kv,
         busy_seconds=busy,
         present_seconds=present,
         ttft=ttft,

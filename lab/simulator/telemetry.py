@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -138,18 +138,33 @@ class Telemetry:
         """Mean prompt and answer of what the pool's instances completed, of the newest minute that tells, as far as
         it has arrived: the mean over what each instance said each 10 s. None where that is older than `oldest`.
         """
+        end, told = self._newest_minute(now, oldest, lambda gauges: gauges.pool_telling[pool] > 0)
+        if not told:
+            return None
+        telling = sum(gauges.pool_telling[pool] for gauges in told)
+        inputs = sum(gauges.pool_input_tokens[pool] for gauges in told)
+        outputs = sum(gauges.pool_output_tokens[pool] for gauges in told)
+        return Reading(inputs / telling, end), Reading(outputs / telling, end)
+
+    def kv_cache_percent(self, now: float, pool: int, oldest: float) -> Reading | None:
+        """Use of the KV cache of the pool's instances that do not drain, over the same minute: the mean over what each
+        said each 10 s. None where that is older than `oldest`.
+        """
+        end, told = self._newest_minute(now, oldest, lambda gauges: gauges.pool_targets[pool] > 0)
+        if not told:
+            return None
+        used = sum(float(gauges.kv_share[gauges.pool == pool].sum()) for gauges in told)
+        return Reading(100 * used / sum(gauges.pool_targets[pool] for gauges in told), end)
+
+    def _newest_minute(self, now: float, oldest: float, tells: Callable[[Gauges], bool]) -> tuple[float, list[Gauges]]:
+        """End and gauges of the newest minute in which any tell, as far as it has arrived."""
         minutes: dict[float, list[Gauges]] = {}
         for sample in self._known(now):
             end = math.ceil(sample.at / MINUTE_SECONDS) * MINUTE_SECONDS
-            if oldest <= end <= now and sample.gauges.pool_telling[pool]:
+            if oldest <= end <= now and tells(sample.gauges):
                 minutes.setdefault(end, []).append(sample.gauges)
-        if not minutes:
-            return None
-        end = max(minutes)
-        telling = sum(gauges.pool_telling[pool] for gauges in minutes[end])
-        inputs = sum(gauges.pool_input_tokens[pool] for gauges in minutes[end])
-        outputs = sum(gauges.pool_output_tokens[pool] for gauges in minutes[end])
-        return Reading(inputs / telling, end), Reading(outputs / telling, end)
+        end = max(minutes, default=now)
+        return end, minutes.get(end, [])
 
     def _known(self, now: float) -> list[Sample]:
         return [sample for sample in self._samples if sample.at <= now - self._delays.fine_seconds]

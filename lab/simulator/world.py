@@ -560,7 +560,7 @@ class World:
         running, waiting = last_minute(series.running, oldest), last_minute(series.waiting, oldest)
         rate = settled(rates, now, oldest)
         gpu = _newest(engine, p, oldest, lambda w: w.busy_percent)
-        kv = _newest(engine, p, oldest, lambda w: w.kv_percent)
+        kv = self._telemetry.kv_cache_percent(now, p, oldest)
         load: Reading | None
         match self.service.policy.load.unit:
             case LoadUnit.CONCURRENCY:

@@ -15,7 +15,7 @@ from lab.simulator.telemetry import Delays
 from lab.simulator.world import START, World
 from scaling.decision import PoolTarget
 from scaling.observation import Observation, Phase
-from scaling.policy import Workload
+from scaling.policy import Load, LoadUnit, Workload
 from scaling.service import Service
 
 from .conftest import PROFILE, Requests, make_service
@@ -376,6 +376,24 @@ def test_instance_loads_come_only_when_they_are_asked_for(world: Make) -> None:
     assert pool.load is not None
     assert pool.load.at == at(300)
     assert sum(i.load.value for i in pool.instances if i.load) == pytest.approx(pool.load.value)
+
+
+def test_an_instance_that_drains_has_no_part_in_the_pools_kv_cache_use(world: Make) -> None:
+    """Answers of some 5 minutes: two instances fill up while the one that leaves empties."""
+    described = make_service()
+    policy = described.policy.model_copy(update={"load": Load(unit=LoadUnit.KV_CACHE)})
+    arrivals = Requests.poisson(0.1, 3600.0)
+    source = Requests(arrivals.at, arrivals.span_seconds, output_tokens=10_000.0)
+    w = world(source, described.model_copy(update={"policy": policy}), initial={"small": 3})
+    w.run(at(600))
+    w.apply({"small": PoolTarget(2, 1, take=(next(iter(w.groups["small"].machines)),))}, w.now)
+    w.run(at(720))
+    assert w.groups["small"].count(Phase.DRAINING) == 1
+    pool = w.observe(w.now, instance_loads=True).pools["small"]
+    loads = [i.load.value for i in pool.instances if i.load and i.phase is Phase.READY]
+    assert len(loads) == 2
+    assert pool.kv_cache_percent is not None
+    assert pool.kv_cache_percent.value == pytest.approx(sum(loads) / 2)
 
 
 def test_history_is_five_minute_means_of_complete_times(world: Make) -> None:
