@@ -599,3 +599,16 @@ def test_kinds_of_different_quotas_need_room_each_in_its_own() -> None:
         assert (decision.refresh is not None) is made
         if decision.refresh is not None:
             assert decision.refresh.surge_percent == 10
+
+
+@pytest.mark.parametrize(("correction", "small", "big"), [(0.5, 15, 4), (1.0, 8, 2), (1.25, 6, 2)])
+def test_what_a_pool_was_seen_to_carry_is_believed_of_its_types_and_of_others_only_where_it_is_less(
+    correction: float, small: int, big: int
+) -> None:
+    """12 rps at 1.6 and 6.4 an instance."""
+    state = replace(LIVED, pools={"l4": PoolState(correction=correction)})
+    svc = changing(kind(on_demand_usd_per_hour=3.0), vertical={"minimum_saving_percent": 99})
+    found = reason(one(svc, group(small=12, load=60), 12.0, state=state))
+    assert found.sentence.startswith(
+        f"Stays with {small} g6.xlarge ({small * 0.8:.2f} USD per hour); {big} g6e.xlarge ({big * 3:.2f} USD per hour)"
+    )

@@ -462,3 +462,15 @@ def test_what_is_missing_is_told_in_numbers() -> None:
         "No allowed mix has 5 instances and carries 1.00 rps: 1 small + 1 big has the most, 3.00 rps with 2 instances."
     )
     assert numbers == {"required_rps": 1, "carried_rps": 3, "short_rps": 0, "instances": 2}
+
+
+def test_a_floor_is_filled_with_what_costs_least_an_instance_and_not_with_what_costs_least_by_work() -> None:
+    """One big one does it for 1.50 USD, but three are asked for: three small ones cost 3, three big ones 4.50."""
+    assert cheapest([rung("big", 10, 1.5), rung("small", 5, 1)], 10, {}, 3) == {"big": 0, "small": 3}
+    assert cheapest([rung("big", 10, 1.5), rung("small", 5, 1, high=2)], 10, {}, 3) == {"big": 1, "small": 2}
+
+
+def test_a_quota_that_what_stands_uses_up_leaves_no_room_for_another_vcpu() -> None:
+    full = rung(low=2, vcpus=1, quota="g")
+    assert most([full], {"g": 2}) == {"small": 2}
+    assert most([full], {"g": 3}) == {"small": 3}
