@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from scaling import sizing
-from scaling.fleet import LEAST_SHARE, Fleet, survey
-from scaling.observation import Observation
-from scaling.service import Service
-from scaling.state import PoolState, State
-from tests.scaling.builders import NOW, pool, pool_seen, service
+from scaling.fleet import LEAST_SHARE, Fleet, horizon_seconds, nothing_stands, survey
+from scaling.observation import Observation, Phase, PoolObservation
+from scaling.service import Pool, Service
+from scaling.state import Mark, PoolState, State
+from tests.scaling.builders import NOW, instances, pool, pool_seen, service
 
 SLOW = pool(
     "slow", throughput_rps=1.0, capacity=20.0, service_seconds=20.0, slowdown=5.0, slots=20.0, first_token_seconds=0.4
@@ -65,3 +65,108 @@ def test_what_was_learnt_of_a_pool_is_counted_in():
     plain, corrected = surveyed(BOTH, 1.2), survey(BOTH, seen, state, NOW, 1.2)
     assert corrected.worth["slow"] == pytest.approx(0.8 * plain.worth["slow"])
     assert corrected.worth["fast"] == pytest.approx(plain.worth["fast"])
+
+
+def look(*pools: Pool, views: tuple[PoolObservation, ...], remembered: PoolState | None = None) -> Fleet:
+    seen = Observation(pools={p.name: view for p, view in zip(pools, views, strict=True)})
+    return survey(service(*pools), seen, State(pools={p.name: remembered or PoolState() for p in pools}), NOW)
+
+
+def test_unless_head_room_is_said_an_instance_counts_strictly():
+    fleet = look(SLOW, FAST, views=(pool_seen(10), pool_seen(10)))
+    assert fleet.worth == surveyed(BOTH, 1.0).worth
+
+
+def test_a_pool_of_which_nothing_stands_is_taken_for_as_many_as_stand_in_all():
+    alone = look(SLOW, FAST, views=(pool_seen(0), pool_seen(0)))
+    assert alone.worth["slow"] == pytest.approx(share(BOTH, "slow", count=1))
+    beside = look(SLOW, FAST, views=(pool_seen(0), pool_seen(6)))
+    assert beside.worth["slow"] == pytest.approx(share(BOTH, "slow", count=6))
+
+
+def test_what_is_ready_is_worth_what_its_instances_are_together():
+    fleet = look(SLOW, FAST, views=(pool_seen(3, starting=2), pool_seen(1, unhealthy=1)))
+    assert fleet.ready_rps == pytest.approx(3 * fleet.worth["slow"] + fleet.worth["fast"])
+
+
+@pytest.mark.parametrize(("most", "barred"), [(0, False), (1, True), (5, True)])
+def test_a_class_that_misses_the_slo_is_barred_where_one_that_reaches_it_may_be_had(most, barred):
+    misses = SLOW.model_copy(update={"reaches_slo": False, "min_instances": 0})
+    reaches = FAST.model_copy(update={"min_instances": 0, "max_instances": most})
+    fleet = look(misses, reaches, views=(pool_seen(2), pool_seen(0)))
+    assert fleet.rungs[0].at_most == (0 if barred else misses.max_instances)
+
+
+def test_where_no_class_reaches_the_slo_all_are_used():
+    both = [p.model_copy(update={"reaches_slo": False}) for p in (SLOW, FAST)]
+    fleet = look(*both, views=(pool_seen(2), pool_seen(0)))
+    assert [rung.at_most for rung in fleet.rungs] == [SLOW.max_instances, FAST.max_instances]
+
+
+def test_instances_that_carry_nothing_take_their_room_below_the_maximum():
+    """Five at most: two that fail their checks leave room for three that serve; of two at most none is left."""
+    view = pool_seen(0, unhealthy=2)
+    assert look(pool(max_instances=5), views=(view,)).rungs[0].at_most == 3
+    full = look(pool(max_instances=2), views=(view,)).rungs[0]
+    assert (full.at_least, full.at_most) == (0, 0)
+
+
+def marked(*, spot: bool) -> PoolState:
+    return PoolState(marks=(Mark("", NOW + 60, 1, spot),))
+
+
+def test_a_pool_of_which_none_can_be_had_keeps_what_lives_and_does_not_wait_for_boots_that_never_end():
+    view = pool_seen(3, starting=2, starting_since=NOW - 7200)
+    assert look(pool(), views=(view,), remembered=marked(spot=False)).rungs[0].at_most == 3
+    boots = pool_seen(3, starting=2)
+    assert look(pool(), views=(boots,), remembered=marked(spot=False)).rungs[0].at_most == 5
+    never = pool_seen(0, starting=1, starting_since=NOW - 7200)
+    assert look(pool(), views=(never,), remembered=marked(spot=False)).rungs[0].at_most == 0
+
+
+@pytest.mark.parametrize(
+    ("percent", "spot", "stopped"), [(100, True, True), (99, True, False), (100, False, False), (99, False, True)]
+)
+def test_a_lack_of_spot_stops_a_pool_of_spot_alone_and_a_lack_of_on_demand_any_other(percent, spot, stopped):
+    one = pool(spot_percent=percent)
+    at_most = look(one, views=(pool_seen(2),), remembered=marked(spot=spot)).rungs[0].at_most
+    assert at_most == (2 if stopped else one.max_instances)
+
+
+def test_the_mix_knows_each_pools_vcpus_quota_and_price():
+    rung = look(pool(vcpus=48, quota="G and VT"), views=(pool_seen(1),)).rungs[0]
+    assert (rung.vcpus, rung.quota, rung.usd_per_hour) == (48, "G and VT", 0.8)
+
+
+@pytest.mark.parametrize(
+    ("view", "nothing"),
+    [
+        (pool_seen(0), True),
+        (pool_seen(1), False),
+        (pool_seen(0, desired=1), False),
+        (replace(pool_seen(0), instances=instances(1, Phase.DRAINING)), False),
+    ],
+)
+def test_orders_and_what_still_drains_stand_as_well(view, nothing):
+    assert nothing_stands(Observation(pools={"l4": pool_seen(0), "h100": view})) == nothing
+
+
+def horizon(*pools: tuple[float, int, int]) -> float:
+    """Of pools with this lead time, maximum and desired count."""
+    these = [
+        pool(f"p{n}", lead_seconds=lead, min_instances=0, max_instances=most) for n, (lead, most, _) in enumerate(pools)
+    ]
+    seen = Observation(pools={p.name: pool_seen(count) for p, (_, _, count) in zip(these, pools, strict=True)})
+    return horizon_seconds(service(*these), seen, State(pools={p.name: PoolState() for p in these}))
+
+
+def test_one_looks_as_far_ahead_as_the_slowest_pool_that_stands_takes():
+    assert horizon((600, 9, 1), (100, 9, 3)) == 600
+    assert horizon((600, 9, 0), (100, 9, 3)) == 100
+    assert horizon((600, 1, 1), (100, 9, 3)) == 600
+
+
+def test_where_nothing_stands_one_looks_as_far_as_the_fastest_that_may_takes():
+    assert horizon((600, 9, 0), (100, 9, 0)) == 100
+    assert horizon((600, 9, 0), (100, 0, 0)) == 600
+    assert horizon((600, 0, 0)) == 0
