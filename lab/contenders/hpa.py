@@ -43,7 +43,7 @@ class HorizontalPodAutoscaler:
         self.group = Group.of(service, pool, newest_not_ready_first, can_sleep=False)
         self.target = target
         self.signal = signal
-        self.name = "hpa" if signal is Signal.CONCURRENCY else f"hpa-{signal}"
+        self.name = signal.names("hpa")
         self._then = ReadyThen()
         self._recommended: deque[tuple[float, int]] = deque()
         self._added: deque[tuple[float, int]] = deque()

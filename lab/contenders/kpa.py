@@ -39,7 +39,7 @@ class KnativePodAutoscaler:
         if target <= 0:
             raise ValueError(f"target: must be above 0 (got {target})")
         self.group = Group.of(service, pool, newest_not_ready_first, can_sleep=True)
-        self.name = "kpa" if signal is Signal.CONCURRENCY else f"kpa-{signal}"
+        self.name = signal.names("kpa")
         self.target = target
         self.signal = signal
         self._then = ReadyThen()

@@ -29,6 +29,10 @@ class Signal(StrEnum):
     GPU = "gpu"
     """Mean GPU utilisation, percent. It is near 100 as soon as an instance has anything to do."""
 
+    def names(self, rule: str) -> str:
+        """What a rule on this signal is called: plainly on concurrency, else with the signal behind it."""
+        return rule if self is Signal.CONCURRENCY else f"{rule}-{self}"
+
 
 def of_a_full_instance(pool: Pool, signal: Signal, unit: LoadUnit) -> float:
     """What the signal shows of one instance that is at its capacity C: the 1.0 of every target share.

@@ -58,7 +58,7 @@ class StepScaling:
         self.group = Group.of(service, pool, closest_to_the_hour_in_the_fullest_zone, can_sleep=False)
         self.target = target
         self.signal = signal
-        self.name = "step-scaling" if signal is Signal.CONCURRENCY else f"step-scaling-{signal}"
+        self.name = signal.names("step-scaling")
         self._warmup = Warmup(warmup_seconds)
         self._out = sorted(scale_out, key=lambda step: step.at)
         self._in = sorted(scale_in, key=lambda step: -step.at)

@@ -64,7 +64,7 @@ class TargetTracking:
     ) -> None:
         if target <= 0:
             raise ValueError(f"target: must be above 0 (got {target})")
-        self.name = "target-tracking" if signal is Signal.CONCURRENCY else f"target-tracking-{signal}"
+        self.name = signal.names("target-tracking")
         self.group = Group.of(service, pool, closest_to_the_hour_in_the_fullest_zone, can_sleep=False)
         self.target = target
         self.signal = signal
