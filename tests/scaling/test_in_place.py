@@ -187,7 +187,7 @@ def test_as_many_are_replaced_at_a_time_as_the_maximum_leaves_room_for() -> None
         assert refresh is not None
         return refresh.surge_percent
 
-    assert [surge(most) for most in (8, 12, 40)] == [10, 50, 100]
+    assert [surge(most) for most in (8, 11, 12, 40)] == [10, 37, 50, 100]
 
 
 def test_smaller_types_come_in_the_number_that_carries_the_demand() -> None:
@@ -612,3 +612,28 @@ def test_what_a_pool_was_seen_to_carry_is_believed_of_its_types_and_of_others_on
     assert found.sentence.startswith(
         f"Stays with {small} g6.xlarge ({small * 0.8:.2f} USD per hour); {big} g6e.xlarge ({big * 3:.2f} USD per hour)"
     )
+
+
+def test_a_refresh_of_a_group_with_too_many_keeps_them_all_and_is_priced_beside_what_would_stand() -> None:
+    """Twelve stand where eight would do, for 6.4: (12*0.8 + 12*1.6 - 6.4) for 300 s and (12*1.6 - 6.4) for 120 s."""
+    decision = one(changing(pool={"max_instances": 24}), group(small=12, load=120), 12.0)
+    assert decision.targets["l4"].desired == 12
+    assert reason(decision).numbers["overlap_usd"] == pytest.approx(22.4 / 12 + 12.8 / 30)
+    dear = changing(kind(on_demand_usd_per_hour=90.0), pool={"max_instances": 40})
+    still = replace(LIVED, required=(Point(NOW - 60, 19.2),))
+    decision = one(dear, group(small=12, load=192, types=OLD), 19.2, state=still)
+    assert decision.refresh is not None
+    assert (decision.refresh.types, decision.targets["l4"].desired) == (SMALL, 12)
+
+
+def test_types_that_miss_an_slo_are_taken_where_none_is_sized_for() -> None:
+    svc = changing(kind(reaches_slo=False), sizing={"mode": "threshold"})
+    assert one(svc, group(small=8, load=120), 12.0).refresh is not None
+
+
+def test_types_whose_quota_does_not_hold_what_is_needed_make_way_at_any_price() -> None:
+    """Six of 4 vCPUs fit into 24, eight are needed."""
+    for vcpus, made in ((24, True), (32, False)):
+        svc = changing(kind(on_demand_usd_per_hour=90.0), quotas={"g": vcpus}, pool={"quota": "g"})
+        decision = one(svc, group(small=6, load=120), 12.0)
+        assert (decision.refresh is not None) is made

@@ -474,3 +474,20 @@ def test_a_quota_that_what_stands_uses_up_leaves_no_room_for_another_vcpu() -> N
     full = rung(low=2, vcpus=1, quota="g")
     assert most([full], {"g": 2}) == {"small": 2}
     assert most([full], {"g": 3}) == {"small": 3}
+
+
+def test_a_cent_that_is_saved_pays_for_no_overlap_of_many() -> None:
+    """0.12 USD are saved within the hour, and 4 * 0.97 USD an hour are paid twice for a quarter of one."""
+    close = [rung("small", 1, 1), rung("big", 1, 0.97)]
+    eager = Vertical(minimum_saving_percent=1)
+    assert codes(decide(close, 4, {"small": 4}, vertical=eager, leads={"big": 900.0})) == ["mix.keep", "mix.unpaid"]
+    assert decide(close, 4, {"small": 4}, vertical=eager, leads={"big": 100.0}).moved
+
+
+def test_a_plan_is_found_where_only_the_densest_type_fits_beside_the_cheapest_into_the_quota() -> None:
+    shared = [
+        rung("cheap", 5, 1, high=1, vcpus=4, quota="g"),
+        rung("dense", 10, 5, high=1, vcpus=4, quota="g"),
+        rung("many", 1, 0.9, high=4, vcpus=4, quota="g"),
+    ]
+    assert cheapest(shared, 15, {"g": 8}) == {"cheap": 1, "dense": 1, "many": 0}
