@@ -620,8 +620,7 @@ def test_a_refresh_of_a_group_with_too_many_keeps_them_all_and_is_priced_beside_
     assert decision.targets["l4"].desired == 12
     assert reason(decision).numbers["overlap_usd"] == pytest.approx(22.4 / 12 + 12.8 / 30)
     dear = changing(kind(on_demand_usd_per_hour=90.0), pool={"max_instances": 40})
-    still = replace(LIVED, required=(Point(NOW - 60, 19.2),))
-    decision = one(dear, group(small=12, load=192, types=OLD), 19.2, state=still)
+    decision = one(dear, group(small=12, load=120, types=OLD), 12.0)
     assert decision.refresh is not None
     assert (decision.refresh.types, decision.targets["l4"].desired) == (SMALL, 12)
 
