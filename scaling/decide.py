@@ -93,7 +93,7 @@ def _inference(service: Service, seen: Observation, state: State, now: float, re
     fleet = survey(service, seen, state, now, headroom)
     target = 1 - policy.forecast_confidence
     state = feedback.correct(state, target, asked, fleet.ready_rps, fresh=demand.fresh and not demand.idle)
-    required = sizing.required_rps(expected, left, policy)
+    required = sizing.required_rps(expected, left, full, policy)
     u_t_r = (demand.utilization, demand.response_time, demand.ratio)
     reasons.append(sizing.said(policy, required, u_t_r, fleet.worth))
     required, said = thresholds.raised(service, seen, fleet, required, now)

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from scaling.policy import Policy, Request, Sizing, SizingMode, Slo
 from scaling.service import Pool
+from scaling.sizing import _most as highest_step
 from scaling.sizing import (
     load_share,
     required_rps,
+    said,
     share_in_flight,
     usable_share,
     wait_exceeds,
@@ -297,11 +299,52 @@ def test_a_batch_that_memory_limits_cannot_pass_its_limit() -> None:
 
 
 def test_the_backlog_drains_within_its_time() -> None:
-    assert required_rps(10, 0, POLICY) == 10
-    assert required_rps(10, 240, POLICY) == 12
+    assert required_rps(10, 0, 50, POLICY) == 10
+    assert required_rps(10, 240, 50, POLICY) == 12
     hurried = Policy(model="m", sizing=Sizing(drain_backlog_seconds=30))
-    assert required_rps(10, 240, hurried) == 18
+    assert required_rps(10, 240, 50, hurried) == 18
 
 
 def test_negative_demand_and_backlog_count_as_none() -> None:
-    assert required_rps(-3, -50, POLICY) == 0
+    assert required_rps(-3, -50, 50, POLICY) == 0
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 7, 15, 16])
+def test_the_highest_step_that_holds_is_found(most: int) -> None:
+    assert highest_step(lambda step: step <= most, 16) == most
+
+
+def test_where_no_step_holds_the_lowest_is_taken() -> None:
+    assert highest_step(lambda _: False, 16) == 1
+    assert highest_step(lambda _: False, 1) == 1
+
+
+def test_a_limit_that_the_skew_alone_fills_leaves_nothing_in_flight() -> None:
+    """z = 2.8: skew 1.14, and at scv 20 1.14 * 39 = 44 of the 40 that fit."""
+    assert share_in_flight(40, 3, 20, 2.8) == 0
+    assert share_in_flight(50, 3, 20, 2.8) > 0
+
+
+def test_below_one_deviation_the_skew_is_not_counted() -> None:
+    """At z = 0 the mean may stand at the limit: m = (16 + 2) * x = 16."""
+    assert share_in_flight(16, 3, 1, 0) == pytest.approx(16 / 18)
+
+
+def test_what_must_be_carried_is_told_with_what_was_measured() -> None:
+    known = said(POLICY, 12.0, (1.5, 0.5, 0.75), {"l4": 1.8})
+    assert known.code == "sizing.slo"
+    assert known.numbers == {"required_rps": 12, "U": 1.5, "T": 0.5, "R": 0.75}
+    assert "U 1.50, T 0.50, R 0.75" in known.sentence
+    assert "l4 1.80" in known.sentence
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_what_was_not_measured_is_not_told_as_a_number(missing: int) -> None:
+    u, t, r = (None if n == missing else 1.0 for n in range(3))
+    assert said(POLICY, 12.0, (u, t, r), {}).numbers == {"required_rps": 12}
+
+
+def test_what_waits_at_two_instances_asks_for_no_more_than_these_two_can_do() -> None:
+    """It has been handed to them, and no new instance can take it over."""
+    assert required_rps(11, 12_000, 9.4, POLICY) == pytest.approx(20.4)
+    assert required_rps(11, 12_000, 0, POLICY) == 11
