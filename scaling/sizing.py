@@ -249,9 +249,9 @@ def _most(holds: Callable[[int], bool], high: int) -> int:
 def required_rps(demand_rps: float, backlog_requests: float, full_rps: float, policy: Policy) -> float:
     """Work that must be done per second: what arrives, and the backlog within `sizing.drain_backlog_seconds`.
 
-    What waits has been handed to an engine and cannot be taken over by another. So the backlog keeps at most all of what
-    is ready (`full_rps`) from what arrives, and to order more for it would be to pay for instances that find nothing to
-    do: 12,000 requests before two instances that do 9 a second ask for 9 more, not for 200.
+    What waits has been handed to an engine and cannot be taken over by another. So the backlog keeps at most all of
+    what is ready (`full_rps`) from what arrives, and to order more for it would be to pay for instances that find
+    nothing to do: 12,000 requests before two instances that do 9 a second ask for 9 more, not for 200.
     """
     drained = max(0.0, backlog_requests) / policy.sizing.drain_backlog_seconds
     return max(0.0, demand_rps) + min(drained, max(0.0, full_rps))
