@@ -1,6 +1,6 @@
 """Why the default policy stands where it stands: what attainment costs, what a boot costs, and which minutes failed.
 
-python bench/bench_frontier.py [--policy chat] [--traces FILE...] [--seeds 2] [--hours 48] [--jobs N]
+python bench/bench_frontier.py [--policy chat] [--traces FILE...] [--seeds 2] [--hours 24] [--jobs N]
 
 Prints markdown, as it stands in docs/backtest.md: attainment at times the clairvoyant fleet without boot (that of the
 same trace at the same height, so that all figures of a row compare).
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--policy", default="chat")
     parser.add_argument("--traces", type=Path, nargs="+", default=sorted(shared.glob("*.csv")))
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--hours", type=float, default=48.0, help="only the first so many hours of each trace")
+    parser.add_argument("--hours", type=float, default=24.0, help="only the first so many hours of each trace")
     parser.add_argument("--jobs", type=int)
     options = parser.parse_args()
     held = setting(ROOT, options.policy)
