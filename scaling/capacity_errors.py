@@ -44,11 +44,6 @@ def blocked(pool: Pool, remembered: PoolState, now: float, *, spot: bool) -> boo
     return "" in marked or (bool(pool.zones) and marked >= set(pool.zones)) or (bool(marked) and not pool.zones)
 
 
-def blocked_until(remembered: PoolState, now: float) -> float:
-    """When the pool will be asked again."""
-    return max((m.until for m in remembered.marks if m.until > now), default=now)
-
-
 def on_demand_base(pool: Pool, seen: PoolObservation, remembered: PoolState, lead_seconds: float, now: float) -> int:
     """On-demand instances in front of the spot share: the pool's own base, and whatever spot does not deliver.
 

@@ -8,7 +8,7 @@ boots take longer than they did. So the share is moved by what is seen, by the r
     allowance += rate * (target - missed)
 
 with `missed` 1 in a minute whose demand the ready instances could not carry, weighted by that demand over its mean.
-At a target of 0.0025 and a rate of 0.02 a missed minute takes 0.02 off, and 400 minutes without one give it back: in
+At a target of 0.0025 and a rate of 0.005 a missed minute takes 0.005 off, and 400 minutes without one give it back: in
 the long run the share missed is the target, whatever the traffic is like.
 """
 
@@ -20,7 +20,7 @@ from scaling.state import State
 
 RATE = 0.005
 LEAST, MOST = 0.001, 0.03
-"""Bounds of the allowance: never quite certain, and never blind to one part in five."""
+"""Bounds of the allowance: never quite certain, and never blind to three parts in a hundred."""
 
 
 def correct(state: State, target: float, asked_rps: float, ready_rps: float, *, fresh: bool) -> State:

@@ -55,7 +55,7 @@ class Mix:
     counts: Mapping[str, int]
     reasons: tuple[Reason, ...]
     moved: bool = False
-    """The mix was changed to save money, not for capacity: the time to remember as `last_move_at`."""
+    """The mix was changed to save money, not for capacity: the time to remember as `State.moved_at`."""
     short_rps: float = 0.0
     """Work that no allowed mix carries."""
 

@@ -63,7 +63,7 @@ def route(settings: policy.Routing, pools: Sequence[PoolInput], state: RoutingSt
     standing = {pool.name: pool.weight for pool in pools}
     if not ready:
         reason = Reason(Step.ROUTING, "routing.none", "No pool has ready instances: the weights stay as they are.")
-        after = replace(state, healthy_since={}, corrections={}, moving=False, weights=standing)
+        after = replace(state, healthy_since={}, corrections={}, moving=False)
         return Routing(standing, (reason,), after)
     since = {pool.name: _healthy_since(pool, settings, state, now) for pool in ready}
     by_response_time, reasons = _mode(ready, settings, state)
@@ -82,7 +82,6 @@ def route(settings: policy.Routing, pools: Sequence[PoolInput], state: RoutingSt
         healthy_since=since,
         corrections=corrections,
         moving=(write and cut) or ramping,
-        weights=decided,
     )
     return Routing(decided, tuple(reasons), after)
 

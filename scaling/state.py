@@ -99,8 +99,6 @@ class RoutingState:
     """Factor on each pool's capacity from its response time."""
     moving: bool = False
     """The last step was cut short by `max_step_percent`: the move is finished whatever the dead band."""
-    weights: Mapping[str, int] = field(default_factory=dict)
-    """Weights decided last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ class State:
     since: float = 0.0
     """Since when evaluations have followed one another without a gap."""
     stepped_at: float = 0.0
-    """When instances and weights were last looked at as the schedule does (`scaling.guard.extra`)."""
+    """When instances and weights were last looked at as the schedule does (`scaling.guard.is_extra`)."""
     series: tuple[Point, ...] = ()
     """Demand, in typical requests per second, newest last."""
     highest: tuple[Point, ...] = ()
