@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from infra.settings import PoolSettings, ServiceSettings, StackSettings
 from infra.stack_file import PROJECT, as_typed
 from scaling import profile
@@ -16,14 +18,9 @@ def service_problems(settings: StackSettings, library: Library) -> list[PlanProb
     problems: list[PlanProblem] = []
     quotas = {quota.name for quota in library.catalog.quotas.values()}
     for name, service in settings.services.items():
-        plan = {
-            pool: PoolPlan(
-                value.types, value.min, value.max, value.spot_percent, value.gpus_per_copy, value.alternatives
-            )
-            for pool, value in service.pools.items()
-        }
         at = ("services", name)
-        problems += [PlanProblem((*at, *p.path), p.text) for p in plan_problems(service.policy, plan, library)]
+        wrong = plan_problems(service.policy, plans(service.pools), library)
+        problems += [PlanProblem((*at, *p.path), p.text) for p in wrong]
         problems += [
             PlanProblem((*at, "vcpu_quotas", quota), f"must be a quota of the catalog: {', '.join(sorted(quotas))}")
             for quota in service.vcpu_quotas
@@ -41,6 +38,14 @@ def service_problems(settings: StackSettings, library: Library) -> list[PlanProb
                 )
             )
     return problems
+
+
+def plans(pools: Mapping[str, PoolSettings]) -> dict[str, PoolPlan]:
+    """Pools as the library holds them against a policy."""
+    return {
+        name: PoolPlan(value.types, value.min, value.max, value.spot_percent, value.gpus_per_copy, value.alternatives)
+        for name, value in pools.items()
+    }
 
 
 def services(settings: StackSettings, library: Library, document: Document | None = None) -> tuple[Service, ...]:

@@ -28,16 +28,16 @@ from lab import bound
 from lab.contenders import roster
 from lab.contenders.contender import Contender
 from lab.contenders.ours import Ours
-from lab.contenders.static_peak import StaticPeak
+from lab.contenders.static_peak import StaticPeak, instances_for
 from lab.policies import policy_library
 from lab.simulator import drive
 from lab.simulator.fleet import Boot
 from lab.simulator.world import World
 from lab.traces import RateTrace, Trace, crop, peak_rps, scale_to
-from scaling import mix, sizing
+from scaling import mix
 from scaling.decision import Decision, PoolTarget
 from scaling.document import DocumentError, Problem
-from scaling.fleet import LEAST_SHARE
+from scaling.fleet import counted_share
 from scaling.library import Library
 from scaling.observation import Observation
 from scaling.policy import Policy, Request, Workload
@@ -322,9 +322,7 @@ def warm_start(service: Service, demand: bound.Demand) -> dict[str, int]:
     (pool,) = service.pools
     first = _first_minutes(demand)
     work_rps = float(demand.work_rps[first, 0].mean())
-    count = max(
-        math.ceil(WARM_ROOM * work_rps / (WARM_FILL * pool.throughput_rps)), service.policy.availability.min_instances
-    )
+    count = max(instances_for(WARM_ROOM * work_rps, pool, WARM_FILL), service.policy.availability.min_instances)
     return {pool.name: min(pool.max_instances, max(pool.min_instances, count))}
 
 
@@ -348,7 +346,7 @@ def own_start(service: Service, demand: bound.Demand) -> dict[str, int]:
     rungs = []
     for pool in (at_request(pool, service, request) for pool in service.pools):
         among = math.ceil(required / pool.throughput_rps)
-        share = max(LEAST_SHARE, sizing.usable_share(pool, policy, among, scv=1.0))
+        share = counted_share(pool, policy, among, scv=1.0)
         rungs.append(
             mix.Rung(
                 name=pool.name,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from scaling import capacity_errors, guard, learning, mix, sizing
 from scaling.demand import ready_count
 from scaling.observation import Observation, Phase
-from scaling.policy import SizingMode, VerticalMethod
-from scaling.service import Service
+from scaling.policy import Policy, SizingMode, VerticalMethod
+from scaling.service import Pool, Service
 from scaling.state import State
 
 LEAST_SHARE = 0.25
@@ -64,8 +64,8 @@ def survey(
         view, remembered = seen.pools[pool.name], state.pools[pool.name]
         scv = state.dispersion or 1.0
         among = counts[pool.name] or total
-        share = max(LEAST_SHARE, sizing.usable_share(pool, policy, among, scv))
-        tail = max(LEAST_SHARE, sizing.usable_share(pool, policy, among, scv, sizing.TAIL_BUDGET))
+        share = counted_share(pool, policy, among, scv)
+        tail = counted_share(pool, policy, among, scv, sizing.TAIL_BUDGET)
         whole = pool.throughput_rps * remembered.correction
         worth[pool.name] = whole * min(max(share, tail), headroom * share)
         nothing = guard.gone(policy.horizontal, view, remembered.short, now)
@@ -94,6 +94,11 @@ def survey(
         )
     standing_rps = sum(min(standing[rung.name], rung.at_most) * rung.instance_rps for rung in rungs)
     return Fleet(tuple(rungs), worth, lost, standing, ready_rps, standing_rps)
+
+
+def counted_share(pool: Pool, policy: Policy, instances: int, scv: float, budget: float | None = None) -> float:
+    """`sizing.usable_share`, and never less than `LEAST_SHARE`."""
+    return max(LEAST_SHARE, sizing.usable_share(pool, policy, instances, scv, budget))
 
 
 def nothing_stands(seen: Observation) -> bool:

@@ -45,6 +45,7 @@ LOW, HIGH = 0.25, 8.0
 """Range of the histogram of seen / forecast; each bin is 2.7 % wide (ln 32 / 128)."""
 HALF_LIFE_SECONDS = DAY_SECONDS
 HIGH_SIDE = 0.9
+HIGH_SIDE_SIGMAS = NormalDist().inv_cdf(HIGH_SIDE)
 WHOLE, BEYOND = 0.999, 0.1
 """The highest ratio seen is that which all but a thousandth of the demand kept to; `BEYOND` is a logarithm."""
 PRIOR_MINUTES = 15.0
@@ -304,7 +305,7 @@ def _quantile(errors: Errors, confidence: float, mean_rps: float) -> float:
     if minutes == 0:
         return math.exp(z * PRIOR_SIGMA)
     middle, high = math.log(_counted(errors.bins, 0.5)), math.log(_counted(errors.bins, HIGH_SIDE))
-    seen_sigma = (high - middle) / NormalDist().inv_cdf(HIGH_SIDE)
+    seen_sigma = (high - middle) / HIGH_SIDE_SIGMAS
     prior = PRIOR_MINUTES / (PRIOR_MINUTES + minutes)
     sigma = math.sqrt(prior * PRIOR_SIGMA**2 + (1 - prior) * seen_sigma**2)
     most = max(math.log(_counted(errors.bins, WHOLE)), PRIOR_HIGHEST) + BEYOND

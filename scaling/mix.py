@@ -306,9 +306,8 @@ class _Search:
         return item[1] + (self.multipliers[item[5]] * item[4] if item[5] >= 0 else 0.0)
 
     def _multipliers(self) -> list[float]:
-        """USD per hour and vCPU of each quota, so that the fractional plan keeps within it; that plan is `ideal`.
-
-        Where no quota binds there is no need of one.
+        """USD per hour and vCPU of each quota, so that the fractional plan keeps within it; that plan is `ideal`, and
+        empty where no quota binds.
 
         The least multiplier that does. Just below it the plan takes too much, just at it too little: the fractional
         optimum mixes the two so that the quota is just used up.

@@ -79,9 +79,9 @@ def _remember(service: Service, seen: Observation, state: State, now: float) -> 
     old = state.request or (typical.input_tokens, typical.output_tokens)
     elapsed = max(0.0, min(now - state.at, 600.0))
     rate = current(seen.arrivals_rps, now, stale) or 0.0
-    new, known = rate * elapsed, state.request_count * 0.5 ** (elapsed / LONGER_HALF_LIFE_SECONDS)
-    evident = new / (TYPICAL_COUNTS + known + new)
-    longer = max(1 - 0.5 ** (elapsed / LONGER_HALF_LIFE_SECONDS), evident)
+    keep = 0.5 ** (elapsed / LONGER_HALF_LIFE_SECONDS)
+    new, known = rate * elapsed, state.request_count * keep
+    longer = max(1 - keep, new / (TYPICAL_COUNTS + known + new))
     shorter = 1 - 0.5 ** (elapsed / SHORTER_HALF_LIFE_SECONDS)
     request = (_moved(old[0], tokens[0], longer, shorter), _moved(old[1], tokens[1], longer, shorter))
     return replace(state, request=request, request_count=round(known + new, 1))

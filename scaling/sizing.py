@@ -23,7 +23,7 @@ TAIL_BUDGET = 0.02
 in 400 at confidence 0.9975), so they may fail in part: sized as strictly as an ordinary minute, they would be paid
 for twice, once by the head-room and once by the share."""
 SHORT = 0.25
-"""A short prompt, or answer, over the mean one."""
+"""A short prompt over the mean one."""
 LEAST_CHANCE = 1e-9
 """Smaller ones make no difference."""
 SERVICE_SCV = 1.0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from infra.composition import pool
+from infra.composition import plans, pool
 from infra.settings import PoolSettings, StackSettings
 from lab.cases.case import Case
 from lab.cases.expect import Expect
 from lab.cases.given import Given, GivenPool
 from lab.cases.observed import ZONES
 from scaling.document import Document, DocumentError, Problem, check, suggestion
-from scaling.library import Library, PoolPlan, plan_problems
+from scaling.library import Library, plan_problems
 from scaling.service import Service
 
 
@@ -97,11 +97,7 @@ def _service(
             )
         pools = settings.services[service_name].pools
         zones = settings.network.zones or ZONES
-    plan = {
-        name: PoolPlan(value.types, value.min, value.max, value.spot_percent, value.gpus_per_copy, value.alternatives)
-        for name, value in pools.items()
-    }
-    wrong = plan_problems(policy_name, plan, library)
+    wrong = plan_problems(policy_name, plans(pools), library)
     if wrong:
         raise DocumentError(document.problem((*here, *problem.path), problem.text) for problem in wrong)
     return Service(

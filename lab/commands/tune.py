@@ -161,7 +161,6 @@ def expected(found: Answer, trace: str) -> list[str]:
 
 
 def _write(path: Path, root: Path, policy: str, held: Setting, found: Answer, trace: str, change: str) -> None:
-
     if found.recommended is None:
         typer.echo(f"nothing is recommended; {path} is not written", err=True)
         return

@@ -55,9 +55,8 @@ def learnt(rps: float) -> State:
     days = forecast.HALF_LIFE_SECONDS / math.log(2) * rps
     right = math.floor(math.log(1 / forecast.LOW) / math.log(forecast.HIGH / forecast.LOW) * forecast.BINS)
     bins = tuple(days if n == right else 0.0 for n in range(forecast.BINS))
-    windows = (*forecast.TRENDS_SECONDS, *forecast.PEAKS_SECONDS)
-    names = ("none", "trend_300", "trend_900", "peak_600", "peak_3600")
-    assert len(names) == 1 + len(windows)
+    trends = [f"trend_{window:.0f}" for window in forecast.TRENDS_SECONDS]
+    names = ["none", *trends, *(f"peak_{window:.0f}" for window in forecast.PEAKS_SECONDS)]
     errors = dict.fromkeys(names, Errors(bins, 0.0, days, days))
     return State(errors=errors, allowance=feedback.MOST)
 
