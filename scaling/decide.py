@@ -92,7 +92,9 @@ def _inference(service: Service, seen: Observation, state: State, now: float, re
     headroom = max(1.0, expected / outlook.rps) if outlook.rps > 0 else 1.0
     fleet = survey(service, seen, state, now, headroom)
     target = 1 - policy.forecast_confidence
-    state = feedback.correct(state, target, asked, fleet.ready_rps, fresh=demand.fresh and not demand.idle)
+    late = feedback.late_share(asked, fleet.ready_rps, demand.backlog, policy.slo.ttft_seconds if policy.slo else 0.0)
+    young = forecast.is_young(state, now)
+    state = feedback.correct(state, target, asked, late, fresh=demand.fresh and not demand.idle, young=young)
     required = sizing.required_rps(expected, left, full, policy)
     u_t_r = (demand.utilization, demand.response_time, demand.ratio)
     reasons.append(sizing.said(policy, required, u_t_r, fleet.worth))

@@ -1,15 +1,16 @@
 """Feedback: the share that forecasts may miss, corrected by what became of it (the article, 3.2.2 step 5).
 
-Forecasts are held to a share of the demand that they may miss. What counts in the end is how often the capacity that
-stood did not carry the demand, and that is less where windows and whole instances leave something over, or more where
-boots take longer than they did. So the share is moved by what is seen, by the rule of adaptive conformal inference
-(I. Gibbs and E. Candes, "Adaptive Conformal Inference Under Distribution Shift", NeurIPS 2021, equation 2):
+Forecasts are held to a share of the demand that they may miss. What counts in the end is how many requests came late
+because the capacity that stood did not carry the demand, and those are fewer where windows and whole instances leave
+something over, or more where boots take longer than they did. So the share is moved by what is seen, by the rule of
+adaptive conformal inference (I. Gibbs and E. Candes, "Adaptive Conformal Inference Under Distribution Shift", NeurIPS
+2021, equation 2):
 
-    allowance += rate * (target - missed)
+    allowance += rate * (target - late)
 
-with `missed` 1 in a minute whose demand the ready instances could not carry, weighted by that demand over its mean.
-At a target of 0.0025 and a rate of 0.005 a missed minute takes 0.005 off, and 400 minutes without one give it back: in
-the long run the share missed is the target, whatever the traffic is like.
+with `late` the share of a minute's requests that came late (`late_share`), weighted by their demand over its mean. At a
+target of 0.0025 and a rate of 0.005 a minute that is late as a whole takes 0.005 off, and 400 minutes without one give
+it back: in the long run the share that is late is the target, whatever the traffic is like.
 """
 
 from __future__ import annotations
@@ -18,17 +19,40 @@ from dataclasses import replace
 
 from scaling.state import State
 
-RATE = 0.005
+RATE = 0.01
 LEAST, MOST = 0.001, 0.03
 """Bounds of the allowance: never quite certain, and never blind to three parts in a hundred."""
+MINUTE_SECONDS = 60.0
 
 
-def correct(state: State, target: float, asked_rps: float, ready_rps: float, *, fresh: bool) -> State:
-    """The state with its allowance after a look at what was asked and what stood. Old data corrects nothing."""
+def late_share(asked_rps: float, ready_rps: float, backlog_requests: float, wait_limit_seconds: float) -> float:
+    """The share of a minute's requests that come late while `asked_rps` meet `ready_rps`.
+
+    In a fluid that is fuller than what carries it by the part g, the wait grows by g seconds a second, and passes the
+    limit after limit / g seconds: with 2 s allowed and 10 % too much after 20 s, so two thirds of the minute are late;
+    3 % too much for one minute are borne. Once the backlog alone is longer than the limit, everything is late.
+    """
+    if backlog_requests > ready_rps * wait_limit_seconds > 0:
+        return 1.0
+    if asked_rps <= ready_rps:
+        return 0.0
+    if ready_rps <= 0:
+        return 1.0
+    growth = asked_rps / ready_rps - 1
+    return max(0.0, 1 - wait_limit_seconds / (growth * MINUTE_SECONDS))
+
+
+def correct(state: State, target: float, asked_rps: float, late: float, *, fresh: bool, young: bool = False) -> State:
+    """The state with its allowance after a minute of which the share `late` came late.
+
+    Old data corrects nothing. Of a `young` service the calm hours say little about the jumps still to come: it may
+    become more careful than the target, and not less.
+    """
     allowance = target if state.allowance is None else state.allowance
     if not fresh:
         return replace(state, allowance=allowance)
     mean = sum(p.rps for p in state.series) / len(state.series) if state.series else asked_rps
-    missed = min(3.0, asked_rps / mean) if asked_rps > ready_rps and mean > 0 else 0.0
+    missed = late * min(3.0, asked_rps / mean) if mean > 0 else 0.0
     moved = allowance + RATE * (target - missed)
-    return replace(state, allowance=round(min(MOST, max(min(LEAST, target), moved)), 6))
+    most = target if young else MOST
+    return replace(state, allowance=round(min(most, max(min(LEAST, target), moved)), 6))

@@ -53,6 +53,8 @@ PRIOR_MINUTES = 15.0
 PRIOR_SIGMA = 0.12
 """seen / forecast is lognormal with this sigma. Minutes of the Azure 2023 conversation trace, five apart: 0.13."""
 PRIOR_HIGHEST = NormalDist(0.0, PRIOR_SIGMA).inv_cdf(WHOLE)
+ALIKE = 1.1
+"""Methods that miss within a tenth of one another are taken to miss alike."""
 PEAKS_SECONDS = (600.0, 3600.0)
 """Windows of the method `peak`."""
 
@@ -122,7 +124,7 @@ def look_ahead(
         state = replace(state, pending=pending)
     mean = sum(p.rps for p in state.series) / len(state.series) if state.series else seen.rps
     quantiles = {name: _quantile(state.errors.get(name, Errors()), confidence, mean) for name in said}
-    method = _pick(policy, said, state.errors, quantiles)
+    method = _pick(policy, confidence, said, state.errors, quantiles)
     errors = state.errors.get(method, Errors())
     # A method that has said too much may be cut, but not by more than half.
     factor = min(max(0.5, quantiles[method]), 1 + policy.max_headroom_percent / 100)
@@ -141,6 +143,11 @@ def _keep_highest(policy: Forecast, state: State, seen: Point) -> State:
     return replace(state, highest=(*days, seen))
 
 
+def is_young(state: State, at: float) -> bool:
+    """Whether demand is known of less than a day."""
+    return not state.highest or at - state.highest[0].at < DAY_SECONDS
+
+
 def _ceiling(state: State, seen: Point) -> float:
     """A tenth more than was ever asked for, once that is known of more than a day; no head-room goes beyond it.
 
@@ -148,7 +155,7 @@ def _ceiling(state: State, seen: Point) -> float:
     several times the highest of all: 10.6 times the mean at most are seen on a load balancer (NAB's trace), and twice
     as much was bought.
     """
-    if not state.highest or seen.at - state.highest[0].at < DAY_SECONDS:
+    if is_young(state, seen.at):
         return math.inf
     return max(p.rps for p in state.highest) * math.exp(BEYOND)
 
@@ -252,22 +259,36 @@ def season_from(history: Sequence[Reading], read_at: float) -> Season | None:
 
 
 def _pick(
-    policy: Forecast, said: Mapping[str, float], errors: Mapping[str, Errors], quantiles: Mapping[str, float]
+    policy: Forecast,
+    confidence: float,
+    said: Mapping[str, float],
+    errors: Mapping[str, Errors],
+    quantiles: Mapping[str, float],
 ) -> str:
     """The method asked for; for `auto`, and between the windows of `peak`, the one that carries it for the least.
 
-    The cost is the capacity that the method would have asked for lately at this confidence, over the demand seen.
+    The cost is the capacity that the method would have asked for lately at this confidence, over the demand seen. Where
+    `max_headroom_percent` is too little for the confidence a method is cheap because it carries less: of spikes ten
+    times the level, `none` at 150 % carries two thirds of the demand for half of what the hour's peak costs, which
+    carries all of it. So first come those that miss no more than is allowed, or than a tenth over the least that any does.
     """
     prefix = "" if policy.method is ForecastMethod.AUTO else policy.method.value
     names = [name for name in said if name.startswith(prefix)] or ["none"]
+    most = 1 + policy.max_headroom_percent / 100
+    allowed = 1 - confidence
+    missed = {
+        name: allowed if quantiles[name] <= most else max(allowed, _beyond(errors.get(name, Errors()).bins, most))
+        for name in names
+    }
+    bar = max(allowed, ALIKE * min(missed.values()))
 
     def cost(name: str) -> tuple[float, int]:
         e = errors.get(name)
         if e is None or e.weight <= 0:
             return math.inf, names.index(name)
-        return quantiles[name] * e.said / e.weight, names.index(name)
+        return min(quantiles[name], most) * e.said / e.weight, names.index(name)
 
-    return min(names, key=cost)
+    return min((name for name in names if missed[name] <= bar), key=cost)
 
 
 def _judge(errors: Errors, forecast: float, seen: float, elapsed: float) -> Errors:
@@ -322,6 +343,12 @@ def _counted(bins: Sequence[float], confidence: float) -> float:
             return _edge(i + left / weight)
         left -= weight
     return HIGH
+
+
+def _beyond(bins: Sequence[float], ratio: float) -> float:
+    """The share of the demand whose ratio lay in a bin above that of `ratio`; 0 before anything was seen."""
+    everything = sum(bins)
+    return sum(bins[_bin(ratio) + 1 :]) / everything if everything > 0 else 0.0
 
 
 def _edge(i: float) -> float:
