@@ -77,6 +77,8 @@ def _inference(service: Service, seen: Observation, state: State, now: float, re
         ready_count(seen.pools[p.name]) * p.throughput_rps * state.pools[p.name].correction for p in service.pools
     )
     horizon = horizon_seconds(service, seen, state) + max(0.0, now - demand.at if demand.at else 0.0)
+    if demand.fresh:
+        state = feedback.correct(state, 1 - policy.forecast_confidence, young=forecast.is_young(state, now))
     outlook, state = forecast.look_ahead(
         policy.forecast,
         1 - state.allowance if state.allowance is not None else policy.forecast_confidence,
@@ -91,10 +93,9 @@ def _inference(service: Service, seen: Observation, state: State, now: float, re
     left = max(0.0, demand.backlog - max(0.0, full - asked) * horizon)
     headroom = max(1.0, expected / outlook.rps) if outlook.rps > 0 else 1.0
     fleet = survey(service, seen, state, now, headroom)
-    target = 1 - policy.forecast_confidence
-    late = feedback.late_share(asked, fleet.ready_rps, demand.backlog, policy.slo.ttft_seconds if policy.slo else 0.0)
-    young = forecast.is_young(state, now)
-    state = feedback.correct(state, target, asked, late, fresh=demand.fresh and not demand.idle, young=young)
+    if demand.fresh and not demand.idle:
+        limit = policy.slo.ttft_seconds if policy.slo else 0.0
+        state = feedback.note(state, asked, feedback.late_share(asked, fleet.ready_rps, demand.backlog, limit))
     required = sizing.required_rps(expected, left, full, policy)
     u_t_r = (demand.utilization, demand.response_time, demand.ratio)
     reasons.append(sizing.said(policy, required, u_t_r, fleet.worth))

@@ -8,8 +8,8 @@ adaptive conformal inference (I. Gibbs and E. Candes, "Adaptive Conformal Infere
 
     allowance += rate * (target - late)
 
-with `late` the share of a minute's requests that came late (`late_share`), weighted by their demand over its mean. At a
-target of 0.0025 and a rate of 0.005 a minute that is late as a whole takes 0.005 off, and 400 minutes without one give
+with `late` the share of a minute's requests that came late (`late_share`), weighted by its demand over the mean. At a
+target of 0.0025 and a rate of 0.01 a minute that is late as a whole takes 0.01 off, and 400 minutes without one give
 it back: in the long run the share that is late is the target, whatever the traffic is like.
 """
 
@@ -22,6 +22,8 @@ from scaling.state import State
 RATE = 0.01
 LEAST, MOST = 0.001, 0.03
 """Bounds of the allowance: never quite certain, and never blind to three parts in a hundred."""
+MOST_WEIGHT = 3.0
+"""A minute counts by its demand over the mean, and for three at most."""
 MINUTE_SECONDS = 60.0
 
 
@@ -42,17 +44,20 @@ def late_share(asked_rps: float, ready_rps: float, backlog_requests: float, wait
     return max(0.0, 1 - wait_limit_seconds / (growth * MINUTE_SECONDS))
 
 
-def correct(state: State, target: float, asked_rps: float, late: float, *, fresh: bool, young: bool = False) -> State:
-    """The state with its allowance after a minute of which the share `late` came late.
+def note(state: State, asked_rps: float, late: float) -> State:
+    """Keep what a minute of which the share `late` came late is to teach the next one."""
+    mean = sum(p.rps for p in state.series) / len(state.series) if state.series else asked_rps
+    return replace(state, late=round(late * min(MOST_WEIGHT, asked_rps / mean), 6) if mean > 0 else 0.0)
 
-    Old data corrects nothing. Of a `young` service the calm hours say little about the jumps still to come: it may
-    become more careful than the target, and not less.
+
+def correct(state: State, target: float, *, young: bool) -> State:
+    """The allowance, moved once by what the last minute taught, before a new one is looked at.
+
+    So a second look at the same minute finds the allowance that the first one had. Of a `young` service the calm hours
+    say little about the jumps still to come: it may become more careful than the target, and not less.
     """
     allowance = target if state.allowance is None else state.allowance
-    if not fresh:
-        return replace(state, allowance=allowance)
-    mean = sum(p.rps for p in state.series) / len(state.series) if state.series else asked_rps
-    missed = late * min(3.0, asked_rps / mean) if mean > 0 else 0.0
-    moved = allowance + RATE * (target - missed)
-    most = target if young else MOST
-    return replace(state, allowance=round(min(most, max(min(LEAST, target), moved)), 6))
+    if state.late is not None:
+        most = target if young else MOST
+        allowance = min(most, max(min(LEAST, target), allowance + RATE * (target - state.late)))
+    return replace(state, allowance=round(allowance, 6), late=None)

@@ -134,6 +134,8 @@ class State:
     """The newest 10 seconds that were held against their minute."""
     allowance: float | None = None
     """Share of the demand that forecasts may miss, as feedback has corrected it (`scaling.feedback`)."""
+    late: float | None = None
+    """Share of the last minute's requests that came late, times its weight; None once it has been learnt from."""
     required: tuple[Point, ...] = ()
     """Capacity that was wanted within the stabilisation window."""
     burst: Point | None = None

@@ -596,13 +596,24 @@ def test_without_any_reading_the_horizon_is_the_lead_time_alone():
 
 def test_the_same_data_seen_again_is_learnt_from_once():
     view = pool_seen(4, load=20)
-    first = one(service(), view, arrivals=2.0).state
-    again = decide(service(), seen(arrivals=2.0, pools={"l4": view}), first, NOW + 30).state
+    known = replace(one(service(), view, arrivals=2.0).state, highest=(Point(NOW - 90000, 2.0),))  # of more than a day
+    view = pool_seen(4, load=20, at=NOW + 60)
+    first = one(service(), view, arrivals=2.0, state=known, now=NOW + 60).state
+    again = decide(service(), seen(at=NOW + 60, arrivals=2.0, pools={"l4": view}), first, NOW + 90).state
     assert again.series == first.series
     assert again.allowance == first.allowance
-    later = one(service(), pool_seen(4, load=20, at=NOW + 60), arrivals=2.0, state=again, now=NOW + 60).state
-    assert len(later.series) == 2
+    later = one(service(), pool_seen(4, load=20, at=NOW + 120), arrivals=2.0, state=again, now=NOW + 120).state
+    assert len(later.series) == 3
     assert later.allowance > first.allowance > 1 - service().policy.forecast_confidence
+
+
+def test_a_late_minute_moves_the_head_room_of_the_next_minute_and_not_of_a_second_look_at_it():
+    crowded = pool_seen(4, load=300)
+    first = one(service(), crowded, arrivals=60.0)
+    again = decide(service(), seen(arrivals=60.0, pools={"l4": crowded}), first.state, NOW + 10)
+    assert again.signals.forecast_rps == first.signals.forecast_rps
+    later = one(service(), pool_seen(4, load=300, at=NOW + 60), arrivals=60.0, state=again.state, now=NOW + 60)
+    assert later.state.allowance < again.state.allowance == first.state.allowance
 
 
 def test_a_minute_without_demand_says_nothing_about_how_well_demand_is_forecast():

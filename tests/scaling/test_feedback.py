@@ -4,81 +4,135 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.feedback import LEAST, MOST, RATE, correct
+from scaling.feedback import LEAST, MOST, RATE, correct, late_share, note
 from scaling.state import Point, State
 
 TARGET = 0.0025
 STEADY = State(series=(Point(0, 10.0),))
 
 
-def test_a_missed_minute_makes_the_model_more_careful():
-    after = correct(STEADY, TARGET, 10.0, 9.0, fresh=True)
-    assert after.allowance == pytest.approx(LEAST)
-    loose = State(series=STEADY.series, allowance=0.02)
-    assert correct(loose, TARGET, 10.0, 9.0, fresh=True).allowance == pytest.approx(
-        0.02 + RATE * (TARGET - 1), abs=1e-5
-    )
+def after(state, asked, late, young=False):
+    """The state once the minute has been learnt from."""
+    return correct(note(state, asked, late), TARGET, young=young)
+
+
+def moved(state, asked, late, young=False):
+    return after(state, asked, late, young).allowance
+
+
+def with_allowance(allowance, *rps):
+    return State(series=tuple(Point(60 * i, value) for i, value in enumerate(rps)), allowance=allowance)
+
+
+def test_a_late_minute_makes_the_model_more_careful():
+    assert moved(STEADY, 10.0, 1.0) == pytest.approx(LEAST)
+    assert moved(with_allowance(0.02, 10.0), 10.0, 1.0) == pytest.approx(0.02 + RATE * (TARGET - 1), abs=1e-6)
+
+
+def test_a_minute_that_is_late_in_part_counts_in_part():
+    assert moved(with_allowance(0.02, 10.0), 10.0, 0.25) == pytest.approx(0.02 + RATE * (TARGET - 0.25), abs=1e-6)
 
 
 def test_minutes_that_were_carried_let_it_go_on_with_less():
     state = STEADY
     for _ in range(1000):
-        state = correct(state, TARGET, 10.0, 20.0, fresh=True)
+        state = after(state, 10.0, 0.0)
     assert state.allowance > 2 * TARGET
 
 
-def test_old_data_corrects_nothing():
-    assert correct(STEADY, TARGET, 10.0, 1.0, fresh=False).allowance == TARGET
+def test_a_minute_is_learnt_from_once():
+    once = after(STEADY, 10.0, 0.0)
+    assert once.allowance == pytest.approx(TARGET + RATE * TARGET, abs=1e-6)
+    assert correct(once, TARGET, young=False) == once
 
 
-def test_in_the_long_run_the_share_missed_is_the_target():
-    """A world that misses in proportion to the allowance: the rule settles where what is missed is what may be."""
-    state, missed, debt = STEADY, 0, 0.0
+def test_a_service_without_a_minute_begins_at_the_target():
+    assert correct(State(), TARGET, young=True).allowance == TARGET
+
+
+def test_calm_hours_of_a_young_service_do_not_make_it_careless():
+    state = STEADY
+    for _ in range(1000):
+        state = after(state, 10.0, 0.0, young=True)
+    assert state.allowance == TARGET
+    assert moved(state, 10.0, 1.0, young=True) == pytest.approx(LEAST)
+
+
+def test_in_the_long_run_the_share_that_is_late_is_the_target():
+    """A world that is late in proportion to the allowance: the rule settles where what is late is what may be."""
+    state, minutes, debt = STEADY, 0, 0.0
     for _ in range(20000):
         debt += 0.3 * (state.allowance or TARGET)  # real misses are three in ten of those allowed
-        miss = debt >= 1
-        debt -= miss
-        missed += miss
-        state = correct(state, TARGET, 10.0, 9.0 if miss else 20.0, fresh=True)
-    assert missed / 20000 == pytest.approx(TARGET, rel=0.25)
+        late = debt >= 1
+        debt -= late
+        minutes += late
+        state = after(state, 10.0, float(late))
+    assert minutes / 20000 == pytest.approx(TARGET, rel=0.25)
 
 
-@given(st.lists(st.tuples(st.floats(0, 1e5), st.floats(0, 1e5)), max_size=50))
+@given(st.lists(st.tuples(st.floats(0, 1e5), st.floats(0, 1), st.booleans()), max_size=50))
 def test_the_allowance_stays_within_its_bounds(world):
     state = STEADY
-    for asked, ready in world:
-        state = correct(state, TARGET, asked, ready, fresh=True)
-        assert LEAST <= state.allowance <= MOST
+    for asked, late, young in world:
+        state = after(state, asked, late, young)
+        assert LEAST <= state.allowance <= (TARGET if young else MOST)
 
 
-def moved(state, asked, ready):
-    return correct(state, TARGET, asked, ready, fresh=True).allowance
-
-
-def test_a_missed_minute_counts_by_its_demand_over_the_mean_of_the_series():
-    """10 rps where 20 is the mean are half a minute missed."""
-    uneven = State(series=(Point(0, 5.0), Point(60, 15.0), Point(120, 40.0)), allowance=0.02)
-    assert moved(uneven, 10.0, 9.0) == pytest.approx(0.02 + RATE * (TARGET - 0.5), abs=1e-6)
+def test_a_late_minute_counts_by_its_demand_over_the_mean_of_the_series():
+    """10 rps where 20 is the mean are half a minute."""
+    uneven = with_allowance(0.02, 5.0, 15.0, 40.0)
+    assert moved(uneven, 10.0, 1.0) == pytest.approx(0.02 + RATE * (TARGET - 0.5), abs=1e-6)
 
 
 def test_one_minute_counts_for_three_at_most():
-    loose = State(series=STEADY.series, allowance=MOST)
-    assert moved(loose, 100.0, 9.0) == pytest.approx(MOST + RATE * (TARGET - 3), abs=1e-6)
-
-
-def test_capacity_that_just_carried_the_demand_missed_nothing():
-    assert moved(STEADY, 10.0, 10.0) > TARGET
+    assert note(STEADY, 100.0, 1.0).late == 3.0
+    assert note(STEADY, 29.0, 1.0).late == pytest.approx(2.9)
 
 
 def test_the_first_value_of_all_is_its_own_mean():
-    assert moved(State(allowance=0.02), 10.0, 9.0) == pytest.approx(0.02 + RATE * (TARGET - 1), abs=1e-6)
+    assert moved(State(allowance=0.02), 10.0, 1.0) == pytest.approx(0.02 + RATE * (TARGET - 1), abs=1e-6)
 
 
-def test_hours_of_nothing_leave_no_mean_to_count_a_miss_by():
-    silent = State(series=(Point(0, 0.0), Point(60, 0.0)), allowance=0.02)
-    assert moved(silent, 1.0, 0.0) == pytest.approx(0.02 + RATE * TARGET, abs=1e-6)
+def test_hours_of_nothing_leave_no_mean_to_count_a_late_minute_by():
+    assert moved(with_allowance(0.02, 0.0, 0.0), 1.0, 1.0) == pytest.approx(0.02 + RATE * TARGET, abs=1e-6)
 
 
-def test_a_service_of_less_than_a_request_a_second_misses_like_any_other():
-    small = State(series=(Point(0, 0.5),), allowance=0.02)
-    assert moved(small, 0.5, 0.0) == pytest.approx(0.02 + RATE * (TARGET - 1), abs=1e-6)
+def test_a_service_of_less_than_a_request_a_second_is_late_like_any_other():
+    assert moved(with_allowance(0.02, 0.5), 0.5, 1.0) == pytest.approx(0.02 + RATE * (TARGET - 1), abs=1e-6)
+
+
+# --- how late a minute was ---
+
+
+def test_nothing_is_late_where_what_stands_carries_the_demand():
+    assert late_share(10.0, 10.0, 0.0, 2.0) == 0.0
+    assert late_share(0.0, 0.0, 0.0, 2.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "late"),
+    # 2 s allowed: 3 % too much make 1.8 s in a minute; 10 % pass the limit after 20 s, 30 % after 6.7, twice after 2.
+    [(10.3, 0.0), (11.0, 2 / 3), (13.0, 1 - 20 / 3 / 60), (20.0, 1 - 2 / 60)],
+)
+def test_the_fuller_a_minute_is_the_more_of_it_is_late(asked, late):
+    assert late_share(asked, 10.0, 0.0, 2.0) == pytest.approx(late)
+
+
+def test_where_nothing_stands_everything_is_late():
+    assert late_share(1.0, 0.0, 0.0, 2.0) == 1.0
+
+
+def test_a_backlog_longer_than_the_limit_makes_all_late_even_as_it_shrinks():
+    assert late_share(5.0, 10.0, 21.0, 2.0) == 1.0
+    assert late_share(5.0, 10.0, 20.0, 2.0) == 0.0
+
+
+def test_without_an_slo_a_minute_that_is_too_full_is_late_as_a_whole_and_a_backlog_says_nothing():
+    assert late_share(10.1, 10.0, 0.0, 0.0) == 1.0
+    assert late_share(9.0, 10.0, 500.0, 0.0) == 0.0
+
+
+@given(st.floats(0, 1e4), st.floats(0, 1e4), st.floats(0, 1e5), st.floats(0, 100))
+def test_the_late_share_is_a_share_and_grows_with_what_is_asked(asked, ready, backlog, limit):
+    share = late_share(asked, ready, backlog, limit)
+    assert 0 <= share <= late_share(asked * 1.5 + 1, ready, backlog, limit) <= 1

@@ -219,3 +219,24 @@ def test_the_highest_of_each_day_is_kept_for_as_many_days_as_history_is():
         for hour, rps in ((1, 5.0), (12, 10.0 + n), (20, 7.0)):
             _, state = looked_at(state, rps, midnight + n * day + hour * 3600, days=7)
     assert [p.rps for p in state.highest] == [10.0 + n for n in range(13, 20)]
+
+
+def test_no_method_is_taken_because_it_carries_less():
+    """Spikes of forty times the level every 25 minutes, which 150 % of head-room over the level are far too little for.
+
+    The level alone asks for the least, and its head-room is spent before it carries any spike; the hour's peak carries
+    all of them.
+    """
+    values = [40.0 if i % 25 == 0 else 1.0 for i in range(1500)]
+    outlooks, state = drive(values, confidence=0.999)
+    chosen = [outlook.method for outlook in outlooks[600:]]
+    assert set(chosen) == {"peak_3600"}
+    assert min(outlook.upper_rps for outlook in outlooks[600:]) >= 40.0
+    assert state.errors["none"].said < state.errors["peak_3600"].said / 5
+
+
+def test_where_no_method_carries_enough_those_that_miss_alike_are_told_apart_by_cost():
+    """Rare jumps to thirty times the level that no window remembers: all methods miss them, and the level costs least."""
+    values = [30.0 if i in (200, 500, 900) else 1.0 for i in range(1000)]
+    outlooks, _ = drive(values, confidence=0.9999)
+    assert {outlook.method for outlook in outlooks[985:]} == {"none"}

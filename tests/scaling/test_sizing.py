@@ -232,8 +232,14 @@ def test_no_instance_is_sized_as_the_first() -> None:
 
 
 def test_pooling_pays() -> None:
-    assert usable_share(pool(), POLICY, 1, 1) == pytest.approx(0.557, abs=0.01)
-    assert usable_share(pool(), POLICY, 10, 1) == pytest.approx(0.864, abs=0.01)
+    assert usable_share(pool(), POLICY, 1, 1, 0.0025) == pytest.approx(0.557, abs=0.01)
+    assert usable_share(pool(), POLICY, 10, 1, 0.0025) == pytest.approx(0.864, abs=0.01)
+
+
+def test_of_what_the_slo_allows_to_fail_a_fifth_is_kept_in_reserve() -> None:
+    """0.5 % at an attainment of 99.5 %: 0.15 % may wait, 0.25 % may come when no forecast saw it."""
+    assert POLICY.wait_budget == pytest.approx(0.0015)
+    assert 1 - POLICY.forecast_confidence == pytest.approx(0.0025)
 
 
 def test_target_utilization_is_load_and_becomes_work() -> None:
