@@ -42,7 +42,7 @@ check: $(STAMP) ## Lint, types, the rooms' borders, generated files, every YAML 
 
 # The first day of each trace with the rivals that come nearest: a quarter of an hour. All of them, on whole traces with five
 # seeds (ARGS="--seeds 5"), take hours.
-BENCH_ARGS := --seeds 2 --hours 24 --contenders gpu-fleet,static-peak,target-tracking-requests,step-scaling
+BENCH_ARGS := --seeds 2 --hours 24 --contenders gpu-fleet,static-peak,target-tracking-requests,step-scaling,hpa-requests
 
 .PHONY: bench
 bench: $(STAMP) ## Measure: the model's speed, the mix, the simulator, and the policy against rivals (ARGS=... for bench_compare)

@@ -19,11 +19,6 @@ Weight = Annotated[int, Field(ge=0, le=999)]
 """The range of an ALB target group's weight:
 https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetGroupTuple.html"""
 
-WAITS, FORECASTS = 0.3, 0.5
-"""What of the share that the SLO allows to fail may fail by waiting in ordinary minutes, and what in minutes that no
-forecast saw. A fifth is kept in reserve: both are estimates, and the SLO is a floor. On the recorded traces half for
-waits, with nothing kept, cost as much and failed 0.05 to 0.1 % more often (docs/decisions/0003)."""
-
 
 class Section(BaseModel):
     """A mapping of a file that a user writes: unknown keys are errors, and what was read never changes."""
@@ -120,7 +115,7 @@ class Sizing(Section):
     target_utilization: Annotated[float, Field(gt=0, le=1)] = 0.8
     """U_max per instance: the article's threshold of 80 %. In mode `slo` it is used for R alone."""
     wait_budget: Fraction | None = None
-    """Share of requests that may wait longer than the SLO leaves time for; unset: 0.3 of 1 - slo.attainment."""
+    """Share of requests that may wait longer than the SLO leaves time for; unset: half of 1 - slo.attainment."""
     drain_backlog_seconds: Annotated[float, Field(gt=0)] = 120
     """A backlog is worked off within this time."""
 
@@ -326,17 +321,19 @@ class Policy(Section):
 
     @property
     def wait_budget(self) -> float:
-        """Share of requests that may wait too long."""
+        """Share of requests that may wait too long: half of what the SLO allows to fail; the other half is left to
+        demand that no forecast saw.
+        """
         if self.sizing.wait_budget is not None:
             return self.sizing.wait_budget
-        return WAITS * (1 - self.slo.attainment) if self.slo else 0.01
+        return (1 - self.slo.attainment) / 2 if self.slo else 0.01
 
     @property
     def forecast_confidence(self) -> float:
         """Share of the demand that the capacity ordered in time shall carry."""
         if self.forecast.confidence is not None:
             return self.forecast.confidence
-        return 1 - FORECASTS * (1 - self.slo.attainment) if self.slo else 0.95
+        return 1 - (1 - self.slo.attainment) / 2 if self.slo else 0.95
 
     @model_validator(mode="after")
     def _what_it_names_is_there(self) -> Self:
