@@ -270,7 +270,7 @@ def _pick(
     The cost is the capacity that the method would have asked for lately at this confidence, over the demand seen. Where
     `max_headroom_percent` is too little for the confidence a method is cheap because it carries less: of spikes ten
     times the level, `none` at 150 % carries two thirds of the demand for half of what the hour's peak costs, which
-    carries all of it. So first come those that miss no more than is allowed, or than a tenth over the least that any does.
+    carries all of it. So first come those that miss no more than is allowed, or than a tenth over the least of all.
     """
     prefix = "" if policy.method is ForecastMethod.AUTO else policy.method.value
     names = [name for name in said if name.startswith(prefix)] or ["none"]

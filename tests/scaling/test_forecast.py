@@ -236,7 +236,7 @@ def test_no_method_is_taken_because_it_carries_less():
 
 
 def test_where_no_method_carries_enough_those_that_miss_alike_are_told_apart_by_cost():
-    """Rare jumps to thirty times the level that no window remembers: all methods miss them, and the level costs least."""
+    """Rare jumps to thirty times the level that no window remembers: all miss them, and the level costs least."""
     values = [30.0 if i in (200, 500, 900) else 1.0 for i in range(1000)]
     outlooks, _ = drive(values, confidence=0.9999)
     assert {outlook.method for outlook in outlooks[985:]} == {"none"}
