@@ -271,9 +271,11 @@ def _pick(
     `max_headroom_percent` is too little for the confidence a method is cheap because it carries less: of spikes ten
     times the level, `none` at 150 % carries two thirds of the demand for half of what the hour's peak costs, which
     carries all of it. So first come those that miss no more than is allowed, or than a tenth over the least of all.
+    A method that was never held against anything is taken only where all are such.
     """
     prefix = "" if policy.method is ForecastMethod.AUTO else policy.method.value
     names = [name for name in said if name.startswith(prefix)] or ["none"]
+    names = [name for name in names if errors.get(name, Errors()).weight > 0] or names[:1]
     most = 1 + policy.max_headroom_percent / 100
     allowed = 1 - confidence
     missed = {
@@ -282,11 +284,9 @@ def _pick(
     }
     bar = max(allowed, ALIKE * min(missed.values()))
 
-    def cost(name: str) -> tuple[float, int]:
-        e = errors.get(name)
-        if e is None or e.weight <= 0:
-            return math.inf, names.index(name)
-        return min(quantiles[name], most) * e.said / e.weight, names.index(name)
+    def cost(name: str) -> float:
+        e = errors.get(name, Errors())
+        return min(quantiles[name], most) * e.said / e.weight if e.weight > 0 else math.inf
 
     return min((name for name in names if missed[name] <= bar), key=cost)
 
@@ -347,8 +347,7 @@ def _counted(bins: Sequence[float], confidence: float) -> float:
 
 def _beyond(bins: Sequence[float], ratio: float) -> float:
     """The share of the demand whose ratio lay in a bin above that of `ratio`; 0 before anything was seen."""
-    everything = sum(bins)
-    return sum(bins[_bin(ratio) + 1 :]) / everything if everything > 0 else 0.0
+    return sum(bins[_bin(ratio) + 1 :]) / max(sum(bins), 1e-9)
 
 
 def _edge(i: float) -> float:

@@ -744,3 +744,28 @@ def test_launches_and_requests_seen_are_remembered_with_their_time():
     assert after.request is not None
     old = {name: replace(reading, at=NOW - 181) for name, reading in tokens.items()}
     assert one(service(), view, arrivals=1.0, **old).state.request is None
+
+
+def test_a_minute_of_nothing_teaches_nothing_of_lateness():
+    assert one(service(), pool_seen(4, load=0), arrivals=0.0).state.late is None
+    assert one(service(), pool_seen(4, load=20), arrivals=2.0).state.late == 0.0
+
+
+def test_what_waits_longer_than_the_slo_allows_is_late_though_the_demand_is_carried():
+    waits = pool_seen(4, load=120, waiting=Reading(100.0, NOW))
+    assert one(service(), waits, arrivals=2.0).state.late == 1.0
+    assert one(service(slo=None), waits, arrivals=2.0).state.late == 0.0
+
+
+def test_a_second_look_at_a_minute_does_not_judge_it_by_what_became_ready_since():
+    first = one(service(), pool_seen(4, load=300), arrivals=60.0)
+    more = decide(service(), seen(arrivals=60.0, pools={"l4": pool_seen(60, load=300)}), first.state, NOW + 10)
+    assert more.state.late == first.state.late > 0.9
+
+
+def test_a_calm_first_day_earns_no_carelessness():
+    state = one(service(), pool_seen(4, load=20), arrivals=2.0).state
+    for minute in range(1, 5):
+        at = NOW + 60 * minute
+        state = one(service(), pool_seen(4, load=20, at=at), arrivals=2.0, state=state, now=at).state
+    assert state.allowance == pytest.approx(1 - service().policy.forecast_confidence)

@@ -29,6 +29,10 @@ def test_a_late_minute_makes_the_model_more_careful():
     assert moved(with_allowance(0.02, 10.0), 10.0, 1.0) == pytest.approx(0.02 + RATE * (TARGET - 1), abs=1e-6)
 
 
+def test_a_target_below_the_least_is_kept_to():
+    assert correct(State(allowance=0.0005, late=1.0), 0.0005, young=False).allowance == 0.0005
+
+
 def test_a_minute_that_is_late_in_part_counts_in_part():
     assert moved(with_allowance(0.02, 10.0), 10.0, 0.25) == pytest.approx(0.02 + RATE * (TARGET - 0.25), abs=1e-6)
 

@@ -240,3 +240,39 @@ def test_where_no_method_carries_enough_those_that_miss_alike_are_told_apart_by_
     values = [30.0 if i in (200, 500, 900) else 1.0 for i in range(1000)]
     outlooks, _ = drive(values, confidence=0.9999)
     assert {outlook.method for outlook in outlooks[985:]} == {"none"}
+
+
+def record(said, minutes=1000.0, **shares):
+    """Errors of a method that said so many times what was seen; `shares` of the demand lay at these ratios (r5: 5)."""
+    bins = [0.0] * forecast.BINS
+    weight = 60.0 * minutes
+    for ratio, share in {"r1": 1 - sum(shares.values()), **shares}.items():
+        at = math.log(float(ratio[1:]) / forecast.LOW) / math.log(forecast.HIGH / forecast.LOW) * forecast.BINS
+        bins[int(at)] += share * weight
+    return Errors(tuple(bins), 0.0, weight, said * weight)
+
+
+def taken(confidence=0.99, **errors):
+    """The method that is taken at a level of 1 rps, where these have such records."""
+    point = Point(START, 1.0)
+    state = State(errors=errors, series=(point,))
+    return forecast.look_ahead(Forecast(), confidence, state, point, LEAD, fresh=False)[0].method
+
+
+def test_methods_that_miss_alike_within_a_tenth_are_told_apart_by_cost():
+    assert taken(none=record(1.0, r7=0.0525), peak_600=record(2.0, r7=0.05)) == "none"
+    assert taken(none=record(1.0, r7=0.06), peak_600=record(2.0, r7=0.05)) == "peak_600"
+
+
+def test_head_room_that_cannot_be_had_is_not_reckoned():
+    """Both ask for more than 150 %: 7 times 1 and 4 times 1.5. What they get is 2.5 times each."""
+    assert taken(none=record(1.0, r7=0.05), peak_600=record(1.5, r4=0.05)) == "none"
+
+
+def test_a_miss_too_rare_to_be_believed_does_not_rule_a_method_out():
+    assert taken(0.9999, none=record(1.0, minutes=90, r3=0.01), peak_600=record(2.0, minutes=90)) == "none"
+
+
+def test_a_method_without_a_record_is_not_taken_before_one_that_misses():
+    assert taken(peak_600=record(2.0, r7=0.05)) == "peak_600"
+    assert taken() == "none"
