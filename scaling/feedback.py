@@ -46,7 +46,7 @@ def late_share(asked_rps: float, ready_rps: float, backlog_requests: float, wait
 
 def note(state: State, asked_rps: float, late: float) -> State:
     """Keep what a minute of which the share `late` came late is to teach the next one."""
-    mean = sum(p.rps for p in state.series) / len(state.series) if state.series else asked_rps
+    mean = state.mean_rps(otherwise=asked_rps)
     return replace(state, late=round(late * min(MOST_WEIGHT, asked_rps / mean), 6) if mean > 0 else 0.0)
 
 

@@ -122,12 +122,13 @@ def look_ahead(
     if fresh:
         pending = (*state.pending, Pending(seen.at + horizon_seconds, said))
         state = replace(state, pending=pending)
-    mean = sum(p.rps for p in state.series) / len(state.series) if state.series else seen.rps
+    mean = state.mean_rps(otherwise=seen.rps)
     quantiles = {name: _quantile(state.errors.get(name, Errors()), confidence, mean) for name in said}
-    method = _pick(policy, confidence, said, state.errors, quantiles)
+    most = 1 + policy.max_headroom_percent / 100
+    method = _pick(policy.method, 1 - confidence, most, said, state.errors, quantiles)
     errors = state.errors.get(method, Errors())
     # A method that has said too much may be cut, but not by more than half.
-    factor = min(max(0.5, quantiles[method]), 1 + policy.max_headroom_percent / 100)
+    factor = min(max(0.5, quantiles[method]), most)
     upper = max(seen.rps, min(said[method] * factor, _ceiling(state, seen)))
     error = 100 * errors.absolute / errors.weight if errors.weight > 0 else None
     return Outlook(said[method], upper, method, error), state
@@ -259,36 +260,36 @@ def season_from(history: Sequence[Reading], read_at: float) -> Season | None:
 
 
 def _pick(
-    policy: Forecast,
-    confidence: float,
+    asked_for: ForecastMethod,
+    allowed: float,
+    most: float,
     said: Mapping[str, float],
     errors: Mapping[str, Errors],
     quantiles: Mapping[str, float],
 ) -> str:
     """The method asked for; for `auto`, and between the windows of `peak`, the one that carries it for the least.
 
-    The cost is the capacity that the method would have asked for lately at this confidence, over the demand seen. Where
-    `max_headroom_percent` is too little for the confidence a method is cheap because it carries less: of spikes ten
-    times the level, `none` at 150 % carries two thirds of the demand for half of what the hour's peak costs, which
-    carries all of it. So first come those that miss no more than is allowed, or than a tenth over the least of all.
+    The cost is the capacity that the method would have asked for lately, up to `most` times what it said, over the
+    demand seen. Where `most` is less than the quantile a method is cheap because it carries less: of spikes ten times
+    the level, `none` at 2.5 times carries two thirds of the demand for half of what the hour's peak costs, which
+    carries all of it. So first come those that miss no more than is `allowed`, or than a tenth over the least of all.
     A method that was never held against anything is taken only where all are such.
     """
-    prefix = "" if policy.method is ForecastMethod.AUTO else policy.method.value
+    prefix = "" if asked_for is ForecastMethod.AUTO else asked_for.value
     names = [name for name in said if name.startswith(prefix)] or ["none"]
-    names = [name for name in names if errors.get(name, Errors()).weight > 0] or names[:1]
-    most = 1 + policy.max_headroom_percent / 100
-    allowed = 1 - confidence
+    judged = {name: errors[name] for name in names if name in errors and errors[name].weight > 0}
+    if not judged:
+        return names[0]
     missed = {
-        name: allowed if quantiles[name] <= most else max(allowed, _beyond(errors.get(name, Errors()).bins, most))
-        for name in names
+        name: allowed if quantiles[name] <= most else max(allowed, _beyond(record.bins, most))
+        for name, record in judged.items()
     }
-    bar = max(allowed, ALIKE * min(missed.values()))
+    bar = ALIKE * min(missed.values())
 
     def cost(name: str) -> float:
-        e = errors.get(name, Errors())
-        return min(quantiles[name], most) * e.said / e.weight if e.weight > 0 else math.inf
+        return min(quantiles[name], most) * judged[name].said / judged[name].weight
 
-    return min((name for name in names if missed[name] <= bar), key=cost)
+    return min((name for name in judged if missed[name] <= bar), key=cost)
 
 
 def _judge(errors: Errors, forecast: float, seen: float, elapsed: float) -> Errors:

@@ -157,6 +157,10 @@ class State:
     """Evaluations in a row that would have taken an instance, had they known the least busy."""
     season_wanted: bool = False
 
+    def mean_rps(self, otherwise: float) -> float:
+        """Mean demand of the series; `otherwise` before there is any."""
+        return sum(p.rps for p in self.series) / len(self.series) if self.series else otherwise
+
     @property
     def wants_history(self) -> bool:
         """Whether the next observation should bring `history_rps` (up to 14 days, read a few times a day)."""
