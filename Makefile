@@ -40,7 +40,7 @@ check: $(STAMP) ## Lint, types, the rooms' borders, generated files, every YAML 
 	@$(BIN)/gpu-fleet test policies/
 	@$(BIN)/pytest --quiet tests/docs
 
-# The first day of each trace with the rivals that come nearest: a quarter of an hour. All of them, on whole traces with five
+# The first day of each trace with the rivals that come nearest: some ten minutes. All of them, on whole traces with five
 # seeds (ARGS="--seeds 5"), take hours.
 BENCH_ARGS := --seeds 2 --hours 24 --contenders gpu-fleet,static-peak,target-tracking-requests,step-scaling,hpa-requests
 
