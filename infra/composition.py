@@ -29,12 +29,12 @@ def service_problems(settings: StackSettings, library: Library) -> list[PlanProb
         policy = library.policies.get(service.policy)
         if policy is not None and policy.workload == "inference" and not (service.paths or service.hosts):
             problems.append(PlanProblem(at, "must have paths or hosts, by which requests find it"))
-        if policy is not None and policy.availability.min_zones > max(1, len(settings.network.zones)):
+        zones = {zone for pool in service.pools.values() for zone in pool.zones or settings.network.zones}
+        if policy is not None and policy.availability.min_zones > max(1, len(zones)):
             problems.append(
                 PlanProblem(
                     ("network", "zones"),
-                    f"must be at least {policy.availability.min_zones} for policy {service.policy} "
-                    f"(got {len(settings.network.zones)})",
+                    f"must be at least {policy.availability.min_zones} for policy {service.policy} (got {len(zones)})",
                 )
             )
     return problems
@@ -67,7 +67,7 @@ def _service(name: str, value: ServiceSettings, settings: StackSettings, library
         name=name,
         policy=library.policies[value.policy],
         pools=tuple(
-            pool(pool_name, pool_value, value.policy, library, settings.network.zones)
+            pool(pool_name, pool_value, value.policy, library, pool_value.zones or settings.network.zones)
             for pool_name, pool_value in value.pools.items()
         ),
         vcpu_quotas=value.vcpu_quotas,

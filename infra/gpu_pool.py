@@ -1,4 +1,4 @@
-"""One pool: a launch template, an Auto Scaling group and, for inference, a target group."""
+"""One pool: a launch template and an Auto Scaling group, which for inference fills a target group."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ import pulumi_aws as aws
 
 from infra import naming
 from infra.settings import Container, PoolSettings
+from infra.target_group import deregistration_seconds
 from infra.user_data import LAUNCHING_HOOK, TERMINATING_HOOK, Boot, user_data
-from scaling.policy import Policy, RoutingStrategy, VerticalMethod, Workload
-
-ALGORITHM = "least_outstanding_requests"
-"""Requests of a model differ by orders of magnitude in length; who has fewest in hand gets the next. It rules out the
-target group's slow start: a new pool's share is raised by the scaler, through its weight."""
+from scaling.policy import Policy, VerticalMethod, Workload
 
 KEEP_ALIVE = "VLLM_HTTP_TIMEOUT_KEEP_ALIVE"
 """Seconds: https://docs.vllm.ai/en/latest/configuration/env_vars.html"""
@@ -34,13 +31,16 @@ MEASURED_OF_GROUPS = (
 class GpuPoolArgs:
     """What a pool needs of its service and its stack."""
 
-    short_name: str
-    """Of service and pool alone, for the target group, whose name has 32 characters for both and the random part."""
     settings: PoolSettings
     policy: Policy
     container: Container
     region: str
     vpc_id: pulumi.Input[str]
+    target_group: aws.lb.TargetGroup | None
+    """None for training, which serves no requests."""
+    needed_to_drain: Sequence[pulumi.Resource]
+    """What instances need until their last request: the rule and listener that bring it, their rights, their way out.
+    The group stands on them, so that it is gone before they go."""
     subnet_ids: Sequence[pulumi.Input[str]]
     security_group_id: pulumi.Input[str]
     instance_profile_arn: pulumi.Input[str]
@@ -77,19 +77,25 @@ def owned_by_the_scaler(policy: Policy) -> list[str]:
     return paths
 
 
+def longest_end_seconds(policy: Policy) -> int:
+    """How long the end of a group may take: the load balancer lets requests finish (`deregistration_seconds`), then the
+    terminating hook lets the instance drain, and AWS needs some minutes beside them.
+
+    https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-lifecycle.html
+    """
+    return int(policy.horizontal.busy_max_drain_seconds) + deregistration_seconds(policy) + 900
+
+
 class GpuPool(pulumi.ComponentResource):
     """**Pulumi type** `gpu-fleet:index:GpuPool`. Instances of one GPU class, interchangeable within it."""
 
     group_name: pulumi.Output[str]
     launch_template_arn: pulumi.Output[str]
-    target_group_arn: pulumi.Output[str] | None
-    target_group_arn_suffix: pulumi.Output[str] | None
 
     def __init__(self, name: str, args: GpuPoolArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gpu-fleet:index:GpuPool", name, None, opts)
         training = args.policy.workload is Workload.TRAINING
         drain_seconds = args.policy.horizontal.busy_max_drain_seconds
-        target_group = None if training else self._make_target_group(name, args)
         template = self._make_launch_template(name, args, training=training)
 
         # A launch that does not answer in time is given up and made anew; a drain that takes too long is ended.
@@ -127,7 +133,7 @@ class GpuPool(pulumi.ComponentResource):
                     ],
                 ),
             ),
-            target_group_arns=[target_group.arn] if target_group else [],
+            target_group_arns=[args.target_group.arn] if args.target_group else [],
             # The load balancer's word counts as well: an engine that no longer answers is replaced.
             health_check_type="EC2" if training else "ELB",
             # The launching hook has seen the model answer before an instance is in service.
@@ -149,7 +155,14 @@ class GpuPool(pulumi.ComponentResource):
                 aws.autoscaling.GroupTagArgs(key=key, value=value, propagate_at_launch=True)
                 for key, value in sorted({**args.tags, "Name": name}.items())
             ],
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=owned_by_the_scaler(args.policy)),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=args.needed_to_drain,
+                ignore_changes=owned_by_the_scaler(args.policy),
+                # No group moves to another VPC: its target groups stay behind.
+                replacement_trigger=args.vpc_id,
+                custom_timeouts=pulumi.CustomTimeouts(delete=f"{longest_end_seconds(args.policy)}s"),
+            ),
         )
         for hook, values in hooks.items():
             aws.autoscaling.LifecycleHook(
@@ -157,14 +170,17 @@ class GpuPool(pulumi.ComponentResource):
                 name=hook,
                 autoscaling_group_name=group.name,
                 **values,
-                # Whoever wants to be told of launches and ends may wire that up: it is left alone.
-                opts=pulumi.ResourceOptions(parent=self, ignore_changes=["notificationTargetArn", "roleArn"]),
+                opts=pulumi.ResourceOptions(
+                    parent=self,
+                    # Whoever wants to be told of launches and ends may wire that up: it is left alone.
+                    ignore_changes=["notificationTargetArn", "roleArn"],
+                    # It ends with its group. Deleted before it, nothing would drain.
+                    deleted_with=group,
+                ),
             )
         self.group_name = group.name
         self.launch_template_arn = template.arn
-        self.target_group_arn = target_group.arn if target_group else None
-        self.target_group_arn_suffix = target_group.arn_suffix if target_group else None
-        self.register_outputs({"group_name": self.group_name, "target_group_arn": self.target_group_arn})
+        self.register_outputs({"group_name": self.group_name})
 
     def _make_launch_template(self, name: str, args: GpuPoolArgs, *, training: bool) -> aws.ec2.LaunchTemplate:
         container, region, drain = args.container, args.region, args.policy.horizontal.busy_max_drain_seconds
@@ -230,39 +246,5 @@ class GpuPool(pulumi.ComponentResource):
             ],
             # No tags of its own: where they read back among the specifications above, each update would make a version.
             user_data=pulumi.Output.all(args.log_group, args.queue_url).apply(script),
-            opts=pulumi.ResourceOptions(parent=self),
-        )
-
-    def _make_target_group(self, name: str, args: GpuPoolArgs) -> aws.lb.TargetGroup:
-        routing = args.policy.routing
-        slow_start_seconds = 0
-        naming.check_slow_start(ALGORITHM, slow_start_seconds)
-        return aws.lb.TargetGroup(
-            naming.fitting(args.short_name, naming.MAX_TARGET_GROUP_NAME),
-            port=args.container.port,
-            protocol="HTTP",
-            target_type="instance",
-            vpc_id=args.vpc_id,
-            deregistration_delay=min(
-                naming.MAX_DEREGISTRATION_DELAY_SECONDS, int(args.policy.horizontal.busy_max_drain_seconds)
-            ),
-            load_balancing_algorithm_type=ALGORITHM,
-            slow_start=slow_start_seconds,
-            stickiness=aws.lb.TargetGroupStickinessArgs(
-                type="lb_cookie",
-                enabled=routing.strategy is RoutingStrategy.STICKY,
-                cookie_duration=routing.stickiness_seconds,
-            ),
-            health_check=aws.lb.TargetGroupHealthCheckArgs(
-                path=args.container.health_path,
-                protocol="HTTP",
-                matcher="200",
-                interval=10,
-                timeout=5,
-                healthy_threshold=2,
-                # 30 s of silence: an engine that reads a very long prompt answers late, and is not dead.
-                unhealthy_threshold=3,
-            ),
-            tags={**args.tags, "Name": name},
             opts=pulumi.ResourceOptions(parent=self),
         )

@@ -36,7 +36,8 @@ class LoadBalancer(pulumi.ComponentResource):
     arn_suffix: pulumi.Output[str]
     dns_name: pulumi.Output[str]
     zone_id: pulumi.Output[str]
-    listener_arn: pulumi.Output[str]
+    listener: aws.lb.Listener
+    """The one that serves: rules hang on it."""
     security_group_id: pulumi.Output[str]
     url: pulumi.Output[str]
 
@@ -54,9 +55,9 @@ class LoadBalancer(pulumi.ComponentResource):
             opts=child,
         )
         for port in (80, 443) if secure else (80,):
-            for i, cidr in enumerate(settings.allowed_cidrs):
+            for cidr in settings.clients:
                 aws.vpc.SecurityGroupIngressRule(
-                    f"{name}-load-balancer-{port}-{i}",
+                    f"{name}-load-balancer-{port}-{cidr}",
                     security_group_id=group.id,
                     ip_protocol="tcp",
                     from_port=port,
@@ -85,9 +86,10 @@ class LoadBalancer(pulumi.ComponentResource):
             enable_deletion_protection=settings.deletion_protection,
             access_logs=aws.lb.LoadBalancerAccessLogsArgs(bucket=logs, enabled=True) if logs is not None else None,
             tags=args.tags,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=writable),
+            # AWS takes subnets of another VPC for no load balancer that stands.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=writable, replacement_trigger=args.vpc_id),
         )
-        self.listener_arn = self._make_listeners(name, balancer.arn, args)
+        self.listener = self._make_listeners(name, balancer.arn, args)
         if settings.waf_acl_arn:
             aws.wafv2.WebAclAssociation(
                 f"{name}-waf", resource_arn=balancer.arn, web_acl_arn=settings.waf_acl_arn, opts=child
@@ -97,9 +99,9 @@ class LoadBalancer(pulumi.ComponentResource):
         self.zone_id = balancer.zone_id
         self.security_group_id = group.id
         self.url = pulumi.Output.concat("https://" if secure else "http://", balancer.dns_name)
-        self.register_outputs({"dns_name": self.dns_name, "listener_arn": self.listener_arn, "url": self.url})
+        self.register_outputs({"dns_name": self.dns_name, "listener_arn": self.listener.arn, "url": self.url})
 
-    def _make_listeners(self, name: str, arn: pulumi.Output[str], args: LoadBalancerArgs) -> pulumi.Output[str]:
+    def _make_listeners(self, name: str, arn: pulumi.Output[str], args: LoadBalancerArgs) -> aws.lb.Listener:
         """The listener that serves. What no service's rule asks for is 404."""
         child = pulumi.ResourceOptions(parent=self)
         unknown = aws.lb.ListenerDefaultActionArgs(
@@ -117,7 +119,7 @@ class LoadBalancer(pulumi.ComponentResource):
                 default_actions=[unknown],
                 tags=args.tags,
                 opts=child,
-            ).arn
+            )
         aws.lb.Listener(
             f"{name}-http",
             load_balancer_arn=arn,
@@ -144,7 +146,7 @@ class LoadBalancer(pulumi.ComponentResource):
             default_actions=[unknown],
             tags=args.tags,
             opts=child,
-        ).arn
+        )
 
     def _make_log_bucket(
         self, name: str, args: LoadBalancerArgs

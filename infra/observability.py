@@ -33,6 +33,7 @@ class WatchedService:
 
     name: str
     pools: Mapping[str, WatchedPool]
+    dashboard_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,7 @@ class Observability(pulumi.ComponentResource):
     def _make_dashboard(self, name: str, service: WatchedService, args: ObservabilityArgs) -> None:
         aws.cloudwatch.Dashboard(
             f"{name}-{service.name}",
-            dashboard_name=f"{name}-{service.name}",
+            dashboard_name=service.dashboard_name,
             dashboard_body=pulumi.Output.all(
                 load_balancer=args.load_balancer,
                 pools={

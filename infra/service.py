@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
@@ -12,13 +12,12 @@ import pulumi_aws as aws
 from infra import iam, naming
 from infra.gpu_pool import GpuPool, GpuPoolArgs
 from infra.load_balancer import LoadBalancer
+from infra.network import Network
 from infra.settings import ServiceSettings
+from infra.target_group import target_group
 from scaling import record
 from scaling.policy import RoutingStrategy, VerticalMethod, Workload
 from scaling.service import Service as ServiceModel
-
-WEIGHTS = "actions[*].forward.targetGroups[*].weight"
-"""What the scaler owns of the listener rule; in the engine's own camelCase, which Python's names would not match."""
 
 MAX_PARAMETER_BYTES = 8192
 """https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-advanced-parameters.html"""
@@ -31,29 +30,21 @@ class ServiceArgs:
     settings: ServiceSettings
     model: ServiceModel
     """The same service as the scaling model sees it."""
+    weights: Mapping[str, int]
+    """By pool: `traffic.weights`."""
+    priority: int | None
+    """Of the listener rule in AWS: `traffic.priorities`. None for training."""
     parameter_name: str
+    log_group_name: str
     region: str
     place: pulumi.Output[iam.Place]
-    vpc_id: pulumi.Input[str]
-    subnet_ids: Sequence[pulumi.Input[str]]
+    network: Network
     load_balancer: LoadBalancer
+    internal: bool
+    """Of the load balancer."""
     idle_timeout_seconds: int
     log_retention_days: int
     tags: Mapping[str, str]
-
-
-def first_weights(model: ServiceModel) -> tuple[int, ...]:
-    """Weight of each pool until the scaler has spoken: what its fewest instances carry, the greatest being 100.
-
-    Where all pools may be empty the first is given everything. With `static` routing the policy's own.
-    """
-    if model.policy.routing.strategy is RoutingStrategy.STATIC:
-        return naming.check_weights(model.policy.routing.static_weights.get(pool.name, 0) for pool in model.pools)
-    work = [pool.min_instances * pool.throughput_rps for pool in model.pools]
-    most = max(work)
-    if most == 0:
-        return naming.check_weights((100, *[0] * (len(work) - 1)))
-    return naming.check_weights(round(100 * each / most) for each in work)
 
 
 def parameter(model: ServiceModel, bindings: Mapping[str, object]) -> str:
@@ -77,6 +68,8 @@ class Service(pulumi.ComponentResource):
     """
 
     pools: Mapping[str, GpuPool]
+    target_groups: Mapping[str, aws.lb.TargetGroup]
+    """By pool; empty for training."""
     listener_rule_arn: pulumi.Output[str] | None
     queue_url: pulumi.Output[str] | None
     grant: pulumi.Output[iam.ServiceGrant]
@@ -86,42 +79,63 @@ class Service(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         training = args.model.policy.workload is Workload.TRAINING
 
+        pools = args.settings.pools
+        pool_tags = {pool: {**args.tags, naming.POOL_TAG: pool} for pool in pools}
+
         logs = aws.cloudwatch.LogGroup(
-            name, name=f"/{name}", retention_in_days=args.log_retention_days, tags=args.tags, opts=child
+            name, name=args.log_group_name, retention_in_days=args.log_retention_days, tags=args.tags, opts=child
         )
         queue = self._make_queue(name, args) if training else None
-        role, profile = self._make_role(name, args, logs, queue)
+        role, rights, profile = self._make_role(name, args, logs, queue)
         group = self._make_security_group(name, args, training=training)
+        self.target_groups = {
+            pool: target_group(
+                args.model.name,
+                pool,
+                policy=args.model.policy,
+                container=args.settings.container,
+                vpc_id=args.network.vpc_id,
+                internal=args.internal,
+                tags={**pool_tags[pool], "Name": f"{name}-{pool}"},
+                opts=child,
+            )
+            for pool in ([] if training else pools)
+        }
+        rule = None if training else self._make_rule(name, args)
         self.pools = {
             pool_name: GpuPool(
                 f"{name}-{pool_name}",
                 GpuPoolArgs(
-                    short_name=f"{args.model.name}-{pool_name}",
                     settings=pool,
                     policy=args.model.policy,
                     container=args.settings.container,
                     region=args.region,
-                    vpc_id=args.vpc_id,
-                    subnet_ids=args.subnet_ids,
+                    vpc_id=args.network.vpc_id,
+                    target_group=self.target_groups.get(pool_name),
+                    needed_to_drain=[*args.network.ways_out, rights, *([rule] if rule else [])],
+                    subnet_ids=args.network.private_subnet_ids(pool.zones),
                     security_group_id=group.id,
                     instance_profile_arn=profile.arn,
                     log_group=logs.name,
                     queue_url=queue.url if queue else None,
                     idle_timeout_seconds=args.idle_timeout_seconds,
-                    tags={**args.tags, naming.POOL_TAG: pool_name},
+                    tags=pool_tags[pool_name],
                 ),
                 pulumi.ResourceOptions(parent=self),
             )
-            for pool_name, pool in args.settings.pools.items()
+            for pool_name, pool in pools.items()
         }
         self.queue_url = queue.url if queue else None
-        self.listener_rule_arn = None if training else self._make_rule(name, args)
+        self.listener_rule_arn = rule.arn if rule else None
         bindings = pulumi.Output.all(
             load_balancer=args.load_balancer.arn_suffix,
             listener_rule_arn=self.listener_rule_arn,
             queue_url=self.queue_url,
             pools={
-                pool_name: {"group": pool.group_name, "target_group_arn": pool.target_group_arn}
+                pool_name: {
+                    "group": pool.group_name,
+                    "target_group_arn": None if training else self.target_groups[pool_name].arn,
+                }
                 for pool_name, pool in self.pools.items()
             },
         )
@@ -186,7 +200,7 @@ class Service(pulumi.ComponentResource):
 
     def _make_role(
         self, name: str, args: ServiceArgs, logs: aws.cloudwatch.LogGroup, queue: aws.sqs.Queue | None
-    ) -> tuple[aws.iam.Role, aws.iam.InstanceProfile]:
+    ) -> tuple[aws.iam.Role, aws.iam.RolePolicy, aws.iam.InstanceProfile]:
         child = pulumi.ResourceOptions(parent=self)
         container, prefixes = args.settings.container, [f"{name}-{pool}" for pool in args.settings.pools]
 
@@ -208,7 +222,7 @@ class Service(pulumi.ComponentResource):
             tags=args.tags,
             opts=child,
         )
-        aws.iam.RolePolicy(
+        rights = aws.iam.RolePolicy(
             f"{name}-instance",
             role=role.id,
             policy=pulumi.Output.all(place=args.place, logs=logs.arn, queue=queue.arn if queue else None).apply(policy),
@@ -217,7 +231,7 @@ class Service(pulumi.ComponentResource):
         profile = aws.iam.InstanceProfile(
             naming.fitting(f"{name}-instance", naming.MAX_ROLE_NAME), role=role.name, tags=args.tags, opts=child
         )
-        return role, profile
+        return role, rights, profile
 
     def _make_security_group(self, name: str, args: ServiceArgs, *, training: bool) -> aws.ec2.SecurityGroup:
         """Instances: in from the load balancer on the container's port alone, out to everywhere (image, model, AWS).
@@ -231,7 +245,7 @@ class Service(pulumi.ComponentResource):
         )
         return aws.ec2.SecurityGroup(
             f"{name}-instance",
-            vpc_id=args.vpc_id,
+            vpc_id=args.network.vpc_id,
             description=f"Instances of service {args.model.name}",
             ingress=[] if training else [from_balancer],
             egress=[aws.ec2.SecurityGroupEgressArgs(protocol="-1", from_port=0, to_port=0, cidr_blocks=["0.0.0.0/0"])],
@@ -239,7 +253,7 @@ class Service(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
 
-    def _make_rule(self, name: str, args: ServiceArgs) -> pulumi.Output[str]:
+    def _make_rule(self, name: str, args: ServiceArgs) -> aws.lb.ListenerRule:
         routing = args.model.policy.routing
         conditions = []
         if args.settings.paths:
@@ -256,18 +270,16 @@ class Service(pulumi.ComponentResource):
             )
         return aws.lb.ListenerRule(
             name,
-            listener_arn=args.load_balancer.listener_arn,
-            priority=args.settings.priority,
+            listener_arn=args.load_balancer.listener.arn,
+            priority=args.priority,
             conditions=conditions,
             actions=[
                 aws.lb.ListenerRuleActionArgs(
                     type="forward",
                     forward=aws.lb.ListenerRuleActionForwardArgs(
                         target_groups=[
-                            aws.lb.ListenerRuleActionForwardTargetGroupArgs(
-                                arn=pool.target_group_arn or "", weight=weight
-                            )
-                            for pool, weight in zip(self.pools.values(), first_weights(args.model), strict=True)
+                            aws.lb.ListenerRuleActionForwardTargetGroupArgs(arn=group.arn, weight=args.weights[pool])
+                            for pool, group in self.target_groups.items()
                         ],
                         stickiness=aws.lb.ListenerRuleActionForwardStickinessArgs(
                             enabled=routing.strategy is RoutingStrategy.STICKY, duration=routing.stickiness_seconds
@@ -276,5 +288,5 @@ class Service(pulumi.ComponentResource):
                 )
             ],
             tags=args.tags,
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=[WEIGHTS]),
-        ).arn
+            opts=pulumi.ResourceOptions(parent=self),
+        )

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
+from infra.traffic import MAX_PRIORITY
 from scaling.policy import Section
 from scaling.service import MAX_POOLS
 
@@ -36,7 +37,7 @@ Name = Annotated[
 ]
 """A service's or pool's name; it becomes part of AWS names and of metric dimensions."""
 VariableName = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
-Zone = Annotated[str, _matching(r"[a-z]{2}(-[a-z]+)+-\d[a-z]", "an availability zone like us-east-1a")]
+Zone = Annotated[str, _matching(r"[a-z]{2}(-[a-z]+)+-\d[a-h]", "an availability zone like us-east-1a")]
 Cidr = Annotated[str, _matching(r"(\d{1,3}\.){3}\d{1,3}/\d{1,2}", "an IPv4 range like 10.0.0.0/16")]
 SubnetId = Annotated[str, _matching(r"subnet-[0-9a-f]{8,17}", "a subnet id like subnet-0a1b2c3d4e5f67890")]
 
@@ -57,7 +58,7 @@ class NewNetwork(Section):
     """A VPC that the stack makes."""
 
     cidr: Cidr = "10.0.0.0/16"
-    """Address range of the VPC, /16 to /24: a public and a private subnet in each zone are cut from it."""
+    """Address range of the VPC, /16 to /23: a public and a private subnet for each zone are cut from it."""
     zones: Annotated[tuple[Zone, ...], Field(min_length=2, max_length=3)]
     """Availability zones, two or three that have the pools' instance types
     (`aws ec2 describe-instance-type-offerings --location-type availability-zone`)."""
@@ -112,8 +113,8 @@ def _range_of(cidr: str) -> None:
         network = ipaddress.IPv4Network(cidr)
     except ValueError as error:
         raise ValueError(f"cidr: must be an IPv4 range like 10.0.0.0/16: {error} (got {cidr})") from None
-    if not 16 <= network.prefixlen <= 24:
-        raise ValueError(f"cidr: must be /16 to /24 (got {cidr})")
+    if not 16 <= network.prefixlen <= 23:
+        raise ValueError(f"cidr: must be /16 to /23 (got {cidr})")
 
 
 class LoadBalancer(Section):
@@ -131,10 +132,24 @@ class LoadBalancer(Section):
     """A connection without a byte for this long is closed: longer than the longest answer that is not streamed."""
     waf_acl_arn: Annotated[str, _arn("wafv2")] | None = None
     """Web ACL in front of it."""
-    allowed_cidrs: Annotated[tuple[Cidr, ...], Field(min_length=1)] = ("0.0.0.0/0",)
-    """Who may connect."""
+    allowed_cidrs: Annotated[tuple[Cidr, ...], Field(min_length=1)] | None = None
+    """Who may connect; unset: everybody. Must be given without a certificate, unless the load balancer is internal."""
     internal: bool = False
     """Reachable only from inside the VPC."""
+
+    @property
+    def clients(self) -> tuple[str, ...]:
+        """The ranges that may connect."""
+        return self.allowed_cidrs or ("0.0.0.0/0",)
+
+    @model_validator(mode="after")
+    def _is_closed_by_default(self) -> Self:
+        if self.certificate_arn is None and self.allowed_cidrs is None and not self.internal:
+            raise ValueError(
+                "allowed_cidrs: must be given where there is neither certificate_arn nor internal: true, "
+                "because plain HTTP would serve anybody on the internet"
+            )
+        return self
 
 
 class Scaler(Section):
@@ -218,6 +233,8 @@ class PoolSettings(Section):
     """Fewest instances."""
     max: Annotated[int, Field(ge=1, le=1000)]
     """Most instances."""
+    zones: tuple[Zone, ...] = ()
+    """Zones of the stack in which it launches, where not all of them have its types; unset: all of the stack's."""
     gpus_per_copy: Annotated[int, Field(ge=1)] | None = None
     """GPUs that one copy of the model is spread over; unset: all of the instance's. With fewer, an instance serves
     several copies, and the container's arguments must say the same (vLLM: tensor-parallel-size, data-parallel-size)."""
@@ -254,8 +271,9 @@ class ServiceSettings(Section):
     """Paths that belong to it, like /v1/*."""
     hosts: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] = ()
     """Host names that belong to it."""
-    priority: Annotated[int, Field(ge=1, le=50000)] | None = None
-    """Of the listener rule, lowest first; needed where it has paths or hosts (`workload: training` needs neither)."""
+    priority: Annotated[int, Field(ge=1, le=MAX_PRIORITY)] | None = None
+    """Of the listener rule, lowest first; needed where it has paths or hosts (`workload: training` needs neither).
+    In AWS it is five times as high, which leaves room for two services to change places."""
     container: Container
     pools: Annotated[dict[Name, PoolSettings], Field(min_length=1, max_length=MAX_POOLS)]
     """One to five, by name; cheaper ones first reads well, the order means nothing."""
@@ -280,11 +298,13 @@ class StackSettings(Section):
     region: Annotated[str, _matching(r"[a-z]{2}(-[a-z]+)+-\d", "a region like us-east-1")]
     """AWS region (`aws:region`)."""
     network: Network
-    load_balancer: LoadBalancer = LoadBalancer()
+    load_balancer: LoadBalancer = Field(default={}, validate_default=True)  # type: ignore[assignment]
     scaler: Scaler = Scaler()
     observability: Observability = Observability()
     tags: dict[str, str] = Field(default={})
     """Tags of everything that can carry them."""
+    allow_disruption: bool = False
+    """Let an update through that interrupts what serves, such as another VPC or container port."""
     services: Annotated[dict[Name, ServiceSettings], Field(min_length=1)]
     """Model endpoints, by name."""
 
@@ -294,6 +314,14 @@ class StackSettings(Section):
         for i, zone in enumerate(zones):
             if zone[:-1] != self.region:
                 raise ValueError(f"network.zones[{i}]: must be a zone of {self.region} (got {zone})")
+        for name, service in self.services.items():
+            for pool_name, pool in service.pools.items():
+                for i, zone in enumerate(pool.zones):
+                    if zone not in zones:
+                        there = (
+                            f"one of network.zones, {', '.join(zones)}" if zones else "left out without network.zones"
+                        )
+                        raise ValueError(f"services.{name}.pools.{pool_name}.zones[{i}]: must be {there} (got {zone})")
         used: dict[int, str] = {}
         for name, service in self.services.items():
             if service.priority is None:

@@ -9,13 +9,14 @@ from pathlib import Path
 import pulumi
 import pulumi_aws as aws
 
-from infra import iam, naming
+from infra import iam, naming, traffic
 from infra.load_balancer import LoadBalancer, LoadBalancerArgs
 from infra.network import Network, NetworkArgs
 from infra.observability import Observability, ObservabilityArgs, WatchedPool, WatchedService
 from infra.scaler import BurstSource, Scaler, ScalerArgs
 from infra.service import Service, ServiceArgs
 from infra.settings import StackSettings
+from infra.standing import NOTHING, Standing
 from scaling.policy import Workload
 from scaling.service import Service as ServiceModel
 
@@ -30,6 +31,8 @@ class StackArgs:
     services: Sequence[ServiceModel]
     package: Path
     """The scaler's zip."""
+    standing: Standing = NOTHING
+    """What the last update has left."""
 
 
 def here() -> pulumi.Output[iam.Place]:
@@ -39,6 +42,24 @@ def here() -> pulumi.Output[iam.Place]:
         aws.get_region_output().region,
         aws.get_caller_identity_output().account_id,
     ).apply(lambda got: iam.Place(*got))
+
+
+def protect(name: str, parts: Sequence[pulumi.Resource], tags: Mapping[str, str], *, protected: bool) -> None:
+    """Let `pulumi destroy` ask first whether the stack is protected, before anything is gone.
+
+    AWS refuses to delete a protected load balancer or table, but in the order of dependencies their turn comes when the
+    groups are gone already. An empty table that is protected with them, and stands on everything else, goes first. It
+    costs nothing while nobody reads or writes it: https://aws.amazon.com/dynamodb/pricing/on-demand/
+    """
+    aws.dynamodb.Table(
+        f"{name}-protection",
+        billing_mode="PAY_PER_REQUEST",
+        hash_key="nothing",
+        attributes=[aws.dynamodb.TableAttributeArgs(name="nothing", type="S")],
+        deletion_protection_enabled=protected,
+        tags=tags,
+        opts=pulumi.ResourceOptions(depends_on=parts),
+    )
 
 
 def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
@@ -55,18 +76,26 @@ def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
     balancer = LoadBalancer(
         name, LoadBalancerArgs(settings.load_balancer, network.vpc_id, network.public_subnet_ids, place, tags)
     )
+    before = args.standing.services
+    priorities = traffic.priorities(
+        {service: value.priority for service, value in settings.services.items() if value.priority is not None},
+        {service: stands.rule.priority for service, stands in before.items() if stands.rule is not None},
+    )
     services = {
         model.name: Service(
             f"{name}-{model.name}",
             ServiceArgs(
                 settings=settings.services[model.name],
                 model=model,
+                weights=traffic.weights(model, before[model.name].weights if model.name in before else {}),
+                priority=priorities.get(model.name),
                 parameter_name=f"{services_path}/{model.name}",
+                log_group_name=f"/{args.project}/{args.stack}/{model.name}",
                 region=settings.region,
                 place=place,
-                vpc_id=network.vpc_id,
-                subnet_ids=network.private_subnet_ids,
+                network=network,
                 load_balancer=balancer,
+                internal=settings.load_balancer.internal,
                 idle_timeout_seconds=settings.load_balancer.idle_timeout_seconds,
                 log_retention_days=settings.scaler.log_retention_days,
                 tags={**tags, naming.SERVICE_TAG: model.name},
@@ -79,10 +108,14 @@ def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
             service_name,
             {
                 pool_name: WatchedPool(
-                    f"{name}-{service_name}-{pool_name}", pool.group_name, pool.target_group_arn_suffix
+                    f"{name}-{service_name}-{pool_name}",
+                    pool.group_name,
+                    service.target_groups[pool_name].arn_suffix if service.target_groups else None,
                 )
                 for pool_name, pool in service.pools.items()
             },
+            # No part has an underscore: stack dev with service a-chat and stack dev-a with chat stay two.
+            dashboard_name=f"{args.project}_{args.stack}_{service_name}",
         )
         for service_name, service in services.items()
     ]
@@ -116,6 +149,8 @@ def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
             tags=tags,
         ),
     )
+    protected = settings.load_balancer.deletion_protection or settings.scaler.deletion_protection
+    protect(name, [network, balancer, *services.values(), scaler, observability], tags, protected=protected)
     return {
         "url": balancer.url,
         "dns_name": balancer.dns_name,

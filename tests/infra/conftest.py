@@ -37,7 +37,12 @@ class Registered:
     parent: str
     custom: bool
     inputs: dict[str, Any]
+    outputs: dict[str, Any]
     ignore_changes: list[str]
+    depends_on: set[str]
+    """URNs, of what its inputs refer to and of what it names."""
+    deleted_with: str
+    delete_timeout: str
 
 
 @dataclass
@@ -54,7 +59,12 @@ class Run:
 
 
 class Cloud(pulumi.runtime.Mocks):
-    """Answers with what AWS would: a name with a random part, an ARN, an id."""
+    """Answers with what AWS would: a name with a random part, an ARN, an id. `before` is the run before this one, of
+    which everything still stands; `rules` are priority and weights by service, as AWS has them now.
+    """
+
+    def __init__(self, before: Run | None = None, rules: dict[str, tuple[int, list[int]]] | None = None) -> None:
+        self.before, self.rules = before or Run(), rules or {}
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         module = args.typ.split(":")[1].split("/")[0]
@@ -85,6 +95,14 @@ class Cloud(pulumi.runtime.Mocks):
         return f"{name}-id", {**outputs, **args.inputs}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+        if args.token == "pulumi:pulumi:readStackResourceOutputs":
+            return {"outputs": {r.urn: {"type": r.type, "outputs": r.outputs} for r in self.before.resources}}
+        if args.token == "aws:lb/getListenerRule:getListenerRule":
+            rule = next(r.outputs for r in self.before.of("ListenerRule") if r.outputs["arn"] == args.args["arn"])
+            priority, weights = self.rules[rule["tags"]["gpu-fleet:service"]]
+            shares = rule["actions"][0]["forward"]["targetGroups"]
+            now = [{"arn": s["arn"], "weight": weight} for s, weight in zip(shares, weights, strict=True)]
+            return {"priority": priority, "actions": [{"type": "forward", "forwards": [{"targetGroups": now}]}]}
         return {
             "getPartition": {"partition": "aws"},
             "getRegion": {"region": "us-east-1", "name": "us-east-1"},
@@ -95,8 +113,8 @@ class Cloud(pulumi.runtime.Mocks):
 class Recorder(pulumi_mocks.MockMonitor):
     """Keeps each request: `Mocks` alone is not told of options."""
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(Cloud())
+    def __init__(self, run: Run, cloud: Cloud) -> None:
+        super().__init__(cloud)
         self.run = run
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the engine's name
@@ -106,10 +124,19 @@ class Recorder(pulumi_mocks.MockMonitor):
         if request.type != "pulumi:pulumi:Stack":
             self.run.resources.append(
                 Registered(
-                    request.type, request.name, answer.urn, request.parent, request.custom,
-                    _open(rpc.deserialize_properties(request.object)), list(request.ignoreChanges),
+                    type=request.type,
+                    name=request.name,
+                    urn=answer.urn,
+                    parent=request.parent,
+                    custom=request.custom,
+                    inputs=_open(rpc.deserialize_properties(request.object)),
+                    outputs=_open(rpc.deserialize_properties(answer.object)),
+                    ignore_changes=list(request.ignoreChanges),
+                    depends_on=set(request.dependencies),
+                    deleted_with=request.deletedWith,
+                    delete_timeout=request.customTimeouts.delete,
                 )
-            )  # fmt: skip
+            )
         return answer
 
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802 - the engine's name
@@ -129,30 +156,41 @@ Program = Callable[..., Run]
 
 @pytest.fixture(scope="session")
 def program(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """Runs the unmodified program of a stack, once for each question: `program("local", preview=True)`."""
+    """Runs the unmodified program of a stack, once for each question: `program("local", preview=True)`.
+
+    `before` is an earlier run, which then stands, with `rules` as the scaler has left them.
+    """
     archive = tmp_path_factory.mktemp("package") / "scaler.zip"
     with zipfile.ZipFile(archive, "w") as z:
         z.writestr("lambdas/__init__.py", "")
     cache: dict[tuple[str, bool, str], Run] = {}
 
-    def run(stack: str, *, preview: bool = False, **changes: Any) -> Run:
-        key = (stack, preview, repr(sorted(changes.items())))
+    def run(
+        stack: str,
+        *,
+        preview: bool = False,
+        before: Run | None = None,
+        rules: dict[str, tuple[int, list[int]]] | None = None,
+        **changes: Any,
+    ) -> Run:
+        key = (stack, preview, repr((id(before), rules, sorted(changes.items()))))
         if key not in cache:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(package, "build", lambda _root: archive)
-                cache[key] = _run(root, {**pulumi_config(root, stack), **changes}, stack, preview=preview)
+                config = {**pulumi_config(root, stack), **changes}
+                cache[key] = _run(root, config, stack, Cloud(before, rules), preview=preview)
         return cache[key]
 
     return run
 
 
-def _run(root: Path, config: dict[str, str], stack: str, *, preview: bool) -> Run:
+def _run(root: Path, config: dict[str, str], stack: str, cloud: Cloud, *, preview: bool) -> Run:
     """`config` is what the stack's file says, objects as JSON; the values in it may be changed by a test."""
     run, path, folder = Run(), list(sys.path), Path.cwd()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     pulumi.runtime.set_all_config(config)
-    pulumi.runtime.set_mocks(Cloud(), project="gpu-fleet", stack=stack, preview=preview, monitor=Recorder(run))
+    pulumi.runtime.set_mocks(cloud, project="gpu-fleet", stack=stack, preview=preview, monitor=Recorder(run, cloud))
     os.chdir(root / "infra")
     try:
         loop.run_until_complete(

@@ -40,10 +40,11 @@ def test_a_preview_shows_what_an_update_makes(program: Any, stack: str) -> None:
     assert shown == made
 
 
-def test_every_resource_lies_in_a_component(program: Any, stack: str) -> None:
+def test_every_resource_but_the_guard_lies_in_a_component(program: Any, stack: str) -> None:
     run = program(stack)
     components = {r.urn for r in run.resources if not r.custom}
-    assert [r.urn for r in run.resources if r.custom and r.parent not in components] == []
+    alone = [r.name for r in run.resources if r.custom and r.parent not in components]
+    assert alone == [f"gpu-fleet-{stack}-protection"]
 
 
 def test_every_component_says_that_it_is_done(program: Any, stack: str) -> None:
@@ -62,10 +63,17 @@ def test_an_update_leaves_capacity_and_weights_to_the_scaler(
         assert "mixedInstancesPolicy.instancesDistribution.onDemandBaseCapacity" in group.ignore_changes
         for path in group.ignore_changes:
             assert path == "desiredCapacity" or pointed(group.inputs, path), f"{path} points at nothing"
-    for rule in run.of("ListenerRule"):
-        assert rule.ignore_changes == ["actions[*].forward.targetGroups[*].weight"]
-        weights = pointed(rule.inputs, rule.ignore_changes[0])
-        assert len(weights) == len(pointed(rule.inputs, "actions[*].forward.targetGroups[*].arn")) > 0
+
+
+def test_an_update_declares_the_weights_and_the_priority_that_stand(program: Any) -> None:
+    run = program("local", before=program("local"), rules={"chat": (503, [7, 993, 0])})
+    (rule,) = run.of("ListenerRule")
+    shares = rule.inputs["actions"][0]["forward"]["targetGroups"]
+    assert [(s["arn"].split("/")[1].rsplit("-", 1)[0], s["weight"]) for s in shares] == [
+        ("chat-l4", 7), ("chat-l40s", 993), ("chat-h100", 0),
+    ]  # fmt: skip
+    assert rule.inputs["priority"] == 503
+    assert rule.ignore_changes == []
 
 
 def test_types_belong_to_the_scaler_only_where_it_changes_them_in_place() -> None:
@@ -135,7 +143,7 @@ def test_the_boot_script_is_the_pools_own(program: Any) -> None:
     for template in program("prod").of("LaunchTemplate"):
         script = base64.b64decode(template.inputs["userData"]).decode()
         service = "fine-tuning" if "fine-tuning" in template.name else "chat"
-        assert f"awslogs-group=/gpu-fleet-prod-{service} " in script
+        assert f"awslogs-group=/gpu-fleet/prod/{service} " in script
         assert ("QUEUE_URL=https://sqs" in script) == (service == "fine-tuning")
         assert f"WORKLOAD={'training' if service == 'fine-tuning' else 'inference'}" in script
 
@@ -176,6 +184,40 @@ def test_launches_and_ends_wait_for_their_hooks(program: Any, stack: str) -> Non
         assert later["autoscaling:EC2_INSTANCE_LAUNCHING"]["defaultResult"] == "ABANDON"
         assert group.inputs["suspendedProcesses"] == ["AZRebalance"]
         assert group.inputs["waitForCapacityTimeout"] == "0"
+
+
+def test_instances_drain_before_what_they_need_for_it_goes(program: Any, stack: str) -> None:
+    """Hooks go with their group; rule, rights and way out go after it, and it may take as long as its drain."""
+    run = program(stack)
+    for group in run.of("Group"):
+        hooks = [hook for hook in run.of("LifecycleHook") if hook.parent == group.parent]
+        assert len(hooks) == 2
+        assert {hook.deleted_with for hook in hooks} == {group.urn}
+        needed = {urn.split("::")[2].rpartition(":")[2] for urn in group.depends_on}
+        assert needed >= {"RolePolicy", "Route", "RouteTableAssociation", "VpcEndpoint"}
+        training = "fine-tuning" in group.name
+        assert ("ListenerRule" in needed) is not training
+        drain_seconds = 21600 if training else 900
+        assert int(group.delete_timeout.removesuffix("s")) >= drain_seconds + min(drain_seconds, 3600)
+
+
+def test_the_guard_stands_on_everything_and_goes_first(program: Any, stack: str) -> None:
+    run = program(stack)
+    (guard,) = [t for t in run.of("Table") if t.name.endswith("-protection")]
+    assert guard.depends_on >= {r.urn for r in run.resources if r.custom and r is not guard}
+    assert guard.inputs["deletionProtectionEnabled"] is (stack == "prod")
+
+
+def test_a_pool_launches_in_its_own_zones(program: Any, root: Path) -> None:
+    services = json.loads(pulumi_config(root, "local")["gpu-fleet:services"])
+    services["chat"]["pools"]["h100"]["zones"] = ["us-east-1b"]
+    run = program("local", **{"gpu-fleet:services": json.dumps(services)})
+    found = {g.name.rpartition("-")[2]: g.inputs["vpcZoneIdentifiers"] for g in run.of("Group")}
+    assert found["h100"] == ["gpu-fleet-local-private-b-0123abc-id"]
+    assert found["l4"] == ["gpu-fleet-local-private-a-0123abc-id", "gpu-fleet-local-private-b-0123abc-id"]
+    (parameter,) = run.of("Parameter")
+    pools = parse("chat", parameter.inputs["value"]).service.pools
+    assert {pool.name: pool.zones for pool in pools}["h100"] == ("us-east-1b",)
 
 
 def test_the_scaler_can_read_what_the_program_tells_it(program: Any, stack: str) -> None:
@@ -263,7 +305,8 @@ def test_prod_speaks_tls_and_sends_http_there(program: Any) -> None:
     assert len(run.of("WebAclAssociation")) == 1
     (closed,) = run.of("BucketPublicAccessBlock")
     assert all(closed.inputs[k] for k in ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls"))
-    (table,) = run.of("Table")
+    assert len(run.of("Table")) == 2
+    (table,) = [t for t in run.of("Table") if t.name.endswith("-scaler-state")]
     assert table.inputs["deletionProtectionEnabled"] is True
     assert table.inputs["pointInTimeRecovery"]["enabled"] is True
 
@@ -301,7 +344,7 @@ def test_the_way_out_is_as_the_stack_says(program: Any, nat: str, gateways: int,
     assert len(run.of("NatGateway")) == gateways
     assert len(run.of("VpcEndpoint")) == endpoints
     private_routes = [r for r in run.of("Route") if "private" in r.name]
-    assert len(private_routes) == (2 if gateways else 0)
+    assert len(private_routes) == gateways
     public = {s.inputs["cidrBlock"] for s in run.of("Subnet") if "-public-" in s.name}
     assert len(public) == 2
 

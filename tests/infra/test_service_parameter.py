@@ -1,4 +1,4 @@
-"""What traffic a service starts with, and what the scaler is told of it."""
+"""What the scaler is told of a service."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from infra.service import first_weights, parameter
+from infra.service import parameter
 from scaling.policy import Case, Policy
 from scaling.service import Pool, Service
 
@@ -20,24 +20,6 @@ def pool(name: str, fewest: int, throughput_rps: float = 1.0) -> Pool:
 
 def service(*pools: Pool, **policy: object) -> Service:
     return Service(name="chat", policy=Policy.model_validate({"model": "m", **policy}), pools=pools)
-
-
-def test_traffic_starts_where_instances_start() -> None:
-    assert first_weights(service(pool("a", 2, 1.0), pool("b", 1, 4.0), pool("c", 0, 9.0))) == (50, 100, 0)
-
-
-def test_a_service_that_starts_empty_still_has_a_way() -> None:
-    assert first_weights(service(pool("a", 0), pool("b", 0))) == (100, 0)
-
-
-def test_static_weights_are_the_policys() -> None:
-    routing = {"strategy": "static", "static_weights": {"b": 7}}
-    assert first_weights(service(pool("a", 1), pool("b", 1), routing=routing)) == (0, 7)
-
-
-def test_static_weights_that_name_no_pool_are_refused() -> None:
-    with pytest.raises(ValueError, match="serves nobody"):
-        first_weights(service(pool("a", 1), routing={"strategy": "static", "static_weights": {"z": 7}}))
 
 
 def test_the_scaler_is_not_sent_the_policys_own_tests() -> None:

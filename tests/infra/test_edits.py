@@ -1,0 +1,101 @@
+"""Edits that an update cannot make without interrupting what serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.composition import services
+from infra.edits import refused
+from infra.stack_file import parse_stack
+from infra.standing import NOTHING, Standing, StandingService
+from infra.yaml_files import read_library
+
+STACK = """\
+config:
+  aws:region: us-east-1
+  gpu-fleet:network: {cidr: 10.0.0.0/16, zones: [us-east-1a, us-east-1b]}
+  gpu-fleet:load_balancer: {allowed_cidrs: [10.0.0.0/8]}
+  gpu-fleet:services:
+    chat:
+      policy: chat
+      paths: ["/v1/*"]
+      priority: 100
+      container: {image: "vllm/vllm-openai:v1", port: 8000, health_path: /health}
+      pools:
+        l4: {types: [g6.xlarge], min: 1, max: 4}
+"""
+GIVEN = (
+    "{vpc_id: vpc-0a1b2c3d4e5f67890, public_subnet_ids: [subnet-0a1b2c3d4e5f67890, subnet-0b1c2d3e4f5a67891], "
+    "private_subnet_ids: [subnet-0c1d2e3f4a5b67892]}"
+)
+STANDS = Standing(
+    region="us-east-1",
+    internal=False,
+    vpc_id="vpc-0f0f0f0f0f0f0f0f0",
+    vpc_cidr="10.0.0.0/16",
+    services={"chat": StandingService(port=8000, health_path="/health")},
+)
+
+
+def texts(root: Path, stands: Standing, was: str = "", becomes: str = "") -> list[tuple[str, str]]:
+    settings, _ = parse_stack(STACK.replace(was, becomes), "Pulumi.dev.yaml")
+    problems = refused(stands, settings, services(settings, read_library(root)))
+    return [(".".join(map(str, problem.path)), problem.text) for problem in problems]
+
+
+def test_an_unchanged_stack_is_not_refused(root: Path) -> None:
+    assert texts(root, STANDS) == []
+
+
+def test_nothing_is_refused_at_the_first_update(root: Path) -> None:
+    assert texts(root, NOTHING) == []
+
+
+EDITS = [
+    ("region", "us-east-1", "eu-west-1", "must stay us-east-1 while this stack serves (got eu-west-1): bring up a"),
+    ("network.cidr", "10.0.0.0/16", "10.1.0.0/16", "must stay 10.0.0.0/16 while this stack serves (got 10.1.0.0/16)"),
+    (
+        "load_balancer.internal", "allowed_cidrs: [10.0.0.0/8]", "internal: true",
+        "must stay false while this stack serves (got true)",
+    ),
+    ("network.vpc_id", "{cidr: 10.0.0.0/16, zones: [us-east-1a, us-east-1b]}", GIVEN, "must stay vpc-0f0f0f0f0f0f0f"),
+    ("services.chat.container.port", "port: 8000", "port: 9000", "must stay 8000 while this stack serves (got 9000)"),
+    (
+        "services.chat.container.health_path", "path: /health", "path: /ok",
+        "must stay /health while this stack serves (got /ok): add a second service with it, wait until it is ready",
+    ),
+    (
+        "services.chat.policy",
+        'policy: chat\n      paths: ["/v1/*"]\n      priority: 100\n',
+        "policy: training\n",
+        "must stay a policy for inference while this stack serves (got a policy for training)",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "was", "becomes", "text"), EDITS)
+def test_what_would_interrupt_is_refused_with_a_way_to_get_there(
+    root: Path, key: str, was: str, becomes: str, text: str
+) -> None:
+    ((found, said),) = texts(root, STANDS, was, becomes)
+    assert found == key
+    assert text in said
+    assert said.endswith("; or set allow_disruption: true")
+
+
+@pytest.mark.parametrize(("key", "was", "becomes", "text"), EDITS)
+def test_what_would_interrupt_is_made_where_the_stack_allows_it(
+    root: Path, key: str, was: str, becomes: str, text: str
+) -> None:
+    del key, text
+    allowed = STACK.replace(was, becomes) + "  gpu-fleet:allow_disruption: true\n"
+    settings, _ = parse_stack(allowed, "Pulumi.dev.yaml")
+    assert refused(STANDS, settings, services(settings, read_library(root))) == []
+
+
+def test_a_given_network_cannot_become_one_of_its_own(root: Path) -> None:
+    ((key, text),) = texts(root, Standing(region="us-east-1", internal=False, vpc_id="vpc-0f0f0f0f0f0f0f0f0"))
+    assert key == "network"
+    assert "must stay in vpc-0f0f0f0f0f0f0f0f0 while this stack serves (got a VPC of its own, 10.0.0.0/16)" in text
