@@ -35,7 +35,9 @@ PROGRAM = """
                 )
                 for i in range(2)
             ]
-            self.balancer = aws.lb.LoadBalancer(name, subnets=[s.id for s in self.subnets], opts=child)
+            self.balancer = aws.lb.LoadBalancer(
+                name, internal=True, subnets=[s.id for s in self.subnets], opts=child
+            )
             self.targets = aws.lb.TargetGroup(
                 name, port=8000, protocol="HTTP", vpc_id=self.vpc.id, deregistration_delay=77, opts=child
             )
