@@ -7,10 +7,12 @@ The engine, its language host and the provider are those of engine-check, in a f
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,20 @@ class Deployment:
         """Ids of the instances, by "service/pool"."""
         return {name: sorted(i["InstanceId"] for i in group["Instances"]) for name, group in self.groups().items()}
 
+    def await_instances(self, wanted: dict[str, int], seconds: float = 60.0) -> None:
+        """Wait until each "service/pool" has so many instances in service. Fails the test after `seconds`."""
+        until = time.monotonic() + seconds
+        while (have := self._in_service()) != wanted:
+            if time.monotonic() > until:
+                pytest.fail(f"in service after {seconds} s: {have}, not {wanted}", pytrace=False)
+            time.sleep(0.5)
+
+    def _in_service(self) -> dict[str, int]:
+        return {
+            name: sum(instance["LifecycleState"] == "InService" for instance in group["Instances"])
+            for name, group in self.groups().items()
+        }
+
     def left(self) -> dict[str, int]:
         """How much still stands in the cloud, by kind; empty when nothing does."""
         return dict(self.cloud.left())
@@ -140,10 +156,19 @@ class Ground:
         self._open = contextlib.ExitStack()
         self._made = 0
 
-    def cloud(self, *, region: str = "us-east-1", given: tuple[str, ...] = ()) -> Any:
-        """A moto server. `given` are ARNs of certificates and web ACLs that are there already."""
-        made = self._check.Cloud(region, list(given), self._folder("cloud") / "moto.log")
+    def cloud(self, *, given: tuple[str, ...] = (), **settings: Any) -> Any:
+        """A moto server; `settings` are serve.Settings. `given` are ARNs of certificates and web ACLs that are there.
+
+        Its `changes()` tell what became of its instances.
+        """
+        folder = self._folder("cloud")
+        how = serve.Settings(**{"changes": str(folder / "changes.jsonl"), **settings})
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in how.environment.items():
+                patch.setenv(name, value)
+            made = self._check.Cloud(how.region, list(given), folder / "moto.log")
         self._open.callback(made.stop)
+        made.changes = lambda: [json.loads(line) for line in Path(how.changes).read_text().splitlines()]
         return made
 
     def deploy(self, text: str, *, stack: str = "test", cloud: Any = None, project: str = "") -> Deployment:

@@ -26,8 +26,8 @@ def test_a_small_stack_comes_up_stays_as_it_is_and_goes(ground: Any) -> None:
     stack = ground.deploy(STACK)
     made = stack.up()
     assert made.changes
+    stack.await_instances({"chat/l4": 1, "chat/h100": 0})
     assert set(stack.weights("chat")) == {"l4", "h100"}
-    assert {name: len(ids) for name, ids in stack.instances().items()} == {"chat/l4": 1, "chat/h100": 0}
 
     stack.weigh("chat", {"l4": 70, "h100": 30})
     before = (stack.weights("chat"), stack.instances(), stack.priorities())
