@@ -44,6 +44,11 @@ Ask = Callable[[str, Mapping[str, Any]], dict[str, Any]]
 """Token and arguments of a call of the program -> its answer."""
 
 
+ORGANIZATION = "organization"
+"""What Pulumi calls the organization where there is none:
+https://www.pulumi.com/docs/iac/concepts/state-and-backends/#project-scoped-stacks"""
+
+
 @dataclass(frozen=True, slots=True)
 class Project:
     """The program and the settings of one stack."""
@@ -113,10 +118,16 @@ class _Run:
 
 
 def run_program(
-    project: Project, make: Make, ask: Ask, on_resource: Callable[[Registered], None] | None
+    project: Project,
+    make: Make,
+    ask: Ask,
+    on_resource: Callable[[Registered], None] | None,
+    earlier: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the program; each custom resource is made by `make` in the order of registration. Returns the stack's
     outputs.
+
+    `earlier` are its outputs after the update before, which a StackReference to itself reads; none at the first.
 
     It runs in a thread of its own, so that the SDK's state (which hangs on context variables and event loops) is new
     each time. Raises what the program or `make` raised.
@@ -125,7 +136,7 @@ def run_program(
 
     def body() -> None:
         try:
-            run.outputs = _run(project, make, ask, on_resource)
+            run.outputs = _run(project, make, ask, on_resource, earlier or {})
         except BaseException as error:  # noqa: BLE001 handed over to the caller's thread
             run.error = error
 
@@ -157,11 +168,23 @@ def _surroundings(program: Path, root: Path) -> Iterator[None]:
                 del sys.modules[name]
 
 
-def _run(project: Project, make: Make, ask: Ask, on_resource: Callable[[Registered], None] | None) -> dict[str, Any]:
+def _run(
+    project: Project,
+    make: Make,
+    ask: Ask,
+    on_resource: Callable[[Registered], None] | None,
+    earlier: Mapping[str, Any],
+) -> dict[str, Any]:
     failures: list[BaseException] = []
 
     class Made(pulumi.runtime.Mocks):
         def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+            if args.typ == "pulumi:pulumi:StackReference":
+                try:
+                    return args.inputs["name"], _referred(project, args.inputs["name"], earlier)
+                except LookupError as error:
+                    failures.append(error)
+                    raise
             if not args.typ.startswith("aws:"):
                 return f"{args.name}-id", dict(args.inputs)
             try:
@@ -221,7 +244,7 @@ def _run(project: Project, make: Make, ask: Ask, on_resource: Callable[[Register
                 project=project.name,
                 stack=project.stack,
                 dry_run=False,
-                organization="organization",
+                organization=ORGANIZATION,
                 root_directory=str(project.program.parent),
                 callbacks=None,
             )
@@ -242,6 +265,17 @@ def _run(project: Project, make: Make, ask: Ask, on_resource: Callable[[Register
     if failures:
         raise failures[0]
     return outputs
+
+
+def _referred(project: Project, name: str, earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """A StackReference's state. Only the stack itself is there: `stack`, `project/stack` or `organization/...`.
+
+    Raises LookupError for any other.
+    """
+    own = [ORGANIZATION, project.name, project.stack]
+    if name.split("/") not in (own, own[1:], own[2:]):
+        raise LookupError(f"{name}: no such stack; the embedded cloud has only {'/'.join(own)}")
+    return {"name": name, "outputs": dict(earlier), "secretOutputNames": []}
 
 
 def _as_main(program: Path) -> None:

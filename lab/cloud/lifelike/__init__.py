@@ -1,4 +1,7 @@
-"""moto made lifelike: one module for each difference from AWS, all mended while `lifelike` is open."""
+"""moto made lifelike: one module for each difference from AWS, all mended while `lifelike` is open.
+
+What AWS refuses stands in `refusals`.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from lab.cloud.lifelike import (
     termination,
 )
 from lab.cloud.lifelike.difference import Difference, Patches
+from lab.cloud.lifelike.refusals import refuse
 from lab.cloud.world import World
 
 DIFFERENCES: tuple[Difference, ...] = tuple(
@@ -80,6 +84,7 @@ def lifelike(world: World, account: str, region: str) -> Iterator[Lifelike]:
         lifecycle.mend(life, patches)
         group_update.mend(life, patches)
         refresh.mend(refreshes, patches)
+        refuse(patches)
         store = metrics.mend(world, patches)
         replacements.begin()
         yield Lifelike(log, health, waits, life, replacements, refreshes, store(account, region))

@@ -1,4 +1,4 @@
-"""What the program asks the provider: zones, account, region, policy documents, parameters, existing networks."""
+"""What the program asks the provider: zones, account, region, policy documents, parameters, networks, rules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lab.cloud.provider.registry import Aws, UnknownResourceError, unwrap
+from lab.cloud.provider.registry import Aws, UnknownResourceError, unwrap, whole
 
 Answer = dict[str, Any]
 
@@ -111,6 +111,41 @@ def prefix_list(_: Aws, args: Mapping[str, Any]) -> Answer:
     return {"id": "pl-63a5400a", "name": args.get("name") or "", "cidrBlocks": []}
 
 
+def listener_rule(aws: Aws, args: Mapping[str, Any]) -> Answer:
+    """A listener rule as it stands now, by its ARN, or by its listener and priority. Raises AWS's own RuleNotFound."""
+    elb = aws.client("elbv2")
+    if args.get("arn"):
+        found = elb.describe_rules(RuleArns=[args["arn"]])["Rules"]
+    else:
+        wanted = str(whole(args["priority"]))
+        found = [r for r in elb.describe_rules(ListenerArn=args["listenerArn"])["Rules"] if r["Priority"] == wanted]
+        if not found:
+            raise LookupError(f"{args['listenerArn']}: no rule with priority {wanted}")
+    rule = found[0]
+    tags = elb.describe_tags(ResourceArns=[rule["RuleArn"]])["TagDescriptions"][0]["Tags"]
+    return {
+        "id": rule["RuleArn"],
+        "arn": rule["RuleArn"],
+        "listenerArn": rule["RuleArn"].replace(":listener-rule/", ":listener/").rsplit("/", 1)[0],
+        "priority": int(rule["Priority"]),
+        "region": aws.region,
+        "tags": {tag["Key"]: tag["Value"] for tag in tags},
+        "actions": [
+            {"type": action["Type"], "order": action.get("Order", place), "forwards": _forwards(action)}
+            for place, action in enumerate(rule["Actions"], 1)
+        ],
+    }
+
+
+def _forwards(action: Mapping[str, Any]) -> list[Answer]:
+    """The target groups of an action with their weights; one that is named alone has the weight 1."""
+    if action["Type"] != "forward":
+        return []
+    config = action.get("ForwardConfig") or {}
+    shares = config.get("TargetGroups") or [{"TargetGroupArn": action["TargetGroupArn"], "Weight": 1}]
+    return [{"targetGroups": [{"arn": one["TargetGroupArn"], "weight": int(one["Weight"])} for one in shares]}]
+
+
 _ANSWERS: dict[str, Callable[[Aws, Mapping[str, Any]], Answer]] = {
     "getAvailabilityZones": availability_zones,
     "getCallerIdentity": caller_identity,
@@ -121,6 +156,7 @@ _ANSWERS: dict[str, Callable[[Aws, Mapping[str, Any]], Answer]] = {
     "getAmi": ami,
     "getPrefixList": prefix_list,
     "getManagedPrefixList": prefix_list,
+    "getListenerRule": listener_rule,
 }
 
 

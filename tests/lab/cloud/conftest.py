@@ -33,6 +33,8 @@ class Desk:
             ]["SubnetId"]
             for i, letter in enumerate("ab")
         ]
+        gateway = self.ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+        self.ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
         balancer = self.elb.create_load_balancer(Name="balancer", Subnets=self.subnets)["LoadBalancers"][0]
         self.balancer = balancer["LoadBalancerArn"].split("loadbalancer/", 1)[1]
         self.target_group = self.elb.create_target_group(

@@ -10,8 +10,10 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from lab.cloud import EmbeddedCloud, Registered, UnknownResourceError, provision
+from lab.cloud.program import read_project
 from scaling.document import DocumentError
 
 Make = Callable[..., Path]
@@ -35,7 +37,9 @@ PROGRAM = """
                 )
                 for i in range(2)
             ]
-            self.balancer = aws.lb.LoadBalancer(name, subnets=[s.id for s in self.subnets], opts=child)
+            self.balancer = aws.lb.LoadBalancer(
+                name, internal=True, subnets=[s.id for s in self.subnets], opts=child
+            )
             self.targets = aws.lb.TargetGroup(
                 name, port=8000, protocol="HTTP", vpc_id=self.vpc.id, deregistration_delay=77, opts=child
             )
@@ -208,3 +212,98 @@ def test_no_request_leaves_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
         assert boto3.client("sts").get_caller_identity()["Account"] == cloud.account
         with pytest.raises(Exception, match="Not yet implemented"):
             boto3.client("pricing").describe_services()
+
+
+ITSELF = """
+    import pulumi
+
+    before = pulumi.StackReference(f"organization/{pulumi.get_project()}/{pulumi.get_stack()}")
+    pulumi.export("runs", before.get_output("runs").apply(lambda runs: (runs or 0) + 1))
+    pulumi.export("token", pulumi.Output.secret("s3cret"))
+    pulumi.export("read", before.get_output("token"))
+"""
+
+
+def test_a_program_reads_its_stacks_outputs_of_the_run_before(make_project: Make) -> None:
+    root = make_project(ITSELF)
+    with EmbeddedCloud() as cloud:
+        project = read_project(root, "local")
+        cloud.run(project)
+        assert cloud.outputs["runs"] == 1
+        assert cloud.outputs.get("read") is None
+        cloud.run(project)
+        assert cloud.outputs["runs"] == 2
+        assert cloud.outputs["read"] == "s3cret"
+
+
+def test_there_is_no_other_stack_to_read(make_project: Make) -> None:
+    root = make_project(ITSELF.replace("{pulumi.get_stack()}", "other"))
+    with pytest.raises(LookupError, match="organization/small/other: no such stack"):
+        provision("local", root)
+
+
+RULE = """
+    import pulumi
+    import pulumi_aws as aws
+
+    zones = ["us-east-1a", "us-east-1b"]
+    vpc = aws.ec2.Vpc("vpc", cidr_block="10.0.0.0/16")
+    subnets = [
+        aws.ec2.Subnet(zone, vpc_id=vpc.id, cidr_block=f"10.0.{i}.0/24", availability_zone=zone)
+        for i, zone in enumerate(zones)
+    ]
+    balancer = aws.lb.LoadBalancer("front", internal=True, subnets=[s.id for s in subnets])
+    groups = [aws.lb.TargetGroup(name, port=80, protocol="HTTP", vpc_id=vpc.id) for name in ("one", "two")]
+    nothing = {"type": "fixed-response", "fixed_response": {"content_type": "text/plain", "status_code": "404"}}
+    listener = aws.lb.Listener("front", load_balancer_arn=balancer.arn, port=80, default_actions=[nothing])
+
+    def rule(name, priority, action):
+        return aws.lb.ListenerRule(
+            name, listener_arn=listener.arn, priority=priority, conditions=[{"path_pattern": {"values": ["/x"]}}],
+            actions=[action], tags={"name": name},
+        )
+
+    shares = [{"arn": group.arn, "weight": weight} for group, weight in zip(groups, (70, 0), strict=True)]
+    several = rule("several", 7, {"type": "forward", "forward": {"target_groups": shares}})
+    single = rule("single", 8, {"type": "forward", "target_group_arn": groups[0].arn})
+    closed = rule("closed", 9, nothing)
+
+    def told(found):
+        return {
+            "priority": found.priority,
+            "tags": found.tags,
+            "weights": {
+                share.arn: share.weight
+                for action in found.actions for forward in action.forwards for share in forward.target_groups
+            },
+            "is_listeners": found.listener_arn,
+        }
+
+    pulumi.export("listener", listener.arn)
+    pulumi.export("groups", [group.arn for group in groups])
+    for name, made in (("several", several), ("single", single), ("closed", closed)):
+        pulumi.export(name, aws.lb.get_listener_rule_output(arn=made.arn).apply(told))
+    by_place = aws.lb.get_listener_rule_output(listener_arn=listener.arn, priority=several.priority)
+    pulumi.export("by_place", by_place.apply(told))
+"""
+
+
+def test_a_listener_rule_is_told_as_it_stands(make_project: Make) -> None:
+    with provision("local", make_project(RULE)) as cloud:
+        one, two = cloud.outputs["groups"]
+        listener = cloud.outputs["listener"]
+        several = {"priority": 7, "tags": {"name": "several"}, "weights": {one: 70, two: 0}, "is_listeners": listener}
+        assert cloud.outputs["several"] == several
+        assert cloud.outputs["by_place"] == several
+        assert cloud.outputs["single"]["weights"] == {one: 1}
+        assert cloud.outputs["closed"]["weights"] == {}
+
+
+def test_a_listener_rule_that_is_not_there_is_an_error(make_project: Make) -> None:
+    program = """
+        import pulumi_aws as aws
+
+        aws.lb.get_listener_rule(arn="arn:aws:elasticloadbalancing:us-east-1:123456789012:listener-rule/app/x/1/2/3")
+    """
+    with pytest.raises(ClientError, match="RuleNotFound"):
+        provision("local", make_project(program))

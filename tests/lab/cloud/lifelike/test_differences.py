@@ -9,18 +9,24 @@ from moto.core.responses import BaseResponse
 from lab.cloud import EmbeddedCloud
 from lab.cloud.lifelike import DIFFERENCES
 from lab.cloud.lifelike import __file__ as package
+from lab.cloud.lifelike.refusals import REFUSALS
+from lab.cloud.lifelike.refusals import __file__ as refusing
 
 MENDING = {p.stem for p in Path(package).parent.glob("*.py")} - {"__init__", "difference"}
+REFUSING = {p.stem for p in Path(refusing).parent.glob("*.py")} - {"__init__"}
 
 
 def test_each_difference_is_named_sourced_and_has_its_module_and_its_test() -> None:
-    assert len(DIFFERENCES) == len({d.name for d in DIFFERENCES}) == len(MENDING)
-    for difference in DIFFERENCES:
+    assert len(DIFFERENCES) == len(MENDING)
+    assert len(REFUSALS) == len(REFUSING)
+    assert len({d.name for d in (*DIFFERENCES, *REFUSALS)}) == len(DIFFERENCES) + len(REFUSALS)
+    for difference in (*DIFFERENCES, *REFUSALS):
         assert all(s.startswith("https://docs.aws.amazon.com/") for s in difference.source.split())
         assert difference.moto
         assert difference.aws
-    tests = {p.stem.removeprefix("test_") for p in Path(__file__).parent.glob("test_*.py")}
-    assert tests >= MENDING
+    here = Path(__file__).parent
+    assert {p.stem.removeprefix("test_") for p in here.glob("test_*.py")} >= MENDING
+    assert {p.stem.removeprefix("test_") for p in (here / "refusals").glob("test_*.py")} >= REFUSING
 
 
 def test_moto_is_as_it_was_once_the_cloud_is_closed() -> None:
