@@ -202,11 +202,7 @@ class EmbeddedCloud:
         return found
 
     def run(self, project: Project, on_resource: Callable[[Registered], None] | None = None) -> None:
-        """Run a stack's program and make what it registers. Raises what the program or a resource raised.
-
-        Everything is made anew, so a stack's resources can be made once; a program that runs again reads the outputs of
-        the run before by a StackReference to itself.
-        """
+        """Run a stack's program and make what it registers. Raises what the program or a resource raised."""
         aws = provider.Aws(self.region, self.account, self.seed)
 
         def seen(resource: Registered) -> None:
@@ -224,7 +220,6 @@ class EmbeddedCloud:
             make,
             lambda token, args: provider.ask(aws, token, args),
             seen,
-            self.outputs,
         )
         mock_random.seed(self.seed)
 

@@ -44,6 +44,8 @@ Ask = Callable[[str, Mapping[str, Any]], dict[str, Any]]
 """Token and arguments of a call of the program -> its answer."""
 
 
+_STATE = "pulumi:pulumi:readStackResourceOutputs"
+
 ORGANIZATION = "organization"
 """What Pulumi calls the organization where there is none:
 https://www.pulumi.com/docs/iac/concepts/state-and-backends/#project-scoped-stacks"""
@@ -122,12 +124,11 @@ def run_program(
     make: Make,
     ask: Ask,
     on_resource: Callable[[Registered], None] | None,
-    earlier: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the program; each custom resource is made by `make` in the order of registration. Returns the stack's
     outputs.
 
-    `earlier` are its outputs after the update before, which a StackReference to itself reads; none at the first.
+    A stack is made once: before it, the state of its earlier updates is empty.
 
     It runs in a thread of its own, so that the SDK's state (which hangs on context variables and event loops) is new
     each time. Raises what the program or `make` raised.
@@ -136,7 +137,7 @@ def run_program(
 
     def body() -> None:
         try:
-            run.outputs = _run(project, make, ask, on_resource, earlier or {})
+            run.outputs = _run(project, make, ask, on_resource)
         except BaseException as error:  # noqa: BLE001 handed over to the caller's thread
             run.error = error
 
@@ -173,18 +174,11 @@ def _run(
     make: Make,
     ask: Ask,
     on_resource: Callable[[Registered], None] | None,
-    earlier: Mapping[str, Any],
 ) -> dict[str, Any]:
     failures: list[BaseException] = []
 
     class Made(pulumi.runtime.Mocks):
         def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-            if args.typ == "pulumi:pulumi:StackReference":
-                try:
-                    return args.inputs["name"], _referred(project, args.inputs["name"], earlier)
-                except LookupError as error:
-                    failures.append(error)
-                    raise
             if not args.typ.startswith("aws:"):
                 return f"{args.name}-id", dict(args.inputs)
             try:
@@ -196,6 +190,8 @@ def _run(
 
         def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
             try:
+                if args.token == _STATE:
+                    return _state_before(project, args.args["stackName"])
                 return ask(args.token, args.args)
             except BaseException as error:
                 failures.append(error)
@@ -267,15 +263,12 @@ def _run(
     return outputs
 
 
-def _referred(project: Project, name: str, earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """A StackReference's state. Only the stack itself is there: `stack`, `project/stack` or `organization/...`.
-
-    Raises LookupError for any other.
-    """
-    own = [ORGANIZATION, project.name, project.stack]
-    if name.split("/") not in (own, own[1:], own[2:]):
-        raise LookupError(f"{name}: no such stack; the embedded cloud has only {'/'.join(own)}")
-    return {"name": name, "outputs": dict(earlier), "secretOutputNames": []}
+def _state_before(project: Project, stack_name: str) -> dict[str, Any]:
+    """The resources of the update before, by URN. Raises LookupError for the state of another stack."""
+    own = f"{ORGANIZATION}/{project.name}/{project.stack}"
+    if stack_name != own:
+        raise LookupError(f"{stack_name}: no such stack; the embedded cloud has only {own}")
+    return {"outputs": {}}
 
 
 def _as_main(program: Path) -> None:
