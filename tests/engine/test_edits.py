@@ -1,0 +1,273 @@
+"""What an edit of a stack's YAML does, made real by the engine: a row each of the table in docs/operations.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+STACK = """
+config:
+  aws:region: us-east-1
+  gpu-fleet:network: {cidr: 10.0.0.0/16, zones: [us-east-1b, us-east-1c], nat: one}
+  gpu-fleet:load_balancer: {allowed_cidrs: [10.0.0.0/8, 192.168.0.0/16]}
+  gpu-fleet:observability: {backstop: false, dashboard: false}
+  gpu-fleet:services:
+    chat:
+      policy: chat
+      paths: ["/v1/*"]
+      priority: 100
+      container: {image: "vllm/vllm-openai:v0.11.0", args: [--model, RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8]}
+      pools:
+        h100: {types: [p5.4xlarge], min: 1, max: 2}
+        l4: {types: [g6.xlarge, g6.2xlarge], min: 1, max: 3}
+        l40s: {types: [g6e.xlarge], min: 0, max: 2}
+    talk:
+      policy: chat
+      paths: ["/talk/*"]
+      priority: 200
+      container: {image: "vllm/vllm-openai:v0.11.0", args: [--model, RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8]}
+      pools:
+        l4: {types: [g6.xlarge], min: 1, max: 3}
+"""
+WEIGHTS = {"h100": 70, "l4": 10, "l40s": 20}
+SERVING = {"chat/h100": 1, "chat/l4": 1, "chat/l40s": 0, "talk/l4": 1}
+
+Config = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def standing(lasting_ground: Any) -> Any:
+    stack = lasting_ground.deploy(STACK)
+    policies = stack.file.parent / "policies"
+    (policies / "sticky.yaml").write_text((policies / "chat.yaml").read_text() + "\nrouting: {strategy: sticky}\n")
+    stack.up()
+    return stack
+
+
+@pytest.fixture
+def stack(standing: Any) -> Iterator[Any]:
+    """The stack as the scaler has moved it; after the test it is put back as it was."""
+    standing.await_instances(SERVING)
+    standing.weigh("chat", WEIGHTS)
+    yield standing
+    standing.file.write_text(STACK)
+    standing.edit(lambda config: config.update({"gpu-fleet:allow_disruption": True}))
+    standing.up()
+    standing.file.write_text(STACK)
+    standing.up()
+
+
+def services(config: Config) -> Config:
+    return config["gpu-fleet:services"]
+
+
+def pools(config: Config) -> Config:
+    return services(config)["chat"]["pools"]
+
+
+def allowed(config: Config) -> list[str]:
+    return config["gpu-fleet:load_balancer"]["allowed_cidrs"]
+
+
+def in_order(names: list[str]) -> Callable[[Config], None]:
+    """The chat service's pools by these names; one that is new has the first one's settings."""
+
+    def edit(config: Config) -> None:
+        have = dict(pools(config))
+        services(config)["chat"]["pools"] = {name: have.get(name, {**have["l4"], "min": 1}) for name in names}
+
+    return edit
+
+
+def container(**values: Any) -> Callable[[Config], None]:
+    return lambda config: services(config)["chat"]["container"].update(values)
+
+
+def every_pool(**values: Any) -> Callable[[Config], None]:
+    def edit(config: Config) -> None:
+        for pool in pools(config).values():
+            pool.update(values)
+
+    return edit
+
+
+def swap_priorities(config: Config) -> None:
+    chat, talk = services(config)["chat"], services(config)["talk"]
+    chat["priority"], talk["priority"] = talk["priority"], chat["priority"]
+
+
+def rename_service(config: Config) -> None:
+    found = services(config)
+    found["say"] = found.pop("talk")
+
+
+AL2023 = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id"
+
+EDITS: list[tuple[str, Callable[[Config], object], set[str]]] = [
+    ("add a pool first", in_order(["aaa", "h100", "l4", "l40s"]), set()),
+    ("add a pool in the middle", in_order(["h100", "aaa", "l4", "l40s"]), set()),
+    ("add a pool last", in_order(["h100", "l4", "l40s", "zzz"]), set()),
+    ("order the pools otherwise", in_order(["l40s", "h100", "l4"]), set()),
+    ("take the first pool away", in_order(["l4", "l40s"]), {"chat/h100"}),
+    ("take the middle pool away", in_order(["h100", "l40s"]), {"chat/l4"}),
+    ("take the last pool away", in_order(["h100", "l4"]), {"chat/l40s"}),
+    ("rename a pool", in_order(["fast", "l4", "l40s"]), {"chat/h100"}),
+    ("swap two priorities", swap_priorities, set()),
+    ("rename a service, which keeps its priority", rename_service, {"talk/l4"}),
+    ("change paths", lambda c: services(c)["chat"].update(paths=["/v1/*", "/v2/*"]), set()),
+    ("change a policy's routing strategy", lambda c: services(c)["chat"].update(policy="sticky"), set()),
+    ("put a zone in front", lambda c: c["gpu-fleet:network"].update(zones=[f"us-east-1{z}" for z in "abc"]), set()),
+    ("order the zones otherwise", lambda c: c["gpu-fleet:network"]["zones"].reverse(), set()),
+    ("give a pool zones of its own", lambda c: pools(c)["h100"].update(zones=["us-east-1c"]), set()),
+    ("put an allowed range in front", lambda c: allowed(c).insert(0, "172.16.0.0/12"), set()),
+    ("take the first allowed range away", lambda c: allowed(c).pop(0), set()),
+    ("turn the allowed ranges round", lambda c: allowed(c).reverse(), set()),
+    ("change instance types", lambda c: pools(c)["l4"].update(types=["g6.2xlarge", "g6.xlarge"]), set()),
+    ("change image and arguments", container(image="vllm/vllm-openai:v0.12.0", args=["--model", "m"]), set()),
+    ("change the volume", every_pool(volume_gib=300), set()),
+    ("change the AMI", every_pool(ami_parameter=AL2023), set()),
+    ("change a tag", lambda c: c.update({"gpu-fleet:tags": {"team": "models"}}), set()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "ends"), [edit[1:] for edit in EDITS], ids=[edit[0] for edit in EDITS])
+def test_an_edit_moves_no_weight_and_takes_no_instance_that_need_not_go(
+    stack: Any, change: Callable[[Config], object], ends: set[str]
+) -> None:
+    before = stack.instances()
+    stack.edit(change)
+    done = stack.up()
+    after = stack.instances()
+    assert before.keys() - after.keys() == ends
+    assert {name: after[name] for name in before if name in after} == {n: i for n, i in before.items() if n in after}
+    kept = {pool: weight for pool, weight in WEIGHTS.items() if f"chat/{pool}" not in ends}
+    new = {name.split("/")[1]: 0 for name in after.keys() - before.keys() if name.startswith("chat/")}
+    assert stack.weights("chat") == {**kept, **new}
+    assert not [urn for op, urn, *_ in done.changes if op == "replace" and "listenerRule" in urn]
+
+
+def test_a_new_service_takes_the_priority_of_one_that_goes(stack: Any) -> None:
+    def edit(config: Config) -> None:
+        gone = services(config).pop("talk")
+        services(config)["say"] = {**gone, "paths": ["/say/*"]}
+
+    stack.edit(edit)
+    stack.up()
+    assert set(stack.priorities()) == {"chat", "say"}
+    assert stack.priorities()["say"] // 5 == 200
+    assert [c for c in stack.up().changes if not c[0].startswith("refresh")] == []
+
+
+REFUSED: list[tuple[str, Callable[[Config], object]]] = [
+    ("gpu-fleet:load_balancer.internal", lambda c: c["gpu-fleet:load_balancer"].update(internal=True)),
+    ("gpu-fleet:network.cidr", lambda c: c["gpu-fleet:network"].update(cidr="10.9.0.0/16")),
+    ("gpu-fleet:services.chat.container.port", container(port=9000)),
+    ("gpu-fleet:services.chat.container.health_path", container(health_path="/ready")),
+    ("gpu-fleet:services.talk.policy", lambda c: _train(services(c)["talk"])),
+]
+
+
+def _train(service: Config) -> None:
+    del service["paths"], service["priority"]
+    service.update(policy="training", pools={"l4": {"types": ["g6e.2xlarge"], "min": 0, "max": 2}})
+
+
+@pytest.mark.parametrize(("key", "change"), REFUSED, ids=[key for key, _ in REFUSED])
+def test_what_would_interrupt_is_refused_in_one_line_and_made_whole_where_it_is_allowed(
+    stack: Any, key: str, change: Callable[[Config], object]
+) -> None:
+    stack.edit(change)
+    (error,) = {line for text in stack.up(may_fail=True).errors for line in text.splitlines() if line}
+    assert error.startswith("Pulumi.test.yaml:")
+    assert f": {key}: must stay " in error
+    before = stack.instances()
+    stack.edit(lambda config: config.update({"gpu-fleet:allow_disruption": True}))
+    stack.up()
+    assert stack.weights("chat") == WEIGHTS
+    if key not in {"gpu-fleet:network.cidr", "gpu-fleet:services.talk.policy"}:
+        assert stack.instances() == before
+    assert [c for c in stack.up().changes if not c[0].startswith("refresh")] == []
+
+
+def test_another_region_is_refused(stack: Any) -> None:
+    def edit(config: Config) -> None:
+        config["aws:region"] = "eu-west-1"
+        config["gpu-fleet:network"]["zones"] = ["eu-west-1a", "eu-west-1b"]
+
+    stack.edit(edit)
+    errors = "\n".join(stack.preview(may_fail=True).errors)
+    assert "aws:region: must stay us-east-1 while this stack serves (got eu-west-1)" in errors
+
+
+def test_a_zone_is_taken_away_once_no_instance_stands_there(stack: Any) -> None:
+    stack.edit(lambda c: c["gpu-fleet:network"].update(zones=[f"us-east-1{z}" for z in "abc"]))
+    stack.up()
+    before = stack.instances()
+    stack.edit(lambda c: c["gpu-fleet:network"].update(zones=[f"us-east-1{z}" for z in "bc"]))
+    stack.up()
+    assert stack.instances() == before
+
+
+def test_two_stacks_whose_names_run_together_stand_side_by_side(ground: Any) -> None:
+    """Stack dev with service a-chat and stack dev-a with service chat shared the name of a log group."""
+    text = json.dumps(_small())
+    cloud = ground.cloud()
+    first = ground.deploy(text.replace('"chat":', '"a-chat":'), stack="dev", cloud=cloud)
+    second = ground.deploy(text, stack="dev-a", cloud=cloud)
+    first.up()
+    second.up()
+    second.destroy()
+    assert [c for c in first.up().changes if not c[0].startswith("refresh")] == []
+    first.destroy()
+    assert first.left() == {}
+
+
+def _small(**settings: Any) -> dict[str, Any]:
+    """A stack of one service and one pool, small and without NAT gateway."""
+    config = YAML(typ="safe").load(STACK)["config"]
+    chat = services(config)["chat"]
+    chat["pools"] = {"l4": chat["pools"]["l4"]}
+    config["gpu-fleet:services"] = {"chat": chat}
+    config.update(settings)
+    return {"config": config}
+
+
+@pytest.mark.parametrize("key", ["load_balancer", "scaler"])
+def test_a_protected_stack_is_refused_before_anything_is_gone(ground: Any, key: str) -> None:
+    protected = _small()
+    protected["config"].setdefault(f"gpu-fleet:{key}", {})["deletion_protection"] = True
+    stack = ground.deploy(json.dumps(protected))
+    stack.up()
+    before = stack.left()
+    refused = stack.destroy(may_fail=True)
+    assert refused.code
+    assert stack.left() == before
+    assert [c for c in stack.up().changes if not c[0].startswith("refresh")] == []
+    stack.edit(lambda config: config[f"gpu-fleet:{key}"].update(deletion_protection=False))
+    stack.up()
+    stack.destroy()
+    assert stack.left() == {}
+
+
+@pytest.mark.parametrize("way", ["destroy", "pool taken away"])
+def test_what_serves_drains_before_it_goes(ground: Any, way: str) -> None:
+    """Ten minutes of a provider's own patience were too short, and hooks that went first drained nothing."""
+    cloud = ground.cloud(drain_seconds=800.0, pace=40.0)
+    text = _small()
+    services(text["config"])["chat"]["pools"]["h100"] = {"types": ["p5.4xlarge"], "min": 1, "max": 2}
+    stack = ground.deploy(json.dumps(text), cloud=cloud)
+    stack.up()
+    stack.await_instances({"chat/l4": 1, "chat/h100": 1})
+    ((gone),) = stack.instances()["chat/h100"]
+    if way == "destroy":
+        stack.destroy()
+        assert stack.left() == {}
+    else:
+        stack.edit(lambda config: pools(config).pop("h100"))
+        stack.up()
+    mine = {change["change"]: change["at"] for change in cloud.changes() if change["instance_id"] == gone}
+    assert mine["gone"] - mine["deregistered"] >= 800, mine
