@@ -24,7 +24,7 @@ def prepare() -> stack.StackArgs:
         pulumi.Config().get_object, pulumi.Config("aws").require("region"), pulumi.get_stack()
     )
     models = composition.services(settings, yaml_files.read_library(ROOT))
-    before = standing.read()
+    before = standing.read(settings.network.zones)
     if refused := edits.refused(before, settings, models):
         _, document = stack_file.read_stack(ROOT, pulumi.get_stack())
         raise DocumentError(stack_file.as_typed(document.problem(p.path, p.text)) for p in refused)

@@ -18,15 +18,24 @@ _OTHER_SERVICE = "add a second service with it, wait until it is ready, and take
 def refused(standing: Standing, settings: StackSettings, models: Sequence[ServiceModel]) -> list[PlanProblem]:
     """What the update would interrupt, and how to get there without; paths as in `StackSettings`.
 
-    Nothing of it is refused with `allow_disruption: true`.
+    With `allow_disruption: true` only what AWS itself would refuse half-way is left.
     """
+    occupied = [
+        PlanProblem(
+            ("network", "zones"),
+            f"must keep {zone} while instances stand there (got {count} of them): give the pools zones without it, "
+            "update, and roll their groups; then take it away",
+        )
+        for zone, count in standing.left_behind.items()
+        if count
+    ]
     if settings.allow_disruption:
-        return []
+        return occupied
     changes = [*_of_the_stack(standing, settings)]
     for model in models:
         if before := standing.services.get(model.name):
             changes += _of_a_service(before, model, settings)
-    return [
+    return occupied + [
         PlanProblem(
             change.path,
             f"must stay {change.stands} while this stack serves (got {change.wanted}): {change.instead}; "

@@ -8,8 +8,8 @@ and go (docs/decisions/0001-who-owns-capacity-and-weights.md).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import pulumi
@@ -22,6 +22,9 @@ https://www.pulumi.com/docs/reference/pkg/nodejs/pulumi/pulumi/runtime/#listReso
 _RULE = "aws:lb/getListenerRule:getListenerRule"
 """https://www.pulumi.com/registry/packages/aws/api-docs/lb/getlistenerrule/"""
 
+
+_INSTANCES = "aws:ec2/getInstances:getInstances"
+"""https://www.pulumi.com/registry/packages/aws/api-docs/ec2/getinstances/"""
 
 Resource: TypeAlias = tuple[str, Mapping[str, Any]]
 """Type and outputs of a resource in the engine's state, in its camelCase."""
@@ -68,24 +71,26 @@ class Standing:
     vpc_cidr: str | None = None
     """None where the stack stands in a given VPC."""
     services: Mapping[str, StandingService] = field(default_factory=dict)
+    left_behind: Mapping[str, int] = field(default_factory=dict)
+    """Instances in zones that the update takes away, by zone."""
 
 
 NOTHING = Standing()
 
 
-def read() -> Standing:
-    """What the engine and AWS say of this stack, at the moment of the call.
+def read(zones: Collection[str]) -> Standing:
+    """What the engine and AWS say of this stack, at the moment of the call. `zones` are those that it will stand in.
 
-    Raises UnreadableError when the state cannot be read, or AWS answers for a rule with anything but the rule or that
-    there is none.
+    Raises UnreadableError when the state or what it needs of AWS cannot be read.
     """
     found = _read_state(f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}")
     rules = {arn: rule for arn in _arns_of_rules(found) if (rule := _read_rule(arn)) is not None}
-    return standing(found, rules)
+    left_behind = {zone: _count_instances(ids) for zone, ids in _subnets(found).items() if zone not in zones}
+    return replace(standing(found, rules), left_behind=left_behind)
 
 
 def standing(resources: Sequence[Resource], rules: Mapping[str, StandingRule]) -> Standing:
-    """The same from the resources of the state and the rules by ARN. Pure."""
+    """The same from the resources of the state and the rules by ARN, but for instances. Pure."""
     balancer = next((o for kind, o in resources if kind == "aws:lb/loadBalancer:LoadBalancer"), {})
     vpc = next((o for kind, o in resources if kind == "aws:ec2/vpc:Vpc"), {})
     names = dict.fromkeys(_service_of(outputs) for kind, outputs in resources if kind == "aws:autoscaling/group:Group")
@@ -154,6 +159,24 @@ def _read_rule(arn: str) -> StandingRule | None:
         for group in _each(forward.get("targetGroups"))
     }
     return StandingRule(int(answer["priority"]), weights)
+
+
+def _subnets(resources: Sequence[Resource]) -> Mapping[str, Sequence[str]]:
+    """Ids of the stack's own subnets by zone."""
+    out: dict[str, list[str]] = {}
+    for kind, outputs in resources:
+        if kind == "aws:ec2/subnet:Subnet" and outputs.get("id"):
+            out.setdefault(outputs["availabilityZone"], []).append(outputs["id"])
+    return out
+
+
+def _count_instances(subnet_ids: Sequence[str]) -> int:
+    states = ["pending", "running", "stopping", "stopped"]
+    asked = {"filters": [{"name": "subnet-id", "values": [*subnet_ids]}], "instanceStateNames": states}
+    try:
+        return len(pulumi.runtime.invoke(_INSTANCES, asked).value["ids"])
+    except Exception as error:  # the SDK raises no narrower one
+        raise UnreadableError(f"the instances in {', '.join(subnet_ids)} cannot be read: {error}") from error
 
 
 def _each(value: Any) -> list[Any]:

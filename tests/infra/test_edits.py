@@ -99,3 +99,15 @@ def test_a_given_network_cannot_become_one_of_its_own(root: Path) -> None:
     ((key, text),) = texts(root, Standing(region="us-east-1", internal=False, vpc_id="vpc-0f0f0f0f0f0f0f0f0"))
     assert key == "network"
     assert "must stay in vpc-0f0f0f0f0f0f0f0f0 while this stack serves (got a VPC of its own, 10.0.0.0/16)" in text
+
+
+@pytest.mark.parametrize("allowed", ["false", "true"])
+def test_a_zone_stays_while_instances_stand_there(root: Path, allowed: str) -> None:
+    """AWS deletes no subnet that is used, so no setting lets it through."""
+    settings, _ = parse_stack(STACK + f"  gpu-fleet:allow_disruption: {allowed}\n", "Pulumi.dev.yaml")
+    stands = Standing(vpc_cidr="10.0.0.0/16", left_behind={"us-east-1c": 2, "us-east-1d": 0})
+    (problem,) = refused(stands, settings, services(settings, read_library(root)))
+    assert problem.path == ("network", "zones")
+    assert problem.text.startswith(
+        "must keep us-east-1c while instances stand there (got 2 of them): give the pools zones"
+    )

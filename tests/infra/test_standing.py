@@ -34,13 +34,15 @@ STATE: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def answers(monkeypatch: pytest.MonkeyPatch, state: Any, rule: Any) -> list[str]:
+def answers(monkeypatch: pytest.MonkeyPatch, state: Any, rule: Any, instances: Any = None) -> list[str]:
     """Lets the engine answer so; an exception is raised, a list is given one answer after the other."""
     asked: list[str] = []
 
     def invoke(token: str, args: dict[str, Any]) -> Any:
         asked.append(token.rsplit(":", 1)[-1])
-        answer = state if "readStack" in token else rule
+        if "getInstances" in token:
+            assert args["filters"] == [{"name": "subnet-id", "values": ["subnet-1", "subnet-2"]}]
+        answer = state if "readStack" in token else rule if "Rule" in token else instances
         answer = answer.pop(0) if isinstance(answer, list) else answer
         if isinstance(answer, Exception):
             raise answer
@@ -62,13 +64,13 @@ def rule(*shares: tuple[str, float]) -> dict[str, Any]:
 
 def test_nothing_stands_before_the_first_update(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answers(monkeypatch, {"outputs": {}}, None)
-    assert standing.read() == NOTHING
+    assert standing.read(["us-east-1a"]) == NOTHING
     assert asked == ["readStackResourceOutputs"]
 
 
 def test_the_state_tells_what_stands_and_aws_tells_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, resources(STATE), rule((H100, 70.0), (L4, 30.0)))
-    found = standing.read()
+    found = standing.read(["us-east-1a"])
     assert found == Standing(
         region="us-east-1",
         internal=False,
@@ -89,31 +91,48 @@ def test_the_state_tells_what_stands_and_aws_tells_its_weights(monkeypatch: pyte
 def test_a_rule_with_its_block_of_one_given_as_itself_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     flat = {"priority": 500.0, "actions": [{"forwards": {"targetGroups": [{"arn": L4, "weight": 9.0}]}}]}
     answers(monkeypatch, resources(STATE), flat)
-    assert standing.read().services["chat"].weights == {"l4": 9}
+    assert standing.read(["us-east-1a"]).services["chat"].weights == {"l4": 9}
 
 
 def test_a_rule_that_somebody_deleted_has_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, resources(STATE), Exception("reading ELB Listener Rule Data Source: couldn't find resource"))
-    assert standing.read().services["chat"].weights == {}
+    assert standing.read(["us-east-1a"]).services["chat"].weights == {}
 
 
 def test_a_rule_that_cannot_be_read_ends_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights that are not known are not zero: the update would send all traffic to where it once began."""
     answers(monkeypatch, resources(STATE), Exception("operation error: Throttling: Rate exceeded"))
     with pytest.raises(standing.UnreadableError, match=f"weights of {RULE} cannot be read.*Throttling"):
-        standing.read()
+        standing.read(["us-east-1a"])
 
 
 def test_a_state_that_is_just_being_written_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answers(monkeypatch, [Exception("failed to load checkpoint: EOF"), resources(STATE)], rule((L4, 1.0)))
-    assert standing.read().region == "us-east-1"
+    assert standing.read(["us-east-1a"]).region == "us-east-1"
     assert asked == ["readStackResourceOutputs", "readStackResourceOutputs", "getListenerRule"]
 
 
 def test_a_state_that_cannot_be_read_ends_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, Exception("failed to load checkpoint: EOF"), None)
     with pytest.raises(standing.UnreadableError, match=r"state of .* cannot be read.*EOF"):
-        standing.read()
+        standing.read(["us-east-1a"])
+
+
+SUBNETS = [
+    ("aws:ec2/subnet:Subnet", {"id": f"subnet-{i}", "availabilityZone": f"us-east-1{zone}"})
+    for i, zone in enumerate("abb")
+]
+
+
+def test_instances_in_a_zone_that_goes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, resources([*STATE, *SUBNETS]), rule((L4, 1.0)), {"ids": ["i-1", "i-2", "i-3"]})
+    assert standing.read(["us-east-1a"]).left_behind == {"us-east-1b": 3}
+
+
+def test_instances_in_a_zone_that_goes_which_cannot_be_counted_end_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, resources([*STATE, *SUBNETS]), rule((L4, 1.0)), Exception("UnauthorizedOperation"))
+    with pytest.raises(standing.UnreadableError, match="instances in subnet-1, subnet-2 cannot be read"):
+        standing.read(["us-east-1a"])
 
 
 def test_of_two_target_groups_of_one_pool_the_one_with_traffic_counts() -> None:
