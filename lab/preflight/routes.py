@@ -98,7 +98,7 @@ def checks(stack: Stack) -> Iterator[Check]:
 
         def look_in(aws: Aws, one: str = one) -> Finding:
             table = _table(aws, network, one)
-            return not_known("the subnet is not there") if table is None else internet(table)
+            return not_known("the VPC has no such subnet") if table is None else internet(table)
 
         yield Check("internet", one, ("network", "public_subnet_ids", i), look_in)
     for i, one in enumerate(network.private_subnet_ids):
@@ -106,7 +106,7 @@ def checks(stack: Stack) -> Iterator[Check]:
         def look_out(aws: Aws, one: str = one) -> Finding:
             table = _table(aws, network, one)
             if table is None:
-                return not_known("the subnet is not there")
+                return not_known("the VPC has no such subnet")
             if way := route_out(table):
                 return ok(f"by {way}")
             answer = aws.get("ec2", "DescribeVpcEndpoints", Filters=_of_vpc(network))

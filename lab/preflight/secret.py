@@ -23,8 +23,7 @@ def secret(arn: str, answer: Mapping[str, Any] | None) -> Finding:
         return wrong("there is no such secret")
     if answer.get("DeletedDate"):
         return wrong("is scheduled for deletion")
-    labels = answer.get("VersionIdsToStages")
-    if labels is not None and not any(CURRENT in stages for stages in labels.values()):
+    if not any(CURRENT in stages for stages in answer.get("VersionIdsToStages", {}).values()):
         return wrong("has no value yet")
     # The instances' role names it by this ARN, and IAM knows only the whole one:
     # https://docs.aws.amazon.com/secretsmanager/latest/userguide/troubleshoot.html#ARN_secretnamehyphen

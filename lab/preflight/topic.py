@@ -8,7 +8,7 @@ from typing import Any
 from lab.preflight.arn import Arn
 from lab.preflight.aws import Aws
 from lab.preflight.check import Check
-from lab.preflight.finding import Finding, ok, wrong
+from lab.preflight.finding import Finding, not_known, ok, wrong
 from lab.preflight.key import described, key
 from lab.preflight.stack import Stack
 
@@ -50,7 +50,9 @@ def checks(stack: Stack) -> Iterator[Check]:
 
     def look_at_key(aws: Aws) -> Finding:
         answer = attributes(aws)
-        key_id = (answer or {}).get("Attributes", {}).get("KmsMasterKeyId", "")
+        if answer is None:
+            return not_known("the topic is not there")
+        key_id = answer.get("Attributes", {}).get("KmsMasterKeyId", "")
         return encryption(key_id) or key(described(aws, key_id))
 
     yield Check("alarm topic", read.resource, path, look)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from infra.settings import ExistingNetwork
-from lab.preflight.aws import Aws
+from lab.preflight.aws import Aws, UnansweredError
 from lab.preflight.check import Check
 from lab.preflight.finding import Finding, not_known, ok, wrong
 from lab.preflight.stack import Stack
@@ -67,7 +67,7 @@ def checks(stack: Stack) -> Iterator[Check]:
         return
 
     def look(aws: Aws) -> Finding:
-        return vpc(aws.ask("ec2", "DescribeVpcs", absent=("InvalidVpcID.NotFound",), VpcIds=[network.vpc_id]))
+        return vpc(_vpc(aws, network))
 
     def look_at_zones(aws: Aws) -> Finding:
         there = described(aws, network)
@@ -88,7 +88,10 @@ def checks(stack: Stack) -> Iterator[Check]:
     for one, zone, path in places:
 
         def look_at(aws: Aws, one: str = one, zone: str = zone) -> Finding:
-            return subnet(network.vpc_id, zone, described(aws, network).get(one))
+            found = described(aws, network).get(one)
+            if found is not None and _is_gone(aws, network):
+                return not_known(f"is in {found.get('VpcId')}, and there is no {network.vpc_id}")
+            return subnet(network.vpc_id, zone, found)
 
         yield Check("subnet", one, path, look_at)
     public: Path = ("network", "public_subnet_ids")
@@ -100,3 +103,15 @@ def checks(stack: Stack) -> Iterator[Check]:
             return not_known("the subnet is not there") if found is None else free_addresses(found)
 
         yield Check("load balancer's addresses", one, (*public, i), look_at_addresses)
+
+
+def _vpc(aws: Aws, network: ExistingNetwork) -> Described | None:
+    return aws.ask("ec2", "DescribeVpcs", absent=("InvalidVpcID.NotFound",), VpcIds=[network.vpc_id])
+
+
+def _is_gone(aws: Aws, network: ExistingNetwork) -> bool:
+    """Whether AWS says that there is no such VPC: one wrong id is one row, not one for each subnet beside it."""
+    try:
+        return _vpc(aws, network) is None
+    except UnansweredError:
+        return False
