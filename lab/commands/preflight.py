@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 SOMETHING_WRONG = 1
 BAD_CALL = 2
 NOT_KNOWN = 3
+
+STATUSES = ("ok", "wrong", "not known")
+"""As they are counted."""
 
 
 def preflight(
@@ -69,7 +73,7 @@ def preflight(
         answer = {
             "stack": stack,
             "region": settings.region,
-            "counts": {status: counts[status] for status in ("ok", "wrong", "not known")},
+            "counts": {status: counts[status] for status in STATUSES},
             "rows": [row.as_json() for row in rows],
         }
         typer.echo(json.dumps(answer, indent=2))
@@ -87,7 +91,7 @@ def preflight(
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    """One line a check; what is wrong comes with its place in the stack's file."""
+    """One line a check."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -101,15 +105,23 @@ def _table(rows: Sequence[Row]) -> Table:
     table.add_column("found", overflow="fold")
     for row in rows:
         style = styles[row.finding.status]
-        found = escape(row.finding.text)
-        if row.at is not None and row.finding.status is Status.WRONG:
-            found += f"\n[dim]{escape(f'{row.at.file}:{row.at.line}:{row.at.column}: {row.at.key}')}[/]"
-        table.add_row(f"[{style}]{row.finding.status}[/]", escape(row.check), escape(row.subject), found)
+        table.add_row(
+            f"[{style}]{row.finding.status}[/]", escape(row.check), escape(row.subject), escape(row.finding.text)
+        )
     return table
 
 
 def _summary(rows: Sequence[Row]) -> str:
+    """What is wrong, as `validate` would say it; how many rows have which status; the rights that are missing."""
+    lines = [_said(row) for row in rows if row.finding.status.value == "wrong"]
     counts = Counter(row.finding.status.value for row in rows)
-    said = ", ".join(f"{counts[status]} {status}" for status in ("ok", "wrong", "not known"))
-    rights = sorted({row.finding.missing_right for row in rows} - {""})
-    return said + (f"\nmissing rights: {', '.join(rights)}" if rights else "")
+    lines.append(", ".join(f"{counts[status]} {status}" for status in STATUSES))
+    if rights := sorted({row.finding.missing_right for row in rows} - {""}):
+        lines.append(f"missing rights: {', '.join(rights)}")
+    return "\n" + "\n".join(lines)
+
+
+def _said(row: Row) -> str:
+    if row.at is None:
+        return f"{row.check}: {row.subject}: {row.finding.text}"
+    return str(replace(row.at, text=f"{row.check}: {row.finding.text}"))

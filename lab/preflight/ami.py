@@ -65,8 +65,9 @@ def root_size(image: Answer, volume_gib: int) -> Finding:
     for mapping in image.get("BlockDeviceMappings", ()):
         if mapping.get("DeviceName") == image.get("RootDeviceName") and "VolumeSize" in mapping.get("Ebs", {}):
             size = mapping["Ebs"]["VolumeSize"]
-            text = f"{volume_gib} GiB, the AMI's root has {size}"
-            return ok(text) if size <= volume_gib else wrong(text)
+            if size > volume_gib:
+                return wrong(f"must be at least {size} GiB, the size of the AMI's root (got {volume_gib})")
+            return ok(f"{volume_gib} GiB, the AMI's root has {size}")
     return not_known("EC2 does not say how large the AMI's root is")
 
 

@@ -13,11 +13,9 @@ import boto3
 from botocore import xform_name
 from botocore.config import Config
 from botocore.exceptions import (
-    BotoCoreError,
     ClientError,
     ConnectTimeoutError,
     CredentialRetrievalError,
-    HTTPClientError,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
@@ -116,10 +114,9 @@ class Aws:
             raise UnansweredError(f"no answer to {action} in time") from error
         except _NO_CREDENTIALS as error:
             raise UnansweredError(f"no AWS credentials: {error}") from error
-        except HTTPClientError as error:
-            raise UnansweredError(f"{action}: AWS cannot be reached ({error})") from error
-        except BotoCoreError as error:
-            raise UnansweredError(f"{action}: {error}") from error
+        # Whatever else botocore raises is a call that failed too: a proxy's page in place of XML is no BotoCoreError.
+        except Exception as error:
+            raise UnansweredError(f"{action} failed: {_first_line(str(error)) or type(error).__name__}") from error
 
     def _client(self, service: str, region: str) -> Any:
         # A session is not safe for threads, a client is:
@@ -152,4 +149,9 @@ def _unanswered(code: str, message: str, action: str) -> UnansweredError:
     if code in _BAD_CREDENTIALS:
         why = "have they expired, or is the region not enabled?"
         return UnansweredError(f"{action}: AWS does not accept the credentials here ({code}); {why}")
-    return UnansweredError(f"{action} failed: {code}: {message}".rstrip(": "))
+    return UnansweredError(f"{action} failed: {code}: {_first_line(message)}".rstrip(": "))
+
+
+def _first_line(text: str) -> str:
+    """Of a page in place of an error no more than that it is one."""
+    return text.partition("\n")[0]

@@ -47,7 +47,7 @@ def applied(aws: Aws, service: str, code: str) -> float:
 def vcpus(need: Need, quota: float) -> Finding:
     """The quota carries every pool's maximum. What other instances of the account use of it is not taken off."""
     if quota < need.preferred:
-        return wrong(f"{quota:g} vCPUs, the pools' max come to {need.preferred}")
+        return wrong(f"must be at least {need.preferred} vCPUs, the sum of the pools' max (got {quota:g})")
     if quota < need.largest:
         return ok(
             f"{quota:g} vCPUs, the pools' max come to {need.preferred}; to {need.largest} with their largest types"
@@ -57,8 +57,10 @@ def vcpus(need: Need, quota: float) -> Finding:
 
 def storage(need_gib: int, quota_tib: float) -> Finding:
     """The volumes of every pool's maximum fit into the quota."""
-    text = f"{quota_tib:g} TiB, the volumes at the pools' max come to {need_gib / GIB_PER_TIB:.1f}"
-    return ok(text) if need_gib <= quota_tib * GIB_PER_TIB else wrong(text)
+    need_tib = need_gib / GIB_PER_TIB
+    if quota_tib < need_tib:
+        return wrong(f"must be at least {need_tib:.1f} TiB, the volumes at the pools' max (got {quota_tib:g})")
+    return ok(f"{quota_tib:g} TiB, the volumes at the pools' max come to {need_tib:.1f}")
 
 
 def on_demand_needs(stack: Stack) -> Mapping[str, Need]:

@@ -51,8 +51,7 @@ def internet(table: Described) -> Finding:
     leads_to = target(table)
     if leads_to.startswith(INTERNET_GATEWAY):
         return ok(f"by {leads_to}")
-    inside = "for clients inside the VPC alone say internal: true"
-    return wrong(f"{_said(leads_to)}, must lead to an internet gateway ({inside})")
+    return wrong(f"must have an internet gateway in its default route, unless internal: true ({_said(leads_to)})")
 
 
 def route_out(table: Described) -> str:
@@ -67,7 +66,10 @@ def by_endpoints(table: Described, endpoints: Sequence[Described], region: str, 
     if missing:
         leads_to = target(table)
         public = ", which serves public addresses only" if leads_to else ""
-        return wrong(f"{_said(leads_to)}{public}; and there are no endpoints of {', '.join(missing)}")
+        return wrong(
+            f"must have a NAT gateway or the like in its default route, or endpoints ({_said(leads_to)}{public}; "
+            f"there are no endpoints of {', '.join(missing)})"
+        )
     away = [image for image in images if (ecr := EcrImage.read(image)) is None or ecr.region != region]
     if away:
         return wrong(f"by endpoints alone {', '.join(away)} cannot be pulled; take an image of ECR in {region}")
@@ -133,4 +135,4 @@ def _has(names: Sequence[str], region: str, service: str) -> bool:
 
 
 def _said(leads_to: str) -> str:
-    return f"its default route leads to {leads_to}" if leads_to else "it has no default route that works"
+    return f"it leads to {leads_to}" if leads_to else "there is none, or what it led to is gone"

@@ -54,9 +54,8 @@ def test_something_wrong_ends_with_1_and_names_its_place(project, account):
     account.root_gib = 300
     result = preflight(project)
     assert result.exit_code == 1
-    assert "200 GiB, the AMI's root has 300" in result.stdout
-    assert f"{FILE}:20:" in result.stdout
-    assert "gpu-fleet:services.chat.pools.l4.volume_gib" in result.stdout
+    said = "root volume: must be at least 300 GiB, the size of the AMI's root (got 200)"
+    assert f"{FILE}:20:9: gpu-fleet:services.chat.pools.l4.volume_gib: {said}" in result.stdout.splitlines()
 
 
 def test_something_not_known_ends_with_3_and_names_the_right(project):
@@ -112,7 +111,7 @@ def test_json_has_every_row_whole(project, account):
         "check": "root volume",
         "subject": "chat/l4",
         "status": "wrong",
-        "text": "200 GiB, the AMI's root has 300",
+        "text": "must be at least 300 GiB, the size of the AMI's root (got 200)",
         "missing_right": None,
         "key": "gpu-fleet:services.chat.pools.l4.volume_gib",
         "place": {"file": FILE, "line": line, "column": 9},

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
+from typing import Any
 from unittest import mock
 
 import pytest
 from botocore.retries import standard
+from moto.core.responses import BaseResponse
 
 from lab.cloud.faults import api_call_will_fail, api_call_will_time_out
 from lab.preflight.check import Row
@@ -156,3 +159,37 @@ def test_an_account_that_is_not_known_does_not_spoil_what_it_is_compared_with(fu
     with api_call_will_fail("sts", "GetCallerIdentity", "AccessDenied", times=None, status=403):
         rows = look(library, text(full))
     assert [row.check for row in rows if row.finding.status is not Status.OK] == ["credentials"]
+
+
+@contextlib.contextmanager
+def a_proxys_page(service: str, operation: str) -> Iterator[None]:
+    """A page of HTML in place of AWS's answer."""
+    original = BaseResponse.call_action
+
+    def call_action(self: BaseResponse) -> Any:
+        if (self.boto3_service_name, self._get_action()) == (service, operation):
+            return 502, {}, "<!doctype html>\n<title>Bad Gateway</title>"
+        return original(self)
+
+    with mock.patch.object(BaseResponse, "call_action", call_action):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("service", "operation"), [("ec2", "DescribeImages"), ("iam", "GetRole"), ("ssm", "GetParameter")]
+)
+def test_a_page_of_a_proxy_is_a_call_that_failed(hold, service, operation):
+    hold(a_proxys_page(service, operation), f"{action(service, operation)} failed: ")
+
+
+def test_of_a_page_only_the_first_line_is_repeated(full, library):
+    with a_proxys_page("ssm", "GetParameter"):
+        rows = look(library, text(full))
+    assert all("\n" not in row.finding.text for row in rows)
+
+
+def test_an_endpoint_that_is_none_is_no_traceback(full, library, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
+    rows = look(library, text(full), session=None)
+    assert {row.finding.status for row in rows} == {Status.NOT_KNOWN}
+    assert "nonsense" in rows[0].finding.text
