@@ -392,6 +392,19 @@ def test_a_subnet_without_a_table_of_its_own_goes_by_the_main_one(account, libra
     assert found(rows, "way out", account.names["private_b"]) == f"ok: by {transit}"
 
 
+def test_without_named_zones_types_are_held_against_those_of_the_private_subnets(account, library):
+    account.network()
+    account.names["private_b"] = account.subnet(account.names["vpc"], "10.9.9.0/24", f"{REGION}e")
+    account.client("ec2").associate_route_table(
+        RouteTableId=account.names["private_table"], SubnetId=account.names["private_b"]
+    )
+    rows = look(library, text(account, GIVEN_NETWORK).replace("    zones: [us-east-1a, us-east-1b]\n", ""))
+    assert not_ok(rows, Status.WRONG) == {
+        ("instance type", "chat/l4 g6.xlarge"), ("instance type", "chat/l4 g6.2xlarge"),
+    }  # fmt: skip
+    assert found(rows, "instance type", "h100") == "ok: offered in us-east-1a, us-east-1e"
+
+
 def test_an_internal_load_balancer_needs_no_internet(account, library):
     account.network()
     account.no_route("public_table")
