@@ -18,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 
 COMMANDS = {
     "validate": "Check stacks, policies, catalog and profiles; print every error with its place.",
+    "preflight": "Ask AWS, read-only, for what `pulumi up` would die of.",
     "test": "Run the cases that policy files carry.",
     "schema": "Write the JSON Schemas and the table of keys, or check that they are current.",
     "demo": "Provision the local stack in moto, replay traffic through the real scaler, and report.",

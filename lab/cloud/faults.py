@@ -39,10 +39,8 @@ def api_call_will_fail(
     """
 
     def fail(response: BaseResponse) -> Any:
-        # moto finds the service, and so the form of the error, by the exception's module.
-        kind = type("InjectedError", (ServiceException,), {"__module__": type(response).__module__})
         with warnings.catch_warnings(action="ignore"):  # moto warns of codes that the service's model does not name
-            _, headers, body = response.serialized(ActionResult(kind(code, message)))
+            _, headers, body = response.serialized(ActionResult(_InjectedError(code, message)))
         headers["status"] = str(status)
         return status, headers, body
 
@@ -61,6 +59,10 @@ def api_call_will_time_out(service: str, operation: str, times: int | None = 1) 
         yield fault
 
 
+class _InjectedError(ServiceException):
+    """Not in a module of moto's, by which moto would look for another service's form of the error."""
+
+
 @contextlib.contextmanager
 def _calls(
     service: str, operation: str, times: int | None, answer: Callable[[BaseResponse], Any]
@@ -69,7 +71,8 @@ def _calls(
     original = BaseResponse.call_action
 
     def call_action(self: BaseResponse) -> Any:
-        if self.service_name == service and self._get_action() == operation and (times is None or fault.fired < times):
+        asked = self.boto3_service_name == service and self._get_action() == operation
+        if asked and (times is None or fault.fired < times):
             fault.fired += 1
             return answer(self)
         return original(self)

@@ -1,0 +1,60 @@
+"""The topic that alarms write to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lab.preflight.arn import Arn
+from lab.preflight.aws import Aws
+from lab.preflight.check import Check
+from lab.preflight.finding import Finding, not_known, ok, wrong
+from lab.preflight.key import described, key
+from lab.preflight.stack import Stack
+
+
+def topic(answer: Mapping[str, Any] | None) -> Finding:
+    """It is there."""
+    if answer is None:
+        return wrong("there is no such topic")
+    return ok(f"{answer.get('Attributes', {}).get('SubscriptionsConfirmed', '0')} confirmed subscriptions")
+
+
+def encryption(key_id: str) -> Finding | None:
+    """What its key's name alone says; None: ask for the key. Alarms may not use AWS's own key for SNS, so none arrives.
+
+    https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
+    """
+    if not key_id:
+        return ok("not encrypted with a key of KMS")
+    if key_id.endswith("alias/aws/sns"):
+        return wrong("alarms may not use alias/aws/sns, none would arrive; take a key of your own, or none")
+    return None
+
+
+def checks(stack: Stack) -> Iterator[Check]:
+    """The topic and its key, where the stack names one."""
+    arn = stack.settings.observability.alarm_topic_arn
+    if arn is None:
+        return
+    read, path = Arn.read(arn), ("observability", "alarm_topic_arn")
+    # A topic of another account may be an alarm's, one of another region may not:
+    # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
+    away = read.elsewhere(stack.settings.region, None)
+
+    def attributes(aws: Aws) -> Mapping[str, Any] | None:
+        return aws.ask("sns", "GetTopicAttributes", absent=("NotFound", "InvalidParameter"), TopicArn=arn)
+
+    def look(aws: Aws) -> Finding:
+        return wrong(away) if away else topic(attributes(aws))
+
+    def look_at_key(aws: Aws) -> Finding:
+        answer = attributes(aws)
+        if answer is None:
+            return not_known("the topic is not there")
+        key_id = answer.get("Attributes", {}).get("KmsMasterKeyId", "")
+        return encryption(key_id) or key(described(aws, key_id))
+
+    yield Check("alarm topic", read.resource, path, look)
+    if not away:
+        yield Check("alarm topic's key", read.resource, path, look_at_key)

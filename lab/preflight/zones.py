@@ -1,0 +1,50 @@
+"""Availability zones: whether this account has them, and which of them a pool launches into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from infra.settings import ExistingNetwork
+from lab.preflight.aws import Aws
+from lab.preflight.check import Check
+from lab.preflight.finding import Finding, ok, wrong
+from lab.preflight.stack import Pool, Stack
+from lab.preflight.subnets import described
+from scaling.document import Path
+
+
+def zone(name: str, answer: Mapping[str, Any]) -> Finding:
+    """The account has the zone, and it is up. Accounts differ in the zones that they have of one region.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AvailabilityZone.html
+    """
+    there = {z["ZoneName"]: z for z in answer.get("AvailabilityZones", ())}
+    found = there.get(name)
+    if found is None:
+        return wrong(f"this account has {', '.join(sorted(there)) or 'no zones'}")
+    if found.get("State") != "available":
+        return wrong(f"is {found.get('State')}")
+    if found.get("OptInStatus") == "not-opted-in":
+        return wrong("is not enabled for this account")
+    return ok(f"available ({found.get('ZoneId')})")
+
+
+def of_pool(stack: Stack, pool: Pool, aws: Aws) -> tuple[str, ...]:
+    """The zones that the pool launches into: its own, the stack's, or those of the private subnets it is given."""
+    network = stack.settings.network
+    named: tuple[str, ...] = getattr(pool.settings, "zones", ()) or network.zones
+    if named or not isinstance(network, ExistingNetwork):
+        return named
+    there = described(aws, network)
+    return tuple(sorted({there[i]["AvailabilityZone"] for i in network.private_subnet_ids if i in there}))
+
+
+def checks(stack: Stack) -> Iterator[Check]:
+    """Each zone that the file names, once."""
+    paths: dict[str, Path] = {name: ("network", "zones", i) for i, name in enumerate(stack.settings.network.zones)}
+    for pool in stack.pools:
+        for i, name in enumerate(getattr(pool.settings, "zones", ())):
+            paths.setdefault(name, (*pool.path, "zones", i))
+    for name, path in paths.items():
+        yield Check("zone", name, path, lambda aws, name=name: zone(name, aws.get("ec2", "DescribeAvailabilityZones")))
