@@ -11,7 +11,6 @@ from lab.preflight.check import Check
 from lab.preflight.finding import Finding, ok, wrong
 from lab.preflight.stack import Pool, Stack
 from lab.preflight.subnets import described
-from scaling.document import Path
 
 
 def zone(name: str, answer: Mapping[str, Any]) -> Finding:
@@ -33,7 +32,7 @@ def zone(name: str, answer: Mapping[str, Any]) -> Finding:
 def of_pool(stack: Stack, pool: Pool, aws: Aws) -> tuple[str, ...]:
     """The zones that the pool launches into: its own, the stack's, or those of the private subnets it is given."""
     network = stack.settings.network
-    named: tuple[str, ...] = getattr(pool.settings, "zones", ()) or network.zones
+    named = pool.settings.zones or network.zones
     if named or not isinstance(network, ExistingNetwork):
         return named
     there = described(aws, network)
@@ -41,10 +40,10 @@ def of_pool(stack: Stack, pool: Pool, aws: Aws) -> tuple[str, ...]:
 
 
 def checks(stack: Stack) -> Iterator[Check]:
-    """Each zone that the file names, once."""
-    paths: dict[str, Path] = {name: ("network", "zones", i) for i, name in enumerate(stack.settings.network.zones)}
-    for pool in stack.pools:
-        for i, name in enumerate(getattr(pool.settings, "zones", ())):
-            paths.setdefault(name, (*pool.path, "zones", i))
-    for name, path in paths.items():
-        yield Check("zone", name, path, lambda aws, name=name: zone(name, aws.get("ec2", "DescribeAvailabilityZones")))
+    """Each zone of the stack; pools launch in no others."""
+    for i, name in enumerate(stack.settings.network.zones):
+
+        def look(aws: Aws, name: str = name) -> Finding:
+            return zone(name, aws.get("ec2", "DescribeAvailabilityZones"))
+
+        yield Check("zone", name, ("network", "zones", i), look)

@@ -348,8 +348,8 @@ def test_a_planted_fault_of_a_given_vpc_is_the_one_thing_wrong(account, library,
 
 
 def test_a_zone_that_the_account_does_not_have_is_told_with_those_that_it_has(account, library):
-    rows = look(library, text(account).replace("us-east-1b]", "us-east-1x]"))
-    assert found(rows, "zone", "us-east-1x").startswith("wrong: this account has us-east-1a, us-east-1b, ")
+    rows = look(library, text(account).replace("us-east-1b]", "us-east-1h]"))
+    assert found(rows, "zone", "us-east-1h").startswith("wrong: this account has us-east-1a, us-east-1b, ")
     assert {check for check, _ in not_ok(rows, Status.WRONG)} == {"zone", "instance type"}
 
 
@@ -390,6 +390,15 @@ def test_a_subnet_without_a_table_of_its_own_goes_by_the_main_one(account, libra
     ec2.create_route(RouteTableId=main, DestinationCidrBlock="0.0.0.0/0", TransitGatewayId=transit)
     rows = look(library, text(account, GIVEN_NETWORK))
     assert found(rows, "way out", account.names["private_b"]) == f"ok: by {transit}"
+
+
+def test_a_pool_is_held_against_its_own_zones(account, library):
+    written = text(account).replace("us-east-1b]", "us-east-1e]")
+    assert {check for check, _ in not_ok(look(library, written), Status.WRONG)} == {"instance type"}
+    rows = look(library, written.replace("{types: [g6.xlarge", "{zones: [us-east-1a], types: [g6.xlarge"))
+    assert not_ok(rows, Status.WRONG) == set()
+    assert found(rows, "instance type", "g6.xlarge") == "ok: offered in us-east-1a"
+    assert found(rows, "instance type", "h100") == "ok: offered in us-east-1a, us-east-1e"
 
 
 def test_without_named_zones_types_are_held_against_those_of_the_private_subnets(account, library):

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
-from infra.settings import NewNetwork, PoolSettings
+from infra.settings import NewNetwork
 from infra.stack_file import parse_stack
 from lab.preflight.aws import UnansweredError
 from lab.preflight.concurrency import concurrency
 from lab.preflight.counts import addresses
 from lab.preflight.image import EcrImage
-from lab.preflight.plan import plan
 from lab.preflight.quotas import Need, on_demand_needs, spot_needs
 from lab.preflight.routes import by_endpoints, table_of, target
 from lab.preflight.stack import Stack
 from lab.preflight.volume_key import lets_auto_scaling
-from lab.preflight.zones import of_pool
 from tests.lab.preflight.stacks import FILE
 
 STACK = """\
 config:
   aws:region: us-east-1
   gpu-fleet:network: {zones: [us-east-1a, us-east-1b]}
+  gpu-fleet:load_balancer: {internal: true}
   gpu-fleet:services:
     chat:
       policy: chat
@@ -78,28 +75,6 @@ def test_a_service_bound_to_part_of_a_quota_needs_no_more(library):
     )
     settings = there.settings.model_copy(update={"services": {"chat": bound}})
     assert on_demand_needs(Stack("test", settings, library)) == {"g": Need(16, 16)}
-
-
-class Zoned(PoolSettings):
-    """A pool that names zones of its own."""
-
-    zones: tuple[str, ...] = ()
-
-
-def test_a_pool_is_held_against_its_own_zones(library):
-    there = stack(library, "l4: {types: [g6.xlarge], min: 0, max: 1}", "h100: {types: [p5.4xlarge], min: 0, max: 1}")
-    service = there.settings.services["chat"]
-    pools = {name: Zoned(**pool.model_dump()) for name, pool in service.pools.items()}
-    pools["h100"] = pools["h100"].model_copy(update={"zones": ("us-east-1d",)})
-    service = service.model_copy(update={"pools": pools})
-    there = Stack("test", there.settings.model_copy(update={"services": {"chat": service}}), library)
-    nobody = SimpleNamespace()
-    assert [of_pool(there, pool, nobody) for pool in there.pools] == [("us-east-1a", "us-east-1b"), ("us-east-1d",)]
-    assert [check.subject for check in plan(there) if check.name == "zone"] == [
-        "us-east-1a",
-        "us-east-1b",
-        "us-east-1d",
-    ]
 
 
 @pytest.mark.parametrize(
