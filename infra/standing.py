@@ -2,7 +2,7 @@
 
 The stack's own state tells which services and rules there are; AWS tells the weights and priorities that the rules
 have now. The program declares the weights that it finds, because no option of Pulumi leaves them alone when pools come
-and go (docs/decisions/0001-who-owns-capacity-and-weights.md).
+and go: docs/decisions/0001-who-owns-capacity-and-weights.md tells why.
 """
 
 from __future__ import annotations

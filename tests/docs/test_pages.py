@@ -285,7 +285,7 @@ def test_no_file_names_a_machine_or_a_page_that_is_not_here():
         if file == Path(__file__).resolve() or "__pycache__" in file.parts:
             continue
         for number, line in enumerate(file.read_text().splitlines(), 1):
-            names = [name for name in re.findall(r"(?<![\w/.])[\w-]+\.md\b", line) if name not in here]
+            names = [name for name in re.findall(r"(?<![\w/.-])[\w-]+\.md\b", line) if name not in here]
             if names or re.search(r"(?<![\w.@:])/(work|home/\w+)/", line):
                 wrong.append(f"{file.relative_to(ROOT)}:{number}: {line.strip()}")
     assert not wrong

@@ -40,6 +40,7 @@ STACK = """\
 config:
   aws:region: us-east-1
   gpu-fleet:network: {cidr: 10.0.0.0/16, zones: [us-east-1a, us-east-1b]}
+  gpu-fleet:load_balancer: {internal: true}
   gpu-fleet:services:
     chat:
       policy: chat

@@ -26,6 +26,7 @@ STACK = """\
 config:
   aws:region: us-east-1
   gpu-fleet:network: {zones: [us-east-1a, us-east-1b], nat: none}
+  gpu-fleet:load_balancer: {internal: true}
   gpu-fleet:services:
     chat:
       policy: rolling
