@@ -9,7 +9,7 @@ from pathlib import Path
 import pulumi
 import pulumi_aws as aws
 
-from infra import iam, naming
+from infra import iam, naming, placeholders
 from infra.load_balancer import LoadBalancer, LoadBalancerArgs
 from infra.network import Network, NetworkArgs
 from infra.observability import Observability, ObservabilityArgs, WatchedPool, WatchedService
@@ -42,10 +42,8 @@ def here() -> pulumi.Output[iam.Place]:
 
 
 def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
-    """Makes the stack, and returns what it exports. Raises ValueError for what AWS would refuse."""
+    """Makes the stack, and returns what it exports."""
     settings = args.settings
-    naming.check_services(len(args.services))
-    naming.check_tags(settings.tags)
     name = f"{args.project}-{args.stack}"
     services_path = f"/{args.project}/{args.stack}/services"
     tags = {**settings.tags, naming.STACK_TAG: name}
@@ -88,12 +86,13 @@ def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
     ]
     inference = {model.name for model in args.services if model.policy.workload is Workload.INFERENCE}
     scaler = Scaler(
-        f"{name}-scaler",
+        naming.scaler_name(args.project, args.stack),
         ScalerArgs(
             settings=settings.scaler,
             package=args.package,
             services_path=services_path,
             grants=[service.grant for service in services.values()],
+            shares=placeholders.shares(args.project, args.stack, settings, args.services),
             bursts=[
                 BurstSource(pool.name, pool.group_name)
                 for service in watched

@@ -315,7 +315,12 @@ def test_the_longest_names_still_fit_and_stay_apart(program: Any, root: Path) ->
             "priority": 1,
             "pools": {"a" * 19 + "1": pool, "a" * 19 + "2": pool},
         },
-        "transcription-meet-b": {**services["chat"], "priority": 2, "pools": {"a" * 19 + "1": pool}},
+        "transcription-meet-b": {
+            **services["chat"],
+            "paths": ["/v2/*"],
+            "priority": 2,
+            "pools": {"a" * 19 + "1": pool},
+        },
     }
     run = program("dev", **{"gpu-fleet:services": json.dumps(long)})
     names = [g.name for g in run.of("TargetGroup")]
