@@ -117,6 +117,18 @@ def read_config(get_object: Callable[[str], Any], region: str | None, stack: str
     return _reading(StackDocument(stack_file(stack), {**given, **values}, {}, project, stack))
 
 
+def key_problems(root: Path, stack: str, project: str) -> list[Problem]:
+    """Keys of a stack's file that nobody reads: the engine hands them over, and the program does not ask for them."""
+    path = root / stack_file(stack)
+    if not path.is_file():
+        return []
+    below, around = _below_config(read_text(path), path.name, project)
+    return [
+        *(problem for problem in around if problem.key != "aws:region"),
+        *(below.problem((key,), f"unknown key; {suggestion(key, KEYS)}") for key in below.data if key not in _KNOWN),
+    ]
+
+
 def _reading(document: StackDocument) -> Reading:
     settings, found = partly(document.data, StackSettings)
     wrong = [*(PlanProblem(path, text) for path, text in found), *settings_problems(settings)]
@@ -184,6 +196,7 @@ def _below_config(text: str, file: str, project: str) -> tuple[StackDocument, li
     return StackDocument(file, values, keys, project, stack[1] if stack else ""), problems
 
 
+_KNOWN = ("region", *KEYS)
 _REQUIRED = tuple(name for name in KEYS if StackSettings.model_fields[name].is_required())
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from infra.composition import compose
 from infra.project_file import namespace
-from infra.stack_file import Reading, read_stack, read_text_of_stack, stack_file
-from infra.yaml_files import library_texts, read_text
+from infra.settings import StackSettings
+from infra.stack_file import Reading, key_problems, read_config, read_stack, read_text_of_stack, stack_file
+from infra.yaml_files import library_texts, read_library, read_text
 from scaling.document import DocumentError, Problem
 from scaling.library import Library, collect
 from scaling.service import Service
@@ -31,12 +34,24 @@ def stack_problems(root: Path, stack: str, library: Library | None, project: str
     return [*problems, *(reading.problems if library is None else _composed(reading, library)[1])]
 
 
-def composed(reading: Reading, library: Library) -> tuple[Service, ...]:
-    """The services of what was read. Raises DocumentError with everything that is wrong in it."""
-    services, problems = _composed(reading, library)
-    if problems:
-        raise DocumentError(problems)
-    return services
+def read_engine(
+    root: Path, get_object: Callable[[str], Any], region: str | None, stack: str, project: str
+) -> tuple[StackSettings, tuple[Service, ...]]:
+    """What the Pulumi program makes a stack of; `get_object` is `pulumi.Config().get_object`.
+
+    Raises DocumentError with everything that is wrong in the stack's file, Pulumi.yaml and policies/, each with its
+    place as far as the files show it: the engine hands values over without saying where they stood.
+    """
+    try:
+        reading = read_config(get_object, region, stack, project)
+        services, problems = _composed(reading, read_library(root))
+        problems += key_problems(root, stack, project)
+        problems += namespace(root)[1]
+        if problems:
+            raise DocumentError(problems)  # noqa: TRY301 both kinds are given their places
+    except DocumentError as error:
+        raise placed(error, root, stack) from None
+    return reading.settings, services
 
 
 def _composed(reading: Reading, library: Library) -> tuple[tuple[Service, ...], list[Problem]]:

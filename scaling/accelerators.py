@@ -27,3 +27,16 @@ def other_than_nvidia(type_name: str) -> str | None:
     if re.match(r"(p|g|gr)\d", family):
         return None
     return f"{family} types have no GPU" if re.fullmatch(r"[a-z]+\d[a-z0-9-]*", family) else None
+
+
+def is_arm(type_name: str) -> bool:
+    """Whether a type's processor is Graviton or Grace, which no x86_64 image boots on (the page above)."""
+    return re.match(r"(g5g|p6e-gb\d+)\.", type_name) is not None
+
+
+def needs_proprietary_driver(type_name: str) -> bool:
+    """Whether a type's GPUs are older than what NVIDIA's open kernel modules drive.
+
+    https://docs.aws.amazon.com/dlami/latest/devguide/important-changes.html
+    """
+    return re.match(r"(p2|p3|p3dn|g3|g3s)\.", type_name) is not None

@@ -34,7 +34,7 @@ def settings_problems(settings: StackSettings) -> list[PlanProblem]:
         for rule in (containers.problems, routes.path_problems, routes.host_problems, routes.count_problems):
             problems += asked(rule, at, service)
         for pool_name, pool in each.pools(service):
-            for pool_rule in (pools.count_problems, pools.type_problems, pools.image_problems):
+            for pool_rule in (pools.count_problems, pools.type_problems, pools.image_problems, pools.boot_problems):
                 problems += asked(pool_rule, (*at, "pools", pool_name), pool)
             problems += asked(names.name_problems, (*at, "pools", pool_name), pool_name)
     for i, (name, _) in enumerate(services):

@@ -38,7 +38,7 @@ def problems(at: tuple[str | int, ...], service: ServiceSettings) -> Iterator[Pl
             )
     for name in getattr(container, "secrets", {}):
         if name in environment:
-            yield PlanProblem((*here, "secrets", name), "must not stand in environment as well")
+            yield PlanProblem((*here, "secrets", name), f"must not stand in environment as well (got {name})")
     path = getattr(container, "health_path", "/")
     if not path.startswith("/"):
         yield PlanProblem((*here, "health_path"), f"must be a path that begins with / (got {shown(path)})")

@@ -52,7 +52,8 @@ def collision_problems(settings: StackSettings) -> Iterator[PlanProblem]:
     for service, value in each.services(settings):
         if taken := [alarms[alarm] for alarm in (f"{service}-errors", f"{service}-held") if alarm in alarms]:
             yield PlanProblem(
-                ("services", service), f"must not have this name: its alarms would be called as those of {taken[0]}"
+                ("services", service),
+                f"must not have this name: its alarms would be called as those of {taken[0]} (got {service})",
             )
         for pool, _ in each.pools(value):
             whole = f"{service}-{pool}"

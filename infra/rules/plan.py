@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from infra.rules import each, volumes
 from infra.settings import NewNetwork, PoolSettings, ServiceSettings, StackSettings
-from scaling.document import asked, suggestion
+from scaling.document import asked, shown, suggestion
 from scaling.library import Library, PlanProblem, PoolPlan, plan_problems
 from scaling.policy import Policy, Workload
 
@@ -83,14 +83,18 @@ def _training_problems(at: At, service: ServiceSettings, policy: Policy) -> Iter
     for key in ("paths", "hosts", "priority"):
         if getattr(service, key, None):
             yield PlanProblem(
-                (*at, key), f"must be left out: policy {service.policy} is for training, whose jobs come from a queue"
+                (*at, key),
+                f"must be left out: policy {service.policy} is for training, whose jobs come from a queue "
+                f"(got {shown(getattr(service, key))})",
             )
 
 
 def _queue_problems(at: At, service: ServiceSettings, policy: Policy) -> Iterator[PlanProblem]:
     if policy.workload is Workload.TRAINING and "QUEUE_URL" in service.container.environment:
         yield PlanProblem(
-            (*at, "container", "environment", "QUEUE_URL"), "must be left out: it is the queue that the stack makes"
+            (*at, "container", "environment", "QUEUE_URL"),
+            f"must be left out: it is the queue that the stack makes "
+            f"(got {shown(service.container.environment['QUEUE_URL'])})",
         )
 
 
@@ -118,5 +122,5 @@ def _queue_name_problems(settings: StackSettings, library: Library) -> Iterator[
             yield PlanProblem(
                 ("services", name),
                 f"must not have this name: its queue would be called as that of services."
-                f"{name.removesuffix('-failed')}'s failed jobs",
+                f"{name.removesuffix('-failed')}'s failed jobs (got {name})",
             )

@@ -11,7 +11,7 @@ import pytest
 from infra.composition import services
 from infra.settings import ExistingNetwork, NewNetwork, StackSettings
 from infra.stack_file import from_config, parse_stack, pulumi_config, read_stack
-from infra.stack_problems import placed, stack_problems
+from infra.stack_problems import placed, read_engine, stack_problems
 from infra.yaml_files import read_library
 from scaling.document import DocumentError
 from scaling.library import Library
@@ -243,6 +243,16 @@ def test_what_does_not_fit_is_told_although_the_file_is_not_right_yet(tmp_path: 
         f"{here}.pools.l4.types[2]: must be a type of catalog.yaml; did you mean g6.xlarge? (got g7.xlarge)",
         f"{here}.pools.l4.min: must be at most max, 4 (got 5)",
     ]
+
+
+def test_the_program_tells_of_keys_that_it_never_asks_for(tmp_path: Path, root: Path) -> None:
+    """The engine hands over every key; a misspelt one would only be passed over."""
+    shutil.copytree(root / "policies", tmp_path / "policies")
+    (tmp_path / "Pulumi.dev.yaml").write_text(GOOD + "  gpu-fleet:scalar: {memory_mb: 128}\n")
+    config = pulumi_config(tmp_path, "dev")
+    with pytest.raises(DocumentError) as caught:
+        read_engine(tmp_path, engine(config), config["aws:region"], "dev", "gpu-fleet")
+    assert str(caught.value) == "Pulumi.dev.yaml:13:3: gpu-fleet:scalar: unknown key; did you mean scaler?"
 
 
 @pytest.mark.parametrize(
