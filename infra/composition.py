@@ -28,7 +28,7 @@ def compose(
     }
     models: list[Service] = []
     for name, value in each.services(settings):
-        if name not in spoilt and getattr(value, "policy", None) in library.policies:
+        if library.is_whole and name not in spoilt and getattr(value, "policy", None) in library.policies:
             models += asked(_services, name, value, settings, library)
     for model in models:
         problems += asked(sizes.service_problems, project, stack, settings, model)

@@ -140,7 +140,8 @@ class Library:
     Only in what `collect` returns: so a wrong number in a policy does not hide that a stack does not fit it."""
 
     is_whole: bool = True
-    """Whether catalog and profiles are right; where not they have holes (only in what `collect` returns)."""
+    """Whether catalog and profiles are right; where not they may have holes, and nothing can be made of them (only in
+    what `collect` returns)."""
 
     def policy(self, name: str) -> Policy | None:
         """The policy of this name, with holes where it is wrong."""
@@ -177,27 +178,30 @@ def collect(texts: Mapping[str, str]) -> tuple[Library | None, list[Problem]]:
     for name in (CATALOG, PROFILES):
         if name not in files:
             problems.append(Problem(f"policies/{name}", 0, 0, "", "no such file"))
-    catalog, catalog_is_whole = _read(documents.get(CATALOG), Catalog, problems)
-    profiles, profiles_are_whole = _read(documents.get(PROFILES), Profiles, problems)
+    catalog, _ = _read(documents.get(CATALOG), Catalog, problems)
+    profiles, _ = _read(documents.get(PROFILES), Profiles, problems)
     if catalog is not None:
         problems += asked(_catalog_problems, catalog, documents[CATALOG])
     if catalog is not None and profiles is not None:
         problems += asked(_profile_problems, catalog, profiles, documents[PROFILES])
+    is_whole = not any(_file_name(problem.file) in (CATALOG, PROFILES) for problem in problems)
     policies: dict[str, Policy] = {}
     for name, document in documents.items():
         if name in (CATALOG, PROFILES):
             continue
-        policy, is_whole = _read(document, Policy, problems)
-        if policy is not None and is_whole:
+        policy, is_right = _read(document, Policy, problems)
+        wrong = (
+            asked(policy_problems, policy, profiles, document) if policy is not None and profiles is not None else []
+        )
+        problems += wrong
+        if policy is not None and is_right and not wrong:
             policies[policy_name(name)] = policy
         else:
             broken[policy_name(name)] = policy
-        if policy is not None and profiles is not None:
-            problems += asked(policy_problems, policy, profiles, document)
     if catalog is None or profiles is None:
         return None, problems
     places = {policy_name(name): document for name, document in documents.items() if name not in (CATALOG, PROFILES)}
-    return Library(policies, catalog, profiles, places, broken, catalog_is_whole and profiles_are_whole), problems
+    return Library(policies, catalog, profiles, places, broken, is_whole), problems
 
 
 def policy_name(path: str) -> str:

@@ -43,6 +43,13 @@ def service_problems(project: str, stack: str, settings: StackSettings, model: S
             f"must fit into a parameter of {parameter.MAX_BYTES} bytes with its policy and pools "
             f"(got {len(text.encode())})",
         )
+    if "{{" in text:
+        # https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html (Value)
+        yield PlanProblem(
+            (*at, "policy"),
+            f"must be without {{{{ in its texts, which SSM takes for the name of another parameter "
+            f"(got {value.policy})",
+        )
     rights = iam.characters(placeholders.instance_statements(project, stack, value, model, region))
     if rights > iam.MAX_INLINE_CHARACTERS:
         yield PlanProblem(

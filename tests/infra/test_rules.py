@@ -823,6 +823,16 @@ def test_a_service_whose_policy_does_not_fit_into_a_parameter_is_refused(tmp_pat
     assert found.startswith(f"{here}: must fit into a parameter of 8192 bytes with its policy and pools (got ")
 
 
+def test_a_policy_whose_text_ssm_would_resolve_is_refused(tmp_path: Path, library: Library) -> None:
+    nested = library.policies["chat"].model_copy(update={"description": "for {{team}}"})
+    assert told(tmp_path, Library({"chat": nested}, library.catalog, library.profiles), GOOD) == [
+        (
+            "Pulumi.dev.yaml:7:7: gpu-fleet:services.chat.policy: must be without {{ in its texts, which SSM takes for "
+            "the name of another parameter (got chat)"
+        )
+    ]
+
+
 def test_static_weights_must_lead_somewhere(tmp_path: Path, library: Library) -> None:
     routing = Routing(strategy=RoutingStrategy.STATIC, static_weights={"l4": 0})
     policy = library.policies["chat"].model_copy(update={"routing": routing})
