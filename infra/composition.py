@@ -2,50 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 
+from infra.project_file import PROJECT
+from infra.rules import each, sizes
+from infra.rules.plan import library_problems
 from infra.settings import PoolSettings, ServiceSettings, StackSettings
-from infra.stack_file import PROJECT, as_typed
+from infra.stack_file import StackDocument
 from scaling import profile
-from scaling.document import Document, DocumentError
-from scaling.library import Library, PlanProblem, PoolPlan, plan_problems
+from scaling.document import Document, DocumentError, asked
+from scaling.library import Library, PlanProblem
 from scaling.policy import LoadUnit
 from scaling.service import Alternative, Pool, Service
 
 
-def service_problems(settings: StackSettings, library: Library) -> list[PlanProblem]:
-    """Everything in which the services and the library do not fit together; paths as in `StackSettings`."""
-    problems: list[PlanProblem] = []
-    quotas = {quota.name for quota in library.catalog.quotas.values()}
-    for name, service in settings.services.items():
-        at = ("services", name)
-        wrong = plan_problems(service.policy, plans(service.pools), library)
-        problems += [PlanProblem((*at, *p.path), p.text) for p in wrong]
-        problems += [
-            PlanProblem((*at, "vcpu_quotas", quota), f"must be a quota of the catalog: {', '.join(sorted(quotas))}")
-            for quota in service.vcpu_quotas
-            if quota not in quotas
-        ]
-        policy = library.policies.get(service.policy)
-        if policy is not None and policy.workload == "inference" and not (service.paths or service.hosts):
-            problems.append(PlanProblem(at, "must have paths or hosts, by which requests find it"))
-        zones = {zone for pool in service.pools.values() for zone in pool.zones or settings.network.zones}
-        if policy is not None and policy.availability.min_zones > max(1, len(zones)):
-            problems.append(
-                PlanProblem(
-                    ("network", "zones"),
-                    f"must be at least {policy.availability.min_zones} for policy {service.policy} (got {len(zones)})",
-                )
-            )
-    return problems
-
-
-def plans(pools: Mapping[str, PoolSettings]) -> dict[str, PoolPlan]:
-    """Pools as the library holds them against a policy."""
-    return {
-        name: PoolPlan(value.types, value.min, value.max, value.spot_percent, value.gpus_per_copy, value.alternatives)
-        for name, value in pools.items()
+def compose(
+    settings: StackSettings, library: Library, project: str, stack: str, wrong: Sequence[PlanProblem] = ()
+) -> tuple[tuple[Service, ...], list[PlanProblem]]:
+    """The services of the scaling model, of those that are right, and everything in which settings and library do not
+    fit together. Both may have holes; `wrong` is what is known to be wrong already.
+    """
+    problems = library_problems(settings, library)
+    spoilt = {
+        problem.path[1] for problem in (*wrong, *problems) if problem.path[:1] == ("services",) and problem.path[1:]
     }
+    models: list[Service] = []
+    for name, value in each.services(settings):
+        if library.is_whole and name not in spoilt and getattr(value, "policy", None) in library.policies:
+            models += asked(_services, name, value, settings, library)
+    for model in models:
+        problems += asked(sizes.service_problems, project, stack, settings, model)
+    problems += asked(sizes.stack_problems, project, stack, settings, models)
+    return tuple(models), problems
 
 
 def services(settings: StackSettings, library: Library, document: Document | None = None) -> tuple[Service, ...]:
@@ -55,11 +43,16 @@ def services(settings: StackSettings, library: Library, document: Document | Non
     boot and model load of the slowest. With `document` (from `read_stack`) errors have their place.
     Raises DocumentError with everything in which settings, policies, catalog and profiles do not fit together.
     """
-    problems = service_problems(settings, library)
+    document = document or StackDocument(PROJECT, {}, {(): (0, 0)})
+    project, stack = (document.project, document.stack) if isinstance(document, StackDocument) else (PROJECT, "")
+    models, problems = compose(settings, library, project, stack)
     if problems:
-        document = document or Document(PROJECT, {}, {(): (0, 0)})
-        raise DocumentError(as_typed(document.problem(p.path, p.text)) for p in problems)
-    return tuple(_service(name, value, settings, library) for name, value in settings.services.items())
+        raise DocumentError(document.problem(p.path, p.text) for p in problems)
+    return models
+
+
+def _services(name: str, value: ServiceSettings, settings: StackSettings, library: Library) -> Iterator[Service]:
+    yield _service(name, value, settings, library)
 
 
 def _service(name: str, value: ServiceSettings, settings: StackSettings, library: Library) -> Service:

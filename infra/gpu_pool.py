@@ -12,11 +12,8 @@ import pulumi_aws as aws
 from infra import naming
 from infra.settings import Container, PoolSettings
 from infra.target_group import deregistration_seconds
-from infra.user_data import LAUNCHING_HOOK, TERMINATING_HOOK, Boot, user_data
+from infra.user_data import LAUNCHING_HOOK, TERMINATING_HOOK, boot, user_data
 from scaling.policy import Policy, VerticalMethod, Workload
-
-KEEP_ALIVE = "VLLM_HTTP_TIMEOUT_KEEP_ALIVE"
-"""Seconds: https://docs.vllm.ai/en/latest/configuration/env_vars.html"""
 
 MEASURED_OF_GROUPS = (
     aws.autoscaling.Metric.GROUP_DESIRED_CAPACITY,
@@ -96,7 +93,7 @@ class GpuPool(pulumi.ComponentResource):
         super().__init__("gpu-fleet:index:GpuPool", name, None, opts)
         training = args.policy.workload is Workload.TRAINING
         drain_seconds = args.policy.horizontal.busy_max_drain_seconds
-        template = self._make_launch_template(name, args, training=training)
+        template = self._make_launch_template(name, args)
 
         # A launch that does not answer in time is given up and made anew; a drain that takes too long is ended.
         launching = {
@@ -182,30 +179,18 @@ class GpuPool(pulumi.ComponentResource):
         self.launch_template_arn = template.arn
         self.register_outputs({"group_name": self.group_name})
 
-    def _make_launch_template(self, name: str, args: GpuPoolArgs, *, training: bool) -> aws.ec2.LaunchTemplate:
-        container, region, drain = args.container, args.region, args.policy.horizontal.busy_max_drain_seconds
-
-        # The engine must keep a connection longer than the load balancer does, or it closes one that is just being used
-        # again, which is a 502; vLLM's own 5 s are far below.
-        # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html#http-502-issues
-        ours = {} if training else {KEEP_ALIVE: str(args.idle_timeout_seconds + 10)}
-
+    def _make_launch_template(self, name: str, args: GpuPoolArgs) -> aws.ec2.LaunchTemplate:
         def script(got: Sequence[str | None]) -> str:
             log_group, queue_url = got
-            environment = {**ours, **container.environment, **({"QUEUE_URL": queue_url} if queue_url else {})}
-            boot = Boot(
-                region=region,
-                image=container.image,
-                args=container.args,
-                environment=environment,
-                secrets=container.secrets,
-                port=container.port,
-                health_path=container.health_path,
+            told = boot(
+                args.container,
+                args.policy,
+                region=args.region,
+                idle_timeout_seconds=args.idle_timeout_seconds,
                 log_group=log_group or "",
-                max_drain_seconds=int(drain),
-                training=training,
+                queue_url=queue_url,
             )
-            return base64.b64encode(user_data(boot).encode()).decode()
+            return base64.b64encode(user_data(told).encode()).decode()
 
         return aws.ec2.LaunchTemplate(
             name,

@@ -7,6 +7,7 @@ An action that writes names its resources; what stands on `*` is reading that AW
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +54,19 @@ class Place:
 def document(statements: Sequence[Statement]) -> dict[str, Any]:
     """A policy document."""
     return {"Version": "2012-10-17", "Statement": [s.render() for s in statements]}
+
+
+MAX_MANAGED_CHARACTERS, MAX_INLINE_CHARACTERS = 6144, 10240
+"""Of one managed policy, and of all inline policies of a role together, white space not counted."""
+
+MAX_MANAGED_POLICIES = 10
+"""Of one role, where the account has not asked for more. All three:
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
+
+
+def characters(statements: Sequence[Statement]) -> int:
+    """What IAM counts of a policy document."""
+    return len(json.dumps(document(statements), separators=(",", ":")))
 
 
 def trust(service: str, conditions: Mapping[str, Mapping[str, str]] | None = None) -> dict[str, Any]:
@@ -150,6 +164,21 @@ def service_statements(place: Place, grants: Sequence[ServiceGrant]) -> list[Sta
         )
         out += _launch_statements(place, templates, roles, amis)
     return out
+
+
+def shares(place: Place, grants: Sequence[ServiceGrant]) -> list[range]:
+    """Which services share a managed policy: as many neighbours as one holds.
+
+    Grants with placeholders at full length (`infra.placeholders`) make shares that fit whatever AWS calls things. A
+    service that is too large for a policy of its own stands alone; `infra.rules.sizes` tells it.
+    """
+    found: list[range] = []
+    start = 0
+    for end in range(1, len(grants) + 1):
+        if end - start > 1 and characters(service_statements(place, grants[start:end])) > MAX_MANAGED_CHARACTERS:
+            found.append(range(start, end - 1))
+            start = end - 1
+    return [*found, range(start, len(grants))] if grants else []
 
 
 def _parameter_arn(place: Place, name: str) -> str:

@@ -1,13 +1,9 @@
-"""Names and limits of AWS that no emulator checks, each with its source.
-
-They are held when the program runs, before anything is made.
-"""
+"""Names and limits of AWS that no emulator checks, each with its source."""
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from scaling.service import MAX_POOLS
 
@@ -22,8 +18,13 @@ MAX_LOAD_BALANCER_NAME = 32
 """https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateLoadBalancer.html"""
 
 MAX_ROLE_NAME = 64
-"""https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html;
-Lambda functions and schedules have the same."""
+"""https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html; schedules have the same."""
+
+MAX_FUNCTION_NAME = 64
+"""https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html"""
+
+MAX_BUCKET_NAME = 63
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
 
 MAX_QUEUE_NAME = 80
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html"""
@@ -43,19 +44,14 @@ https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_PutLifecycleHook.ht
 STACK_TAG, SERVICE_TAG, POOL_TAG = "gpu-fleet:stack", "gpu-fleet:service", "gpu-fleet:pool"
 """On everything that takes tags. IAM does not tell `Stack` from a user's own `stack`, hence the prefix."""
 
-MAX_USER_DATA_BYTES = 16384
-"""Before base64: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html"""
-
-SERVICES_PER_POLICY = 2
-"""A managed policy holds 6144 characters. A service of five pools with spot and the longest names needs about 2200 of
-them, what is common to them 1400 (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html)."""
-
-MAX_SERVICES = 9 * SERVICES_PER_POLICY
-"""A role takes 10 managed policies by default; one is for what all services share."""
-
 NO_SLOW_START = frozenset({"least_outstanding_requests", "weighted_random"})
 """Algorithms that a target group's slow start cannot be joined with:
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html"""
+
+
+def scaler_name(project: str, stack: str) -> str:
+    """Name of the scaler's function and of what belongs to it. It is fixed: people look for it."""
+    return f"{project}-{stack}-scaler"
 
 
 def fitting(name: str, most: int) -> str:
@@ -69,6 +65,18 @@ def fitting(name: str, most: int) -> str:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:4]
     return f"{name[: room - 5].rstrip('-')}-{digest}"
+
+
+def log_group(project: str, stack: str, service: str) -> str:
+    """Name of a service's log group. No part has a slash: stack dev with service a-chat and stack dev-a with service
+    chat stay two.
+    """
+    return f"/{project}/{stack}/{service}"
+
+
+def dashboard(project: str, stack: str, service: str) -> str:
+    """Name of a service's dashboard; no part has an underscore."""
+    return f"{project}_{stack}_{service}"
 
 
 def hook_seconds(wanted: float) -> int:
@@ -97,26 +105,3 @@ def check_slow_start(algorithm: str, slow_start_seconds: int) -> None:
         raise ValueError(f"slow start is 0 (off) or 30 to 900 seconds (got {slow_start_seconds})")
     if algorithm in NO_SLOW_START:
         raise ValueError(f"slow start goes with round_robin only (got {algorithm})")
-
-
-def check_services(count: int) -> None:
-    """Raises ValueError when one stack holds more services than the scaler's role can name."""
-    if count > MAX_SERVICES:
-        raise ValueError(
-            f"services: must be at most {MAX_SERVICES} in a stack (got {count}); share them out over stacks"
-        )
-
-
-def check_tags(tags: Mapping[str, str]) -> None:
-    """Raises ValueError for a tag key that instances could not show in their metadata; EC2 refuses such a launch.
-
-    They read their group's name there:
-    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html
-    """
-    for key in tags:
-        if (
-            re.fullmatch(r"[A-Za-z0-9+=.,_:@-]{1,128}", key) is None
-            or key in {".", "..", "_index"}
-            or key.startswith("aws:")
-        ):
-            raise ValueError(f"tags.{key}: must be letters, digits and + - = . , _ : @, and not begin with aws:")

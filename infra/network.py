@@ -9,17 +9,13 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from infra.settings import ExistingNetwork, Nat, NewNetwork
+from infra.settings import ZONE_LETTERS, ExistingNetwork, Nat, NewNetwork
 
 ENDPOINTS = (
     "autoscaling", "ec2", "ecr.api", "ecr.dkr", "logs", "monitoring", "secretsmanager", "sqs", "ssm", "ssmmessages",
 )  # fmt: skip
 """What an instance calls; without a NAT gateway each needs an interface endpoint:
 https://docs.aws.amazon.com/vpc/latest/privatelink/aws-services-privatelink-support.html"""
-
-
-ZONE_LETTERS = "abcdefgh"
-"""No region has more zones than six, a to f (us-east-1)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ class ScalerArgs:
     package: Path
     services_path: str
     grants: Sequence[pulumi.Output[iam.ServiceGrant]]
+    shares: Sequence[range]
+    """Which of them share a managed policy."""
     bursts: Sequence[BurstSource]
     place: pulumi.Output[iam.Place]
     tags: Mapping[str, str]
@@ -156,11 +158,10 @@ class Scaler(pulumi.ComponentResource):
                 )
             )
         }
-        size = naming.SERVICES_PER_POLICY
-        for start in range(0, len(args.grants), size):
-            documents[f"services-{start // size}"] = pulumi.Output.all(
-                args.place, *args.grants[start : start + size]
-            ).apply(lambda got: iam.service_statements(got[0], got[1:]))
+        for i, share in enumerate(args.shares):
+            documents[f"services-{i}"] = pulumi.Output.all(args.place, *args.grants[share.start : share.stop]).apply(
+                lambda got: iam.service_statements(got[0], got[1:])
+            )
         attachments = []
         for part, statements in documents.items():
             policy = aws.iam.Policy(

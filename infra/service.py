@@ -9,18 +9,15 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from infra import iam, naming
+from infra import iam, naming, placeholders
 from infra.gpu_pool import GpuPool, GpuPoolArgs
 from infra.load_balancer import LoadBalancer
 from infra.network import Network
+from infra.parameter import parameter
 from infra.settings import ServiceSettings
 from infra.target_group import target_group
-from scaling import record
-from scaling.policy import RoutingStrategy, VerticalMethod, Workload
+from scaling.policy import RoutingStrategy, Workload
 from scaling.service import Service as ServiceModel
-
-MAX_PARAMETER_BYTES = 8192
-"""https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-advanced-parameters.html"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +42,6 @@ class ServiceArgs:
     idle_timeout_seconds: int
     log_retention_days: int
     tags: Mapping[str, str]
-
-
-def parameter(model: ServiceModel, bindings: Mapping[str, object]) -> str:
-    """What the scaler reads: the service, and the names that AWS gave its parts.
-
-    The policy's own test cases stay here. Raises ValueError when it is longer than a parameter may be.
-    """
-    bare = model.model_copy(update={"policy": model.policy.model_copy(update={"cases": ()})})
-    text = json.dumps({"service": json.loads(record.dump(bare)), "bindings": bindings}, separators=(",", ":"))
-    if len(text.encode()) > MAX_PARAMETER_BYTES:
-        raise ValueError(
-            f"services.{model.name}: must fit into a parameter of {MAX_PARAMETER_BYTES} bytes "
-            f"(got {len(text.encode())})"
-        )
-    return text
 
 
 class Service(pulumi.ComponentResource):
@@ -149,9 +131,7 @@ class Service(pulumi.ComponentResource):
             tags=args.tags,
             opts=child,
         )
-        mixed = args.model.policy.vertical.method is VerticalMethod.IN_PLACE or any(
-            pool.spot_percent for pool in args.model.pools
-        )
+        mixed = placeholders.launches(args.model)
         self.grant = pulumi.Output.all(
             groups=[pool.group_name for pool in self.pools.values()],
             rule=self.listener_rule_arn,

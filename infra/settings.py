@@ -1,5 +1,6 @@
 """What a stack's YAML may say: each field of `StackSettings` is a key below `gpu-fleet:` (`region` is `aws:region`).
 
+Types, ranges and shapes of single values stand here; what AWS and the other keys say of them is in `infra.rules`.
 `infra.stack_file` reads it, `infra.composition` makes it the services of the scaling model.
 """
 
@@ -8,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from infra.traffic import MAX_PRIORITY
 from scaling.policy import Section
@@ -32,13 +33,10 @@ def _matching(pattern: str, meaning: str) -> AfterValidator:
     return AfterValidator(check_text)
 
 
-Name = Annotated[
-    str, _matching(r"[a-z][a-z0-9-]{0,19}", "a name of 1 to 20 characters a-z, 0-9, - that begins with a-z")
-]
-"""A service's or pool's name; it becomes part of AWS names and of metric dimensions."""
 VariableName = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
-Zone = Annotated[str, _matching(r"[a-z]{2}(-[a-z]+)+-\d[a-h]", "an availability zone like us-east-1a")]
-Cidr = Annotated[str, _matching(r"(\d{1,3}\.){3}\d{1,3}/\d{1,2}", "an IPv4 range like 10.0.0.0/16")]
+Zone = Annotated[str, _matching(r"[a-z]{2,4}(-[a-z]+)+-\d[a-z]", "an availability zone like us-east-1a")]
+ZONE_LETTERS = "abcdefgh"
+"""A zone's letter says which ranges of the VPC are its own. No region has more than six zones, a to f."""
 SubnetId = Annotated[str, _matching(r"subnet-[0-9a-f]{8,17}", "a subnet id like subnet-0a1b2c3d4e5f67890")]
 
 
@@ -57,7 +55,7 @@ class Nat(StrEnum):
 class NewNetwork(Section):
     """A VPC that the stack makes."""
 
-    cidr: Cidr = "10.0.0.0/16"
+    cidr: str = "10.0.0.0/16"
     """Address range of the VPC, /16 to /23: a public and a private subnet for each zone are cut from it."""
     zones: Annotated[tuple[Zone, ...], Field(min_length=2, max_length=3)]
     """Availability zones, two or three that have the pools' instance types
@@ -66,13 +64,6 @@ class NewNetwork(Section):
     """`one` NAT gateway for all zones, one `per_zone`, or `none` (images and models then come through endpoints)."""
     s3_endpoint: bool = True
     """Gateway endpoint for S3: free, and model weights do not pass the NAT gateway."""
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        _range_of(self.cidr)
-        if len(set(self.zones)) < len(self.zones):
-            raise ValueError(f"zones: must differ (got {', '.join(self.zones)})")
-        return self
 
 
 class ExistingNetwork(Section):
@@ -87,14 +78,6 @@ class ExistingNetwork(Section):
     zones: tuple[Zone, ...] = ()
     """Zone of each private subnet, in their order; needed for a policy that asks for several zones."""
 
-    @model_validator(mode="after")
-    def _zones_match(self) -> Self:
-        if self.zones and len(self.zones) != len(self.private_subnet_ids):
-            raise ValueError(
-                f"zones: must be as many as private_subnet_ids, {len(self.private_subnet_ids)} (got {len(self.zones)})"
-            )
-        return self
-
 
 def _kind_of_network(value: Any) -> str:
     keys = value if isinstance(value, Mapping) else getattr(type(value), "model_fields", {})
@@ -106,15 +89,8 @@ Network = Annotated[
 ]
 
 
-def _range_of(cidr: str) -> None:
-    import ipaddress
-
-    try:
-        network = ipaddress.IPv4Network(cidr)
-    except ValueError as error:
-        raise ValueError(f"cidr: must be an IPv4 range like 10.0.0.0/16: {error} (got {cidr})") from None
-    if not 16 <= network.prefixlen <= 23:
-        raise ValueError(f"cidr: must be /16 to /23 (got {cidr})")
+MAX_EXPIRATION_DAYS = 2**31 - 1
+"""A whole number of 32 bits: https://docs.aws.amazon.com/AmazonS3/latest/API/API_LifecycleExpiration.html"""
 
 
 class LoadBalancer(Section):
@@ -124,7 +100,7 @@ class LoadBalancer(Section):
     """Certificate of the HTTPS listener; HTTP is then redirected. Unset: HTTP alone."""
     access_logs: bool = False
     """Write access logs to a bucket of the stack."""
-    access_log_retention_days: Annotated[int, Field(ge=1)] = 90
+    access_log_retention_days: Annotated[int, Field(ge=1, le=MAX_EXPIRATION_DAYS)] = 90
     """Access logs are deleted after this time."""
     deletion_protection: bool = False
     """AWS refuses to delete the load balancer while this is on."""
@@ -132,7 +108,7 @@ class LoadBalancer(Section):
     """A connection without a byte for this long is closed: longer than the longest answer that is not streamed."""
     waf_acl_arn: Annotated[str, _arn("wafv2")] | None = None
     """Web ACL in front of it."""
-    allowed_cidrs: Annotated[tuple[Cidr, ...], Field(min_length=1)] | None = None
+    allowed_cidrs: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Who may connect; unset: everybody. Must be given without a certificate, unless the load balancer is internal."""
     internal: bool = False
     """Reachable only from inside the VPC."""
@@ -141,15 +117,6 @@ class LoadBalancer(Section):
     def clients(self) -> tuple[str, ...]:
         """The ranges that may connect."""
         return self.allowed_cidrs or ("0.0.0.0/0",)
-
-    @model_validator(mode="after")
-    def _is_closed_by_default(self) -> Self:
-        if self.certificate_arn is None and self.allowed_cidrs is None and not self.internal:
-            raise ValueError(
-                "allowed_cidrs: must be given where there is neither certificate_arn nor internal: true, "
-                "because plain HTTP would serve anybody on the internet"
-            )
-        return self
 
 
 class Scaler(Section):
@@ -167,16 +134,6 @@ class Scaler(Section):
     """Mean waiting requests per instance over 10 s from which the alarm fires."""
     deletion_protection: bool = False
     """AWS refuses to delete the state table while this is on."""
-
-    @model_validator(mode="after")
-    def _retention_is_offered(self) -> Self:
-        if self.log_retention_days not in LOG_RETENTION_DAYS:
-            near = min(LOG_RETENTION_DAYS, key=lambda days: abs(days - self.log_retention_days))
-            raise ValueError(
-                f"log_retention_days: must be a number of days that CloudWatch Logs offers, like {near} "
-                f"(got {self.log_retention_days})"
-            )
-        return self
 
 
 LOG_RETENTION_DAYS = (
@@ -200,7 +157,7 @@ class Observability(Section):
     """Mean GPU utilisation from which the backstop acts."""
     backstop_minutes: Annotated[int, Field(ge=1, le=60)] = 5
     """For how long it must last: longer than the scaler needs to act itself."""
-    backstop_step: Annotated[int, Field(ge=1)] = 1
+    backstop_step: Annotated[int, Field(ge=1, le=1000)] = 1
     """Instances that it adds at a time."""
 
 
@@ -217,7 +174,7 @@ class Container(Section):
     """Environment variables whose values are secrets of Secrets Manager, by ARN; read at boot."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Port that it listens on."""
-    health_path: Annotated[str, _matching(r"/\S*", "a path that begins with /")] = "/health"
+    health_path: str = "/health"
     """Answers 200 once the model does."""
 
 
@@ -238,28 +195,14 @@ class PoolSettings(Section):
     gpus_per_copy: Annotated[int, Field(ge=1)] | None = None
     """GPUs that one copy of the model is spread over; unset: all of the instance's. With fewer, an instance serves
     several copies, and the container's arguments must say the same (vLLM: tensor-parallel-size, data-parallel-size)."""
-    on_demand_base: Annotated[int, Field(ge=0)] = 0
+    on_demand_base: Annotated[int, Field(ge=0, le=1000)] = 0
     """On-demand instances before any spot instance."""
     spot_percent: Annotated[int, Field(ge=0, le=100)] = 0
     """Share of spot instances above the base."""
     volume_gib: Annotated[int, Field(ge=30, le=16384)] = 200
     """Root volume: the system, the image and the model's weights."""
-    ami_parameter: Annotated[str, _matching(r"/\S+", "an SSM parameter's name that begins with /")] = (
-        DEFAULT_AMI_PARAMETER
-    )
+    ami_parameter: str = DEFAULT_AMI_PARAMETER
     """SSM parameter that holds the AMI's id."""
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        if self.min > self.max:
-            raise ValueError(f"min: must be at most max, {self.max} (got {self.min})")
-        places = [(f"types[{i}]", name) for i, name in enumerate(self.types)]
-        for i, types in enumerate(self.alternatives):
-            places += [(f"alternatives[{i}][{j}]", name) for j, name in enumerate(types)]
-        for i, (place, name) in enumerate(places):
-            if name in (earlier for _, earlier in places[:i]):
-                raise ValueError(f"{place}: must be given once (got {name} twice)")
-        return self
 
 
 class ServiceSettings(Section):
@@ -267,69 +210,32 @@ class ServiceSettings(Section):
 
     policy: str
     """Name of a file in policies/, without .yaml."""
-    paths: tuple[Annotated[str, _matching(r"/\S{0,127}", "a path pattern that begins with /")], ...] = ()
+    paths: tuple[str, ...] = ()
     """Paths that belong to it, like /v1/*."""
-    hosts: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] = ()
+    hosts: tuple[str, ...] = ()
     """Host names that belong to it."""
     priority: Annotated[int, Field(ge=1, le=MAX_PRIORITY)] | None = None
     """Of the listener rule, lowest first; needed where it has paths or hosts (`workload: training` needs neither).
     In AWS it is five times as high, which leaves room for two services to change places."""
     container: Container
-    pools: Annotated[dict[Name, PoolSettings], Field(min_length=1, max_length=MAX_POOLS)]
+    pools: Annotated[dict[str, PoolSettings], Field(min_length=1, max_length=MAX_POOLS)]
     """One to five, by name; cheaper ones first reads well, the order means nothing."""
     vcpu_quotas: dict[str, Annotated[int, Field(ge=0)]] = Field(default={})
     """vCPUs that this service may use of each EC2 quota, by the quota's name; unset: all that the account has."""
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        if (self.paths or self.hosts) and self.priority is None:
-            raise ValueError("priority: must be given where the service has paths or hosts")
-        if len(self.paths) + len(self.hosts) > 5:
-            raise ValueError(
-                f"paths: must be at most 5 together with hosts, the values of one listener rule "
-                f"(got {len(self.paths) + len(self.hosts)})"
-            )
-        return self
 
 
 class StackSettings(Section):
     """A stack's YAML."""
 
-    region: Annotated[str, _matching(r"[a-z]{2}(-[a-z]+)+-\d", "a region like us-east-1")]
+    region: Annotated[str, _matching(r"[a-z]{2,4}(-[a-z]+)+-\d", "a region like us-east-1")]
     """AWS region (`aws:region`)."""
     network: Network
-    load_balancer: LoadBalancer = Field(default={}, validate_default=True)  # type: ignore[assignment]
+    load_balancer: LoadBalancer = LoadBalancer()
     scaler: Scaler = Scaler()
     observability: Observability = Observability()
     tags: dict[str, str] = Field(default={})
     """Tags of everything that can carry them."""
     allow_disruption: bool = False
     """Let an update through that interrupts what serves, such as another VPC or container port."""
-    services: Annotated[dict[Name, ServiceSettings], Field(min_length=1)]
+    services: Annotated[dict[str, ServiceSettings], Field(min_length=1)]
     """Model endpoints, by name."""
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        zones = self.network.zones
-        for i, zone in enumerate(zones):
-            if zone[:-1] != self.region:
-                raise ValueError(f"network.zones[{i}]: must be a zone of {self.region} (got {zone})")
-        for name, service in self.services.items():
-            for pool_name, pool in service.pools.items():
-                for i, zone in enumerate(pool.zones):
-                    if zone not in zones:
-                        there = (
-                            f"one of network.zones, {', '.join(zones)}" if zones else "left out without network.zones"
-                        )
-                        raise ValueError(f"services.{name}.pools.{pool_name}.zones[{i}]: must be {there} (got {zone})")
-        used: dict[int, str] = {}
-        for name, service in self.services.items():
-            if service.priority is None:
-                continue
-            if service.priority in used:
-                raise ValueError(
-                    f"services.{name}.priority: must differ from that of {used[service.priority]} "
-                    f"(got {service.priority})"
-                )
-            used[service.priority] = name
-        return self

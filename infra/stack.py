@@ -9,7 +9,7 @@ from pathlib import Path
 import pulumi
 import pulumi_aws as aws
 
-from infra import iam, naming, traffic
+from infra import iam, naming, placeholders, traffic
 from infra.load_balancer import LoadBalancer, LoadBalancerArgs
 from infra.network import Network, NetworkArgs
 from infra.observability import Observability, ObservabilityArgs, WatchedPool, WatchedService
@@ -63,10 +63,8 @@ def protect(name: str, parts: Sequence[pulumi.Resource], tags: Mapping[str, str]
 
 
 def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
-    """Makes the stack, and returns what it exports. Raises ValueError for what AWS would refuse."""
+    """Makes the stack, and returns what it exports."""
     settings = args.settings
-    naming.check_services(len(args.services))
-    naming.check_tags(settings.tags)
     name = f"{args.project}-{args.stack}"
     services_path = f"/{args.project}/{args.stack}/services"
     tags = {**settings.tags, naming.STACK_TAG: name}
@@ -90,7 +88,7 @@ def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
                 weights=traffic.weights(model, before[model.name].weights if model.name in before else {}),
                 priority=priorities.get(model.name),
                 parameter_name=f"{services_path}/{model.name}",
-                log_group_name=f"/{args.project}/{args.stack}/{model.name}",
+                log_group_name=naming.log_group(args.project, args.stack, model.name),
                 region=settings.region,
                 place=place,
                 network=network,
@@ -114,19 +112,19 @@ def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
                 )
                 for pool_name, pool in service.pools.items()
             },
-            # No part has an underscore: stack dev with service a-chat and stack dev-a with chat stay two.
-            dashboard_name=f"{args.project}_{args.stack}_{service_name}",
+            dashboard_name=naming.dashboard(args.project, args.stack, service_name),
         )
         for service_name, service in services.items()
     ]
     inference = {model.name for model in args.services if model.policy.workload is Workload.INFERENCE}
     scaler = Scaler(
-        f"{name}-scaler",
+        naming.scaler_name(args.project, args.stack),
         ScalerArgs(
             settings=settings.scaler,
             package=args.package,
             services_path=services_path,
             grants=[service.grant for service in services.values()],
+            shares=placeholders.shares(args.project, args.stack, settings, args.services),
             bursts=[
                 BurstSource(pool.name, pool.group_name)
                 for service in watched

@@ -2,31 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
-
-from infra.composition import services
-from infra.settings import PoolSettings
-from infra.stack_file import as_typed, below_config, read_stack, stack_file
-from infra.yaml_files import library_texts, read_text
+from infra.composition import compose
+from infra.project_file import namespace
+from infra.settings import StackSettings
+from infra.stack_file import Reading, key_problems, read_config, read_stack, read_text_of_stack, stack_file
+from infra.yaml_files import library_texts, read_library, read_text
 from scaling.document import DocumentError, Problem
-from scaling.library import Library, PoolPlan, collect, plan_problems
+from scaling.library import Library, collect
+from scaling.service import Service
 
 
-def stack_problems(root: Path, stack: str, library: Library | None) -> list[Problem]:
-    """Everything that is wrong in a stack's file, by itself and (where there is one) against the library."""
+def stack_problems(root: Path, stack: str, library: Library | None, project: str | None = None) -> list[Problem]:
+    """Everything that is wrong in a stack's file, by itself and (where there is one) against the library.
+
+    `project` is the name in Pulumi.yaml, read from `root` where it is not given.
+    """
+    problems: list[Problem] = []
+    if project is None:
+        project, problems = namespace(root)
+    path = root / stack_file(stack)
     try:
-        settings, document = read_stack(root, stack)
+        if not path.is_file():
+            read_stack(root, stack)  # says which there are
+        reading = read_text_of_stack(read_text(path), path.name, project)
     except DocumentError as error:
-        return [*error.problems, *_early_problems(root, stack, library)]
-    if library is None:
-        return []
+        return [*problems, *error.problems]
+    return [*problems, *(reading.problems if library is None else _composed(reading, library)[1])]
+
+
+def read_engine(
+    root: Path, get_object: Callable[[str], Any], region: str | None, stack: str, project: str
+) -> tuple[StackSettings, tuple[Service, ...]]:
+    """What the Pulumi program makes a stack of; `get_object` is `pulumi.Config().get_object`.
+
+    Raises DocumentError with everything that is wrong in the stack's file, Pulumi.yaml and policies/, each with its
+    place as far as the files show it: the engine hands values over without saying where they stood.
+    """
     try:
-        services(settings, library, document)
+        reading = read_config(get_object, region, stack, project)
+        services, problems = _composed(reading, read_library(root))
+        problems += key_problems(root, stack, project)
+        problems += namespace(root)[1]
+        if problems:
+            raise DocumentError(problems)  # noqa: TRY301 both kinds are given their places
     except DocumentError as error:
-        return list(error.problems)
-    return []
+        raise placed(error, root, stack) from None
+    return reading.settings, services
+
+
+def _composed(reading: Reading, library: Library) -> tuple[tuple[Service, ...], list[Problem]]:
+    document = reading.document
+    services, found = compose(reading.settings, library, document.project, document.stack, reading.wrong)
+    told = {problem.path for problem in reading.wrong}
+    more = [document.problem(problem.path, problem.text) for problem in found if problem.path not in told]
+    return services, [*reading.problems, *more]
 
 
 def placed(error: DocumentError, root: Path, stack: str) -> DocumentError:
@@ -40,40 +73,3 @@ def placed(error: DocumentError, root: Path, stack: str) -> DocumentError:
         found, problems = None, list(unread.problems)
     problems += stack_problems(root, stack, found)
     return DocumentError(problems) if problems else error
-
-
-def _early_problems(root: Path, stack: str, library: Library | None) -> list[Problem]:
-    """What does not fit the library in a file that is not right by itself yet: of each service as much as is plain.
-
-    Without it a user would mend a number, only to be told then that the GPU is too small.
-    """
-    if library is None:
-        return []
-    try:
-        below, _ = below_config(read_text(root / stack_file(stack)), stack_file(stack))
-    except DocumentError:
-        return []
-    problems: list[Problem] = []
-    written = below.data.get("services")
-    for name, service in written.items() if isinstance(written, dict) else ():
-        pools = service.get("pools") if isinstance(service, dict) else None
-        if not isinstance(pools, dict) or not isinstance(service.get("policy"), str):
-            continue
-        plan: dict[str, PoolPlan] = {}
-        for pool_name, value in pools.items():
-            try:
-                # Bounds are what the file gets wrong most: they do not keep the types from being checked.
-                settings = PoolSettings.model_validate(
-                    {"min": 0, "max": 1000, "types": value["types"], "alternatives": value.get("alternatives", ())}
-                )
-            except (ValidationError, TypeError, KeyError, AttributeError):
-                continue
-            copy = value.get("gpus_per_copy")
-            copy = copy if isinstance(copy, int) and copy > 0 else None
-            plan[pool_name] = PoolPlan(settings.types, 0, 1000, 0, copy, settings.alternatives)
-        problems += [
-            as_typed(below.problem(("services", name, *problem.path), problem.text))
-            for problem in plan_problems(service["policy"], plan, library)
-            if problem.path != ("pools",)
-        ]
-    return problems

@@ -9,11 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infra import naming
+from infra.settings import Container
+from scaling.policy import Policy, Workload
 
 FOLDER = Path(__file__).parent / "instance"
 LAUNCHING_HOOK = "model-answers"
 TERMINATING_HOOK = "drained"
+
+MAX_BYTES = 16384
+"""Before base64: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html"""
+
+KEEP_ALIVE = "VLLM_HTTP_TIMEOUT_KEEP_ALIVE"
+"""Seconds: https://docs.vllm.ai/en/latest/configuration/env_vars.html"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +40,39 @@ class Boot:
     health_path: str = "/health"
 
 
+def boot(
+    container: Container,
+    policy: Policy,
+    *,
+    region: str,
+    idle_timeout_seconds: int,
+    log_group: str,
+    queue_url: str | None = None,
+) -> Boot:
+    """What the instances of a service are told; `idle_timeout_seconds` is the load balancer's.
+
+    The engine must keep a connection longer than the load balancer does, or it closes one that is just being used
+    again, which is a 502; vLLM's own 5 s are far below.
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html#http-502-issues
+    """
+    training = policy.workload is Workload.TRAINING
+    ours = {} if training else {KEEP_ALIVE: str(idle_timeout_seconds + 10)}
+    return Boot(
+        region=region,
+        image=container.image,
+        args=container.args,
+        environment={**ours, **container.environment, **({"QUEUE_URL": queue_url} if queue_url else {})},
+        secrets=container.secrets,
+        port=container.port,
+        health_path=container.health_path,
+        log_group=log_group,
+        max_drain_seconds=int(policy.horizontal.busy_max_drain_seconds),
+        training=training,
+    )
+
+
 def user_data(boot: Boot) -> str:
-    """The script. Raises ValueError where it would be longer than EC2 takes, or a value would end a line."""
-    for arg in boot.args:
-        if "\n" in arg:
-            raise ValueError(f"container.args: must each be one line (got {arg!r})")
+    """The script. `infra.rules` has seen to it that EC2 takes its length and that no value ends a line."""
     registry = boot.image.partition("/")[0]
     values = {
         "NODE": _code((FOLDER / "node.py").read_text(encoding="utf-8")),
@@ -64,14 +99,7 @@ def user_data(boot: Boot) -> str:
         # Inference has drained before it is stopped; a training worker finishes its job after SIGTERM.
         "STOP_SECONDS": str(boot.max_drain_seconds if boot.training else 30),
     }
-    text = re.sub(r"@([A-Z_]+)@", lambda m: values[m[1]], _code((FOLDER / "boot.sh").read_text(encoding="utf-8")))
-    size = len(text.encode())
-    if size > naming.MAX_USER_DATA_BYTES:
-        raise ValueError(
-            f"container: its args and environment make the boot script longer than EC2 takes: at most "
-            f"{naming.MAX_USER_DATA_BYTES} bytes (got {size})"
-        )
-    return text
+    return re.sub(r"@([A-Z_]+)@", lambda m: values[m[1]], _code((FOLDER / "boot.sh").read_text(encoding="utf-8")))
 
 
 def _code(text: str) -> str:
@@ -86,7 +114,4 @@ def _agent(region: str) -> str:
 
 
 def _lines(values: Mapping[str, str]) -> str:
-    for key, value in values.items():
-        if "\n" in value:
-            raise ValueError(f"container.environment.{key}: must be one line (got {value!r})")
     return "\n".join(f"{key}={value}" for key, value in sorted(values.items()))

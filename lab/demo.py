@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from infra.composition import services
+from infra.parameter import parameter
 from infra.settings import StackSettings
 from infra.stack_file import read_stack
 from infra.yaml_files import library_texts, read_text
@@ -25,7 +25,6 @@ from lab.replay.replay import until_told
 from lab.simulator.simulation import Simulation
 from lab.traces import RateTrace, Trace, TraceError, crop, hour, peak_rps, read, scale_to
 from lab.traces.errors import about
-from scaling import record
 from scaling.document import DocumentError, Problem
 from scaling.library import Library, library, policy_name
 from scaling.policy import Workload
@@ -146,14 +145,14 @@ def prepare(
         raise DocumentError(
             [Problem("", 0, 0, "--policy", f"must be one of {', '.join(sorted(found.policies))} (got {policy})")]
         )
+    if found.policies[policy or own].workload is not Workload.INFERENCE:
+        raise DocumentError(
+            [Problem("", 0, 0, "--policy", f"must be of a workload that serves requests (got {policy or own})")]
+        )
     other = policy is not None
     if policy is not None:
         settings = _with_policy(settings, name, policy)
     modelled = {one.name: one for one in services(settings, found, document)}[name]
-    if modelled.policy.workload is not Workload.INFERENCE:
-        raise DocumentError(
-            [Problem("", 0, 0, "--policy", f"must be of a workload that serves requests (got {policy or own})")]
-        )
     traffic = _traffic(modelled, trace, peak_instances, minutes, seed)
     return Plan(
         root=root,
@@ -273,8 +272,8 @@ def _with_policy(settings: StackSettings, service: str, policy: str) -> StackSet
 def put_service(cloud: EmbeddedCloud, service: Service) -> None:
     """A change of a policy is a change of the service's parameter: as `pulumi up` with that policy would write it."""
     name = f"{cloud.outputs['services_path']}/{service.name}"
-    parameter = {"service": json.loads(record.dump(service)), "bindings": cloud.services[service.name]["bindings"]}
-    cloud.client("ssm").put_parameter(Name=name, Value=json.dumps(parameter), Overwrite=True)
+    value = parameter(service, cloud.services[service.name]["bindings"])
+    cloud.client("ssm").put_parameter(Name=name, Value=value, Tier="Intelligent-Tiering", Overwrite=True)
 
 
 def _traffic(service: Service, file: Path | None, peak: int | None, minutes: int | None, seed: int) -> Traffic:

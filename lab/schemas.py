@@ -14,8 +14,8 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from infra.project_file import PROJECT
 from infra.settings import StackSettings
-from infra.stack_file import PROJECT
 from lab.cases import Expect, Given
 from scaling.library import Catalog, Profiles
 from scaling.policy import Policy
@@ -45,13 +45,13 @@ _UNITS = {
 }  # fmt: skip
 
 
-def schemas() -> dict[str, str]:
-    """Text of each schema file by its name."""
+def schemas(project: str = PROJECT) -> dict[str, str]:
+    """Text of each schema file by its name; `project` is the name in Pulumi.yaml."""
     made = {
         "policy.json": _policy_schema(),
         "catalog.json": Catalog.model_json_schema(),
         "profiles.json": Profiles.model_json_schema(),
-        "stack.json": _stack_schema(),
+        "stack.json": _stack_schema(project),
     }
     return {
         name: json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=1) + "\n"
@@ -70,11 +70,11 @@ def _policy_schema() -> dict[str, Any]:
     return policy
 
 
-def _stack_schema() -> dict[str, Any]:
+def _stack_schema(project: str) -> dict[str, Any]:
     """A whole `Pulumi.<stack>.yaml`: the settings below `config`, beside keys of other namespaces and Pulumi's own."""
     settings = StackSettings.model_json_schema()
     definitions = settings.pop("$defs")
-    names = {name: "aws:region" if name == "region" else f"{PROJECT}:{name}" for name in settings["properties"]}
+    names = {name: "aws:region" if name == "region" else f"{project}:{name}" for name in settings["properties"]}
     return {
         "title": "Pulumi.<stack>.yaml",
         "type": "object",
@@ -84,7 +84,7 @@ def _stack_schema() -> dict[str, Any]:
                 "type": "object",
                 "required": [names[name] for name in settings["required"]],
                 "properties": {names[name]: value for name, value in settings["properties"].items()},
-                "patternProperties": {f"^(?!{PROJECT}:)": True},
+                "patternProperties": {f"^(?!{project}:)": True},
                 "additionalProperties": False,
             }
         },
@@ -92,7 +92,7 @@ def _stack_schema() -> dict[str, Any]:
     }
 
 
-def readme() -> str:
+def readme(project: str = PROJECT) -> str:
     """The page of every key: policies, catalog, profiles and stacks."""
     return "\n".join(
         [
@@ -125,7 +125,7 @@ def readme() -> str:
             *_section("Serving profiles", "policies/profiles.yaml", Profiles),
             *_section(
                 "Stack",
-                f"Pulumi.&lt;stack&gt;.yaml, below `config`, with `{PROJECT}:` in front (`region` is `aws:region`)",
+                f"Pulumi.&lt;stack&gt;.yaml, below `config`, with `{project}:` in front (`region` is `aws:region`)",
                 StackSettings,
             ),
         ]

@@ -12,11 +12,12 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, Tag, ValidationError
+from pydantic import BaseModel, Tag, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -24,6 +25,7 @@ from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 Model = TypeVar("Model", bound=BaseModel)
+Said = TypeVar("Said")
 Path = tuple[str | int, ...]
 """Where a value stands: keys of mappings, and numbers from 0 in lists."""
 
@@ -176,10 +178,106 @@ def check(document: Document, model: type[Model], at: Path = ()) -> Model:
         data = data[part]
     if not isinstance(data, dict):
         raise DocumentError([document.problem(at, f"must be a mapping of keys to values (got {shown(data)})")])
+    found, problems = partly(data, model)
+    if problems:
+        raise DocumentError(document.problem((*at, *path), text) for path, text in problems)
+    return found
+
+
+def partly(data: Mapping[str, Any], model: type[Model]) -> tuple[Model, list[tuple[Path, str]]]:
+    """As much of a mapping as is right, and what is wrong in it: each key with what is allowed there.
+
+    What is wrong or missing is a hole: reading it raises AttributeError, which `asked` understands. So checks over
+    several keys, the model's own and others', run on all that could be read, and one error hides no other.
+    """
+    text = json.dumps(data)
     try:
-        return model.model_validate_json(json.dumps(data), strict=True)
+        return model.model_validate_json(text, strict=True), []
     except ValidationError as error:
-        raise DocumentError(_problems(error, model, data, document, at)) from None
+        problems = _problems(error, model, data)
+        wrong = {
+            _existing(detail["loc"], data, missing=detail["type"] == "missing")
+            for detail in error.errors(include_url=False)
+        }
+        found = _with_holes(model, data, (), wrong, problems)
+        return found, list(dict.fromkeys(problems))
+
+
+def asked(rule: Callable[..., Iterable[Said]], *arguments: Any) -> list[Said]:
+    """What a rule says; up to the first hole (see `partly`) where it comes upon one."""
+    said: list[Said] = []
+    try:
+        for one in rule(*arguments):
+            said.append(one)  # noqa: PERF402 what was said before the hole counts
+    except AttributeError as error:
+        if not _is_hole(error):
+            raise
+    return said
+
+
+def _is_hole(error: AttributeError) -> bool:
+    return isinstance(error.obj, BaseModel) and error.name in type(error.obj).model_fields
+
+
+def _with_holes(
+    model: type[Model], data: Mapping[str, Any], path: Path, wrong: AbstractSet[Path], problems: list[tuple[Path, str]]
+) -> Model:
+    """The mapping as a `model` without what is wrong in it. What the model's own checks say is added to `problems`."""
+    values: dict[str, Any] = {}
+    for name, info in model.model_fields.items():
+        if name not in data:
+            if not info.is_required():
+                values[name] = info.get_default(call_default_factory=True, validated_data=values)
+            continue
+        kind = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+        value = _value_with_holes(kind, data[name], (*path, name), wrong, problems)
+        if value is not _HOLE:
+            values[name] = value
+    made = model.model_construct(**values)
+    for name in model.model_fields.keys() - values.keys():
+        vars(made).pop(name, None)
+    for validator in model.__pydantic_decorators__.model_validators.values():
+        if validator.info.mode == "after":
+            try:
+                validator.func(made)
+            except ValueError as error:
+                problems.append(_moved(path, str(error), data, list(model.model_fields), depth=len(path)))
+            except AttributeError as error:
+                if not _is_hole(error):
+                    raise
+    return made
+
+
+_HOLE = object()
+
+
+def _value_with_holes(
+    kind: Any, value: Any, path: Path, wrong: AbstractSet[Path], problems: list[tuple[Path, str]]
+) -> Any:
+    if not any(one[: len(path)] == path for one in wrong):
+        return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
+    if not isinstance(value, dict):
+        return _HOLE
+    members = [member for _, member in _members(kind)]
+    models = [member for member in members if _is_model(member)]
+    if models:
+        likeliest = max(models, key=lambda one: len(one.model_fields.keys() & value.keys()))
+        return _with_holes(likeliest, value, path, wrong, problems)
+    for member in members:
+        if get_origin(member) is dict:
+            inner = get_args(member)[1]
+            below = {key: _value_with_holes(inner, one, (*path, key), wrong, problems) for key, one in value.items()}
+            empty = [one for _, one in _members(inner) if _is_model(one)]
+            if empty:  # what is no mapping is there all the same: nothing of it can be read
+                below = {key: _nothing(empty[0]) if one is _HOLE else one for key, one in below.items()}
+            return {key: one for key, one in below.items() if one is not _HOLE}
+    return _HOLE
+
+
+def _nothing(model: type[Model]) -> Model:
+    made = model.model_construct()
+    vars(made).clear()
+    return made
 
 
 def check_mapping(data: Mapping[str, Any], source: str, model: type[Model]) -> Model:
@@ -191,7 +289,7 @@ def check_mapping(data: Mapping[str, Any], source: str, model: type[Model]) -> M
         return model.model_validate(dict(data))
     except ValidationError as error:
         document = Document(source, data, {})
-        raise DocumentError(_problems(error, model, dict(data), document, ())) from None
+        raise DocumentError(document.problem(*one) for one in _problems(error, model, dict(data))) from None
 
 
 def shown(value: object) -> str:
@@ -285,8 +383,8 @@ class _TooMuchError(Exception):
         self.path = path
 
 
-def _problems(error: ValidationError, model: type[BaseModel], data: Any, document: Document, at: Path) -> list[Problem]:
-    found: list[Problem] = []
+def _problems(error: ValidationError, model: type[BaseModel], data: Any) -> list[tuple[Path, str]]:
+    found: list[tuple[Path, str]] = []
     for detail in error.errors(include_url=False):
         # pydantic counts only the items that are right: one wrong item is not also a list that is too short.
         if detail["type"] == "too_short" and len(detail["input"]) >= detail.get("ctx", {})["min_length"]:
@@ -295,7 +393,7 @@ def _problems(error: ValidationError, model: type[BaseModel], data: Any, documen
         text = _text(detail, model, path)
         if detail["type"] in ("value_error", "assertion_error"):
             path, text = _moved(path, text, data, _keys_at(model, detail["loc"]))
-        found.append(document.problem(at + path, text))
+        found.append((path, text))
     return found
 
 
@@ -314,13 +412,16 @@ def _existing(loc: Sequence[str | int], data: Any, *, missing: bool) -> Path:
     return tuple(path)
 
 
-def _moved(path: Path, text: str, data: Any, allowed: Sequence[str]) -> tuple[Path, str]:
-    """A check over several keys names the one that it means: `sizing.mode: slo needs the key slo`."""
+def _moved(path: Path, text: str, data: Any, allowed: Sequence[str], depth: int = 0) -> tuple[Path, str]:
+    """A check over several keys names the one that it means: `sizing.mode: slo needs the key slo`.
+
+    `data` stands at the first `depth` parts of the path.
+    """
     match = re.match(r"([a-z_][\w.-]*(?:\[\d+\][\w.-]*)*): (.+)", text, re.DOTALL)
     if match is None:
         return path, text
     named: list[str | int] = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", match[1])]
-    for part in path:
+    for part in path[depth:]:
         data = data[part]
     if not isinstance(data, dict) or (named[0] not in data and named[0] not in allowed):
         return path, text

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from scaling.document import Document, DocumentError, Problem, check, parse, suggestion
+from scaling.accelerators import other_than_nvidia
+from scaling.document import Document, DocumentError, Problem, asked, parse, partly, shown, suggestion
 from scaling.policy import Policy, RoutingStrategy, Section, VerticalMethod
 from scaling.profile import Profile
 
@@ -134,8 +135,17 @@ class Library:
     profiles: Profiles
     documents: Mapping[str, Document] = field(default_factory=dict, repr=False)
     """Where each policy's keys stand, by the policy's name."""
-    broken: frozenset[str] = frozenset()
-    """Names of policies that are there but wrong (only in what `collect` returns)."""
+    broken: Mapping[str, Policy | None] = field(default_factory=dict)
+    """Policies that are there but wrong, with holes (`scaling.document.partly`), None where nothing could be read.
+    Only in what `collect` returns: so a wrong number in a policy does not hide that a stack does not fit it."""
+
+    is_whole: bool = True
+    """Whether catalog and profiles are right; where not they may have holes, and nothing can be made of them (only in
+    what `collect` returns)."""
+
+    def policy(self, name: str) -> Policy | None:
+        """The policy of this name, with holes where it is wrong."""
+        return self.policies.get(name) or self.broken.get(name)
 
 
 def library(texts: Mapping[str, str]) -> Library:
@@ -151,41 +161,47 @@ def library(texts: Mapping[str, str]) -> Library:
 
 
 def collect(texts: Mapping[str, str]) -> tuple[Library | None, list[Problem]]:
-    """As much of the library as is right, and everything that is wrong; None without a right catalog and profiles."""
+    """As much of the library as is right, and everything that is wrong; None without a catalog and profiles.
+
+    What is wrong in the catalog or the profiles is left out as a hole, as in the policies.
+    """
     problems: list[Problem] = []
     documents: dict[str, Document] = {}
-    broken: set[str] = set()
+    broken: dict[str, Policy | None] = {}
     files = {_file_name(path): path for path in texts}
     for name, path in files.items():
         try:
             documents[name] = parse(texts[path], path)
         except DocumentError as error:
             problems += error.problems
-            broken.add(name)
+            broken[policy_name(name)] = None
     for name in (CATALOG, PROFILES):
         if name not in files:
             problems.append(Problem(f"policies/{name}", 0, 0, "", "no such file"))
-    catalog = _checked(documents.get(CATALOG), Catalog, problems)
-    profiles = _checked(documents.get(PROFILES), Profiles, problems)
+    catalog, _ = _read(documents.get(CATALOG), Catalog, problems)
+    profiles, _ = _read(documents.get(PROFILES), Profiles, problems)
     if catalog is not None:
-        problems += _catalog_problems(catalog, documents[CATALOG])
+        problems += asked(_catalog_problems, catalog, documents[CATALOG])
     if catalog is not None and profiles is not None:
-        problems += _profile_problems(catalog, profiles, documents[PROFILES])
+        problems += asked(_profile_problems, catalog, profiles, documents[PROFILES])
+    is_whole = not any(_file_name(problem.file) in (CATALOG, PROFILES) for problem in problems)
     policies: dict[str, Policy] = {}
     for name, document in documents.items():
         if name in (CATALOG, PROFILES):
             continue
-        policy = _checked(document, Policy, problems)
-        if policy is None:
-            broken.add(name)
-            continue
-        policies[policy_name(name)] = policy
-        if profiles is not None:
-            problems += policy_problems(policy, profiles, document)
+        policy, is_right = _read(document, Policy, problems)
+        wrong = (
+            asked(policy_problems, policy, profiles, document) if policy is not None and profiles is not None else []
+        )
+        problems += wrong
+        if policy is not None and is_right and not wrong:
+            policies[policy_name(name)] = policy
+        else:
+            broken[policy_name(name)] = policy
     if catalog is None or profiles is None:
         return None, problems
     places = {policy_name(name): document for name, document in documents.items() if name not in (CATALOG, PROFILES)}
-    return Library(policies, catalog, profiles, places, frozenset(policy_name(name) for name in broken)), problems
+    return Library(policies, catalog, profiles, places, broken, is_whole), problems
 
 
 def policy_name(path: str) -> str:
@@ -197,20 +213,16 @@ def _file_name(path: str) -> str:
     return path.replace("\\", "/").rpartition("/")[2]
 
 
-def policy_problems(policy: Policy, profiles: Profiles, document: Document) -> list[Problem]:
+def policy_problems(policy: Policy, profiles: Profiles, document: Document) -> Iterator[Problem]:
     """What is wrong with a policy by itself that its own keys do not tell."""
-    problems: list[Problem] = []
     if policy.model not in profiles.models:
-        problems.append(
-            document.problem(
-                ("model",),
-                f"must be a model of {PROFILES}; {suggestion(policy.model, profiles.models)} (got {policy.model})",
-            )
+        yield document.problem(
+            ("model",),
+            f"must be a model of {PROFILES}; {suggestion(policy.model, profiles.models)} (got {policy.model})",
         )
     weights = policy.routing.static_weights
     if policy.routing.strategy is RoutingStrategy.STATIC and weights and not any(weights.values()):
-        problems.append(document.problem(("routing", "static_weights"), "must have a weight above 0 (got only 0)"))
-    return problems
+        yield document.problem(("routing", "static_weights"), "must have a weight above 0 (got only 0)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +241,7 @@ class PoolPlan:
 
 @dataclass(frozen=True, slots=True)
 class PlanProblem:
-    """What is wrong with a service's pools: the key below the service, and the text."""
+    """What is wrong in a stack: the key (of a service's pools: below the service), and what is allowed there."""
 
     path: tuple[str | int, ...]
     text: str
@@ -241,7 +253,7 @@ def plan_problems(policy_name: str, pools: Mapping[str, PoolPlan], library: Libr
     Paths are below the service: `("policy",)`, `("pools", "l4", "types", 0)`.
     """
     problems: list[PlanProblem] = []
-    policy = library.policies.get(policy_name)
+    policy = library.policy(policy_name)
     if policy is None and policy_name not in library.broken:
         problems.append(
             PlanProblem(
@@ -250,118 +262,124 @@ def plan_problems(policy_name: str, pools: Mapping[str, PoolPlan], library: Libr
             )
         )
     for name, pool in pools.items():
-        problems += _pool_problems(name, pool, policy, library)
-    if policy is None:
-        return problems
-    problems.extend(
-        PlanProblem(
-            ("pools",),
-            f"policy {policy_name} gives routing.static_weights to {name}, which is no pool here; "
-            f"{suggestion(name, pools)}",
+        for here, types in ((("types",), pool.types), *_alternatives(pool)):
+            at = ("pools", name, *here)
+            for i, type_name in enumerate(types):
+                problems += asked(_type_problems, (*at, i), type_name, pool, library)
+                if policy is not None and type_name in library.catalog.types:
+                    problems += asked(_placement_problems, (*at, i), type_name, pool, policy, library)
+            problems += asked(_class_problems, at, types, library)
+    if policy is not None:
+        for rule in (_weight_problems, _sleep_problems, _in_place_problems, _alternatives_problems, _least_problems):
+            problems += asked(rule, policy_name, policy, pools)
+    return problems
+
+
+def _alternatives(pool: PoolPlan) -> list[tuple[tuple[str | int, ...], Sequence[str]]]:
+    return [(("alternatives", i), types) for i, types in enumerate(pool.alternatives)]
+
+
+def _weight_problems(policy_name: str, policy: Policy, pools: Mapping[str, PoolPlan]) -> Iterator[PlanProblem]:
+    for name in policy.routing.static_weights:
+        if name not in pools:
+            yield PlanProblem(
+                ("pools",),
+                f"policy {policy_name} gives routing.static_weights to {name}, which is no pool here; "
+                f"{suggestion(name, pools)}",
+            )
+    given = [policy.routing.static_weights.get(name, 0) for name in pools]
+    if policy.routing.strategy is RoutingStrategy.STATIC and pools and not any(given):
+        yield PlanProblem(
+            ("pools",), f"one must have a weight above 0 in policy {policy_name}'s routing.static_weights (got none)"
         )
-        for name in policy.routing.static_weights
-        if name not in pools
-    )
-    if policy.zero.idle_seconds is not None:
-        problems.extend(
-            PlanProblem(
+
+
+def _sleep_problems(policy_name: str, policy: Policy, pools: Mapping[str, PoolPlan]) -> Iterator[PlanProblem]:
+    if policy.zero.idle_seconds is None:
+        return
+    for name, pool in pools.items():
+        if pool.min_instances > 0:
+            yield PlanProblem(
                 ("pools", name, "min"),
                 f"must be 0 where the policy sleeps (zero.idle_seconds) (got {pool.min_instances})",
             )
-            for name, pool in pools.items()
-            if pool.min_instances > 0
-        )
+
+
+def _in_place_problems(policy_name: str, policy: Policy, pools: Mapping[str, PoolPlan]) -> Iterator[PlanProblem]:
     if policy.vertical.method is VerticalMethod.IN_PLACE and len(pools) != 1:
-        problems.append(
-            PlanProblem(
-                ("pools",),
-                f"must be 1 pool where the policy changes types in place (vertical.method) (got {len(pools)})",
-            )
+        yield PlanProblem(
+            ("pools",),
+            f"must be 1 pool where the policy changes types in place (vertical.method) (got {len(pools)})",
         )
-    problems += _alternatives_problems(policy, pools)
-    most = sum(pool.max_instances for pool in pools.values())
-    if policy.availability.min_instances > most:
-        problems.append(
-            PlanProblem(
-                ("pools",),
-                f"must allow the policy's availability.min_instances, "
-                f"{policy.availability.min_instances} (got {most}, the sum of max)",
-            )
-        )
-    return problems
 
 
-def _alternatives_problems(policy: Policy, pools: Mapping[str, PoolPlan]) -> list[PlanProblem]:
+def _alternatives_problems(policy_name: str, policy: Policy, pools: Mapping[str, PoolPlan]) -> Iterator[PlanProblem]:
     """Types change in place between sets that are named, and nowhere else."""
     in_place = policy.vertical.method is VerticalMethod.IN_PLACE
-    problems: list[PlanProblem] = []
     for name, pool in pools.items():
         if pool.alternatives and not in_place:
             said = f"must be left out where the policy's vertical.method is {policy.vertical.method}; it takes in_place"
-            problems.append(PlanProblem(("pools", name, "alternatives"), said))
+            yield PlanProblem(("pools", name, "alternatives"), said)
         if in_place and not pool.alternatives and len(pools) == 1:
             said = "must have alternatives, lists of types to change to, where the policy's vertical.method is in_place"
-            problems.append(PlanProblem(("pools", name), said))
-    return problems
+            yield PlanProblem(("pools", name), said)
 
 
-def _pool_problems(name: str, pool: PoolPlan, policy: Policy | None, library: Library) -> list[PlanProblem]:
-    problems = _types_problems(("pools", name, "types"), pool.types, pool, policy, library)
-    for i, types in enumerate(pool.alternatives):
-        problems += _types_problems(("pools", name, "alternatives", i), types, pool, policy, library)
-    return problems
+def _least_problems(policy_name: str, policy: Policy, pools: Mapping[str, PoolPlan]) -> Iterator[PlanProblem]:
+    most = sum(pool.max_instances for pool in pools.values())
+    if policy.availability.min_instances > most:
+        yield PlanProblem(
+            ("pools",),
+            f"must allow the policy's availability.min_instances, "
+            f"{policy.availability.min_instances} (got {most}, the sum of max)",
+        )
 
 
-def _types_problems(
-    here: tuple[str | int, ...], types: Sequence[str], pool: PoolPlan, policy: Policy | None, library: Library
-) -> list[PlanProblem]:
-    problems: list[PlanProblem] = []
-    known = library.catalog.types
-    model = library.profiles.models.get(policy.model) if policy else None
+def _class_problems(here: tuple[str | int, ...], types: Sequence[str], library: Library) -> Iterator[PlanProblem]:
     classes: dict[str, str] = {}
-    for i, type_name in enumerate(types):
-        at = (*here, i)
-        if type_name not in known:
-            problems.append(
-                PlanProblem(at, f"must be a type of {CATALOG}; {suggestion(type_name, known)} (got {type_name})")
-            )
-            continue
-        kind = known[type_name]
-        classes.setdefault(kind.gpu, type_name)
-        if pool.spot_percent > 0 and kind.spot_usd_per_hour is None:
-            problems.append(
-                PlanProblem(
-                    at, f"must have spot_usd_per_hour in {CATALOG} for a pool with spot_percent (got {type_name})"
-                )
-            )
-        if model is None or policy is None:
-            continue
-        gpus = pool.gpus_per_copy or kind.gpus
-        if kind.gpus % gpus:
-            problems.append(
-                PlanProblem(
-                    (*here[:2], "gpus_per_copy"),
-                    f"must divide the {kind.gpus} GPUs of {type_name} (got {gpus})",
-                )
-            )
-            continue
-        placement = model.placement(kind.gpu, gpus)
-        memory_gib = gpus * kind.gpu_memory_gib
-        if memory_problem := _memory_problem(policy, model, memory_gib):
-            problems.append(PlanProblem(at, f"{memory_problem} (got {type_name} with {memory_gib:.1f} GiB)"))
-        elif placement is None:
-            there = ", ".join(f"{p.gpus} x {p.gpu}" for p in model.profiles)
-            problems.append(
-                PlanProblem(
-                    at,
-                    f"{PROFILES} must have a profile of {policy.model} on {gpus} x {kind.gpu}; there is {there} "
-                    f"(got {type_name})",
-                )
-            )
+    for type_name in types:
+        if type_name in library.catalog.types:
+            classes.setdefault(library.catalog.types[type_name].gpu, type_name)
     if len(classes) > 1:
         got = ", ".join(f"{type_name} is {gpu}" for gpu, type_name in classes.items())
-        problems.append(PlanProblem(here, f"must share one GPU class (got {got})"))
-    return problems
+        yield PlanProblem(here, f"must share one GPU class (got {got})")
+
+
+def _type_problems(
+    at: tuple[str | int, ...], type_name: str, pool: PoolPlan, library: Library
+) -> Iterator[PlanProblem]:
+    known = library.catalog.types
+    if other := other_than_nvidia(type_name):
+        yield PlanProblem(at, f"must be a type with NVIDIA GPUs; {other} (got {type_name})")
+    elif type_name not in known:
+        yield PlanProblem(at, f"must be a type of {CATALOG}; {suggestion(type_name, known)} (got {type_name})")
+    elif pool.spot_percent > 0 and known[type_name].spot_usd_per_hour is None:
+        yield PlanProblem(
+            at, f"must have spot_usd_per_hour in {CATALOG} for a pool with spot_percent (got {type_name})"
+        )
+
+
+def _placement_problems(
+    at: tuple[str | int, ...], type_name: str, pool: PoolPlan, policy: Policy, library: Library
+) -> Iterator[PlanProblem]:
+    kind = library.catalog.types[type_name]
+    model = library.profiles.models.get(policy.model)
+    if model is None:
+        return
+    gpus = pool.gpus_per_copy or kind.gpus
+    if kind.gpus % gpus:
+        yield PlanProblem((*at[:2], "gpus_per_copy"), f"must divide the {kind.gpus} GPUs of {type_name} (got {gpus})")
+        return
+    memory_gib = gpus * kind.gpu_memory_gib
+    if memory_problem := _memory_problem(policy, model, memory_gib):
+        yield PlanProblem(at, f"{memory_problem} (got {type_name} with {memory_gib:.1f} GiB)")
+    elif model.placement(kind.gpu, gpus) is None:
+        there = ", ".join(f"{p.gpus} x {p.gpu}" for p in model.profiles)
+        yield PlanProblem(
+            at,
+            f"{PROFILES} must have a profile of {policy.model} on {gpus} x {kind.gpu}; there is {there} "
+            f"(got {type_name})",
+        )
 
 
 def _memory_problem(policy: Policy, model: ServedModel, memory_gib: float) -> str | None:
@@ -376,59 +394,65 @@ def _memory_problem(policy: Policy, model: ServedModel, memory_gib: float) -> st
     return f"GPU memory must be at least {need:.1f} GiB for {policy.model} and the KV cache of one request"
 
 
-def _checked(document: Document | None, model: type[Checked], problems: list[Problem]) -> Checked | None:
+def _read(document: Document | None, model: type[Checked], problems: list[Problem]) -> tuple[Checked | None, bool]:
+    """The document as a `model`, with holes where it is wrong, and whether all of it is right."""
     if document is None:
-        return None
-    try:
-        return check(document, model)
-    except DocumentError as error:
-        problems += error.problems
-        return None
+        return None, False
+    if not isinstance(document.data, dict):
+        problems.append(document.problem((), f"must be a mapping of keys to values (got {shown(document.data)})"))
+        return None, False
+    found, wrong = partly(document.data, model)
+    problems += [document.problem(path, text) for path, text in wrong]
+    return found, not wrong
 
 
 def _catalog_problems(catalog: Catalog, document: Document) -> list[Problem]:
-    problems: list[Problem] = []
-    for name, kind in catalog.types.items():
-        problems.extend(
-            document.problem(
+    return [problem for name in catalog.types for problem in asked(_catalog_type_problems, name, catalog, document)]
+
+
+def _catalog_type_problems(name: str, catalog: Catalog, document: Document) -> Iterator[Problem]:
+    kind = catalog.types[name]
+    if other := other_than_nvidia(name):
+        yield document.problem(("types", name), f"must be a type with NVIDIA GPUs; {other} (got {name})")
+    for key, quota in (("quota", kind.quota), ("spot_quota", kind.spot_quota)):
+        if quota not in catalog.quotas:
+            yield document.problem(
                 ("types", name, key), f"must be a key of quotas; {suggestion(quota, catalog.quotas)} (got {quota})"
             )
-            for key, quota in (("quota", kind.quota), ("spot_quota", kind.spot_quota))
-            if quota not in catalog.quotas
+    if kind.spot_usd_per_hour is not None and kind.spot_usd_per_hour > kind.on_demand_usd_per_hour:
+        yield document.problem(
+            ("types", name, "spot_usd_per_hour"),
+            f"must be at most on_demand_usd_per_hour, {kind.on_demand_usd_per_hour:g} (got {kind.spot_usd_per_hour:g})",
         )
-        if kind.spot_usd_per_hour is not None and kind.spot_usd_per_hour > kind.on_demand_usd_per_hour:
-            problems.append(
-                document.problem(
-                    ("types", name, "spot_usd_per_hour"),
-                    f"must be at most on_demand_usd_per_hour, {kind.on_demand_usd_per_hour:g} "
-                    f"(got {kind.spot_usd_per_hour:g})",
-                )
-            )
-    return problems
 
 
 def _profile_problems(catalog: Catalog, profiles: Profiles, document: Document) -> list[Problem]:
-    problems: list[Problem] = []
-    memory = {kind.gpu: kind.gpu_memory_gib for kind in catalog.types.values()}
-    for name, model in profiles.models.items():
-        for i, placement in enumerate(model.profiles):
-            at = ("models", name, "profiles", i)
-            if placement.gpu not in memory:
-                problems.append(
-                    document.problem(
-                        (*at, "gpu"),
-                        f"must be a GPU class of {CATALOG}; {suggestion(placement.gpu, memory)} (got {placement.gpu})",
-                    )
-                )
-                continue
-            room_gib = placement.gpus * memory[placement.gpu] * USABLE_MEMORY_FRACTION - model.weights_gib
-            most = max(0, int(room_gib * 2**30 / model.kv_bytes_per_token))
-            if placement.kv_cache_tokens > most:
-                problems.append(
-                    document.problem(
-                        (*at, "kv_cache_tokens"),
-                        f"must be at most {most}, what the memory beside the weights holds "
-                        f"(got {placement.kv_cache_tokens})",
-                    )
-                )
-    return problems
+    memory: dict[str, float] = {}
+    for kind in catalog.types.values():
+        asked(lambda kind: [memory.setdefault(kind.gpu, kind.gpu_memory_gib)], kind)
+    return [
+        problem
+        for name, model in profiles.models.items()
+        for i, placement in enumerate(getattr(model, "profiles", ()))
+        for problem in asked(
+            _placement_of_profile_problems, ("models", name, "profiles", i), model, placement, memory, document
+        )
+    ]
+
+
+def _placement_of_profile_problems(
+    at: tuple[str | int, ...], model: ServedModel, placement: Placement, memory: Mapping[str, float], document: Document
+) -> Iterator[Problem]:
+    if placement.gpu not in memory:
+        yield document.problem(
+            (*at, "gpu"),
+            f"must be a GPU class of {CATALOG}; {suggestion(placement.gpu, memory)} (got {placement.gpu})",
+        )
+        return
+    room_gib = placement.gpus * memory[placement.gpu] * USABLE_MEMORY_FRACTION - model.weights_gib
+    most = max(0, int(room_gib * 2**30 / model.kv_bytes_per_token))
+    if placement.kv_cache_tokens > most:
+        yield document.problem(
+            (*at, "kv_cache_tokens"),
+            f"must be at most {most}, what the memory beside the weights holds (got {placement.kv_cache_tokens})",
+        )

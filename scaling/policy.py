@@ -336,9 +336,13 @@ class Policy(Section):
         return 1 - (1 - self.slo.attainment) / 2 if self.slo else 0.95
 
     @model_validator(mode="after")
-    def _what_it_names_is_there(self) -> Self:
+    def _slo_is_there(self) -> Self:
         if self.sizing.mode is SizingMode.SLO and self.slo is None:
             raise ValueError("sizing.mode: slo needs the key slo")
+        return self
+
+    @model_validator(mode="after")
+    def _static_weights_are_there(self) -> Self:
         if self.routing.strategy is RoutingStrategy.STATIC and not self.routing.static_weights:
             raise ValueError("routing.strategy: static needs routing.static_weights")
         return self

@@ -36,9 +36,9 @@ class GivenPool(Section):
     """Types that may take their place (`vertical.method: in_place`)."""
     min: Count = 0
     """Fewest instances."""
-    max: Annotated[int, Field(ge=1)] = 20
+    max: Annotated[int, Field(ge=1, le=1000)] = 20
     """Most instances."""
-    on_demand_base: Count = 0
+    on_demand_base: Annotated[int, Field(ge=0, le=1000)] = 0
     """On-demand instances before any spot instance."""
     spot_percent: Annotated[int, Field(ge=0, le=100)] = 0
     """Share of spot instances above the base."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from infra.composition import plans, pool
+from infra.composition import pool
+from infra.rules.plan import plans
 from infra.settings import PoolSettings, StackSettings
 from lab.cases.case import Case
 from lab.cases.expect import Expect

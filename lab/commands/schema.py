@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from infra.project_file import read_project_name
 from lab.schemas import README, SCHEMAS, readme, schemas
 from scaling.document import DocumentError, Problem
 
@@ -19,7 +20,8 @@ def schema(
     ] = False,
 ) -> None:
     """Write the JSON Schemas and the table of every key (`policies/schema/`, `policies/README.md`)."""
-    wanted = {f"{SCHEMAS}/{name}": text for name, text in schemas().items()} | {README: readme()}
+    project = read_project_name(root)
+    wanted = {f"{SCHEMAS}/{name}": text for name, text in schemas(project).items()} | {README: readme(project)}
     stale = [name for name, text in wanted.items() if _text(root / name) != text]
     if check:
         if stale:

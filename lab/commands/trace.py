@@ -75,6 +75,7 @@ def export(
         Path, typer.Option("--output", "-o", help="A .csv file for one service; else a folder for STACK-SERVICE.csv.")
     ] = Path(),
     region: Annotated[str | None, typer.Option(help="AWS region; else as the AWS CLI finds it.")] = None,
+    root: Annotated[Path, typer.Option(help="The project's root, whose Pulumi.yaml names it.")] = Path(),
 ) -> None:
     """Write the requests of a live stack's services, from CloudWatch, as CSV.
 
@@ -86,6 +87,7 @@ def export(
     from rich.console import Console
     from rich.progress import Progress
 
+    from infra.project_file import read_project_name
     from lab.traces import write
     from lab.traces.errors import TraceError
     from lab.traces.export import endpoints, now, period_seconds
@@ -96,7 +98,7 @@ def export(
     try:
         ssm = boto3.client("ssm", region_name=region, config=settings)
         cloudwatch = boto3.client("cloudwatch", region_name=region, config=settings)
-        found = endpoints(ssm, stack)
+        found = endpoints(ssm, stack, read_project_name(root))
         if unknown := sorted(set(service or []) - {endpoint.service for endpoint in found}):
             names = ", ".join(endpoint.service for endpoint in found)
             raise TraceError("--service", f"the stack {stack} has {names} (got {', '.join(unknown)})")

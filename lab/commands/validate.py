@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from infra.project_file import namespace
 from infra.stack_file import read_stack, stack_file
 from infra.stack_problems import stack_problems
 from infra.yaml_files import library_texts, read_text
@@ -70,14 +71,16 @@ def check_project(root: Path, paths: list[Path], stacks: list[str]) -> tuple[lis
         texts[name] = text
         asked.add(name)
     library, found = collect(texts) if texts else (None, [])
-    if library is not None:
+    if library is not None and library.is_whole:
         names = [policy_name(path) for path in texts if policy_name(path) in library.policies]
         found += cases(library, names, lambda name: read_stack(root, name)[0])[1]
     # A stack stands on the whole library: an error anywhere in it counts when a stack is to be checked.
     problems += [p for p in found if stack_files or p.file in asked]
+    project, wrong = namespace(root)
+    problems += wrong if stack_files else []
     for path in stack_files:
         name = path.name.removeprefix("Pulumi.").removesuffix(".yaml")
-        problems += stack_problems(path.parent, name, library)
+        problems += stack_problems(path.parent, name, library, project)
     return sorted(asked) + [path.name for path in stack_files], problems
 
 

@@ -23,10 +23,8 @@ class Arn:
         """The parts of an ARN that the settings have accepted."""
         return cls(*text.split(":", 5)[1:])
 
-    def elsewhere(self, region: str, account: str | None) -> str:
-        """Why what it names is not in this region and account; empty where it is. An account of None is not known."""
-        if self.region != region:
-            return f"is in {self.region}, must be in {region}"
+    def foreign(self, account: str | None) -> str:
+        """Why what it names is not in this account; empty where it is. An account of None is not known."""
         if account is not None and self.account != account:
             return f"is of account {self.account}, must be of {account}, whose credentials these are"
         return ""

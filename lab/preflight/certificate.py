@@ -35,7 +35,7 @@ def checks(stack: Stack) -> Iterator[Check]:
         return
 
     def look(aws: Aws) -> Finding:
-        if why := Arn.read(arn).elsewhere(aws.region, account_of(aws)):
+        if why := Arn.read(arn).foreign(account_of(aws)):
             return wrong(why)
         return certificate(
             aws.ask(

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from infra.stack_file import as_typed
 from lab.preflight.aws import Aws, UnansweredError
 from lab.preflight.finding import Finding, not_known
 from scaling.document import Document, Path, Problem
@@ -76,4 +75,4 @@ def run(
 
 
 def _at(check: Check, document: Document) -> Problem | None:
-    return as_typed(document.problem(check.path, "")) if check.path else None
+    return document.problem(check.path, "") if check.path else None

@@ -20,20 +20,6 @@ def web_acl(answer: Mapping[str, Any] | None) -> Finding:
     return ok(f"regional, {answer.get('WebACL', {}).get('Capacity', 0)} capacity units")
 
 
-def misnamed(resource: str) -> str:
-    """Why an ARN's resource names no regional web ACL; empty where it does.
-
-    `regional/webacl/NAME/ID`; `global/` is CloudFront's:
-    https://docs.aws.amazon.com/waf/latest/APIReference/API_AssociateWebACL.html
-    """
-    parts = resource.split("/")
-    if parts[0] == "global":
-        return "is global, for CloudFront; a load balancer takes a regional one"
-    if len(parts) != 4 or parts[:2] != ["regional", "webacl"]:
-        return "must be the ARN of a web ACL, ...:regional/webacl/NAME/ID"
-    return ""
-
-
 def checks(stack: Stack) -> Iterator[Check]:
     """The web ACL, where the stack names one."""
     arn = stack.settings.load_balancer.waf_acl_arn
@@ -42,7 +28,7 @@ def checks(stack: Stack) -> Iterator[Check]:
     read = Arn.read(arn)
 
     def look(aws: Aws) -> Finding:
-        if why := misnamed(read.resource) or read.elsewhere(aws.region, account_of(aws)):
+        if why := read.foreign(account_of(aws)):
             return wrong(why)
         name, identity = read.resource.split("/")[2:]
         return web_acl(
@@ -56,4 +42,4 @@ def checks(stack: Stack) -> Iterator[Check]:
             )
         )
 
-    yield Check("web ACL", "/".join(read.resource.split("/")[2:3]) or arn, ("load_balancer", "waf_acl_arn"), look)
+    yield Check("web ACL", read.resource.split("/")[2], ("load_balancer", "waf_acl_arn"), look)

@@ -54,10 +54,9 @@ def checks(stack: Stack) -> Iterator[Check]:
             paths.setdefault(arn, ("services", service_name, "container", "secrets", variable))
     for arn, path in paths.items():
         subject = Arn.read(arn).resource.removeprefix("secret:")
-        away = Arn.read(arn).elsewhere(stack.settings.region, None)
 
-        def look(aws: Aws, arn: str = arn, away: str = away) -> Finding:
-            return wrong(away) if away else secret(arn, _described(aws, arn))
+        def look(aws: Aws, arn: str = arn) -> Finding:
+            return secret(arn, _described(aws, arn))
 
         def look_at_key(aws: Aws, arn: str = arn) -> Finding:
             answer = _described(aws, arn)
@@ -66,8 +65,7 @@ def checks(stack: Stack) -> Iterator[Check]:
             return secret_key(arn, account_of(aws), answer) or key(described(aws, answer["KmsKeyId"]))
 
         yield Check("secret", subject, path, look)
-        if not away:
-            yield Check("secret's key", subject, path, look_at_key)
+        yield Check("secret's key", subject, path, look_at_key)
 
 
 def _described(aws: Aws, arn: str) -> Mapping[str, Any] | None:

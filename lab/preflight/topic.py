@@ -38,15 +38,12 @@ def checks(stack: Stack) -> Iterator[Check]:
     if arn is None:
         return
     read, path = Arn.read(arn), ("observability", "alarm_topic_arn")
-    # A topic of another account may be an alarm's, one of another region may not:
-    # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
-    away = read.elsewhere(stack.settings.region, None)
 
     def attributes(aws: Aws) -> Mapping[str, Any] | None:
         return aws.ask("sns", "GetTopicAttributes", absent=("NotFound", "InvalidParameter"), TopicArn=arn)
 
     def look(aws: Aws) -> Finding:
-        return wrong(away) if away else topic(attributes(aws))
+        return topic(attributes(aws))
 
     def look_at_key(aws: Aws) -> Finding:
         answer = attributes(aws)
@@ -56,5 +53,4 @@ def checks(stack: Stack) -> Iterator[Check]:
         return encryption(key_id) or key(described(aws, key_id))
 
     yield Check("alarm topic", read.resource, path, look)
-    if not away:
-        yield Check("alarm topic's key", read.resource, path, look_at_key)
+    yield Check("alarm topic's key", read.resource, path, look_at_key)

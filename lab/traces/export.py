@@ -1,6 +1,6 @@
 """The traffic of a live stack, from CloudWatch: so that a user's own history can be replayed.
 
-The services and their target groups come from the parameters that the stack writes (/gpu-fleet/<stack>/services/...).
+The services and their target groups come from the parameters that the stack writes (/<project>/<stack>/services/...).
 Requests are the sum of RequestCount over a service's target groups. A load balancer publishes RequestCount only when
 it is not zero, so a step without it is a zero where a sign of life stands beside it (HealthyHostCount of any of the
 target groups, or ConsumedLCUs of the load balancer, which is always reported), and is left out, as a gap, where none
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from infra.project_file import PROJECT
 from lab.traces.errors import TraceError
 from lab.traces.steps import Gaps, as_rates
 from lab.traces.trace import RateTrace
@@ -47,12 +48,12 @@ class Endpoint:
     """The dimensions: targetgroup/<name>/<id>."""
 
 
-def endpoints(ssm: SSMClient, stack: str) -> tuple[Endpoint, ...]:
-    """The stack's services that have a load balancer, by name.
+def endpoints(ssm: SSMClient, stack: str, project: str = PROJECT) -> tuple[Endpoint, ...]:
+    """The stack's services that have a load balancer, by name; `project` is the name in Pulumi.yaml.
 
     Raises TraceError where the stack has no service, or a parameter is not what the stack writes.
     """
-    path = f"/gpu-fleet/{stack}/services"
+    path = f"/{project}/{stack}/services"
     found: list[Endpoint] = []
     for answer in ssm.get_paginator("get_parameters_by_path").paginate(Path=path, Recursive=True):
         for parameter in answer["Parameters"]:

@@ -12,10 +12,12 @@ import math
 from dataclasses import dataclass, replace
 from functools import cache
 
-from infra import naming
+from infra import iam, placeholders
 from infra.composition import services
 from infra.instance import node
-from infra.service import parameter as parameter_text
+from infra.parameter import parameter as parameter_text
+from infra.rules.routes import MOST_TARGET_GROUPS
+from infra.rules.sizes import SHARES
 from infra.stack_file import read_stack
 from infra.yaml_files import read_library
 from lab.cloud import provision
@@ -166,10 +168,22 @@ def _log_bytes() -> int:
     return len(json.dumps(log.line(result, one.service, one.observation, _state(), one.now)).encode())
 
 
+@cache
+def services_of_a_stack() -> int:
+    """How many services of this kind `validate` takes: by the load balancer's target groups, and by IAM's policies."""
+    read, _ = read_stack(ROOT, "local")
+    (service,) = services(read, read_library(ROOT))
+    grant = placeholders.grant("gpu-fleet", "local", read.services[service.name], service, read.region)
+    count = MOST_TARGET_GROUPS // len(service.pools)
+    while len(iam.shares(placeholders.place(read.region), [grant] * count)) > SHARES:
+        count -= 1
+    return count
+
+
 def month(services: int) -> dict[str, float]:
     """USD a month by item, for so many services of the kind of stack local's, on as few stacks as hold them."""
     c = counts()
-    stacks = math.ceil(services / naming.MAX_SERVICES)
+    stacks = math.ceil(services / services_of_a_stack())
     seconds = RUN_SECONDS * stacks + SECONDS_PER_SERVICE * services
     loads = LOAD_READS_PER_HOUR / 60 * 2 * INSTANCES
     log_gb = services * c.log_bytes * MINUTES / 1e9

@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from infra import naming
 from scaling.model import ratio, response_time, utilization
 from tests.docs import costs, worked_example
 from tests.docs.pages import ROOT
@@ -64,7 +63,7 @@ def test_more_than_half_of_the_costs_is_asking_cloudwatch():
 
 
 def test_the_page_says_how_many_services_a_stack_holds():
-    assert f"up to {naming.MAX_SERVICES} services" in COSTS
+    assert f"up to {costs.services_of_a_stack()} services" in COSTS
 
 
 def test_costs_grow_with_services_and_not_faster():

@@ -184,13 +184,29 @@ def program(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
     return run
 
 
-def _run(root: Path, config: dict[str, str], stack: str, cloud: Cloud, *, preview: bool) -> Run:
+@pytest.fixture(scope="session")
+def built(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """Runs the unmodified program with a configuration of one's own: `built(config, "dev", "my-fleet")`."""
+    archive = tmp_path_factory.mktemp("package") / "scaler.zip"
+    archive.touch()
+
+    def run(config: dict[str, str], stack: str, project: str) -> Run:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(package, "build", lambda _root: archive)
+            return _run(root, config, stack, Cloud(), preview=False, project=project)
+
+    return run
+
+
+def _run(
+    root: Path, config: dict[str, str], stack: str, cloud: Cloud, *, preview: bool, project: str = "gpu-fleet"
+) -> Run:
     """`config` is what the stack's file says, objects as JSON; the values in it may be changed by a test."""
     run, path, folder = Run(), list(sys.path), Path.cwd()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     pulumi.runtime.set_all_config(config)
-    pulumi.runtime.set_mocks(cloud, project="gpu-fleet", stack=stack, preview=preview, monitor=Recorder(run, cloud))
+    pulumi.runtime.set_mocks(cloud, project=project, stack=stack, preview=preview, monitor=Recorder(run, cloud))
     os.chdir(root / "infra")
     try:
         loop.run_until_complete(

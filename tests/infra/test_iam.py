@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from parliament import analyze_policy_string
 from policy_sentry.querying.actions import get_action_data
 
-from infra import iam, naming
+from infra import iam
 from lambdas.scaler.actions import ACTIONS, CONSEQUENT, ResourceKind
 
 PLACE = iam.Place("aws", "us-east-1", "123456789012")
@@ -167,21 +171,34 @@ def test_an_image_from_elsewhere_needs_no_right(image: str) -> None:
     assert iam.ecr_repository_arn(image, "aws") is None
 
 
-def test_policies_of_the_longest_names_fit(program: Any) -> None:
-    """6144 characters without white space: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
+def longest(service: str) -> iam.ServiceGrant:
+    """What the scaler is granted of a service of five pools with the longest names and an AMI each."""
+    return iam.ServiceGrant(
+        group_names=[f"gpu-fleet-prod-{service * 20}-{pool * 20}-0123abc" for pool in "abcde"],
+        listener_rule_arn=RULE + "0" * 20,
+        launch_template_arns=[TEMPLATE[:-2] + service + pool for pool in "abcde"],
+        instance_role_arn=f"arn:aws:iam::123456789012:role/gpu-fleet-prod-{service * 20}-instance-0123abc",
+        ami_parameters=[f"/{service * 20}/{pool * 20}/ami-id" for pool in "abcde"],
+    )
+
+
+@given(st.lists(st.integers(0, 5), max_size=40))
+def test_every_share_of_services_fits_into_a_policy(pools: list[int]) -> None:
+    """And none is left out: 6144 characters each, of which as many as fit go together."""
     grants = [
-        iam.ServiceGrant(
-            group_names=[f"gpu-fleet-prod-{service * 20}-{pool * 20}-0123abc" for pool in "abcde"],
-            listener_rule_arn=RULE + "0" * 20,
-            launch_template_arns=[TEMPLATE[:-2] + service + pool for pool in "abcde"],
-            instance_role_arn=f"arn:aws:iam::123456789012:role/gpu-fleet-prod-{service * 20}-instance-0123abc",
-            ami_parameters=[
-                "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
-            ],
-        )
-        for service in "wxyz"[: naming.SERVICES_PER_POLICY]
+        replace(longest("w"), group_names=longest("w").group_names[:count], launch_template_arns=[TEMPLATE] * count)
+        for count in pools
     ]
-    assert len(json.dumps(iam.document(iam.service_statements(PLACE, grants)), separators=(",", ":"))) <= 6144
+    shares = iam.shares(PLACE, grants)
+    assert [i for share in shares for i in share] == list(range(len(grants)))
+    for share in shares:
+        assert iam.characters(iam.service_statements(PLACE, grants[share.start : share.stop])) <= 6144
+    for one, two in pairwise(shares):
+        both = iam.service_statements(PLACE, grants[one.start : two.start + 1])
+        assert iam.characters(both) > 6144, "the next one would have fitted"
+
+
+def test_policies_of_the_shipped_stack_fit(program: Any) -> None:
     for policy in program("prod").of("Policy"):
         if policy.type == "aws:iam/policy:Policy":
             assert len(policy.inputs["policy"].replace(" ", "")) <= 6144

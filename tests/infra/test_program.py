@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pulumi_aws
 import pytest
 
@@ -358,7 +359,12 @@ def test_the_longest_names_still_fit_and_stay_apart(program: Any, root: Path) ->
             "priority": 1,
             "pools": {"a" * 19 + "1": pool, "a" * 19 + "2": pool},
         },
-        "transcription-meet-b": {**services["chat"], "priority": 2, "pools": {"a" * 19 + "1": pool}},
+        "transcription-meet-b": {
+            **services["chat"],
+            "paths": ["/v2/*"],
+            "priority": 2,
+            "pools": {"a" * 19 + "1": pool},
+        },
     }
     run = program("dev", **{"gpu-fleet:services": json.dumps(long)})
     names = [g.name for g in run.of("TargetGroup")]
@@ -371,3 +377,20 @@ def test_the_longest_names_still_fit_and_stay_apart(program: Any, root: Path) ->
 def test_a_stack_file_with_an_error_makes_nothing(program: Any) -> None:
     with pytest.raises(Exception, match=r"gpu-fleet:load_balancer\.idle_timeout_seconds"):
         program("dev", **{"gpu-fleet:load_balancer": json.dumps({"idle_timeout_seconds": 5000})})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("gpu-fleet:services", "hello", "gpu-fleet:services: must be a mapping of keys to values (got hello)"),
+        ("aws:region", "", "aws:region: is missing"),
+        ("gpu-fleet:tags", '{"a b": "c"}', "gpu-fleet:tags.a b: must be letters, digits"),
+    ],
+)
+def test_a_mistake_is_told_in_its_own_line_and_without_a_traceback(
+    program: Any, key: str, value: str, said: str
+) -> None:
+    """The engine prints a RunError's text alone."""
+    with pytest.raises(pulumi.RunError) as caught:
+        program("dev", **{key: value})
+    assert str(caught.value).splitlines()[-1].startswith(f"Pulumi.dev.yaml: {said}")

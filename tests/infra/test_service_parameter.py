@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
-from infra.service import parameter
+from infra.parameter import parameter
 from scaling.policy import Case, Policy
 from scaling.service import Pool, Service
 
@@ -26,8 +24,3 @@ def test_the_scaler_is_not_sent_the_policys_own_tests() -> None:
     case = Case(name="n", given={"x": 1}, expect={"y": 2})
     text = parameter(service(pool("a", 1), cases=[case.model_dump()]), {"pools": {}})
     assert "cases" not in json.loads(text)["service"]["policy"]
-
-
-def test_a_service_too_long_for_a_parameter_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"services\.chat.*8192 bytes"):
-        parameter(service(pool("a", 1), description="x" * 8200), {"pools": {}})

@@ -11,7 +11,7 @@ import pytest
 from infra.composition import services
 from infra.settings import ExistingNetwork, NewNetwork, StackSettings
 from infra.stack_file import from_config, parse_stack, pulumi_config, read_stack
-from infra.stack_problems import placed, stack_problems
+from infra.stack_problems import placed, read_engine, stack_problems
 from infra.yaml_files import read_library
 from scaling.document import DocumentError
 from scaling.library import Library
@@ -21,7 +21,7 @@ from scaling.service import Alternative
 GOOD = """\
 config:
   aws:region: us-east-1
-  other:key: of another program
+  gpu-fleet:load_balancer: {internal: true}
   gpu-fleet:network: {zones: [us-east-1a, us-east-1b]}
   gpu-fleet:services:
     chat:
@@ -75,7 +75,7 @@ def test_six_pools_are_too_many() -> None:
         ("us-east-1b", "us-west-2b", ":4:43: gpu-fleet:network.zones[1]: must be a zone of us-east-1 (got us-west-2b)"),
         (", us-east-1b", "", ":4:23: gpu-fleet:network.zones: must be at least 2 zones (got 1)"),
         ("us-east-1b", "us-east-1a", "gpu-fleet:network.zones: must differ (got us-east-1a, us-east-1a)"),
-        ("{zones:", "{cidr: 10.0.0.0/8, zones:", "gpu-fleet:network.cidr: must be /16 to /24 (got 10.0.0.0/8)"),
+        ("{zones:", "{cidr: 10.0.0.0/8, zones:", "gpu-fleet:network.cidr: must be /16 to /23 (got 10.0.0.0/8)"),
         ("{zones:", "{cidr: 10.0.0.300/16, zones:", "gpu-fleet:network.cidr: must be an IPv4 range"),
         ("{zones:", "{nat: two, zones:", "network.nat: must be one of one, per_zone, none (got two)"),
         ("min: 1", "min: -1", "pools.l4.min: must be at least 0 (got -1)"),
@@ -112,8 +112,8 @@ def test_a_wrong_key_is_told_with_its_place_and_what_is_allowed(old: str, new: s
 @pytest.mark.parametrize(
     ("key", "expected"),
     [
-        ("load_balancer: {idle_timeout_seconds: 4001}", "idle_timeout_seconds: must be at most 4000 (got 4001)"),
-        ("load_balancer: {certificate_arn: mine}", "certificate_arn: must be an ARN of acm (got mine)"),
+        ("load_balancer: {internal: true, idle_timeout_seconds: 4001}", "must be at most 4000 (got 4001)"),
+        ("load_balancer: {internal: true, certificate_arn: mine}", "certificate_arn: must be an ARN of acm (got mine)"),
         ("load_balancer: {allowed_cidrs: [10.0.0.1]}", "allowed_cidrs[0]: must be an IPv4 range"),
         (
             "scaler: {log_retention_days: 31}",
@@ -126,10 +126,10 @@ def test_a_wrong_key_is_told_with_its_place_and_what_is_allowed(old: str, new: s
     ],
 )
 def test_every_section_is_checked(key: str, expected: str) -> None:
-    found = errors(f"{GOOD}  gpu-fleet:{key}\n")
-    assert len(found) == 1
-    assert expected in found[0]
-    assert found[0].startswith("Pulumi.dev.yaml:13:")
+    text = GOOD.replace("  gpu-fleet:load_balancer: {internal: true}\n", "") if "load_balancer" in key else GOOD
+    (found,) = errors(f"{text}  gpu-fleet:{key}\n")
+    assert expected in found
+    assert found.startswith(f"Pulumi.dev.yaml:{len(text.splitlines()) + 1}:")
 
 
 def test_two_services_cannot_share_a_priority() -> None:
@@ -204,7 +204,7 @@ def engine(config: dict[str, str]) -> Callable[[str], Any]:
 
 
 def test_the_engine_hands_over_what_the_file_says(tmp_path: Path) -> None:
-    (tmp_path / "Pulumi.dev.yaml").write_text(GOOD)
+    (tmp_path / "Pulumi.dev.yaml").write_text(GOOD + "  other:key: of another program\n")
     config = pulumi_config(tmp_path, "dev")
     assert config["aws:region"] == "us-east-1"
     assert config["other:key"] == "of another program"
@@ -243,6 +243,16 @@ def test_what_does_not_fit_is_told_although_the_file_is_not_right_yet(tmp_path: 
         f"{here}.pools.l4.types[2]: must be a type of catalog.yaml; did you mean g6.xlarge? (got g7.xlarge)",
         f"{here}.pools.l4.min: must be at most max, 4 (got 5)",
     ]
+
+
+def test_the_program_tells_of_keys_that_it_never_asks_for(tmp_path: Path, root: Path) -> None:
+    """The engine hands over every key; a misspelt one would only be passed over."""
+    shutil.copytree(root / "policies", tmp_path / "policies")
+    (tmp_path / "Pulumi.dev.yaml").write_text(GOOD + "  gpu-fleet:scalar: {memory_mb: 128}\n")
+    config = pulumi_config(tmp_path, "dev")
+    with pytest.raises(DocumentError) as caught:
+        read_engine(tmp_path, engine(config), config["aws:region"], "dev", "gpu-fleet")
+    assert str(caught.value) == "Pulumi.dev.yaml:13:3: gpu-fleet:scalar: unknown key; did you mean scaler?"
 
 
 @pytest.mark.parametrize(
@@ -371,8 +381,8 @@ def test_a_model_too_large_for_a_type_is_refused(library: Library) -> None:
     big = library.policies["chat"].model_copy(update={"model": "llama-70b"})
     other = Library({"chat": big}, library.catalog, library.profiles)
     found = composed(GOOD, other)
-    assert "pools.l4.types[0]: GPU memory must be at least" in found[0]
-    assert "(got g6.xlarge with 22.4 GiB)" in found[0]
+    (memory,) = [problem for problem in found if "pools.l4.types[0]: GPU memory must be at least" in problem]
+    assert "(got g6.xlarge with 22.4 GiB)" in memory
 
 
 def test_a_policy_for_several_zones_needs_them(library: Library) -> None:

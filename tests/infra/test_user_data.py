@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from infra import naming
-from infra.user_data import FOLDER, Boot, user_data
+from infra.user_data import FOLDER, MAX_BYTES, Boot, user_data
 
 PLAIN = Boot("us-east-1", "vllm/vllm-openai:v0.11.0", "/gpu-fleet-prod-chat", 900)
 FULL = Boot(
@@ -124,15 +123,5 @@ def test_what_runs_on_the_instance_is_what_is_tested() -> None:
     assert len(node) < len(whole)
 
 
-def test_a_script_longer_than_ec2_takes_is_refused() -> None:
-    assert len(user_data(FULL).encode()) < naming.MAX_USER_DATA_BYTES * 0.9, "leaves room for a user's own arguments"
-    with pytest.raises(ValueError, match="16384 bytes"):
-        user_data(Boot("us-east-1", "i", "/l", 1, environment={"A": "x" * 16384}))
-
-
-@pytest.mark.parametrize("boot", [
-    Boot("us-east-1", "i", "/l", 1, environment={"A": "x\nB=y"}), Boot("us-east-1", "i", "/l", 1, args=("a\nb",)),
-])  # fmt: skip
-def test_a_value_of_several_lines_is_refused(boot: Boot) -> None:
-    with pytest.raises(ValueError, match="one line"):
-        user_data(boot)
+def test_the_script_leaves_room_for_a_users_own_arguments() -> None:
+    assert len(user_data(FULL).encode()) < MAX_BYTES * 0.9

@@ -66,7 +66,6 @@ def lower(quota: tuple[str, str], value: float) -> Callable[[Account], None]:
     return in_account(lambda account: account.quotas.update({quota: value}))
 
 
-ELSEWHERE = f"arn:aws:acm:eu-west-1:{ACCOUNT}:certificate/00000000-0000-0000-0000-000000000000"
 FOREIGN = f"arn:aws:acm:{REGION}:210987654321:certificate/00000000-0000-0000-0000-000000000000"
 NOBODYS = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/00000000-0000-0000-0000-000000000000"
 DEPENDS_ON_AMI = frozenset({"AMI's architecture", "AMI's root device", "root volume"})
@@ -96,10 +95,6 @@ def under(change: str) -> Callable[[Account], str]:
         return arn
 
     return make
-
-
-def token_elsewhere(account: Account) -> str:
-    return account.names["token"].replace(REGION, "eu-west-1")
 
 
 def topic_under_own_key_disabled(account: Account) -> str:
@@ -200,8 +195,6 @@ FAULTS = [
     Fault("a secret without a value", named("token", without_value), "secret", "empty", "has no value yet"),
     Fault("a secret by half its ARN", lambda account: (account.names["token"], account.names["token"][:-7]),
           "secret", "token", "must be the whole ARN, arn:aws:secretsmanager:us-east-1:123456789012:secret:token-"),
-    Fault("a secret of another region", lambda account: (account.names["token"], token_elsewhere(account)),
-          "secret", "token", "is in eu-west-1, must be in us-east-1"),
     Fault("a secret's key that is disabled", named("api_key", under("disable_key")), "secret's key", "locked",
           "must be Enabled, is Disabled"),
     Fault("a secret's key on its way out", named("api_key", under("schedule_key_deletion")), "secret's key", "locked",
@@ -211,20 +204,13 @@ FAULTS = [
           "certificate", "", "must be ISSUED, is PENDING_VALIDATION"),
     Fault("a certificate that has run out", named("certificate", lambda account: account.certificate("EXPIRED")),
           "certificate", "", "must be ISSUED, is EXPIRED"),
-    Fault("a certificate of another region", named("certificate", lambda _: ELSEWHERE), "certificate", "",
-          "is in eu-west-1, must be in us-east-1"),
     Fault("a certificate of another account", named("certificate", lambda _: FOREIGN), "certificate", "",
           "is of account 210987654321, must be of 123456789012"),
     Fault("a certificate that is not there", named("certificate", lambda _: NOBODYS), "certificate", "",
           "there is no such certificate"),
     Fault("a web ACL that is gone", in_account(acl_gone), "web ACL", "front", "there is no such web ACL"),
-    Fault("a web ACL for CloudFront", in_file("regional/webacl", "global/webacl"), "web ACL", "front", "is global"),
-    Fault("a rule group for a web ACL", in_file("regional/webacl", "regional/rulegroup"), "web ACL", "front",
-          "must be the ARN of a web ACL"),
     Fault("a topic that is gone", in_account(topic_gone), "alarm topic", "alarms", "there is no such topic",
           frozenset({"alarm topic's key"})),
-    Fault("a topic of another region", in_file(f"sns:{REGION}", "sns:eu-west-1"), "alarm topic", "alarms",
-          "is in eu-west-1, must be in us-east-1"),
     Fault("a topic that alarms may not encrypt for",
           named("topic", lambda account: account.topic("sealed", KmsMasterKeyId="alias/aws/sns")),
           "alarm topic's key", "sealed", "alarms may not use alias/aws/sns"),
