@@ -296,6 +296,26 @@ def schedule_statements(function_arn: str, dead_letters_arn: str) -> list[Statem
     ]
 
 
+def dead_letters_policy(queue_arn: str, rule_arn: str) -> dict[str, Any]:
+    """Lets an EventBridge rule put the events into the queue that it could not deliver.
+
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
+    """
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "NoticesNotDelivered",
+                "Effect": "Allow",
+                "Principal": {"Service": "events.amazonaws.com"},
+                "Action": "sqs:SendMessage",
+                "Resource": queue_arn,
+                "Condition": {"ArnEquals": {"aws:SourceArn": rule_arn}},
+            }
+        ],
+    }
+
+
 def access_log_bucket_policy(place: Place, bucket_arn: str) -> dict[str, Any]:
     """Lets the load balancer write its logs, and nobody speak without TLS.
 

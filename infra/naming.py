@@ -25,6 +25,9 @@ MAX_ROLE_NAME = 64
 """https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html;
 Lambda functions and schedules have the same."""
 
+MAX_RULE_NAME = 64
+"""https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutRule.html"""
+
 MAX_QUEUE_NAME = 80
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html"""
 

@@ -159,6 +159,9 @@ class Scaler(Section):
     """Memory; CPU grows with it."""
     timeout_seconds: Annotated[int, Field(ge=10, le=900)] = 50
     """One run; below 60, so that runs do not queue behind each other."""
+    reserved_concurrency: Annotated[int, Field(ge=1)] | None = None
+    """Concurrent executions kept for the scaler alone; unset: it draws on what the account has, as other functions do.
+    AWS refuses any that leaves less than 100 unreserved, and new accounts have 10 in all."""
     log_retention_days: Annotated[int, Field(ge=1)] = 30
     """Decision log; one of the numbers of days that CloudWatch Logs offers."""
     burst_alarm: bool = True

@@ -41,6 +41,7 @@ NOW = datetime(2026, 3, 2, 10, 0, 20, tzinfo=UTC).timestamp()
 """A Monday, 20 seconds into a minute."""
 PATH = "/gpu-fleet/test/services"
 TABLE = "gpu-fleet-test-state"
+STACK = "gpu-fleet-test"
 CLIENTS = ("autoscaling", "cloudwatch", "dynamodb", "ec2", "elbv2", "sqs", "ssm")
 
 Answer = Mapping[str, Any] | Exception | Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
@@ -123,7 +124,7 @@ class World:
         self.clients = clients
         self.board = board
         self.now = NOW
-        self.environment = Environment(PATH, TABLE)
+        self.environment = Environment(PATH, TABLE, STACK)
         self.book = InstanceBook()
         self.health: dict[str, tuple[str, str]] = {}
         self.pools: dict[str, dict[str, StandingPool]] = {}
