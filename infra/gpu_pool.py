@@ -217,7 +217,9 @@ class GpuPool(pulumi.ComponentResource):
             metadata_options=aws.ec2.LaunchTemplateMetadataOptionsArgs(
                 http_endpoint="enabled",
                 http_tokens="required",
-                http_put_response_hop_limit=2,
+                # The container's bridge is a hop more, so with 1 no token for the metadata reaches the container:
+                # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html#imds-considerations
+                http_put_response_hop_limit=2 if training or container.uses_instance_role else 1,
                 # Where an instance reads the name of its group.
                 instance_metadata_tags="enabled",
             ),

@@ -46,6 +46,9 @@ def _arn(service: str) -> AfterValidator:
     return _matching(rf"arn:aws[a-z-]*:{service}:[a-z0-9-]*:\d{{12}}:.+", f"an ARN of {service}")
 
 
+KmsKeyArn = Annotated[str, _matching(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/\S+", "an ARN of a KMS key")]
+
+
 class Nat(StrEnum):
     """How instances without a public address reach the internet."""
 
@@ -218,10 +221,22 @@ class Container(Section):
     """Environment variables."""
     secrets: dict[VariableName, Annotated[str, _arn("secretsmanager")]] = Field(default={})
     """Environment variables whose values are secrets of Secrets Manager, by ARN; read at boot."""
+    kms_key_arn: KmsKeyArn | None = None
+    """Customer managed key that the secrets are encrypted with; unset: Secrets Manager's own. Its policy must let the
+    account's roles use it."""
+    uses_instance_role: bool = False
+    """Let the container act in the instance's role, as to read a model from a bucket whose policy lets that role in.
+    Training workers always may: they take their jobs from the queue."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Port that it listens on."""
     health_path: Annotated[str, _matching(r"/\S*", "a path that begins with /")] = "/health"
     """Answers 200 once the model does."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.kms_key_arn and not self.secrets:
+            raise ValueError(f"kms_key_arn: must be given only with secrets (got {self.kms_key_arn})")
+        return self
 
 
 class PoolSettings(Section):

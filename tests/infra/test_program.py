@@ -128,11 +128,20 @@ def test_everything_that_takes_tags_says_which_stack_it_is_of(program: Any, stac
     assert untagged == []
 
 
+def test_a_container_can_use_the_instances_role_only_where_it_is_said(program: Any, root: Path) -> None:
+    """The metadata's token crosses one hop for each: 1 ends at the instance, 2 in the container."""
+    settings = json.loads(pulumi_config(root, "local")["gpu-fleet:services"])
+    settings["chat"]["container"]["uses_instance_role"] = True
+    run = program("local", **{"gpu-fleet:services": json.dumps(settings)})
+    assert {t.inputs["metadataOptions"]["httpPutResponseHopLimit"] for t in run.of("LaunchTemplate")} == {2}
+
+
 def test_instances_are_closed(program: Any, stack: str) -> None:
     for template in program(stack).of("LaunchTemplate"):
         inputs = template.inputs
         assert inputs["metadataOptions"]["httpTokens"] == "required"
-        assert inputs["metadataOptions"]["httpPutResponseHopLimit"] == 2
+        training = "fine-tuning" in template.name
+        assert inputs["metadataOptions"]["httpPutResponseHopLimit"] == (2 if training else 1)
         assert inputs["networkInterfaces"][0]["associatePublicIpAddress"] == "false"
         assert inputs["blockDeviceMappings"][0]["ebs"]["encrypted"] == "true"
         assert inputs["blockDeviceMappings"][0]["ebs"]["volumeType"] == "gp3"
