@@ -180,6 +180,8 @@ class GpuPool(pulumi.ComponentResource):
         self.register_outputs({"group_name": self.group_name})
 
     def _make_launch_template(self, name: str, args: GpuPoolArgs) -> aws.ec2.LaunchTemplate:
+        training = args.policy.workload is Workload.TRAINING
+
         def script(got: Sequence[str | None]) -> str:
             log_group, queue_url = got
             told = boot(
@@ -202,7 +204,9 @@ class GpuPool(pulumi.ComponentResource):
             metadata_options=aws.ec2.LaunchTemplateMetadataOptionsArgs(
                 http_endpoint="enabled",
                 http_tokens="required",
-                http_put_response_hop_limit=2,
+                # The container's bridge is a hop more, so with 1 no token for the metadata reaches the container:
+                # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html#imds-considerations
+                http_put_response_hop_limit=2 if training or args.container.uses_instance_role else 1,
                 # Where an instance reads the name of its group.
                 instance_metadata_tags="enabled",
             ),

@@ -101,7 +101,7 @@ def scaler_statements(
         Statement(
             "Services",
             ["ssm:GetParametersByPath"],
-            [place.arn("ssm", f"parameter{services_path}"), place.arn("ssm", f"parameter{services_path}/*")],
+            [place.arn("ssm", f"parameter{services_path}")],
         ),
         Statement("State", ["dynamodb:GetItem", "dynamodb:PutItem"], [table_arn]),
         Statement("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{log_group_arn}:*"]),
@@ -210,7 +210,7 @@ def _launch_statements(
         Statement(
             "TagWhatIsLaunched",
             ["ec2:CreateTags"],
-            [place.arn("ec2", f"{kind}/*") for kind in made],
+            [place.arn("ec2", f"{kind}/*") for kind in ("instance", "volume")],
             {"StringEquals": {"ec2:CreateAction": "RunInstances"}},
         ),
         # A template that names its image by a parameter is read with the rights of who uses it:
@@ -235,25 +235,24 @@ def _launch_statements(
 def instance_statements(
     place: Place,
     *,
-    group_prefixes: Sequence[str],
+    tags: Mapping[str, str],
     log_group_arn: str,
     queue_arn: str | None = None,
     ecr_repository_arn: str | None = None,
     secret_arns: Sequence[str] = (),
+    kms_key_arn: str | None = None,
 ) -> list[Statement]:
-    """What an instance of a service may do. `group_prefixes` are its groups' names up to the random part: the groups
-    refer to the launch template, which refers to this role, so their ARNs are not known when it is made.
+    """What an instance of a service may do: tell its own groups how far it is, and read what it starts with.
+
+    `tags` are those of its groups and of no others. The groups refer to the launch template, which refers to this
+    role, so their names are not known when it is made; and what their names begin with, another service's may too.
     """
-    group_arns = [_group_arn(place, f"{prefix}-*") for prefix in group_prefixes]
     out = [
         Statement(
             "OwnLifecycle",
-            [
-                "autoscaling:CompleteLifecycleAction",
-                "autoscaling:RecordLifecycleActionHeartbeat",
-                "autoscaling:TerminateInstanceInAutoScalingGroup",
-            ],
-            group_arns,
+            ["autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat"],
+            [_group_arn(place, "*")],
+            {"StringEquals": {f"aws:ResourceTag/{key}": value for key, value in sorted(tags.items())}},
         ),
         Statement(
             "PublishMetrics",
@@ -282,7 +281,7 @@ def instance_statements(
         out.append(
             Statement(
                 "TakeJobs",
-                ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"],
+                ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"],
                 [queue_arn],
             )
         )
@@ -291,12 +290,19 @@ def instance_statements(
         out.append(
             Statement(
                 "PullImage",
-                ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+                # As the managed policy AmazonEC2ContainerRegistryPullOnly:
+                # https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AmazonEC2ContainerRegistryPullOnly.html
+                ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
                 [ecr_repository_arn],
             )
         )
     if secret_arns:
         out.append(Statement("ReadSecrets", ["secretsmanager:GetSecretValue"], secret_arns))
+    if kms_key_arn:
+        # Secrets Manager decrypts in the name of who asks, and only it may use the key so:
+        # https://docs.aws.amazon.com/secretsmanager/latest/userguide/security-encryption.html
+        through = {"kms:ViaService": f"secretsmanager.{place.region}.amazonaws.com"}
+        out.append(Statement("DecryptSecrets", ["kms:Decrypt"], [kms_key_arn], {"StringEquals": through}))
     return out
 
 
@@ -323,6 +329,26 @@ def schedule_statements(function_arn: str, dead_letters_arn: str) -> list[Statem
         Statement("CallTheScaler", ["lambda:InvokeFunction"], [function_arn]),
         Statement("DeadLetters", ["sqs:SendMessage"], [dead_letters_arn]),
     ]
+
+
+def dead_letters_policy(queue_arn: str, rule_arn: str) -> dict[str, Any]:
+    """Lets an EventBridge rule put the events into the queue that it could not deliver.
+
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
+    """
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "NoticesNotDelivered",
+                "Effect": "Allow",
+                "Principal": {"Service": "events.amazonaws.com"},
+                "Action": "sqs:SendMessage",
+                "Resource": queue_arn,
+                "Condition": {"ArnEquals": {"aws:SourceArn": rule_arn}},
+            }
+        ],
+    }
 
 
 def access_log_bucket_policy(place: Place, bucket_arn: str) -> dict[str, Any]:

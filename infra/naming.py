@@ -26,6 +26,9 @@ MAX_FUNCTION_NAME = 64
 MAX_BUCKET_NAME = 63
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
 
+MAX_RULE_NAME = 64
+"""https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutRule.html"""
+
 MAX_QUEUE_NAME = 80
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html"""
 

@@ -14,7 +14,10 @@ from infra import iam
 from infra.settings import Observability as ObservabilitySettings
 
 SCALER_NAMESPACE = f"{iam.METRICS_NAMESPACE}/Scaler"
-SILENCE_MINUTES = 5
+SILENCE_PERIODS = 3
+"""Minutes without a run. CloudWatch looks back further than that before it says that there is no data, by how much it
+does not say; its own example has five periods for three:
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class ObservabilityArgs:
     """What is watched."""
 
     settings: ObservabilitySettings
+    stack: str
+    """Dimension `stack` of the scaler's metrics."""
     region: str
     function_name: pulumi.Output[str]
     dead_letters_name: pulumi.Output[str]
@@ -88,13 +93,16 @@ class Observability(pulumi.ComponentResource):
             )
         return topic_arn
 
-    def _alarm(self, name: str, description: str, args: ObservabilityArgs, **what: Any) -> None:
+    def _alarm(
+        self, name: str, description: str, args: ObservabilityArgs, *, rings_without_data: bool = False, **what: Any
+    ) -> None:
         actions = [self.topic_arn] if self.topic_arn is not None else []
         aws.cloudwatch.MetricAlarm(
             name,
             alarm_description=description,
             alarm_actions=actions,
             ok_actions=actions,
+            insufficient_data_actions=actions if rings_without_data else None,
             tags=args.tags,
             opts=self._child,
             **what,
@@ -104,7 +112,7 @@ class Observability(pulumi.ComponentResource):
         function = {"FunctionName": args.function_name}
         self._alarm(
             f"{name}-scaler-errors",
-            "The scaler ends with an error: nothing is decided. Its log says why.",
+            "A run of the scaler fails as a whole: nothing is decided. Its log says why.",
             args,
             namespace="AWS/Lambda",
             metric_name="Errors",
@@ -119,22 +127,39 @@ class Observability(pulumi.ComponentResource):
         )
         self._alarm(
             f"{name}-scaler-silent",
-            f"The scaler has not run for {SILENCE_MINUTES} minutes: is its schedule on, its concurrency used up?",
+            "The scaler has not run for some minutes: is its schedule on, the account's concurrency used up?",
             args,
+            # Lambda publishes nothing for a minute without a run, so silence is missing data and never a value below
+            # the threshold. An alarm begins without data and acts on changes alone: the first deploy does not ring.
+            rings_without_data=True,
+            treat_missing_data="missing",
             namespace="AWS/Lambda",
             metric_name="Invocations",
             dimensions=function,
             statistic="Sum",
             period=60,
-            evaluation_periods=SILENCE_MINUTES,
+            evaluation_periods=SILENCE_PERIODS,
             threshold=1,
             comparison_operator="LessThanThreshold",
-            # Lambda publishes nothing for a minute without a run.
-            treat_missing_data="breaching",
+        )
+        self._alarm(
+            f"{name}-scaler-failed-services",
+            "Calls for some service fail: it is not scaled, the other services are. The scaler's log says which.",
+            args,
+            namespace=SCALER_NAMESPACE,
+            metric_name="failed_services",
+            dimensions={"stack": args.stack},
+            statistic="Maximum",
+            period=60,
+            evaluation_periods=3,
+            datapoints_to_alarm=2,
+            threshold=1,
+            comparison_operator="GreaterThanOrEqualToThreshold",
+            treat_missing_data="notBreaching",
         )
         self._alarm(
             f"{name}-scaler-dead-letters",
-            "Runs of the scaler were lost: the events are in the queue of dead letters.",
+            "Runs of the scaler could not be made: their events are in the queue of dead letters.",
             args,
             namespace="AWS/SQS",
             metric_name="ApproximateNumberOfMessagesVisible",
@@ -150,7 +175,7 @@ class Observability(pulumi.ComponentResource):
     def _make_service_alarms(self, name: str, service: WatchedService, args: ObservabilityArgs) -> None:
         own = {
             "namespace": SCALER_NAMESPACE,
-            "dimensions": {"service": service.name},
+            "dimensions": {"stack": args.stack, "service": service.name},
             "period": 60,
             "treat_missing_data": "notBreaching",
             "comparison_operator": "GreaterThanOrEqualToThreshold",
@@ -240,13 +265,17 @@ class Observability(pulumi.ComponentResource):
                     key: {"group": pool.group_name, "target_group": pool.target_group}
                     for key, pool in service.pools.items()
                 },
-            ).apply(lambda got: json.dumps(dashboard(service.name, args.region, got["load_balancer"], got["pools"]))),
+            ).apply(
+                lambda got: json.dumps(
+                    dashboard(args.stack, service.name, args.region, got["load_balancer"], got["pools"])
+                )
+            ),
             opts=self._child,
         )
 
 
 def dashboard(
-    service: str, region: str, load_balancer: str, pools: Mapping[str, Mapping[str, str | None]]
+    stack: str, service: str, region: str, load_balancer: str, pools: Mapping[str, Mapping[str, str | None]]
 ) -> dict[str, Any]:
     """A service's dashboard: the model's figures on top, then what stands, then what its users and its GPUs feel.
 
@@ -254,10 +283,10 @@ def dashboard(
     """
 
     def own(metric: str) -> list[Any]:
-        return [SCALER_NAMESPACE, metric, "service", service]
+        return [SCALER_NAMESPACE, metric, "stack", stack, "service", service]
 
     def by_pool(metric: str) -> list[list[Any]]:
-        return [[SCALER_NAMESPACE, metric, "service", service, "pool", key, {"label": key}] for key in pools]
+        return [[*own(metric), "pool", key, {"label": key}] for key in pools]
 
     def of_instances(metric: str, statistic: str = "Average") -> list[list[Any]]:
         return [

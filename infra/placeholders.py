@@ -79,11 +79,12 @@ def instance_statements(
     training = model.policy.workload is Workload.TRAINING
     return iam.instance_statements(
         here,
-        group_prefixes=[f"{name}-{pool}" for pool in settings.pools],
+        tags={naming.STACK_TAG: f"{project}-{stack}", naming.SERVICE_TAG: model.name},
         log_group_arn=here.arn("logs", f"log-group:{naming.log_group(project, stack, model.name)}"),
         queue_arn=here.arn("sqs", _queue(name)) if training else None,
         ecr_repository_arn=iam.ecr_repository_arn(settings.container.image, here.partition),
         secret_arns=tuple(settings.container.secrets.values()),
+        kms_key_arn=settings.container.kms_key_arn,
     )
 
 

@@ -15,6 +15,9 @@ from infra.package import ARCHITECTURE, PYTHON
 from infra.settings import Scaler as ScalerSettings
 
 HANDLER = "lambdas.scaler.handler.handle"
+NOTICES = ("EC2 Spot Instance Interruption Warning", "EC2 Instance Rebalance Recommendation")
+"""https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html and
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/rebalance-recommendations.html"""
 ALARM_PRINCIPAL = "lambda.alarms.cloudwatch.amazonaws.com"
 """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-actions.html#alarms-and-actions-Lambda"""
 
@@ -24,6 +27,9 @@ class BurstSource:
     """A pool whose waiting requests run the scaler at once."""
 
     name: str
+    """Of the resource."""
+    alarm_name: str
+    """At AWS; `ScalerArgs.burst_alarms` matches it."""
     group_name: pulumi.Input[str]
 
 
@@ -32,19 +38,25 @@ class ScalerArgs:
     """What the scaler is told and may touch."""
 
     settings: ScalerSettings
+    stack: str
+    """Dimension `stack` of the scaler's metrics: two stacks may each have a service of one name."""
     package: Path
     services_path: str
     grants: Sequence[pulumi.Output[iam.ServiceGrant]]
     shares: Sequence[range]
     """Which of them share a managed policy."""
     bursts: Sequence[BurstSource]
+    burst_alarms: str
+    """Matches the names of the stack's burst alarms and of no other stack's."""
+    spot: bool
+    """Whether a pool has a spot share: only then notices of interruption come."""
     place: pulumi.Output[iam.Place]
     tags: Mapping[str, str]
 
 
 class Scaler(pulumi.ComponentResource):
     """**Pulumi type** `gpu-fleet:index:Scaler`. Function, role and policies, schedule, burst alarms, state table, dead
-    letters, log group.
+    letters, log group; for spot the rule that brings EC2's notices.
     """
 
     function_name: pulumi.Output[str]
@@ -93,15 +105,14 @@ class Scaler(pulumi.ComponentResource):
             code=pulumi.FileArchive(str(args.package)),
             memory_size=settings.memory_mb,
             timeout=settings.timeout_seconds,
-            # Two at once would decide twice on the same observation.
-            reserved_concurrent_executions=1,
+            # Of two runs at once the one that writes its state second changes nothing, so none need be reserved:
+            # https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
+            reserved_concurrent_executions=settings.reserved_concurrency,
             environment=aws.lambda_.FunctionEnvironmentArgs(
                 variables={
                     "SERVICES_PATH": args.services_path,
                     "STATE_TABLE": table.name,
-                    "POWERTOOLS_SERVICE_NAME": "scaler",
-                    "POWERTOOLS_METRICS_NAMESPACE": "GpuFleet/Scaler",
-                    "POWERTOOLS_LOG_LEVEL": "INFO",
+                    "STACK": args.stack,
                 }
             ),
             tags=args.tags,
@@ -121,9 +132,10 @@ class Scaler(pulumi.ComponentResource):
             opts=child,
         )
         self._make_schedule(name, args, function, dead_letters)
-        if settings.burst_alarm:
-            for source in args.bursts:
-                self._make_burst_alarm(name, source, args, function)
+        if settings.burst_alarm and args.bursts:
+            self._make_burst_alarms(name, args, function)
+        if args.spot:
+            self._make_notices(name, args, function, dead_letters)
         self.function_name = function.name
         self.table_name = table.name
         self.dead_letters_name = dead_letters.name
@@ -217,33 +229,79 @@ class Scaler(pulumi.ComponentResource):
             opts=child,
         )
 
-    def _make_burst_alarm(
-        self, name: str, source: BurstSource, args: ScalerArgs, function: aws.lambda_.Function
+    def _make_notices(
+        self, name: str, args: ScalerArgs, function: aws.lambda_.Function, dead_letters: aws.sqs.Queue
     ) -> None:
-        """Ten seconds of requests that wait run the scaler without waiting for the minute."""
+        """EC2's notices about spot instances, which come for every one of account and region."""
         child = pulumi.ResourceOptions(parent=self)
-        alarm = aws.cloudwatch.MetricAlarm(
-            f"{source.name}-burst",
-            alarm_description="Requests wait for a place: runs the scaler at once.",
-            namespace=iam.METRICS_NAMESPACE,
-            metric_name="requests_waiting",
-            dimensions={"AutoScalingGroupName": source.group_name},
-            statistic="Average",
-            period=10,
-            evaluation_periods=1,
-            threshold=args.settings.burst_waiting_requests,
-            comparison_operator="GreaterThanOrEqualToThreshold",
-            treat_missing_data="notBreaching",
-            alarm_actions=[function.arn],
+        rule = aws.cloudwatch.EventRule(
+            naming.fitting(f"{name}-notices", naming.MAX_RULE_NAME),
+            description="Tells the scaler of spot instances that will be interrupted.",
+            event_pattern=json.dumps({"source": ["aws.ec2"], "detail-type": list(NOTICES)}),
             tags=args.tags,
             opts=child,
         )
+        permission = aws.lambda_.Permission(
+            f"{name}-notices",
+            function=function.name,
+            action="lambda:InvokeFunction",
+            principal="events.amazonaws.com",
+            source_arn=rule.arn,
+            opts=child,
+        )
+        # EventBridge has no role here: the queue lets its rule in.
+        # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
+        letters = aws.sqs.QueuePolicy(
+            f"{name}-notices",
+            queue_url=dead_letters.url,
+            policy=pulumi.Output.all(dead_letters.arn, rule.arn).apply(
+                lambda got: json.dumps(iam.dead_letters_policy(got[0], got[1]))
+            ),
+            opts=child,
+        )
+        aws.cloudwatch.EventTarget(
+            f"{name}-notices",
+            rule=rule.name,
+            arn=function.arn,
+            dead_letter_config=aws.cloudwatch.EventTargetDeadLetterConfigArgs(arn=dead_letters.arn),
+            # After a minute the better half of the two is over, and the group finds out by itself soon after.
+            retry_policy=aws.cloudwatch.EventTargetRetryPolicyArgs(
+                maximum_event_age_in_seconds=60, maximum_retry_attempts=2
+            ),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[permission, letters]),
+        )
+
+    def _make_burst_alarms(self, name: str, args: ScalerArgs, function: aws.lambda_.Function) -> None:
+        """Ten seconds of requests that wait run the scaler without waiting for the minute."""
+        child = pulumi.ResourceOptions(parent=self)
+        for source in args.bursts:
+            aws.cloudwatch.MetricAlarm(
+                f"{source.name}-burst",
+                name=source.alarm_name,
+                alarm_description="Requests wait for a place: runs the scaler at once.",
+                namespace=iam.METRICS_NAMESPACE,
+                metric_name="requests_waiting",
+                dimensions={"AutoScalingGroupName": source.group_name},
+                statistic="Average",
+                period=10,
+                evaluation_periods=1,
+                threshold=args.settings.burst_waiting_requests,
+                comparison_operator="GreaterThanOrEqualToThreshold",
+                treat_missing_data="notBreaching",
+                alarm_actions=[function.arn],
+                tags=args.tags,
+                opts=child,
+            )
+        # One permission for all of them: a function's policy holds 20 KB, which one for each alarm would fill at some
+        # 47 pools. Lambda compares the source with StringLike, so a pattern does:
+        # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+        # https://docs.aws.amazon.com/lambda/latest/api/API_AddPermission.html
         aws.lambda_.Permission(
-            f"{source.name}-burst",
+            f"{name}-burst",
             function=function.name,
             action="lambda:InvokeFunction",
             principal=ALARM_PRINCIPAL,
             source_account=args.place.apply(lambda place: place.account),
-            source_arn=alarm.arn,
+            source_arn=args.place.apply(lambda place: place.arn("cloudwatch", f"alarm:{args.burst_alarms}")),
             opts=child,
         )

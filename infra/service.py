@@ -182,17 +182,18 @@ class Service(pulumi.ComponentResource):
         self, name: str, args: ServiceArgs, logs: aws.cloudwatch.LogGroup, queue: aws.sqs.Queue | None
     ) -> tuple[aws.iam.Role, aws.iam.RolePolicy, aws.iam.InstanceProfile]:
         child = pulumi.ResourceOptions(parent=self)
-        container, prefixes = args.settings.container, [f"{name}-{pool}" for pool in args.settings.pools]
+        container = args.settings.container
 
         def policy(got: Mapping[str, object]) -> str:
             place: iam.Place = got["place"]  # type: ignore[assignment]
             statements = iam.instance_statements(
                 place,
-                group_prefixes=prefixes,
+                tags={key: args.tags[key] for key in (naming.STACK_TAG, naming.SERVICE_TAG)},
                 log_group_arn=str(got["logs"]),
                 queue_arn=got["queue"],  # type: ignore[arg-type]
                 ecr_repository_arn=iam.ecr_repository_arn(container.image, place.partition),
                 secret_arns=tuple(container.secrets.values()),
+                kms_key_arn=container.kms_key_arn,
             )
             return json.dumps(iam.document(statements))
 

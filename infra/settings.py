@@ -44,6 +44,9 @@ def _arn(service: str) -> AfterValidator:
     return _matching(rf"arn:aws[a-z-]*:{service}:[a-z0-9-]*:\d{{12}}:.+", f"an ARN of {service}")
 
 
+KmsKeyArn = Annotated[str, _matching(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/\S+", "an ARN of a KMS key")]
+
+
 class Nat(StrEnum):
     """How instances without a public address reach the internet."""
 
@@ -126,6 +129,9 @@ class Scaler(Section):
     """Memory; CPU grows with it."""
     timeout_seconds: Annotated[int, Field(ge=10, le=900)] = 50
     """One run; below 60, so that runs do not queue behind each other."""
+    reserved_concurrency: Annotated[int, Field(ge=1)] | None = None
+    """Concurrent executions kept for the scaler alone; unset: it draws on what the account has, as other functions do.
+    AWS refuses any that leaves less than 100 unreserved, and new accounts have 10 in all."""
     log_retention_days: Annotated[int, Field(ge=1)] = 30
     """Decision log; one of the numbers of days that CloudWatch Logs offers."""
     burst_alarm: bool = True
@@ -172,6 +178,12 @@ class Container(Section):
     """Environment variables."""
     secrets: dict[VariableName, Annotated[str, _arn("secretsmanager")]] = Field(default={})
     """Environment variables whose values are secrets of Secrets Manager, by ARN; read at boot."""
+    kms_key_arn: KmsKeyArn | None = None
+    """Customer managed key that the secrets are encrypted with; unset: Secrets Manager's own. Its policy must let the
+    account's roles use it."""
+    uses_instance_role: bool = False
+    """Let the container act in the instance's role, as to read a model from a bucket whose policy lets that role in.
+    Training workers always may: they take their jobs from the queue."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Port that it listens on."""
     health_path: str = "/health"

@@ -121,16 +121,19 @@ def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
         naming.scaler_name(args.project, args.stack),
         ScalerArgs(
             settings=settings.scaler,
+            stack=name,
             package=args.package,
             services_path=services_path,
             grants=[service.grant for service in services.values()],
             shares=placeholders.shares(args.project, args.stack, settings, args.services),
             bursts=[
-                BurstSource(pool.name, pool.group_name)
+                BurstSource(pool.name, f"{args.project}_{args.stack}_{service.name}_{pool_name}_burst", pool.group_name)
                 for service in watched
                 if service.name in inference
-                for pool in service.pools.values()
+                for pool_name, pool in service.pools.items()
             ],
+            burst_alarms=f"{args.project}_{args.stack}_*_burst",
+            spot=any(pool.spot_percent for service in settings.services.values() for pool in service.pools.values()),
             place=place,
             tags=tags,
         ),
@@ -139,6 +142,7 @@ def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
         name,
         ObservabilityArgs(
             settings=settings.observability,
+            stack=name,
             region=settings.region,
             function_name=scaler.function_name,
             dead_letters_name=scaler.dead_letters_name,

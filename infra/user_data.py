@@ -91,6 +91,7 @@ def user_data(boot: Boot) -> str:
         ),
         "CONTAINER_ENVIRONMENT": _lines(boot.environment),
         "SECRETS": "\n".join(f"add_secret {shlex.quote(k)} {shlex.quote(v)}" for k, v in sorted(boot.secrets.items())),
+        "PORT": str(boot.port),
         "REGISTRY": shlex.quote(registry) if ".dkr.ecr." in registry else "''",
         "IMAGE": shlex.quote(boot.image),
         "ARGS": " ".join(shlex.quote(arg) for arg in boot.args),

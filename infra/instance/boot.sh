@@ -54,12 +54,14 @@ fi
 docker pull @IMAGE@ || docker image inspect @IMAGE@ > /dev/null
 GPU_FLEET_END
 
-# The host's network: no proxy between load balancer and engine, and `ss` sees its connections.
+# A network of its own: the metadata's token for the instance's role does not come over the bridge where the hop limit
+# is 1. The kernel hands the load balancer's connections over with their source addresses, without a proxy.
+# --ipc host: vLLM's processes share memory, https://docs.vllm.ai/en/latest/deployment/docker.html
 cat > /opt/gpu-fleet/serve.sh <<'GPU_FLEET_END'
 #!/bin/bash
 set -euo pipefail
 docker rm --force engine > /dev/null 2>&1 || true
-exec docker run --name engine --gpus all --network host --ipc host --env-file /etc/gpu-fleet/container.env \
+exec docker run --name engine --gpus all --publish @PORT@:@PORT@ --ipc host --env-file /etc/gpu-fleet/container.env \
   --volume /opt/models:/root/.cache/huggingface --stop-timeout @STOP_SECONDS@ \
   --log-driver awslogs --log-opt awslogs-region=@REGION@ --log-opt awslogs-group=@LOG_GROUP@ \
   @IMAGE@ @ARGS@

@@ -137,17 +137,23 @@ def scrape():
 
 
 def network():
-    port = ENGINE.rsplit(":", 1)[1]
+    # The load balancer's connections end in the container's network. What comes from its gateway is asked from here.
     try:
-        shown = subprocess.run(
-            ["ss", "-tin", "state", "established", "( sport = :%s )" % port, "and", "not", "dst", "127.0.0.0/8"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        pid, gateway = shown(
+            *("docker", "inspect", "--format"),
+            "{{.State.Pid}} {{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}",
+            "engine",
+        ).split()
+        ours = ["not", "dst", "127.0.0.0/8", "and", "not", "dst", gateway]
+        port = ENGINE.rsplit(":", 1)[1]
+        connections = ["state", "established", "( sport = :%s )" % port, "and", *ours]
+        return round_trip_seconds(shown("nsenter", "--target", pid, "--net", "ss", "-tin", *connections))
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return round_trip_seconds(shown.stdout)
+
+
+def shown(*words):
+    return subprocess.run(words, capture_output=True, text=True, timeout=5, check=True).stdout
 
 
 def leaving():
@@ -257,26 +263,17 @@ def lifecycle():
         if not group:
             time.sleep(POLL_SECONDS)
     launching, terminating = os.environ["LAUNCHING_HOOK"], os.environ["TERMINATING_HOOK"]
-    asked, tries = False, 0
+    tries = 0
     while True:
         try:
             state = imds("autoscaling/target-lifecycle-state")
-            interrupted = imds("spot/instance-action")
         except OSError as error:
             say(failed="instance metadata", error=str(error))
-            state, interrupted = "", ""
+            state = ""
         if state == "Terminated":
             drain(lambda: hook("record-lifecycle-action-heartbeat", terminating, group, instance))
             hook("complete-lifecycle-action", terminating, group, instance)
             return
-        # A spot instance has two minutes: its group starts another at once, and takes this one out of the target group.
-        if interrupted and not asked:
-            asked = aws(
-                "terminate-instance-in-auto-scaling-group",
-                "--instance-id",
-                instance,
-                "--no-should-decrement-desired-capacity",
-            )
         # A hook that was completed or has run out answers with an error: after ten of them there is none to complete.
         if tries < 10 and healthy():
             tries = 10 if hook("complete-lifecycle-action", launching, group, instance) else tries + 1

@@ -39,6 +39,9 @@ def problems(at: tuple[str | int, ...], service: ServiceSettings) -> Iterator[Pl
     for name in getattr(container, "secrets", {}):
         if name in environment:
             yield PlanProblem((*here, "secrets", name), f"must not stand in environment as well (got {name})")
+    key = getattr(container, "kms_key_arn", None)
+    if key and not container.secrets:
+        yield PlanProblem((*here, "kms_key_arn"), f"must be given only with secrets (got {key})")
     path = getattr(container, "health_path", "/")
     if not path.startswith("/"):
         yield PlanProblem((*here, "health_path"), f"must be a path that begins with / (got {shown(path)})")

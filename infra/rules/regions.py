@@ -70,6 +70,9 @@ def topic_problems(settings: StackSettings) -> Iterator[PlanProblem]:
 def secret_problems(
     at: tuple[str | int, ...], service: ServiceSettings, settings: StackSettings
 ) -> Iterator[PlanProblem]:
-    """Instances read secrets in their own region."""
+    """Instances read secrets in their own region, and decrypt them there."""
     for name, arn in service.container.secrets.items():
         yield from _place_problems((*at, "container", "secrets", name), arn, "secret:", settings.region)
+    key = service.container.kms_key_arn
+    if key is not None:
+        yield from _place_problems((*at, "container", "kms_key_arn"), key, "key/", settings.region)

@@ -14,7 +14,7 @@ from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, BaseResponse
 
 from lab.cloud.embedded import EmbeddedCloud
-from lab.cloud.lifelike.interruptions import interrupt
+from lab.cloud.lifelike.interruptions import interrupt, recommend
 from lab.cloud.lifelike.metrics import Key
 from lab.cloud.world import Launch, Shortage
 
@@ -116,16 +116,21 @@ def spot_interruption(cloud: EmbeddedCloud, instance_id: str, at: float | None =
 
     Raises ValueError, now or from `advance`, for an instance that is not there then or is not spot.
     """
-    life = cloud.life.lifecycle
+    life, bus = cloud.life.lifecycle, cloud.life.events
     if at is None:
-        interrupt(life, instance_id)
+        interrupt(life, bus, instance_id)
         yield
         return
-    cancel = cloud.world.at(at, lambda: interrupt(life, instance_id))
+    cancel = cloud.world.at(at, lambda: interrupt(life, bus, instance_id))
     try:
         yield
     finally:
         cancel()
+
+
+def rebalance_recommendation(cloud: EmbeddedCloud, instance_id: str) -> None:
+    """A spot instance is said to be at high risk now. Raises ValueError for one that is not there or is not spot."""
+    recommend(cloud.life.lifecycle, cloud.life.events, instance_id)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ def concurrency(reserved: int | None, own: int, limit: Mapping[str, Any]) -> Fin
 
 def checks(stack: Stack) -> Iterator[Check]:
     """The account's limit."""
-    reserved: int | None = getattr(stack.settings.scaler, "reserved_concurrency", None)
+    reserved = stack.settings.scaler.reserved_concurrency
     function = f"{stack.full_name}-scaler"
 
     def look(aws: Aws) -> Finding:

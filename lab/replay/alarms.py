@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lab.cloud import EmbeddedCloud
+from lab.cloud.invocation import may_invoke
 from lab.cloud.lifelike.metrics import Key
 
+PRINCIPAL = "lambda.alarms.cloudwatch.amazonaws.com"
 NEWEST_SECONDS = 60.0
 """How far back an alarm of high resolution looks for its newest data point; where there is none, it does not breach
 (`treat_missing_data="notBreaching"`)."""
@@ -38,7 +40,7 @@ class Alarms:
     """
 
     def __init__(self, cloud: EmbeddedCloud, function_arn: str) -> None:
-        """The alarms as they stand now."""
+        """The alarms as they stand now, those that the function's policy lets in."""
         self._cloud = cloud
         pages = cloud.client("cloudwatch").get_paginator("describe_alarms").paginate()
         described = [alarm for page in pages for alarm in page["MetricAlarms"]]
@@ -46,6 +48,7 @@ class Alarms:
             _Alarm(alarm, _key(alarm))
             for alarm in described
             if function_arn in alarm["AlarmActions"] and alarm["ActionsEnabled"] and "MetricName" in alarm
+            if may_invoke(cloud.client("lambda"), function_arn, PRINCIPAL, alarm["AlarmArn"])
         ]
 
     def fired(self, now: float) -> list[dict[str, Any]]:

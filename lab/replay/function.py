@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,10 +41,17 @@ class Invocation:
     at: float
     """Seconds since the epoch."""
     trigger: str
-    """`schedule` or `alarm`."""
+    """`schedule`, `alarm` or `notice`."""
     decided: tuple[Decided, ...]
     error: str | None
-    """What the handler raised; None where it went well."""
+    """What the handler raised; None where the run could be made."""
+    faults: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Codes of what went wrong, by service that failed."""
+
+    @property
+    def trouble(self) -> str | None:
+        """What rings: the run as a whole, or its services that failed."""
+        return self.error or "; ".join(f"{name}: {', '.join(codes)}" for name, codes in self.faults.items()) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +105,19 @@ class ScalerFunction:
         self._open.close()
 
     def invoke(self, event: Mapping[str, Any], trigger: str = "schedule") -> Invocation:
-        """Run the handler once, now. What it raises is part of the answer, as Lambda would count it."""
+        """Run the handler once, now. What it raises or replies is part of the answer, as Lambda would count it."""
         from lambdas.scaler import handler
 
         written = io.StringIO()
         error: str | None = None
+        faults: dict[str, tuple[str, ...]] = {}
         with contextlib.redirect_stdout(written):
             try:
-                handler.handle(dict(event), self._context)  # type: ignore[arg-type]  (all that it reads is there)
+                reply = handler.handle(dict(event), self._context)  # type: ignore[arg-type]  (all that it reads is there)
+                faults = {name: tuple(codes) for name, codes in reply.get("faults", {}).items()}
             except Exception as raised:  # noqa: BLE001 Lambda catches whatever a handler raises
                 error = f"{type(raised).__name__}: {raised}"
-        return Invocation(self._cloud.now, trigger, tuple(_decided(written.getvalue())), error)
+        return Invocation(self._cloud.now, trigger, tuple(_decided(written.getvalue())), error, faults)
 
 
 def _decided(text: str) -> Iterator[Decided]:

@@ -137,6 +137,8 @@ class Replay:
             self.fleet.begin(self.simulation, self.start)
             self._function = opening.enter_context(ScalerFunction(cloud))
             self._alarms = Alarms(cloud, self._function.arn)
+            cloud.life.events.functions[self._function.arn] = lambda event: self._invoke(event, "notice")
+            opening.callback(cloud.life.events.functions.pop, self._function.arn)
             self._read_weights()
             self._open = opening.pop_all()
         return self

@@ -86,8 +86,8 @@ class ReplayResult:
 
     @property
     def failures(self) -> tuple[Invocation, ...]:
-        """Runs that raised."""
-        return tuple(run for run in self.invocations if run.error is not None)
+        """Runs that could not be made, and those in which a service failed."""
+        return tuple(run for run in self.invocations if run.trouble is not None)
 
     @property
     def codes(self) -> Mapping[str, int]:

@@ -248,7 +248,7 @@ def _codes_table(outcome: Outcome) -> Table:
 
 def _failures_table(outcome: Outcome) -> Table:
     ours = outcome.replay
-    rows = [{"at": duration(run.at - ours.start), "error": run.error} for run in ours.failures]
+    rows = [{"at": duration(run.at - ours.start), "error": run.trouble} for run in ours.failures]
     return Table([Column("at", "at"), Column("error", "error", wide=True)], rows)
 
 

@@ -92,7 +92,7 @@ def apply(
         calls = plan(parameter, decision, live, rule)
     except ValueError as error:
         return Applied(faults=(Fault(ErrorCode.INVALID_DECISION, str(error), "plan"),))
-    return _make(calls, clients, may_remove=may_remove)
+    return make(calls, clients, may_remove=may_remove)
 
 
 def plan(
@@ -219,8 +219,8 @@ def _set_desired(group: Group, desired: int, *, removes: bool = False, note: str
     return Call("autoscaling", "SetDesiredCapacity", group.name, arguments, removes, note)
 
 
-def _make(calls: Iterable[Call], clients: Clients, *, may_remove: bool) -> Applied:
-    """A failing call does not stop those that add, and stops all that take away."""
+def make(calls: Iterable[Call], clients: Clients, *, may_remove: bool) -> Applied:
+    """Make the calls: one that fails does not stop those that add, and stops all that take away."""
     writes: list[Write] = []
     faults: list[Fault] = []
     for call in calls:

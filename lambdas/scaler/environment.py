@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 SERVICES_PATH = "SERVICES_PATH"
 STATE_TABLE = "STATE_TABLE"
+STACK = "STACK"
 QUOTAS = "QUOTAS"
 
 
@@ -22,19 +23,21 @@ class Environment:
     services_path: str
     """Path of the service parameters, without a slash at its end: `/gpu-fleet/prod/services`."""
     state_table: str
+    stack: str
+    """Dimension `stack` of the scaler's own metrics: `gpu-fleet-prod`."""
     vcpu_quotas: Mapping[str, int] = field(default_factory=dict)
     """vCPUs of the account by quota name; a service's own figure goes before it."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Environment:
-        """Read SERVICES_PATH, STATE_TABLE and (optional) QUOTAS, a JSON object of vCPUs by quota name.
+        """Read SERVICES_PATH, STATE_TABLE, STACK and (optional) QUOTAS, a JSON object of vCPUs by quota name.
 
         Raises EnvironmentVariableError.
         """
         path = _required(env, SERVICES_PATH).rstrip("/")
         if not path.startswith("/"):
             raise EnvironmentVariableError(f"{SERVICES_PATH}: must start with / (got {env[SERVICES_PATH]!r})")
-        return cls(path, _required(env, STATE_TABLE), _quotas(env.get(QUOTAS, "")))
+        return cls(path, _required(env, STATE_TABLE), _required(env, STACK), _quotas(env.get(QUOTAS, "")))
 
 
 def _required(env: Mapping[str, str], name: str) -> str:

@@ -6,16 +6,19 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
-from lambdas.scaler import log
+from lambdas.scaler import log, notices
 from lambdas.scaler.clients import Clients
 from lambdas.scaler.environment import Environment
 from lambdas.scaler.instances import InstanceBook
-from lambdas.scaler.publish import publish
+from lambdas.scaler.notices import Notice
+from lambdas.scaler.publish import publish, publish_run
 from lambdas.scaler.result import Result
 from lambdas.scaler.serve import Scaler, serve
 from lambdas.scaler.store import DynamoStateStore
@@ -40,12 +43,6 @@ class StandardOutput(logging.Handler):
 logger = Logger(service="gpu-fleet-scaler", use_rfc3339=True, logger_handler=StandardOutput())
 
 
-class ServicesFailedError(Exception):
-    """Raised at the end of a run in which something failed, after every service had its turn, so that the function's
-    Errors metric and its alarm see it.
-    """
-
-
 @cache
 def scaler() -> Scaler:
     """The scaler of this execution environment. Raises EnvironmentVariableError."""
@@ -63,11 +60,17 @@ if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
 
 
 def handle(event: Any, context: LambdaContext | None = None) -> dict[str, Any]:
-    """Serve the services that the event concerns (`events.concerned`); the reply counts the outcomes.
+    """Serve the services that the event concerns (`events.concerned`), or answer EC2's notice about an instance.
 
-    Raises ServicesFailedError after all had their turn, when any of them failed.
+    The reply counts the outcomes and names the faults of each service that failed. That is no failed invocation: it
+    rings by the metrics `errors` and `failed_services`. Raises botocore's errors where the services themselves, and
+    UnreadableGroupsError where a notice's groups could not be read.
     """
     now = time.time()
+    stack = scaler().environment.stack
+    notice = notices.read(event)
+    if notice is not None:
+        return _answer(notice, now)
 
     def remaining_seconds() -> float:
         return context.get_remaining_time_in_millis() / 1000 if context is not None else float("inf")
@@ -76,14 +79,28 @@ def handle(event: Any, context: LambdaContext | None = None) -> dict[str, Any]:
         result: Result, parameter: ServiceParameter | None, observation: Observation | None, state: State
     ) -> None:
         log.write(logger, result, parameter.service if parameter else None, observation, state, now)
-        publish(result, observation)
+        publish(result, observation, stack)
 
     results = serve(scaler(), event, now, remaining_seconds, report)
-    failed = [result for result in results if result.failed]
-    if failed:
-        codes = sorted({f"{result.service}: {fault.code.value}" for result in failed for fault in result.faults})
-        raise ServicesFailedError(f"{len(failed)} of {len(results)} services: {'; '.join(codes)}")
-    outcomes: dict[str, int] = {}
-    for result in results:
-        outcomes[result.outcome.value] = outcomes.get(result.outcome.value, 0) + 1
-    return {"services": len(results), **outcomes}
+    publish_run(results, stack)
+    return _reply(results)
+
+
+def _answer(notice: Notice, now: float) -> dict[str, Any]:
+    environment, clients = scaler().environment, scaler().clients
+    answered = notices.answer(notice, clients, environment.services_path)
+    if answered is None:
+        return _reply(())
+    log.write_notice(logger, answered, now)
+    publish(answered.result, None, environment.stack)
+    publish_run([answered.result], environment.stack)
+    return _reply([answered.result])
+
+
+def _reply(results: Sequence[Result]) -> dict[str, Any]:
+    faults = {r.service: sorted({fault.code.value for fault in r.faults}) for r in results if r.failed}
+    return {
+        "services": len(results),
+        **Counter(result.outcome.value for result in results),
+        **({"faults": faults} if faults else {}),
+    }

@@ -1,4 +1,6 @@
-"""One JSON line for each decision: what a person searches for, and the record from which it can be decided again."""
+"""One JSON line for each decision: what a person searches for, and the record from which it can be decided again; and
+one for each notice of EC2 about an instance of the stack.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from lambdas.scaler.notices import SENTENCES, Answered
 from lambdas.scaler.result import Result
 from scaling import record
 from scaling.observation import Observation
@@ -22,6 +25,7 @@ MAX_RECORD_BYTES = 200_000
 """A log event holds 256 KB: https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html"""
 
 MESSAGE = "decision"
+NOTICE = "notice"
 
 
 def write(
@@ -32,11 +36,26 @@ def write(
     (logger.error if result.failed else logger.info)(MESSAGE, extra=fields)
 
 
-def line(
-    result: Result, service: Service | None, observation: Observation | None, state: State, now: float
-) -> dict[str, Any]:
-    """The line's fields. All values are plain JSON: what is not finite is written as text."""
-    fields: dict[str, Any] = {
+def write_notice(logger: Logger, answered: Answered, now: float) -> None:
+    """Log what became of EC2's notice about an instance, as an error where something failed."""
+    fields = notice_line(answered, now)
+    (logger.error if answered.result.failed else logger.info)(NOTICE, extra=fields)
+
+
+def notice_line(answered: Answered, now: float) -> dict[str, Any]:
+    """The line's fields; those that a decision has too have the same names."""
+    return {
+        **_turn(answered.result, answered.parameter.service, now),
+        "notice": answered.notice.kind.value,
+        "instance": answered.notice.instance_id,
+        "pool": answered.pool,
+        "codes": [answered.answer.value],
+        "sentences": [SENTENCES[answered.answer]],
+    }
+
+
+def _turn(result: Result, service: Service | None, now: float) -> dict[str, Any]:
+    return {
         "service_name": result.service,
         "mode": service.policy.mode.value if service else None,
         "outcome": result.outcome.value,
@@ -44,6 +63,13 @@ def line(
         "writes": [asdict(made) for made in result.writes],
         "faults": [asdict(fault) for fault in result.faults],
     }
+
+
+def line(
+    result: Result, service: Service | None, observation: Observation | None, state: State, now: float
+) -> dict[str, Any]:
+    """The line's fields. All values are plain JSON: what is not finite is written as text."""
+    fields = _turn(result, service, now)
     decision = result.decision
     if decision is not None:
         fields |= {

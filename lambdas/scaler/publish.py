@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedd
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
@@ -15,12 +16,12 @@ from scaling.observation import Observation, Phase
 NAMESPACE = "GpuFleet/Scaler"
 
 
-def publish(result: Result, observation: Observation | None) -> None:
-    """Write the metrics of one service's turn: dimension `service`, and `service` + `pool` for counts and weights.
+def publish(result: Result, observation: Observation | None, stack: str) -> None:
+    """Write the metrics of one service's turn: dimensions `stack` and `service`, and `pool` for counts and weights.
 
     What is not known is left out, never written as zero.
     """
-    metrics = EphemeralMetrics(namespace=NAMESPACE, service=result.service)
+    metrics = _of_service(stack, result.service)
     _add(metrics, "errors", MetricUnit.Count, len(result.faults) if result.failed else 0)
     _add(metrics, "superseded", MetricUnit.Count, int(result.outcome is Outcome.SUPERSEDED))
     decision = result.decision
@@ -38,7 +39,7 @@ def publish(result: Result, observation: Observation | None) -> None:
     if decision is None or observation is None:
         return
     for name, target in decision.targets.items():
-        metrics = EphemeralMetrics(namespace=NAMESPACE, service=result.service)
+        metrics = _of_service(stack, result.service)
         metrics.add_dimension("pool", name)
         _add(metrics, "desired", MetricUnit.Count, target.desired)
         _add(metrics, "weight", MetricUnit.NoUnit, target.weight)
@@ -46,6 +47,22 @@ def publish(result: Result, observation: Observation | None) -> None:
             ready = sum(instance.phase is Phase.READY for instance in observation.pools[name].instances)
             _add(metrics, "ready", MetricUnit.Count, ready)
         metrics.flush_metrics()
+
+
+def publish_run(results: Sequence[Result], stack: str) -> None:
+    """Write how many services failed in a run: dimension `stack` alone, so that it also counts a service that the
+    stack's alarms do not know, as one of a parameter that was left behind.
+    """
+    metrics = EphemeralMetrics(namespace=NAMESPACE)
+    metrics.add_dimension("stack", stack)
+    _add(metrics, "failed_services", MetricUnit.Count, sum(result.failed for result in results))
+    metrics.flush_metrics()
+
+
+def _of_service(stack: str, service: str) -> EphemeralMetrics:
+    metrics = EphemeralMetrics(namespace=NAMESPACE, service=service)
+    metrics.add_dimension("stack", stack)
+    return metrics
 
 
 def _add(metrics: EphemeralMetrics, name: str, unit: MetricUnit, value: float | None) -> None:

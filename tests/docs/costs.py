@@ -23,7 +23,7 @@ from infra.yaml_files import read_library
 from lab.cloud import provision
 from lambdas.scaler import log, signals
 from lambdas.scaler.bindings import ServiceParameter
-from lambdas.scaler.publish import publish
+from lambdas.scaler.publish import publish, publish_run
 from lambdas.scaler.result import Outcome, Result
 from scaling import forecast, record
 from scaling.observation import Reading
@@ -89,6 +89,8 @@ class Counts:
     queries: int
     metrics: int
     """Series of the scaler's own."""
+    stack_metrics: int
+    """Of the stack as a whole."""
     state_bytes: int
     log_bytes: int
     parameter_bytes: int
@@ -123,6 +125,7 @@ def counts() -> Counts:
     return Counts(
         queries=len(set(signals.queries(parameter, State(), {}).minute())),
         metrics=_own_metrics(len(service.pools)),
+        stack_metrics=_run_metrics(),
         state_bytes=len(record.dump(_state()).encode()),
         log_bytes=_log_bytes(),
         parameter_bytes=len(parameter_text(service, bindings).encode()),
@@ -147,12 +150,20 @@ def _own_metrics(pools: int) -> int:
     one = worked_example.example().record
     caught = io.StringIO()
     with contextlib.redirect_stdout(caught):
-        publish(Result("chat", Outcome.APPLIED, one.decision), one.observation)
+        publish(Result("chat", Outcome.APPLIED, one.decision), one.observation, "gpu-fleet-local")
     of_service, of_pool = set(), set()
     for line in caught.getvalue().splitlines():
         for block in json.loads(line)["_aws"]["CloudWatchMetrics"]:
             (of_pool if "pool" in block["Dimensions"][0] else of_service).update(m["Name"] for m in block["Metrics"])
     return len(of_service) + pools * len(of_pool)
+
+
+def _run_metrics() -> int:
+    caught = io.StringIO()
+    with contextlib.redirect_stdout(caught):
+        publish_run((), "gpu-fleet-local")
+    (block,) = json.loads(caught.getvalue())["_aws"]["CloudWatchMetrics"]
+    return len(block["Metrics"])
 
 
 def _state() -> State:
@@ -193,7 +204,7 @@ def month(services: int) -> dict[str, float]:
         "Lambda": p["request"].of(stacks * MINUTES) + p["gb_second"].of(seconds * c.memory_gb * MINUTES),
         "schedule": p["schedule"].of(stacks * MINUTES),
         "GetMetricData": p["get_metric"].of(services * (c.queries + loads) * MINUTES),
-        "own metrics": p["metric"].of(services * c.metrics),
+        "own metrics": p["metric"].of(stacks * c.stack_metrics + services * c.metrics),
         "state (DynamoDB)": p["write"].of(services * math.ceil(c.state_bytes / 1024) * MINUTES)
         + p["read"].of(services * math.ceil(c.state_bytes / 4096) * MINUTES),
         "parameters": p["parameter"].of(advanced) + p["parameter_call"].of(advanced * MINUTES),
@@ -220,9 +231,10 @@ def month_table() -> str:
     lines.append("")
     lines.append(
         f"Counted from the code, for a service of three pools: {c.queries} metrics asked for each minute,"
-        f" {c.metrics} series of the scaler's own, a state of {c.state_bytes / 1024:.0f} KB, a log line of"
-        f" {c.log_bytes / 1024:.0f} KB, a parameter of {c.parameter_bytes / 1024:.1f} KB, {c.alarm_metrics} metrics in"
-        f" ordinary alarms and {c.fast_alarms} in fast ones, and {c.stack_alarms} alarms of the stack."
+        f" {c.metrics} series of the scaler's own and {c.stack_metrics} of the stack, a state of"
+        f" {c.state_bytes / 1024:.0f} KB, a log line of {c.log_bytes / 1024:.0f} KB, a parameter of"
+        f" {c.parameter_bytes / 1024:.1f} KB, {c.alarm_metrics} metrics in ordinary alarms and"
+        f" {c.fast_alarms} in fast ones, and {c.stack_alarms} alarms of the stack."
     )
     return "\n".join(lines)
 

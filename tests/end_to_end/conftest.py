@@ -70,6 +70,22 @@ def two_services(root: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def spot(root: Path, tmp_path: Path) -> Path:
+    """A project whose stack `local` has a pool that is spot but for one instance."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "Pulumi.yaml").write_text((root / "Pulumi.yaml").read_text())
+    text = (root / "Pulumi.local.yaml").read_text()
+    before = "l4: {types: [g6.xlarge, g6.2xlarge], min: 1, max: 40}"
+    assert before in text
+    after = before.replace("}", ", on_demand_base: 1, spot_percent: 100}")
+    (folder / "Pulumi.local.yaml").write_text(text.replace(before, after))
+    for name in ("infra", "policies"):
+        (folder / name).symlink_to(root / name)
+    return folder
+
+
+@pytest.fixture
 def loop(root: Path) -> Iterator[Loop]:
     """A replay that has begun: `loop([(minutes, rps), ...], ready={"l4": 2})`. Boots take a minute."""
     with contextlib.ExitStack() as stack:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lab.cloud.faults import api_call_will_fail, no_capacity
+from lab.cloud import Change
+from lab.cloud.faults import api_call_will_fail, no_capacity, rebalance_recommendation, spot_interruption
 from lab.replay import Decided, Replay
 from lab.replay.result import MinuteOfReplay
+from scaling.observation import Phase
 
 
 def minutes(replay: Replay, count: int) -> list[MinuteOfReplay]:
@@ -68,7 +70,7 @@ def test_a_burst_runs_the_scaler_before_the_minute_is_over(loop):
     result = replay.run()
     early = [run for run in result.invocations if run.trigger == "alarm"]
     assert early
-    assert all(run.error is None for run in early)
+    assert all(run.trouble is None for run in early)
     assert any((run.at - result.start) % 60 for run in early)
 
 
@@ -81,10 +83,11 @@ def test_a_service_that_cannot_be_seen_costs_the_other_nothing_and_the_next_run_
     outcomes = {one.service: one.outcome for one in hit.decided}
     assert set(outcomes) == {"chat", "code"}
     assert sorted(outcome == "failed" for outcome in outcomes.values()) == [False, True]
-    assert hit.error is not None
+    assert hit.error is None, "a fault of one service is no failed run"
+    assert hit.trouble is not None
     assert [one["code"] for one in hit.decided for one in one.faults] == ["AccessDenied"]
     replay.step()
-    assert replay.invocations[-1].error is None
+    assert replay.invocations[-1].trouble is None
     assert {one.outcome for one in replay.invocations[-1].decided} <= {"applied", "unchanged"}
 
 
@@ -93,12 +96,55 @@ def test_a_write_that_fails_is_made_by_the_next_run(loop):
     minutes(replay, 4)
     before = sum(desired(replay).values())
     with api_call_will_fail("autoscaling", "SetDesiredCapacity", "AccessDenied", times=None, status=403):
-        until(replay, lambda: replay.invocations[-1].error is not None)
+        until(replay, lambda: replay.invocations[-1].trouble is not None)
         replay.step()
         assert sum(desired(replay).values()) == before
-    until(replay, lambda: replay.invocations[-1].error is None, most=1)
+    until(replay, lambda: replay.invocations[-1].trouble is None, most=1)
     assert sum(desired(replay).values()) > before
     assert replay.result().lost == 0
+
+
+def spot_instances(replay: Replay) -> list[str]:
+    return sorted(id_ for id_, one in replay.fleet.standing.items() if one.machine.spot)
+
+
+def test_a_spot_instance_that_will_be_interrupted_drains_and_is_replaced_at_once(loop, spot):
+    """By EventBridge, the rule and the handler: the instance's own agent may not end an instance."""
+    replay = loop([(10, 6.0)], ready={"l4": 4}, project=spot)
+    changes = []
+    replay.cloud.watch(changes.append)
+    minutes(replay, 2)
+    going = spot_instances(replay)[0]
+    with spot_interruption(replay.cloud, going):
+        # Both notices: EC2 may send them together.
+        rebalance_recommendation(replay.cloud, going)
+        minutes(replay, 1)
+        answered = [run for run in replay.invocations if run.trigger == "notice"]
+        assert len(answered) == 2
+        assert all(run.trouble is None and run.decided == () for run in answered)
+        standing = replay.fleet.count("l4", Phase.READY) + replay.fleet.count("l4", Phase.STARTING)
+        assert standing == desired(replay)["l4"], "one for one, whatever comes twice"
+        result = replay.run()
+    of_going = [change.change for change in changes if change.instance_id == going]
+    assert of_going == [Change.INTERRUPTION_NOTICE, Change.DRAINING, Change.GONE]
+    assert (result.lost, result.failures) == (0, ())
+
+
+def test_a_notice_that_aws_does_not_let_answer_costs_only_the_time_until_the_group_finds_out(loop, spot):
+    replay = loop([(9, 2.0)], ready={"l4": 3}, project=spot)
+    minutes(replay, 2)
+    going = spot_instances(replay)[0]
+    with (
+        api_call_will_fail("autoscaling", "TerminateInstanceInAutoScalingGroup", "AccessDenied", status=403),
+        spot_interruption(replay.cloud, going),
+    ):
+        minutes(replay, 1)
+    (answered,) = [run for run in replay.invocations if run.trigger == "notice"]
+    assert answered.error is None
+    assert answered.faults == {"chat": ("AccessDenied",)}
+    minutes(replay, 6)
+    assert going not in replay.fleet.standing
+    assert replay.minutes[-1].pools["l4"].ready >= 1
 
 
 def test_where_a_pool_has_no_capacity_another_carries_the_load(loop):

@@ -157,7 +157,7 @@ def test_types_follow_the_load_up_and_down_and_no_request_finds_too_few(life: Li
     assert sorted(life.types().values()) == ["g6.xlarge"] * 2
     assert life.described()["DesiredCapacity"] == 2
     assert life.least_capacity >= 2.5
-    assert not [run.error for run in life.runs if run.error]
+    assert not [run.trouble for run in life.runs if run.trouble]
     assert not [fault for run in life.runs for one in run.decided for fault in one.faults]
     up, down = life.said("vertical.refresh")
     assert down - up >= 60
@@ -170,4 +170,4 @@ def test_types_that_aws_has_none_of_leave_the_service_as_it_was(life: Life) -> N
     assert set(life.types().values()) == {"g6.xlarge"}
     assert life.least_capacity >= 12.0
     assert len(life.said("vertical.refresh")) == 1  # not again each minute
-    assert not [run.error for run in life.runs if run.error]
+    assert not [run.trouble for run in life.runs if run.trouble]

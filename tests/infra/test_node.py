@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -176,7 +177,6 @@ class World:
     loads: list[str] = field(default_factory=lambda: ["vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n"])
     """Answers of /metrics, one after the other; the last stays."""
     state: str = "InService"
-    interrupted: bool = False
     group_answers: list[str] = field(default_factory=lambda: ["gpu-fleet-chat-l4"])
     asked: list[str] = field(default_factory=list)
 
@@ -194,8 +194,6 @@ class World:
             return (200, name) if name else (404, "")
         if meta == "autoscaling/target-lifecycle-state":
             return 200, self.state
-        if meta == "spot/instance-action":
-            return (200, '{"action": "terminate"}') if self.interrupted else (404, "")
         return 404, ""
 
     def program(self, name: str, body: str) -> None:
@@ -215,6 +213,14 @@ class World:
             for c in self.calls
             if "hook-name" in c
         ]
+
+
+ENGINE_STANDS = """\
+case "$*" in
+  "inspect --format {{.State.Running}} engine") echo true ;;
+  "inspect --format {{.State.Pid}} "*" engine") echo 4242 172.17.0.1 ;;
+  *) exit 1 ;;
+esac"""
 
 
 @pytest.fixture
@@ -240,9 +246,10 @@ def world(tmp_path: Path) -> Iterator[World]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     made = World(server.server_address[1], tmp_path)
     made.program("aws", "exit 0")
-    made.program("docker", 'if [ "$1" = inspect ]; then echo true; fi')
+    made.program("docker", ENGINE_STANDS)
     made.program("systemctl", "exit 0")
-    made.program("ss", 'echo "cubic rtt:2.0/0.5"')
+    # Only in the engine's own network its connections are seen; the host's shows none of them.
+    made.program("nsenter", 'if [ "$*" = "--target 4242 --net ss ${*:5}" ]; then echo "cubic rtt:2.0/0.5"; fi')
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield made
@@ -351,17 +358,6 @@ def test_a_training_node_ends_its_job_and_takes_no_other(world: World) -> None:
     assert world.actions()[-1] == "complete-lifecycle-action drained"
 
 
-def test_a_spot_instance_that_will_be_taken_asks_for_another_once(world: World) -> None:
-    world.interrupted = True
-    process = start(world, "lifecycle")
-    until(process, lambda: world.asked.count("/latest/meta-data/spot/instance-action") > 5)
-    process.kill()
-    process.wait()
-    asked = [c for c in world.calls if "terminate-instance-in-auto-scaling-group" in c]
-    assert len(asked) == 1
-    assert asked[0].endswith("--instance-id i-1 --no-should-decrement-desired-capacity")
-
-
 def test_a_hook_that_is_not_there_is_not_asked_for_for_ever(world: World) -> None:
     world.program("aws", "echo No active Lifecycle Action >&2; exit 254")
     process = start(world, "lifecycle")
@@ -388,6 +384,71 @@ def test_the_metrics_reach_the_agent(world: World) -> None:
     assert got["requests_running"] == "12|g"
     assert got["input_tokens"] == "300|g"
     assert got["network_latency_seconds"] == "0.002|g"
+
+
+@pytest.mark.parametrize(
+    "docker",
+    [
+        "exit 1",
+        "echo 0",
+        "echo 0 172.17.0.1",
+        "echo",
+        "sleep 60",
+    ],
+    ids=["no engine", "host network", "stopped", "nothing", "silent"],
+)
+def test_a_round_trip_that_cannot_be_read_is_missing_and_not_zero(
+    node: ModuleType, world: World, monkeypatch: pytest.MonkeyPatch, docker: str
+) -> None:
+    world.program("docker", docker)
+    world.program("nsenter", "exit 1")
+    monkeypatch.setenv("PATH", f"{world.folder}:/usr/bin:/bin")
+    if docker.startswith("sleep"):
+        run = subprocess.run
+        monkeypatch.setattr(node.subprocess, "run", lambda *words, **how: run(*words, **{**how, "timeout": 0.05}))
+    assert node.network() is None
+
+
+def test_the_round_trip_is_that_of_the_load_balancers_connections_in_the_engines_network(
+    node: ModuleType, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the real nsenter and ss, in a network namespace of its own: scrapes by the gateway do not count."""
+    if not all(shutil.which(name) for name in ("unshare", "nsenter", "ss", "ip")):
+        pytest.skip("needs unshare, nsenter, ss and ip")
+    engine = subprocess.Popen(
+        ["unshare", "--net", sys.executable, "-c", ENGINE_IN_ITS_NETWORK],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert engine.stdout is not None
+    assert engine.stdin is not None
+    if engine.stdout.readline() != "ready\n":
+        pytest.skip("may not make a network namespace")
+    world.program("docker", f"echo {engine.pid} 172.17.0.1")
+    (world.folder / "nsenter").unlink()
+    monkeypatch.setenv("PATH", f"{world.folder}:{os.environ['PATH']}")
+    monkeypatch.setattr(node, "ENGINE", "http://127.0.0.1:8000")
+    seen: list[str] = []
+    monkeypatch.setattr(node, "round_trip_seconds", seen.append)
+    node.network()
+    engine.stdin.close()
+    engine.wait(10)
+    assert [line.split()[3] for line in seen[0].splitlines() if ":8000" in line] == ["10.9.0.7:40000"]
+    assert "rtt:" in seen[0]
+
+
+ENGINE_IN_ITS_NETWORK = """
+import socket, subprocess, sys
+for command in ("link set lo up", "address add 10.9.0.7/32 dev lo", "address add 172.17.0.1/32 dev lo",
+                "address add 172.17.0.2/32 dev lo"):
+    subprocess.run(["ip", *command.split()], check=True)
+server = socket.create_server(("0.0.0.0", 8000))
+kept = []
+for source in (("10.9.0.7", 40000), ("172.17.0.1", 40001), ("127.0.0.1", 40002)):
+    target = "127.0.0.1" if source[0].startswith("127") else "172.17.0.2"
+    kept += [socket.create_connection((target, 8000), source_address=source), server.accept()[0]]
+print("ready", flush=True)
+sys.stdin.read()
+"""
 
 
 def test_an_instance_that_drains_does_not_thin_the_mean_of_those_that_serve(world: World) -> None:

@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from infra import naming
 from infra.gpu_pool import owned_by_the_scaler
 from infra.stack_file import pulumi_config
 from lambdas.scaler.bindings import parse
+from lambdas.scaler.environment import Environment
 from scaling.policy import Policy, Workload
 
 STACKS = ["local", "dev", "prod"]
@@ -127,11 +129,20 @@ def test_everything_that_takes_tags_says_which_stack_it_is_of(program: Any, stac
     assert untagged == []
 
 
+def test_a_container_can_use_the_instances_role_only_where_it_is_said(program: Any, root: Path) -> None:
+    """The metadata's token crosses one hop for each: 1 ends at the instance, 2 in the container."""
+    settings = json.loads(pulumi_config(root, "local")["gpu-fleet:services"])
+    settings["chat"]["container"]["uses_instance_role"] = True
+    run = program("local", **{"gpu-fleet:services": json.dumps(settings)})
+    assert {t.inputs["metadataOptions"]["httpPutResponseHopLimit"] for t in run.of("LaunchTemplate")} == {2}
+
+
 def test_instances_are_closed(program: Any, stack: str) -> None:
     for template in program(stack).of("LaunchTemplate"):
         inputs = template.inputs
         assert inputs["metadataOptions"]["httpTokens"] == "required"
-        assert inputs["metadataOptions"]["httpPutResponseHopLimit"] == 2
+        training = "fine-tuning" in template.name
+        assert inputs["metadataOptions"]["httpPutResponseHopLimit"] == (2 if training else 1)
         assert inputs["networkInterfaces"][0]["associatePublicIpAddress"] == "false"
         assert inputs["blockDeviceMappings"][0]["ebs"]["encrypted"] == "true"
         assert inputs["blockDeviceMappings"][0]["ebs"]["volumeType"] == "gp3"
@@ -245,13 +256,28 @@ def test_training_nodes_are_born_protected_and_others_are_not(program: Any) -> N
 def test_the_scaler_runs_each_minute_alone_on_arm(program: Any, stack: str) -> None:
     run = program(stack)
     (function,), (schedule,) = run.of("Function"), run.of("Schedule")
-    assert function.inputs["reservedConcurrentExecutions"] == 1
+    assert "reservedConcurrentExecutions" not in function.inputs, "a new account has none to reserve"
     assert function.inputs["architectures"] == ["arm64"]
     assert function.inputs["runtime"] == "python3.13"
     assert function.inputs["handler"] == "lambdas.scaler.handler.handle"
-    assert function.inputs["environment"]["variables"]["SERVICES_PATH"] == f"/gpu-fleet/{stack}/services"
+    (table,) = [t for t in run.of("Table") if t.name.endswith("-scaler-state")]
+    assert function.inputs["environment"]["variables"] == {
+        "SERVICES_PATH": f"/gpu-fleet/{stack}/services",
+        "STATE_TABLE": f"{table.name}-0123abc",
+        "STACK": f"gpu-fleet-{stack}",
+    }
     assert schedule.inputs["scheduleExpression"] == "rate(1 minute)"
     assert schedule.inputs["target"]["arn"].endswith(":function:" + function.inputs["name"])
+
+
+def test_concurrency_is_reserved_where_the_stack_says_so(program: Any) -> None:
+    (function,) = program("local", **{"gpu-fleet:scaler": '{"reserved_concurrency": 1}'}).of("Function")
+    assert function.inputs["reservedConcurrentExecutions"] == 1
+
+
+def test_what_the_scaler_is_told_is_all_that_it_needs(program: Any, stack: str) -> None:
+    (function,) = program(stack).of("Function")
+    Environment.from_env(function.inputs["environment"]["variables"])
 
 
 def test_a_burst_runs_the_scaler_within_seconds(program: Any, stack: str) -> None:
@@ -259,21 +285,80 @@ def test_a_burst_runs_the_scaler_within_seconds(program: Any, stack: str) -> Non
     alarms = [a for a in run.of("MetricAlarm") if a.name.endswith("-burst")]
     inference = [g for g in run.of("Group") if "fine-tuning" not in g.name]
     assert len(alarms) == len(inference)
-    allowed = {p.inputs["sourceArn"] for p in run.of("Permission")}
+    (permission,) = [p for p in run.of("Permission") if p.name.endswith("-burst")]
+    assert permission.inputs["principal"] == "lambda.alarms.cloudwatch.amazonaws.com"
+    assert permission.inputs["sourceAccount"] == "123456789012"
     for alarm in alarms:
+        arn = f"arn:aws:cloudwatch:us-east-1:123456789012:alarm:{alarm.inputs['name']}"
+        assert fnmatchcase(arn, permission.inputs["sourceArn"])
         assert (alarm.inputs["namespace"], alarm.inputs["metricName"]) == ("GpuFleet", "requests_waiting")
         assert list(alarm.inputs["dimensions"]) == ["AutoScalingGroupName"]
         assert alarm.inputs["period"] == 10
         assert alarm.inputs["alarmActions"][0].endswith("function:gpu-fleet-" + stack + "-scaler")
-    assert len(allowed) == len(alarms)
-    assert all(p.inputs["principal"] == "lambda.alarms.cloudwatch.amazonaws.com" for p in run.of("Permission"))
+    assert len({alarm.inputs["name"] for alarm in alarms}) == len(alarms)
+
+
+def test_no_alarm_of_another_stack_runs_the_scaler(program: Any) -> None:
+    """Stack `dev-a` with service `chat` beside stack `dev` with service `a-chat`."""
+    (permission,) = [p for p in program("dev").of("Permission") if p.name.endswith("-burst")]
+    for name in ("gpu-fleet_dev-a_chat_l4_burst", "gpu-fleet-dev_a_chat_l4_burst", "gpu-fleet_prod_chat_l4_burst"):
+        assert not fnmatchcase(
+            f"arn:aws:cloudwatch:us-east-1:123456789012:alarm:{name}", permission.inputs["sourceArn"]
+        )
+
+
+def test_notices_of_spot_instances_reach_the_scaler(program: Any) -> None:
+    run = program("prod")
+    (rule,), (target,), (function,) = run.of("EventRule"), run.of("EventTarget"), run.of("Function")
+    assert json.loads(rule.inputs["eventPattern"]) == {
+        "source": ["aws.ec2"],
+        "detail-type": ["EC2 Spot Instance Interruption Warning", "EC2 Instance Rebalance Recommendation"],
+    }
+    arn = f"arn:aws:cloudwatch:us-east-1:123456789012:{rule.name}-0123abc"
+    assert target.inputs["rule"] == f"{rule.name}-0123abc"
+    assert target.inputs["arn"].endswith(f"function:{function.inputs['name']}")
+    assert target.inputs["retryPolicy"]["maximumEventAgeInSeconds"] < 120, "after two minutes the instance is gone"
+    (permission,) = [p for p in run.of("Permission") if p.inputs["principal"] == "events.amazonaws.com"]
+    assert permission.inputs["sourceArn"] == arn
+    # What cannot be delivered is put into the queue by EventBridge itself, in the rule's name.
+    (letters,) = run.of("QueuePolicy")
+    (statement,) = json.loads(letters.inputs["policy"])["Statement"]
+    assert statement["Resource"] == target.inputs["deadLetterConfig"]["arn"]
+    assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": arn}}
+
+
+@pytest.mark.parametrize("stack", ["local", "dev"])
+def test_a_stack_without_spot_asks_for_no_notices(program: Any, stack: str) -> None:
+    assert program(stack).of("EventRule") == program(stack).of("QueuePolicy") == []
 
 
 def test_a_scaler_that_stopped_is_noticed(program: Any, stack: str) -> None:
     (alarm,) = [a for a in program(stack).of("MetricAlarm") if a.name.endswith("-scaler-silent")]
-    assert alarm.inputs["treatMissingData"] == "breaching"
-    assert alarm.inputs["period"] * alarm.inputs["evaluationPeriods"] == 300
-    assert alarm.inputs["comparisonOperator"] == "LessThanThreshold"
+    assert (alarm.inputs["namespace"], alarm.inputs["metricName"]) == ("AWS/Lambda", "Invocations")
+    assert alarm.inputs["period"] * alarm.inputs["evaluationPeriods"] == 180
+
+
+def test_silence_rings_as_missing_data_so_that_the_first_deploy_does_not(program: Any) -> None:
+    """An alarm begins in INSUFFICIENT_DATA and acts when its state changes; only this one acts on that state."""
+    for alarm in program("prod").of("MetricAlarm"):
+        silent = alarm.name.endswith("-scaler-silent")
+        assert (alarm.inputs["treatMissingData"] == "missing") == silent
+        topic = ["arn:aws:sns:us-east-1:123456789012:gpu-fleet-alarms"]
+        assert alarm.inputs.get("insufficientDataActions", []) == (topic if silent else [])
+
+
+def test_each_fault_of_a_service_rings(program: Any, stack: str) -> None:
+    """Of a service of the stack by its own alarm, of any other by the stack's."""
+    alarms = {a.name: a.inputs for a in program(stack).of("MetricAlarm")}
+    whole = alarms[f"gpu-fleet-{stack}-scaler-failed-services"]
+    own = alarms[f"gpu-fleet-{stack}-chat-errors"]
+    for alarm, metric in ((whole, "failed_services"), (own, "errors")):
+        assert (alarm["namespace"], alarm["metricName"]) == ("GpuFleet/Scaler", metric)
+        assert alarm["dimensions"]["stack"] == f"gpu-fleet-{stack}"
+        assert alarm["treatMissingData"] == "notBreaching", "silence is another alarm's matter"
+    assert list(whole["dimensions"]) == ["stack"]
+    assert own["dimensions"]["service"] == "chat"
+    assert (whole["datapointsToAlarm"], whole["evaluationPeriods"]) == (2, 3)
 
 
 def test_the_backstop_only_adds(program: Any) -> None:

@@ -669,7 +669,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "10:7: gpu-fleet:services.chat.container: must make a boot script of at most 16384 bytes with its "
-                "args, environment and secrets (got 29244)"
+                "args, environment and secrets (got 29234)"
             )
         ],
     ),
@@ -684,11 +684,11 @@ RULES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "10:7: gpu-fleet:services.chat.container: must make a boot script of at most 16384 bytes with its "
-                "args, environment and secrets (got 24350)"
+                "args, environment and secrets (got 24340)"
             ),
             (
                 "10:49: gpu-fleet:services.chat.container.secrets: must make an IAM policy of at most 10240 "
-                "characters for the instances (got 11933)"
+                "characters for the instances (got 11985)"
             ),
         ],
     ),
@@ -703,7 +703,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "11:7: gpu-fleet:services.chat.pools: must make an IAM policy of at most 6144 characters for the "
-                "scaler; shorten ami_parameter or take fewer pools (got 7961)"
+                "scaler; shorten ami_parameter or take fewer pools (got 7904)"
             )
         ],
     ),

@@ -101,6 +101,17 @@ def test_six_pools_are_too_many() -> None:
         ('["/v1/*"]', "[/a, /b, /c, /d, /e, /f]", "chat.paths: must be at most 5 together with hosts"),
         ("{image:", "{port: 70000, image:", "container.port: must be at most 65535 (got 70000)"),
         ("{image:", "{environment: {HF TOKEN: x}, image:", "container.environment"),
+        (
+            "{image:",
+            "{kms_key_arn: alias/mine, image:",
+            "container.kms_key_arn: must be an ARN of a KMS key (got alias/mine)",
+        ),
+        (
+            "{image:",
+            "{kms_key_arn: 'arn:aws:kms:us-east-1:123456789012:key/0a1b', image:",
+            "container.kms_key_arn: must be given only with secrets (got arn:aws:kms:us-east-1:123456789012:key/0a1b)",
+        ),
+        ("{image:", "{uses_instance_role: 1, image:", "container.uses_instance_role"),
         ("      policy: chat\n", "", "gpu-fleet:services.chat.policy: is missing"),
     ],
 )
@@ -119,6 +130,7 @@ def test_a_wrong_key_is_told_with_its_place_and_what_is_allowed(old: str, new: s
             "scaler: {log_retention_days: 31}",
             "log_retention_days: must be a number of days that CloudWatch Logs offers, like 30 (got 31)",
         ),
+        ("scaler: {reserved_concurrency: 0}", "scaler.reserved_concurrency: must be at least 1 (got 0)"),
         ("scaler: {timeout_seconds: 901}", "timeout_seconds: must be at most 900 (got 901)"),
         ("observability: {alarm_email: me}", "alarm_email: must be an e-mail address (got me)"),
         ("observabilty: {}", "unknown key; did you mean observability?"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -86,6 +87,15 @@ def test_the_container_gets_its_arguments_as_they_were_written(tmp_path: Path) -
     assert words[-5:] == ["123456789012.dkr.ecr.eu-west-1.amazonaws.com/worker:1", *FULL.args]
     assert words[words.index("--gpus") + 1] == "all"
     assert "awslogs-group=/gpu-fleet-prod-fine-tuning" in words
+
+
+@pytest.mark.parametrize("boot", [PLAIN, FULL], ids=["plain", "full"])
+def test_the_container_has_a_network_of_its_own(boot: Boot) -> None:
+    """On the host's, any hop limit would let it have the role's credentials."""
+    words = shlex.split(heredocs(user_data(boot))["/opt/gpu-fleet/serve.sh"].replace("\\\n", " "))
+    assert not {"--network", "--net", "--privileged"} & {word.partition("=")[0] for word in words}
+    assert words[words.index("--publish") + 1] == f"{boot.port}:{boot.port}"
+    assert words[words.index("--ipc") + 1] == "host"
 
 
 def test_the_registry_is_logged_in_to_only_where_it_is_ecr() -> None:

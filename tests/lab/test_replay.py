@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -20,7 +23,6 @@ from scaling.policy import Policy
 from scaling.profile import Profile
 from scaling.service import Pool, Service
 
-FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:scaler"
 PROFILE = Profile(
     prefill_tokens_per_second=1000.0,
     decode_base_seconds=0.02,
@@ -63,11 +65,35 @@ def test_rungs_take_figures_from_profiles_and_prices_from_the_catalog(root):
 # ---- alarms
 
 
-class Sky:
-    """An embedded cloud with one alarm of high resolution."""
+def make_function(cloud: EmbeddedCloud) -> str:
+    role = cloud.client("iam").create_role(RoleName="scaler", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as z:
+        z.writestr("handler.py", "")
+    made = cloud.client("lambda").create_function(
+        FunctionName="scaler",
+        Role=role,
+        Code={"ZipFile": archive.getvalue()},
+        Runtime="python3.13",
+        Handler="handler.handle",
+    )
+    return str(made["FunctionArn"])
 
-    def __init__(self, cloud: EmbeddedCloud, **changes: object) -> None:
+
+class Sky:
+    """An embedded cloud with one alarm of high resolution, and a function that this alarm may invoke."""
+
+    def __init__(self, cloud: EmbeddedCloud, *, let_in: str = "burst", **changes: object) -> None:
         self.cloud = cloud
+        function = make_function(cloud)
+        cloud.client("lambda").add_permission(
+            FunctionName=function,
+            StatementId="burst",
+            Action="lambda:InvokeFunction",
+            Principal="lambda.alarms.cloudwatch.amazonaws.com",
+            SourceArn=f"arn:aws:cloudwatch:us-east-1:{cloud.account}:alarm:{let_in}",
+            SourceAccount=cloud.account,
+        )
         cloud.client("cloudwatch").put_metric_alarm(
             **{
                 "AlarmName": "burst",
@@ -79,11 +105,11 @@ class Sky:
                 "EvaluationPeriods": 1,
                 "Threshold": 4.0,
                 "ComparisonOperator": "GreaterThanOrEqualToThreshold",
-                "AlarmActions": [FUNCTION],
+                "AlarmActions": [function],
                 **changes,
             }
         )
-        self.alarms = Alarms(cloud, FUNCTION)
+        self.alarms = Alarms(cloud, function)
 
     def wait(self, *values: float) -> list[dict]:
         """So many requests wait, 10 s later; the events of then."""
@@ -129,6 +155,14 @@ def test_an_alarm_without_data_does_not_breach(cloud):
 @pytest.mark.parametrize("changes", [{"ActionsEnabled": False}, {"AlarmActions": ["arn:aws:sns:us-east-1:1:else"]}])
 def test_alarms_that_do_not_call_the_function_are_not_its_matter(cloud, changes):
     assert Sky(cloud, **changes).wait(9.0) == []
+
+
+def test_an_alarm_that_the_functions_policy_does_not_let_in_runs_nothing(cloud):
+    assert Sky(cloud, let_in="gpu-fleet_prod_*_burst").wait(9.0) == []
+
+
+def test_a_pattern_lets_an_alarm_in(cloud):
+    assert len(Sky(cloud, let_in="bur*").wait(9.0)) == 1
 
 
 def test_an_alarm_over_several_periods_needs_all_of_them(cloud):

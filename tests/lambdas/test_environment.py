@@ -6,18 +6,18 @@ import pytest
 
 from lambdas.scaler.environment import Environment, EnvironmentVariableError
 
-GIVEN = {"SERVICES_PATH": "/gpu-fleet/prod/services/", "STATE_TABLE": "states"}
+GIVEN = {"SERVICES_PATH": "/gpu-fleet/prod/services/", "STATE_TABLE": "states", "STACK": "gpu-fleet-prod"}
 
 
 def test_a_slash_at_the_end_of_the_path_makes_no_difference():
-    assert Environment.from_env(GIVEN) == Environment("/gpu-fleet/prod/services", "states")
+    assert Environment.from_env(GIVEN) == Environment("/gpu-fleet/prod/services", "states", "gpu-fleet-prod")
 
 
 def test_quotas_are_read_by_name():
     assert Environment.from_env({**GIVEN, "QUOTAS": '{"G and VT": 64}'}).vcpu_quotas == {"G and VT": 64}
 
 
-@pytest.mark.parametrize("name", ["SERVICES_PATH", "STATE_TABLE"])
+@pytest.mark.parametrize("name", ["SERVICES_PATH", "STATE_TABLE", "STACK"])
 @pytest.mark.parametrize("value", [None, "", "  "])
 def test_a_missing_variable_is_named(name, value):
     env = {**GIVEN, name: value}

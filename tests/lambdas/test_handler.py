@@ -8,6 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from botocore.exceptions import ClientError
 
 from lambdas.scaler import handler, log
 from lambdas.scaler.environment import EnvironmentVariableError
@@ -40,26 +41,47 @@ def test_a_run_counts_its_outcomes_and_logs_one_line_a_service(world, handle, de
     assert log.record_of(json.dumps(lines[0])).now == world.now
 
 
-def test_a_failure_fails_the_invocation_after_all_were_served(world, handle, deciding, capsys):
+def test_a_service_that_fails_is_no_failed_run_and_the_reply_names_it(world, handle, deciding, capsys):
+    """A failed invocation would lie among the dead letters, though nothing was lost."""
     world.stand("chat", {"l4": 2})
     world.stand("code", {"l4": 2})
     world.put("broken", "{")
-    with (
-        world.board.failing("autoscaling.SetDesiredCapacity", only="chat-l4"),
-        pytest.raises(handler.ServicesFailedError, match="2 of 3 services: broken: BrokenParameter; chat: Throttled"),
-    ):
-        handle(deciding(l4=PoolTarget(4, 100)))
+    with world.board.failing("autoscaling.SetDesiredCapacity", only="chat-l4"):
+        reply = handle(deciding(l4=PoolTarget(4, 100)))
+    assert reply == {
+        "services": 3, "applied": 1, "failed": 2, "faults": {"broken": ["BrokenParameter"], "chat": ["Throttled"]},
+    }  # fmt: skip
     assert world.desired("code") == {"l4": 4}
     levels = {line["service_name"]: line["level"] for line in decisions(capsys.readouterr().out)}
     assert levels == {"broken": "ERROR", "chat": "ERROR", "code": "INFO"}
 
 
-def test_errors_are_counted_in_the_metrics_too(world, handle, keeping, capsys):
+def metrics(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines() if '"_aws"' in line]
+
+
+def test_what_fails_rings_by_the_metrics_of_its_service_and_of_the_stack(world, handle, keeping, capsys):
+    """A broken parameter too, even of a service that the stack has no alarm for."""
     world.put("broken", "{")
-    with pytest.raises(handler.ServicesFailedError):
+    handle(keeping)
+    of_service, of_run = metrics(capsys.readouterr().out)
+    assert (of_service["stack"], of_service["service"], of_service["errors"]) == ("gpu-fleet-test", "broken", [1.0])
+    assert of_run["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["stack"]]
+    assert (of_run["stack"], of_run["failed_services"]) == ("gpu-fleet-test", [1.0])
+
+
+def test_a_run_in_which_nothing_fails_says_so(world, handle, keeping, capsys):
+    """An alarm that rang returns to OK by a zero, not by silence."""
+    world.stand("chat", {"l4": 2})
+    handle(keeping)
+    assert metrics(capsys.readouterr().out)[-1]["failed_services"] == [0.0]
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException"])
+def test_a_run_that_cannot_read_the_services_is_a_failed_invocation(world, handle, keeping, code):
+    world.stand("chat", {"l4": 2})
+    with world.board.failing("ssm.GetParametersByPath", code), pytest.raises(ClientError, match=code):
         handle(keeping)
-    metrics = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
-    assert [(metric["service"], metric["errors"]) for metric in metrics] == [("broken", [1.0])]
 
 
 def test_a_run_without_services_is_a_good_run(world, handle, keeping):
@@ -69,8 +91,7 @@ def test_a_run_without_services_is_a_good_run(world, handle, keeping):
 def test_a_run_that_is_out_of_time_says_so(world, handle, keeping):
     world.stand("chat", {"l4": 2})
     context = SimpleNamespace(get_remaining_time_in_millis=lambda: 500)
-    with pytest.raises(handler.ServicesFailedError, match="chat: OutOfTime"):
-        handle(keeping, context=context)
+    assert handle(keeping, context=context)["faults"] == {"chat": ["OutOfTime"]}
 
 
 def test_a_missing_variable_is_a_clear_error(monkeypatch):
@@ -83,6 +104,7 @@ def test_a_missing_variable_is_a_clear_error(monkeypatch):
 def test_the_handler_makes_its_own_scaler_once(world, monkeypatch):
     monkeypatch.setenv("SERVICES_PATH", "/gpu-fleet/test/services")
     monkeypatch.setenv("STATE_TABLE", "gpu-fleet-test-state")
+    monkeypatch.setenv("STACK", "gpu-fleet-test")
     handler.scaler.cache_clear()
     try:
         assert handler.scaler() is handler.scaler()

@@ -26,7 +26,7 @@ def published(capsys):
 
     def read(result, observation):
         capsys.readouterr()
-        publish(result, observation)
+        publish(result, observation, "gpu-fleet-test")
         out = {}
         for text in capsys.readouterr().out.splitlines():
             line = json.loads(text)
@@ -42,8 +42,8 @@ def published(capsys):
     return read
 
 
-SERVICE = (("service", "chat"),)
-L4 = (("pool", "l4"), ("service", "chat"))
+SERVICE = (("service", "chat"), ("stack", "gpu-fleet-test"))
+L4 = (("pool", "l4"), *SERVICE)
 
 
 def test_signals_are_published_by_service_and_counts_by_pool(reported, published):

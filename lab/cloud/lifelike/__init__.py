@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from lab.cloud.lifelike import (
     activities,
     desired_capacity,
+    events,
     group_update,
     hooks,
     interruptions,
@@ -34,6 +35,7 @@ DIFFERENCES: tuple[Difference, ...] = tuple(
     for module in (
         activities,
         desired_capacity,
+        events,
         group_update,
         hooks,
         interruptions,
@@ -62,6 +64,7 @@ class Lifelike:
     replacements: replacement.Replacements
     refreshes: refresh.Refreshes
     metrics: metrics.Metrics
+    events: events.EventBus
 
 
 @contextlib.contextmanager
@@ -87,4 +90,5 @@ def lifelike(world: World, account: str, region: str) -> Iterator[Lifelike]:
         refuse(patches)
         store = metrics.mend(world, patches)
         replacements.begin()
-        yield Lifelike(log, health, waits, life, replacements, refreshes, store(account, region))
+        bus = events.EventBus(world, (account, region))
+        yield Lifelike(log, health, waits, life, replacements, refreshes, store(account, region), bus)

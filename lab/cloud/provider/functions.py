@@ -179,6 +179,7 @@ def event_rule(aws: Aws, r: Resource) -> Made:
 def event_target(aws: Aws, r: Resource) -> Made:
     """A rule's target."""
     i = r.inputs
+    retry = i.get("retryPolicy") or {}
     aws.client("events").put_targets(
         Rule=i["rule"],
         Targets=[
@@ -188,7 +189,11 @@ def event_target(aws: Aws, r: Resource) -> Made:
                 RoleArn=i.get("roleArn"),
                 Input=i.get("input"),
                 DeadLetterConfig=pascal(i["deadLetterConfig"]) if "deadLetterConfig" in i else None,
-                RetryPolicy=pascal(i["retryPolicy"]) if "retryPolicy" in i else None,
+                RetryPolicy=given(
+                    MaximumRetryAttempts=whole(retry.get("maximumRetryAttempts")),
+                    MaximumEventAgeInSeconds=whole(retry.get("maximumEventAgeInSeconds")),
+                )
+                or None,
             )
         ],
     )

@@ -1,0 +1,323 @@
+"""Each call that an instance makes, held against its role's policy; and nothing in it that no call needs.
+
+The boot scripts are those that the program puts into the launch templates, and they run: with paths below a folder, and
+an `aws` that writes down what it is asked. What agents and Docker ask of AWS by themselves stands in their pages.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from infra.stack_file import pulumi_config
+from tests.permissions.evaluator import Request, granted_by, grants, request
+
+WHERE = "us-east-1:123456789012"
+SECRET = f"arn:aws:secretsmanager:{WHERE}:secret:token-AbCdEf"
+KEY = f"arn:aws:kms:{WHERE}:key/11111111-2222-3333-4444-555555555555"
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/engine:1"
+COMMANDS = {
+    "autoscaling complete-lifecycle-action": "autoscaling:CompleteLifecycleAction",
+    "autoscaling record-lifecycle-action-heartbeat": "autoscaling:RecordLifecycleActionHeartbeat",
+    "secretsmanager get-secret-value": "secretsmanager:GetSecretValue",
+    # https://docs.aws.amazon.com/cli/latest/reference/ecr/get-login-password.html
+    "ecr get-login-password": "ecr:GetAuthorizationToken",
+}
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service of the program: its role's policy, its groups, and the boot script of each pool."""
+
+    name: str
+    policy: Any
+    groups: Mapping[str, Mapping[str, str]]
+    """Tags by name."""
+    scripts: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def services(program: Callable[..., Any], root: Path) -> dict[str, Service]:
+    """Stack prod, with secrets under a key of one's own, an image of ECR, and beside them a service that needs nothing.
+
+    Names are chosen so that what one begins with is the whole of another.
+    """
+    settings = json.loads(pulumi_config(root, "prod")["gpu-fleet:services"])
+    chat = settings["chat"]
+    chat["container"] |= {"image": IMAGE, "secrets": {"HF_TOKEN": SECRET}, "kms_key_arn": KEY}
+    plain = {"image": "vllm/vllm-openai:v1"}
+    settings["chat-large"] = {**chat, "container": plain, "paths": ["/large/*"], "priority": 900}
+    run = program("prod", **{"gpu-fleet:services": json.dumps(settings)})
+    found = {}
+    for name in settings:
+        (policy,) = [p for p in run.of("RolePolicy") if p.name == f"gpu-fleet-prod-{name}-instance"]
+        groups = {
+            f"{group.name}-0123abc": {tag["key"]: tag["value"] for tag in group.inputs["tags"]}
+            for group in run.of("Group")
+        }
+        own = {group: tags for group, tags in groups.items() if tags["gpu-fleet:service"] == name}
+        templates = [t for t in run.of("LaunchTemplate") if f"{t.name}-0123abc" in own]
+        scripts = tuple(base64.b64decode(t.inputs["userData"]).decode() for t in templates)
+        assert len(scripts) == len(own) > 0
+        found[name] = Service(name, json.loads(policy.inputs["policy"]), own, scripts)
+    return found
+
+
+# --- the calls ----------------------------------------------------------------------------------------------------
+
+
+def boots(script: str, folder: Path) -> Path:
+    """Run a boot script; all that it writes lies below the folder."""
+    bin_ = folder / "bin"
+    bin_.mkdir(parents=True)
+    whole = re.sub(r"(?<![\w./])/(?=(?:etc|opt|var/log|tmp)/)", f"{folder}/", script)
+    for path in ("etc/systemd/system", "var/log", "tmp"):
+        (folder / path).mkdir(parents=True)
+    for name in ("systemctl", "docker", "curl", "dpkg"):
+        (bin_ / name).write_text("#!/bin/bash\nexit 0\n")
+    (bin_ / "aws").write_text(f'#!/bin/bash\nprintf "%q " "$@" >> {folder}/calls; echo >> {folder}/calls\n')
+    for path in bin_.iterdir():
+        path.chmod(0o755)
+    _bash(folder, ["-c", whole])
+    return folder
+
+
+def _bash(folder: Path, arguments: list[str]) -> None:
+    environment = {"PATH": f"{folder / 'bin'}:/usr/bin:/bin"}
+    done = subprocess.run(["bash", *arguments], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class Engine(BaseHTTPRequestHandler):
+    """An engine without requests, and the metadata of an instance whose group and state are set."""
+
+    group, state = "", ""
+
+    def do_PUT(self) -> None:
+        self._say("token")
+
+    def do_GET(self) -> None:
+        answers = {"instance-id": "i-1", "tags/instance/aws:autoscaling:groupName": self.group}
+        answers["autoscaling/target-lifecycle-state"] = self.state
+        self._say(answers.get(self.path.removeprefix("/latest/meta-data/"), "vllm:num_requests_running 0\n"))
+
+    def _say(self, text: str) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def lives(folder: Path, group: str, port: int) -> None:
+    """Run the node's own program from the launching hook to the end of the drain."""
+    told = dict(line.split("=", 1) for line in (folder / "etc/gpu-fleet/node.env").read_text().splitlines())
+    environment = {
+        **told, "PATH": f"{folder / 'bin'}:/usr/bin:/bin", "PORT": str(port), "IMDS_URL": f"http://127.0.0.1:{port}",
+        "POLL_SECONDS": "0.01", "HEARTBEAT_SECONDS": "0",
+    }  # fmt: skip
+    Engine.group, Engine.state = group, "InService"
+    command = [sys.executable, str(folder / "opt/gpu-fleet/node.py"), "lifecycle"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        try:
+            for _ in range(3000):
+                if "complete-lifecycle-action" in _said(folder):
+                    break
+                time.sleep(0.01)
+            Engine.state = "Terminated"
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
+def _said(folder: Path) -> str:
+    calls = folder / "calls"
+    return calls.read_text() if calls.exists() else ""
+
+
+def asked_by_scripts(folder: Path, service: Service) -> Iterator[Request]:
+    """What the `aws` commands ask for."""
+    for line in _said(folder).splitlines():
+        words = shlex.split(line)
+        action = COMMANDS[" ".join(words[:2])]
+        given = dict(pairwise(words))
+        if action.startswith("autoscaling:"):
+            group = given["--auto-scaling-group-name"]
+            assert given["--instance-id"] == "i-1"
+            yield request(action, group_arn(group), tagged(service.groups[group]))
+        elif action.startswith("secretsmanager:"):
+            yield request(action, given["--secret-id"])
+            # The secret lies under a key of one's own: Secrets Manager asks for it in the caller's name.
+            yield request("kms:Decrypt", KEY, {"kms:ViaService": "secretsmanager.us-east-1.amazonaws.com"})
+        else:
+            yield request(action)
+
+
+def group_arn(name: str) -> str:
+    return f"arn:aws:autoscaling:{WHERE}:autoScalingGroup:1-2-3:autoScalingGroupName/{name}"
+
+
+def tagged(tags: Mapping[str, str]) -> dict[str, str]:
+    return {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
+
+
+def asked_by_agents(folder: Path) -> Iterator[Request]:
+    """What Docker, the CloudWatch agent, the SSM agent and a worker ask for, by what they were told."""
+    serve = (folder / "opt/gpu-fleet/serve.sh").read_text()
+    words = shlex.split(serve.replace("\\\n", " ").splitlines()[-1])
+    # https://docs.docker.com/engine/logging/drivers/awslogs/
+    (group,) = [word.partition("=")[2] for word in words if word.startswith("awslogs-group=")]
+    for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
+        yield request(action, f"arn:aws:logs:{WHERE}:log-group:{group}:log-stream:0123abc")
+    # https://docs.aws.amazon.com/AmazonECR/latest/userguide/security-iam-awsmanpol.html (PullOnly)
+    if IMAGE in words or "/fine-tuning:" in serve:
+        repository = next(word for word in words if ".dkr.ecr." in word).partition("/")[2].partition(":")[0]
+        for action in ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"):
+            yield request(action, f"arn:aws:ecr:{WHERE}:repository/{repository}")
+    # Metrics, and the tag that holds the name of its group:
+    # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/create-iam-roles-for-cloudwatch-agent.html
+    agent = json.loads((folder / "etc/gpu-fleet/agent.json").read_text())["metrics"]
+    yield request("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": agent["namespace"]})
+    if "${aws:AutoScalingGroupName}" in agent["append_dimensions"].values():
+        yield request("ec2:DescribeTags")
+    # https://docs.aws.amazon.com/systems-manager/latest/userguide/getting-started-create-iam-instance-profile.html
+    yield request("ssm:UpdateInstanceInformation", f"arn:aws:ec2:{WHERE}:instance/i-1")
+    for channel in ("ControlChannel", "DataChannel"):
+        yield request(f"ssmmessages:Create{channel}")
+        yield request(f"ssmmessages:Open{channel}")
+    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-receive-delete-message.html
+    environment = (folder / "etc/gpu-fleet/container.env").read_text()
+    for queue in re.findall(r"^QUEUE_URL=.*/(.+)$", environment, re.MULTILINE):
+        for action in ("sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"):
+            yield request(action, f"arn:aws:sqs:{WHERE}:{queue}")
+
+
+@pytest.fixture(scope="module")
+def asked(
+    services: dict[str, Service], port: int, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[Request]]:
+    """All requests of a first pool's instance, from boot to end, by service."""
+    found = {}
+    for service in services.values():
+        folder = boots(service.scripts[0], tmp_path_factory.mktemp(service.name))
+        _bash(folder, [str(folder / "opt/gpu-fleet/pull.sh")])
+        if service.name == "fine-tuning":
+            (folder / "bin/docker").write_text("#!/bin/bash\necho false\n")
+        lives(folder, next(iter(service.groups)), port)
+        found[service.name] = [*asked_by_scripts(folder, service), *asked_by_agents(folder)]
+    return found
+
+
+# --- held against the policies ------------------------------------------------------------------------------------
+
+SERVICES = ("chat", "chat-large", "fine-tuning")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_call_is_allowed(services: dict[str, Service], asked: dict[str, list[Request]], name: str) -> None:
+    assert [one for one in asked[name] if not granted_by([services[name].policy], one)] == []
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_nothing_is_allowed_that_no_call_needs(
+    services: dict[str, Service], asked: dict[str, list[Request]], name: str
+) -> None:
+    used = {grant for one in asked[name] for grant in granted_by([services[name].policy], one)}
+    assert grants([services[name].policy]) - used == set()
+
+
+def test_the_calls_are_those_that_a_whole_life_makes(asked: dict[str, list[Request]]) -> None:
+    """Otherwise a call that is not made would count as allowed."""
+    assert {one.action for one in asked["chat"]} >= {*COMMANDS.values(), "kms:Decrypt"}
+    assert "secretsmanager:GetSecretValue" not in {one.action for one in asked["chat-large"]}
+    assert "sqs:ReceiveMessage" in {one.action for one in asked["fine-tuning"]}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_instance_can_end_an_instance_or_change_a_group(services: dict[str, Service], name: str) -> None:
+    group, tags = next(iter(services[name].groups.items()))
+    for action in (
+        "TerminateInstanceInAutoScalingGroup", "SetDesiredCapacity", "SetInstanceProtection", "UpdateAutoScalingGroup",
+        "SetInstanceHealth", "DetachInstances", "EnterStandby", "PutLifecycleHook", "DeleteLifecycleHook",
+        "CreateOrUpdateTags",
+    ):  # fmt: skip
+        asked = request(f"autoscaling:{action}", group_arn(group), tagged(tags))
+        assert granted_by([services[name].policy], asked) == set()
+    instance = f"arn:aws:ec2:{WHERE}:instance/i-2"
+    assert granted_by([services[name].policy], request("ec2:TerminateInstances", instance)) == set()
+
+
+def test_an_instance_completes_the_hooks_of_its_own_service_alone(services: dict[str, Service]) -> None:
+    """Also where its groups' names begin as another's do: `chat` and `chat-large`, stack `prod` and stack `prod-a`."""
+    complete = "autoscaling:CompleteLifecycleAction"
+    for service in services.values():
+        for other in services.values():
+            for group, tags in other.groups.items():
+                allowed = granted_by([service.policy], request(complete, group_arn(group), tagged(tags)))
+                assert bool(allowed) == (service is other), f"{service.name} on {group}"
+    own = next(iter(services["chat"].groups.values()))
+    beside = {**own, "gpu-fleet:stack": "gpu-fleet-prod-chat", "gpu-fleet:service": "l4"}
+    for tags in (beside, {}, {**own, "gpu-fleet:stack": "gpu-fleet-dev"}, {"gpu-fleet:service": "chat"}):
+        asked = request(complete, group_arn("gpu-fleet-prod-chat-l4-0123abc"), tagged(tags))
+        assert granted_by([services["chat"].policy], asked) == set()
+
+
+def test_an_instance_publishes_in_its_namespace_alone(services: dict[str, Service]) -> None:
+    """With another it could silence alarms, the scaler's own among them."""
+    for namespace in ("GpuFleet/Scaler", "AWS/Lambda", "Other"):
+        asked = request("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": namespace})
+        assert granted_by([services["chat"].policy], asked) == set()
+
+
+@pytest.mark.parametrize(
+    ("key", "context"),
+    [
+        (KEY, {}),
+        (KEY, {"kms:ViaService": "s3.us-east-1.amazonaws.com"}),
+        (KEY, {"kms:ViaService": "secretsmanager.eu-west-1.amazonaws.com"}),
+        (KEY.replace("1111", "2222"), {"kms:ViaService": "secretsmanager.us-east-1.amazonaws.com"}),
+    ],
+    ids=["by itself", "through S3", "in another region", "another key"],
+)
+def test_the_key_serves_to_read_secrets_and_nothing_else(
+    services: dict[str, Service], key: str, context: Mapping[str, str]
+) -> None:
+    assert granted_by([services["chat"].policy], request("kms:Decrypt", key, context)) == set()
+
+
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        ("secretsmanager:GetSecretValue", SECRET.replace("token", "other")),
+        ("sqs:ReceiveMessage", f"arn:aws:sqs:{WHERE}:other"),
+        ("ecr:BatchGetImage", f"arn:aws:ecr:{WHERE}:repository/other"),
+        ("logs:PutLogEvents", f"arn:aws:logs:{WHERE}:log-group:/aws/lambda/other:log-stream:1"),
+    ],
+)
+def test_what_is_another_services_is_out_of_reach(services: dict[str, Service], action: str, resource: str) -> None:
+    for service in services.values():
+        assert granted_by([service.policy], request(action, resource)) == set()
