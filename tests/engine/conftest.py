@@ -52,6 +52,10 @@ class Deployment:
         with self.file.open("w") as out:
             yaml.dump(data, out)
 
+    def services(self) -> dict[str, Any]:
+        """The services as the stack's YAML has them."""
+        return dict(YAML(typ="safe").load(self.file.read_text())["config"]["gpu-fleet:services"])
+
     # ---- what the engine does. Each returns engine-check's Steps: `changes`, `counts()`, `errors`, `code`.
 
     def preview(self, *, may_fail: bool = False) -> Any:
