@@ -24,6 +24,7 @@ class LoadBalancerArgs:
     settings: LoadBalancerSettings
     vpc_id: pulumi.Input[str]
     subnet_ids: Sequence[pulumi.Input[str]]
+    ways_in: Sequence[pulumi.Resource]
     place: pulumi.Output[iam.Place]
     tags: Mapping[str, str]
 
@@ -87,7 +88,9 @@ class LoadBalancer(pulumi.ComponentResource):
             access_logs=aws.lb.LoadBalancerAccessLogsArgs(bucket=logs, enabled=True) if logs is not None else None,
             tags=args.tags,
             # AWS takes subnets of another VPC for no load balancer that stands.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=writable, replacement_trigger=args.vpc_id),
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=[*args.ways_in, *writable], replacement_trigger=args.vpc_id
+            ),
         )
         self.listener = self._make_listeners(name, balancer.arn, args)
         if settings.waf_acl_arn:

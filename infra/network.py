@@ -66,6 +66,9 @@ class Network(pulumi.ComponentResource):
     private_subnets: Sequence[PrivateSubnet]
     ways_out: Sequence[pulumi.Resource]
     """What instances reach AWS and the internet by: it must stand for as long as they do."""
+    ways_in: Sequence[pulumi.Resource]
+    """What the internet reaches the load balancer by. AWS refuses one that faces the internet without:
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateLoadBalancer.html (InvalidSubnet)"""
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gpu-fleet:index:Network", name, None, opts)
@@ -78,7 +81,7 @@ class Network(pulumi.ComponentResource):
                     PrivateSubnet(pulumi.Output.from_input(i), zone)
                     for i, zone in zip(there.private_subnet_ids, zones, strict=True)
                 ]
-                self.ways_out = []
+                self.ways_out = self.ways_in = []
             case NewNetwork() as new:
                 self._make(name, new, args)
         self.register_outputs(
@@ -107,7 +110,7 @@ class Network(pulumi.ComponentResource):
             tags=tags("vpc"),
             opts=child,
         )
-        out, public_table = self._make_public_way(name, vpc, tags)
+        ways_in, public_table = self._make_public_way(name, vpc, tags)
         public, private, tables = [], [], []
         ways_out: list[pulumi.Resource] = []
         # In the order of their letters: a single NAT gateway stays where it is when the YAML orders zones anew.
@@ -134,7 +137,7 @@ class Network(pulumi.ComponentResource):
                 table = aws.ec2.RouteTable(f"{name}-{side}", vpc_id=vpc.id, tags=tags(side), opts=child)
                 tables.append(table)
                 if new.nat is not Nat.NONE:
-                    nat = self._make_nat(f"{name}-nat-{letter}", vpc, public_subnet, out, args.tags)
+                    nat = self._make_nat(f"{name}-nat-{letter}", vpc, public_subnet, ways_in, args.tags)
                     ways_out.append(
                         aws.ec2.Route(
                             f"{name}-{side}-default",
@@ -172,6 +175,7 @@ class Network(pulumi.ComponentResource):
         self.public_subnet_ids = public
         self.private_subnets = private
         self.ways_out = ways_out
+        self.ways_in = ways_in
 
     def _make_public_way(
         self, name: str, vpc: aws.ec2.Vpc, tags: Callable[[str], Mapping[str, str]]

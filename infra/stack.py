@@ -72,7 +72,10 @@ def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
 
     network = Network(name, NetworkArgs(settings.network, settings.region, tags))
     balancer = LoadBalancer(
-        name, LoadBalancerArgs(settings.load_balancer, network.vpc_id, network.public_subnet_ids, place, tags)
+        name,
+        LoadBalancerArgs(
+            settings.load_balancer, network.vpc_id, network.public_subnet_ids, network.ways_in, place, tags
+        ),
     )
     before = args.standing.services
     priorities = traffic.priorities(

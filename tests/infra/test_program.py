@@ -213,6 +213,12 @@ def test_instances_drain_before_what_they_need_for_it_goes(program: Any, stack: 
         assert int(group.delete_timeout.removesuffix("s")) >= drain_seconds + min(drain_seconds, 3600)
 
 
+def test_the_load_balancer_waits_for_the_internet_gateway(program: Any, stack: str) -> None:
+    (balancer,) = [b for b in program(stack).of("LoadBalancer") if b.custom]
+    needed = {urn.split("::")[2].rpartition(":")[2] for urn in balancer.depends_on}
+    assert needed >= {"InternetGateway", "Route"}
+
+
 def test_the_guard_stands_on_everything_and_goes_first(program: Any, stack: str) -> None:
     run = program(stack)
     (guard,) = [t for t in run.of("Table") if t.name.endswith("-protection")]
