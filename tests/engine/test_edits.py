@@ -180,6 +180,16 @@ def changes(steps: Any) -> list[Any]:
     return [change for change in steps.changes if not change[0].startswith("refresh")]
 
 
+def test_a_part_of_the_stack_is_updated_alone(stack: Any) -> None:
+    edited(stack, container(image="vllm/vllm-openai:v0.13.0"))
+    weights = moved(stack)
+    urn = "urn:pulumi:test::gpu-fleet::gpu-fleet:index:Service::gpu-fleet-test-chat"
+    words = ("--refresh=false", "--target", urn, "--target-dependents", "--yes", "--skip-preview")
+    done = stack.engine.run("up", "--stack", "test", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stack.weights("chat") == weights
+
+
 REFUSED: list[tuple[str, Callable[[Config], object]]] = [
     ("gpu-fleet:load_balancer.internal", lambda c: c["gpu-fleet:load_balancer"].update(internal=True)),
     ("gpu-fleet:network.cidr", lambda c: c["gpu-fleet:network"].update(cidr="10.9.0.0/16")),
