@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from infra.settings import ExistingNetwork, StackSettings
 from infra.standing import Standing, StandingService
 from scaling.library import PlanProblem
-from scaling.policy import Workload
 from scaling.service import Service as ServiceModel
 
 _OTHER_STACK = "bring up a second stack with it, send the traffic there, and destroy this one"
@@ -74,8 +73,8 @@ def _of_the_stack(standing: Standing, settings: StackSettings) -> Iterator[_Chan
 def _of_a_service(before: StandingService, model: ServiceModel, settings: StackSettings) -> Iterator[_Change]:
     at = ("services", model.name)
     container = settings.services[model.name].container
-    workload = Workload.TRAINING if before.training else Workload.INFERENCE
-    yield _Change((*at, "policy"), f"a policy for {workload}", f"a policy for {model.policy.workload}", _OTHER_SERVICE)
+    workload = model.policy.workload
+    yield _Change((*at, "policy"), f"a policy for {before.workload}", f"a policy for {workload}", _OTHER_SERVICE)
     # Engines that run keep the port and the path that they were started with.
     yield _Change((*at, "container", "port"), before.port, container.port, _OTHER_SERVICE)
     yield _Change((*at, "container", "health_path"), before.health_path, container.health_path, _OTHER_SERVICE)

@@ -64,6 +64,8 @@ class Network(pulumi.ComponentResource):
     vpc_id: pulumi.Output[str]
     public_subnet_ids: Sequence[pulumi.Output[str]]
     private_subnets: Sequence[PrivateSubnet]
+    own_subnet_ids: Mapping[str, Sequence[pulumi.Output[str]]]
+    """Of the subnets that the stack makes, by zone."""
     ways_out: Sequence[pulumi.Resource]
     """What instances reach AWS and the internet by: it must stand for as long as they do."""
     ways_in: Sequence[pulumi.Resource]
@@ -81,6 +83,7 @@ class Network(pulumi.ComponentResource):
                     PrivateSubnet(pulumi.Output.from_input(i), zone)
                     for i, zone in zip(there.private_subnet_ids, zones, strict=True)
                 ]
+                self.own_subnet_ids = {}
                 self.ways_out = self.ways_in = []
             case NewNetwork() as new:
                 self._make(name, new, args)
@@ -112,6 +115,7 @@ class Network(pulumi.ComponentResource):
         )
         ways_in, public_table = self._make_public_way(name, vpc, tags)
         public, private, tables = [], [], []
+        own: dict[str, Sequence[pulumi.Output[str]]] = {}
         ways_out: list[pulumi.Resource] = []
         # In the order of their letters: a single NAT gateway stays where it is when the YAML orders zones anew.
         for zone in sorted(new.zones):
@@ -155,6 +159,7 @@ class Network(pulumi.ComponentResource):
                     opts=child,
                 )
             )
+            own[zone] = [public_subnet.id, private_subnet.id]
             public.append(public_subnet.id)
             private.append(PrivateSubnet(private_subnet.id, zone))
         if new.s3_endpoint:
@@ -174,6 +179,7 @@ class Network(pulumi.ComponentResource):
         self.vpc_id = vpc.id
         self.public_subnet_ids = public
         self.private_subnets = private
+        self.own_subnet_ids = own
         self.ways_out = ways_out
         self.ways_in = ways_in
 

@@ -19,6 +19,9 @@ from infra.target_group import target_group
 from scaling.policy import RoutingStrategy, Workload
 from scaling.service import Service as ServiceModel
 
+WEIGHTS = "actions[*].forward.targetGroups[*].weight"
+"""In the engine's own camelCase, which Python's names would not match."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceArgs:
@@ -29,6 +32,8 @@ class ServiceArgs:
     """The same service as the scaling model sees it."""
     weights: Mapping[str, int]
     """By pool: `traffic.weights`."""
+    weights_known: bool
+    """Whether `weights` are those that the rule has now. Where not, Pulumi leaves those of a rule that stands alone."""
     priority: int | None
     """Of the listener rule in AWS: `traffic.priorities`. None for training."""
     parameter_name: str
@@ -49,6 +54,7 @@ class Service(pulumi.ComponentResource):
     listener rule with its weighted forward, for training the job queue; the parameter of both.
     """
 
+    workload: Workload
     pools: Mapping[str, GpuPool]
     target_groups: Mapping[str, aws.lb.TargetGroup]
     """By pool; empty for training."""
@@ -59,7 +65,8 @@ class Service(pulumi.ComponentResource):
     def __init__(self, name: str, args: ServiceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gpu-fleet:index:Service", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        training = args.model.policy.workload is Workload.TRAINING
+        self.workload = args.model.policy.workload
+        training = self.workload is Workload.TRAINING
 
         pools = args.settings.pools
         pool_tags = {pool: {**args.tags, naming.POOL_TAG: pool} for pool in pools}
@@ -269,5 +276,5 @@ class Service(pulumi.ComponentResource):
                 )
             ],
             tags=args.tags,
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=[] if args.weights_known else [WEIGHTS]),
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pulumi
 import pulumi_aws as aws
 
-from infra import iam, naming, placeholders, traffic
+from infra import iam, naming, placeholders, standing, traffic
 from infra.load_balancer import LoadBalancer, LoadBalancerArgs
 from infra.network import Network, NetworkArgs
 from infra.observability import Observability, ObservabilityArgs, WatchedPool, WatchedService
@@ -62,6 +62,29 @@ def protect(name: str, parts: Sequence[pulumi.Resource], tags: Mapping[str, str]
     )
 
 
+def stands(
+    settings: StackSettings, network: Network, services: Mapping[str, Service]
+) -> Mapping[str, pulumi.Input[object]]:
+    """What the next update must know of this one: `infra.standing` reads it."""
+    return {
+        "region": settings.region,
+        "internal": settings.load_balancer.internal,
+        "vpc_id": network.vpc_id,
+        "vpc_cidr": getattr(settings.network, "cidr", None),
+        "subnets": network.own_subnet_ids,
+        "services": {
+            name: {
+                "workload": service.workload,
+                "port": settings.services[name].container.port,
+                "health_path": settings.services[name].container.health_path,
+                "target_groups": {pool: group.arn for pool, group in service.target_groups.items()},
+                "rule": service.listener_rule_arn,
+            }
+            for name, service in services.items()
+        },
+    }
+
+
 def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
     """Makes the stack, and returns what it exports."""
     settings = args.settings
@@ -89,6 +112,7 @@ def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
                 settings=settings.services[model.name],
                 model=model,
                 weights=traffic.weights(model, before[model.name].weights if model.name in before else {}),
+                weights_known=model.name in before and bool(before[model.name].weights),
                 priority=priorities.get(model.name),
                 parameter_name=f"{services_path}/{model.name}",
                 log_group_name=naming.log_group(args.project, args.stack, model.name),
@@ -157,6 +181,7 @@ def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
     protected = settings.load_balancer.deletion_protection or settings.scaler.deletion_protection
     protect(name, [network, balancer, *services.values(), scaler, observability], tags, protected=protected)
     return {
+        standing.EXPORT: stands(settings, network, services),
         "url": balancer.url,
         "dns_name": balancer.dns_name,
         "zone_id": balancer.zone_id,

@@ -1,33 +1,27 @@
 """What stands before an update, as far as the update must know it.
 
-The stack's own state tells which services and rules there are; AWS tells the weights and priorities that the rules
-have now. The program declares the weights that it finds, because no option of Pulumi leaves them alone when pools come
-and go: docs/decisions/0001-who-owns-capacity-and-weights.md tells why.
+The last update's outputs tell which rules, target groups and subnets there are; AWS tells the weights and priorities
+that the rules have now. The program declares the weights that it finds, because no option of Pulumi leaves them alone
+when pools come and go: docs/decisions/0001-who-owns-capacity-and-weights.md tells why.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any
 
 import pulumi
+import pulumi_aws as aws
+from pulumi.runtime.sync_await import _sync_await
 
-from infra import naming
+EXPORT = "stands"
+"""The stack's output that `read` reads at the next update; `infra.stack` writes it."""
 
-_STATE = "pulumi:pulumi:readStackResourceOutputs"
-"""Served by the engine itself; the Node SDK calls it `listResourceOutputs`:
-https://www.pulumi.com/docs/reference/pkg/nodejs/pulumi/pulumi/runtime/#listResourceOutputs"""
 _RULE = "aws:lb/getListenerRule:getListenerRule"
 """https://www.pulumi.com/registry/packages/aws/api-docs/lb/getlistenerrule/"""
-
-
 _INSTANCES = "aws:ec2/getInstances:getInstances"
 """https://www.pulumi.com/registry/packages/aws/api-docs/ec2/getinstances/"""
-
-Resource: TypeAlias = tuple[str, Mapping[str, Any]]
-"""Type and outputs of a resource in the engine's state, in its camelCase."""
 
 
 class UnreadableError(RuntimeError):
@@ -47,18 +41,19 @@ class StandingRule:
 class StandingService:
     """A service of the last update."""
 
+    workload: str
+    port: int
+    health_path: str
     target_groups: Mapping[str, str] = field(default_factory=dict)
-    """Pool by ARN; empty for training. An interrupted update can leave a pool with two."""
+    """ARN by pool; empty for training."""
     rule: StandingRule | None = None
-    training: bool = False
-    port: int | None = None
-    health_path: str | None = None
+    """None for training, and where somebody has deleted it."""
 
     @property
     def weights(self) -> Mapping[str, int]:
         """The weight of each pool that the rule forwards to."""
         have = self.rule.weights if self.rule else {}
-        return {pool: have[arn] for arn, pool in self.target_groups.items() if arn in have}
+        return {pool: have[arn] for pool, arn in self.target_groups.items() if arn in have}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,67 +74,38 @@ NOTHING = Standing()
 
 
 def read(zones: Collection[str]) -> Standing:
-    """What the engine and AWS say of this stack, at the moment of the call. `zones` are those that it will stand in.
+    """What the last update and AWS say of this stack at this moment. `zones` are those that it will stand in.
 
-    Raises UnreadableError when the state or what it needs of AWS cannot be read.
+    Raises UnreadableError when what it needs of AWS cannot be read.
     """
-    found = _read_state(f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}")
-    rules = {arn: rule for arn in _arns_of_rules(found) if (rule := _read_rule(arn)) is not None}
-    left_behind = {zone: _count_instances(ids) for zone, ids in _subnets(found).items() if zone not in zones}
-    return replace(standing(found, rules), left_behind=left_behind)
-
-
-def standing(resources: Sequence[Resource], rules: Mapping[str, StandingRule]) -> Standing:
-    """The same from the resources of the state and the rules by ARN, but for instances. Pure."""
-    balancer = next((o for kind, o in resources if kind == "aws:lb/loadBalancer:LoadBalancer"), {})
-    vpc = next((o for kind, o in resources if kind == "aws:ec2/vpc:Vpc"), {})
-    names = dict.fromkeys(_service_of(outputs) for kind, outputs in resources if kind == "aws:autoscaling/group:Group")
-    services = {name: _service(name, resources, rules) for name in names if name is not None}
+    # The engine has just written its state, after the refresh. A local backend's file is empty for a moment then, and
+    # the provider, which must start first, is the longer way.
+    aws.get_caller_identity()
+    name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
+    # A program has no other way to wait for an output before it makes anything.
+    outputs = _sync_await(pulumi.StackReference(name).outputs.future()) or {}
+    told = outputs.get(EXPORT)
+    if told is None:
+        return NOTHING
     return Standing(
-        region=str(balancer["arn"]).split(":")[3] if balancer.get("arn") else None,
-        internal=balancer.get("internal"),
-        vpc_id=balancer.get("vpcId"),
-        vpc_cidr=vpc.get("cidrBlock"),
-        services=services,
+        region=told["region"],
+        internal=told["internal"],
+        vpc_id=told["vpc_id"],
+        vpc_cidr=told.get("vpc_cidr"),
+        services={service: _service(values) for service, values in told["services"].items()},
+        left_behind={zone: _count_instances(ids) for zone, ids in told["subnets"].items() if zone not in zones},
     )
 
 
-def _read_state(stack: str) -> list[Resource]:
-    failure: Exception | None = None
-    # The engine writes the state while the program runs, and the file of a local backend is empty for a moment then.
-    for wait_seconds in (0.1, 0.3, 1.0, 3.0):
-        try:
-            resources = pulumi.runtime.invoke(_STATE, {"stackName": stack}).value["outputs"]
-            return [(one["type"], one["outputs"]) for one in resources.values()]
-        except Exception as error:  # noqa: BLE001 - the SDK raises no narrower one
-            failure = error
-            time.sleep(wait_seconds)
-    raise UnreadableError(f"the state of {stack} cannot be read: {failure}") from failure
-
-
-def _service(name: str, resources: Sequence[Resource], rules: Mapping[str, StandingRule]) -> StandingService:
-    own = [(kind, outputs) for kind, outputs in resources if _service_of(outputs) == name]
-    groups = [outputs for kind, outputs in own if kind == "aws:lb/targetGroup:TargetGroup" and outputs.get("arn")]
-    arns = _arns_of_rules(own)
+def _service(values: Mapping[str, Any]) -> StandingService:
+    rule = values.get("rule")
     return StandingService(
-        target_groups={outputs["arn"]: outputs["tags"][naming.POOL_TAG] for outputs in groups},
-        rule=next((rules[arn] for arn in arns if arn in rules), None),
-        training=any(kind == "aws:sqs/queue:Queue" for kind, _ in own),
-        port=next((int(outputs["port"]) for outputs in groups if outputs.get("port")), None),
-        health_path=next((_one(outputs.get("healthCheck")).get("path") for outputs in groups), None),
+        workload=values["workload"],
+        port=int(values["port"]),
+        health_path=values["health_path"],
+        target_groups=values.get("target_groups") or {},
+        rule=_read_rule(rule) if rule else None,
     )
-
-
-def _service_of(outputs: Mapping[str, Any]) -> str | None:
-    """The service that a resource is tagged for; a group's tags are a list, the others' a mapping."""
-    tags = outputs.get("tags") or {}
-    if isinstance(tags, list):
-        tags = {tag["key"]: tag["value"] for tag in tags}
-    return tags.get(naming.SERVICE_TAG)
-
-
-def _arns_of_rules(resources: Sequence[Resource]) -> list[str]:
-    return [o["arn"] for kind, o in resources if kind == "aws:lb/listenerRule:ListenerRule" and o.get("arn")]
 
 
 def _read_rule(arn: str) -> StandingRule | None:
@@ -161,15 +127,6 @@ def _read_rule(arn: str) -> StandingRule | None:
     return StandingRule(int(answer["priority"]), weights)
 
 
-def _subnets(resources: Sequence[Resource]) -> Mapping[str, Sequence[str]]:
-    """Ids of the stack's own subnets by zone."""
-    out: dict[str, list[str]] = {}
-    for kind, outputs in resources:
-        if kind == "aws:ec2/subnet:Subnet" and outputs.get("id"):
-            out.setdefault(outputs["availabilityZone"], []).append(outputs["id"])
-    return out
-
-
 def _count_instances(subnet_ids: Sequence[str]) -> int:
     states = ["pending", "running", "stopping", "stopped"]
     asked = {"filters": [{"name": "subnet-id", "values": [*subnet_ids]}], "instanceStateNames": states}
@@ -184,7 +141,3 @@ def _each(value: Any) -> list[Any]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
-
-
-def _one(value: Any) -> Mapping[str, Any]:
-    return next(iter(_each(value)), {})

@@ -44,8 +44,6 @@ Ask = Callable[[str, Mapping[str, Any]], dict[str, Any]]
 """Token and arguments of a call of the program -> its answer."""
 
 
-_STATE = "pulumi:pulumi:readStackResourceOutputs"
-
 ORGANIZATION = "organization"
 """What Pulumi calls the organization where there is none:
 https://www.pulumi.com/docs/iac/concepts/state-and-backends/#project-scoped-stacks"""
@@ -128,7 +126,7 @@ def run_program(
     """Run the program; each custom resource is made by `make` in the order of registration. Returns the stack's
     outputs.
 
-    A stack is made once: before it, the state of its earlier updates is empty.
+    A stack is made once, so it has no outputs of an earlier update.
 
     It runs in a thread of its own, so that the SDK's state (which hangs on context variables and event loops) is new
     each time. Raises what the program or `make` raised.
@@ -179,6 +177,12 @@ def _run(
 
     class Made(pulumi.runtime.Mocks):
         def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+            if args.typ == "pulumi:pulumi:StackReference":
+                try:
+                    return args.inputs["name"], _stack_before(project, args.inputs["name"])
+                except LookupError as error:
+                    failures.append(error)
+                    raise
             if not args.typ.startswith("aws:"):
                 return f"{args.name}-id", dict(args.inputs)
             try:
@@ -190,8 +194,6 @@ def _run(
 
         def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
             try:
-                if args.token == _STATE:
-                    return _state_before(project, args.args["stackName"])
                 return ask(args.token, args.args)
             except BaseException as error:
                 failures.append(error)
@@ -263,12 +265,12 @@ def _run(
     return outputs
 
 
-def _state_before(project: Project, stack_name: str) -> dict[str, Any]:
-    """The resources of the update before, by URN. Raises LookupError for the state of another stack."""
+def _stack_before(project: Project, name: str) -> dict[str, Any]:
+    """A StackReference's state: the stack before it is made. Raises LookupError for another stack."""
     own = f"{ORGANIZATION}/{project.name}/{project.stack}"
-    if stack_name != own:
-        raise LookupError(f"{stack_name}: no such stack; the embedded cloud has only {own}")
-    return {"outputs": {}}
+    if name != own:
+        raise LookupError(f"{name}: no such stack; the embedded cloud has only {own}")
+    return {"name": name, "outputs": {}, "secretOutputNames": []}
 
 
 def _as_main(program: Path) -> None:

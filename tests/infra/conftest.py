@@ -16,6 +16,7 @@ from typing import Any
 import pulumi
 import pytest
 from pulumi.runtime import mocks as pulumi_mocks
+from pulumi.runtime import settings as pulumi_settings
 from pulumi.runtime import stack as pulumi_stack
 
 from infra import package
@@ -67,6 +68,8 @@ class Cloud(pulumi.runtime.Mocks):
         self.before, self.rules = before or Run(), rules or {}
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        if args.typ == "pulumi:pulumi:StackReference":
+            return args.name, {"name": args.name, "outputs": self.before.exports, "secretOutputNames": []}
         module = args.typ.split(":")[1].split("/")[0]
         name = args.inputs.get("name") or f"{args.name}-0123abc"
         elb = f"arn:aws:elasticloadbalancing:us-east-1:{ACCOUNT}"
@@ -95,8 +98,6 @@ class Cloud(pulumi.runtime.Mocks):
         return f"{name}-id", {**outputs, **args.inputs}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
-        if args.token == "pulumi:pulumi:readStackResourceOutputs":
-            return {"outputs": {r.urn: {"type": r.type, "outputs": r.outputs} for r in self.before.resources}}
         if args.token == "aws:lb/getListenerRule:getListenerRule":
             rule = next(r.outputs for r in self.before.of("ListenerRule") if r.outputs["arn"] == args.args["arn"])
             priority, weights = self.rules[rule["tags"]["gpu-fleet:service"]]
@@ -140,6 +141,10 @@ class Recorder(pulumi_mocks.MockMonitor):
         return answer
 
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802 - the engine's name
+        if "::pulumi:pulumi:Stack::" in request.urn:
+            from pulumi.runtime import rpc
+
+            self.run.exports.update(_open(rpc.deserialize_properties(request.outputs)))
         self.run.outputs_registered.add(request.urn)
         return super().RegisterResourceOutputs(request)
 
@@ -207,10 +212,11 @@ def _run(
     asyncio.set_event_loop(loop)
     pulumi.runtime.set_all_config(config)
     pulumi.runtime.set_mocks(cloud, project=project, stack=stack, preview=preview, monitor=Recorder(run, cloud))
+    pulumi_settings.ROOT.set(None)  # of the run before
     os.chdir(root / "infra")
     try:
         loop.run_until_complete(
-            pulumi_stack.run_pulumi_func(lambda: runpy.run_path(str(root / "infra/__main__.py"), run_name="__main__"))
+            pulumi_stack.run_in_stack(lambda: runpy.run_path(str(root / "infra/__main__.py"), run_name="__main__"))
         )
     finally:
         os.chdir(folder)

@@ -35,7 +35,7 @@ STANDS = Standing(
     internal=False,
     vpc_id="vpc-0f0f0f0f0f0f0f0f0",
     vpc_cidr="10.0.0.0/16",
-    services={"chat": StandingService(port=8000, health_path="/health")},
+    services={"chat": StandingService("inference", 8000, "/health")},
 )
 
 

@@ -79,6 +79,27 @@ def test_an_update_declares_the_weights_and_the_priority_that_stand(program: Any
     assert rule.ignore_changes == []
 
 
+def test_weights_that_are_not_known_are_left_alone(program: Any, pointed: Callable[[Any, str], list[Any]]) -> None:
+    (rule,) = program("local").of("ListenerRule")
+    (path,) = rule.ignore_changes
+    assert len(pointed(rule.inputs, path)) == 3
+
+
+def test_a_stack_tells_the_next_update_what_stands(program: Any, stack: str) -> None:
+    run = program(stack)
+    told = run.exports["stands"]
+    assert told["region"] == "us-east-1"
+    assert told["vpc_id"] in {f"{vpc.name}-0123abc-id" for vpc in run.of("Vpc")}
+    assert len(told["subnets"]) * 2 == len(run.of("Subnet"))
+    services = told["services"].values()
+    assert {arn for service in services for arn in service["target_groups"].values()} == {
+        group.outputs["arn"] for group in run.of("TargetGroup")
+    }
+    assert {service["rule"] for service in services if service.get("rule")} == {
+        rule.outputs["arn"] for rule in run.of("ListenerRule")
+    }
+
+
 def test_types_belong_to_the_scaler_only_where_it_changes_them_in_place() -> None:
     """Elsewhere a change of `types` in the stack's YAML must reach the group."""
     overrides = "mixedInstancesPolicy.launchTemplate.overrides"

@@ -216,9 +216,8 @@ def test_no_request_leaves_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
 ITSELF = """
     import pulumi
 
-    name = f"organization/{pulumi.get_project()}/{pulumi.get_stack()}"
-    before = pulumi.runtime.invoke("pulumi:pulumi:readStackResourceOutputs", {"stackName": name})
-    pulumi.export("before", before.value["outputs"])
+    before = pulumi.StackReference(f"organization/{pulumi.get_project()}/{pulumi.get_stack()}")
+    pulumi.export("before", before.outputs)
 """
 
 
