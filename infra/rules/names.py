@@ -67,16 +67,17 @@ def collision_problems(settings: StackSettings) -> Iterator[PlanProblem]:
 
 
 def prefix_problems(settings: StackSettings) -> Iterator[PlanProblem]:
-    """An instance's rights name its groups up to their random part, so no other service's group may begin so."""
+    """Groups are called by service and pool with a random part behind. Whoever looks for those of one pool by the
+    beginning of their names, in the console or in a policy of their own, must not find another service's.
+    """
     named = [(s, p, f"{s}-{p}") for s, value in each.services(settings) for p, _ in each.pools(value)]
     for service, pool, whole in named:
         for other, other_pool, prefix in named:
             if other != service and whole.startswith(f"{prefix}-"):
                 yield PlanProblem(
                     ("services", service, "pools", pool),
-                    f"must not begin with services.{other}.pools.{other_pool} once service and pool are joined, or the "
-                    f"rights of that pool's instances would reach this one's group (got {whole}, which begins with "
-                    f"{prefix}-)",
+                    f"must not begin with services.{other}.pools.{other_pool} once service and pool are joined: by the "
+                    f"names of their groups nobody could tell them apart (got {whole}, which begins with {prefix}-)",
                 )
 
 

@@ -38,7 +38,7 @@ Config = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def stack(lasting_ground: Any) -> Any:
-    stack = lasting_ground.deploy(STACK)
+    stack = lasting_ground.deploy(STACK, cloud=lasting_ground.cloud(given=(CERTIFICATE,)))
     policies = stack.file.parent / "policies"
     (policies / "sticky.yaml").write_text((policies / "chat.yaml").read_text() + "\nrouting: {strategy: sticky}\n")
     stack.up()
@@ -108,6 +108,7 @@ def rename_service(config: Config) -> None:
     found["say"] = found.pop("talk")
 
 
+CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
 AL2023 = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id"
 
 EDITS: list[tuple[str, Callable[[Config], object]]] = [
@@ -178,6 +179,15 @@ def test_a_new_service_takes_the_priority_of_one_that_goes(stack: Any) -> None:
 def changes(steps: Any) -> list[Any]:
     """What an update has changed, without what it has only read anew."""
     return [change for change in steps.changes if not change[0].startswith("refresh")]
+
+
+def test_a_certificate_takes_the_rules_to_https_with_their_weights(stack: Any) -> None:
+    weights, before = moved(stack), stack.instances()
+    for change in (lambda c: c["gpu-fleet:load_balancer"].update(certificate_arn=CERTIFICATE), nothing):
+        edited(stack, change)
+        stack.up()
+        assert stack.weights("chat") == weights
+        assert stack.instances() == before
 
 
 def test_a_part_of_the_stack_is_updated_alone(stack: Any) -> None:

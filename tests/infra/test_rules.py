@@ -509,8 +509,8 @@ RULES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "19:9: gpu-fleet:services.chat-l4.pools.big: must not begin with services.chat.pools.l4 once service "
-                "and pool are joined, or the rights of that pool's instances would reach this one's group (got "
-                "chat-l4-big, which begins with chat-l4-)"
+                "and pool are joined: by the names of their groups nobody could tell them apart (got chat-l4-big, "
+                "which begins with chat-l4-)"
             )
         ],
     ),
@@ -555,6 +555,41 @@ RULES: dict[str, tuple[str, list[str]]] = {
             (
                 "10:59: gpu-fleet:services.chat.container.secrets.A: must be of us-east-1, the stack's region (got "
                 "us-west-2)"
+            )
+        ],
+    ),
+    "a key of another region": (
+        in_container(
+            "secrets: {A: 'arn:aws:secretsmanager:us-east-1:123456789012:secret:a-AbCdEf'}, "
+            "kms_key_arn: 'arn:aws:kms:eu-west-1:123456789012:key/0a1b'"
+        ),
+        [
+            (
+                "10:128: gpu-fleet:services.chat.container.kms_key_arn: must be of us-east-1, the stack's region (got "
+                "eu-west-1)"
+            )
+        ],
+    ),
+    "a web ACL without its id": (
+        with_clients("internal: true, waf_acl_arn: 'arn:aws:wafv2:us-east-1:123456789012:regional/webacl/a'"),
+        [("4:45: gpu-fleet:load_balancer.waf_acl_arn: must end in regional/webacl/NAME/ID (got regional/webacl/a)")],
+    ),
+    "a pool's zone that the stack has not": (
+        changed("max: 4", "max: 4, zones: [us-east-1a, us-east-1c, us-east-1a]"),
+        [
+            (
+                "12:70: gpu-fleet:services.chat.pools.l4.zones[1]: must be one of network.zones, us-east-1a, "
+                "us-east-1b (got us-east-1c)"
+            ),
+            "12:82: gpu-fleet:services.chat.pools.l4.zones[2]: must be given once (got us-east-1a twice)",
+        ],
+    ),
+    "plain HTTP for anybody": (
+        changed("  gpu-fleet:load_balancer: {internal: true}\n", "  gpu-fleet:load_balancer: {}\n"),
+        [
+            (
+                "4:3: gpu-fleet:load_balancer.allowed_cidrs: must be given where there is neither certificate_arn nor "
+                "internal: true: plain HTTP would serve anybody on the internet"
             )
         ],
     ),
