@@ -182,6 +182,8 @@ def changes(steps: Any) -> list[Any]:
 
 
 def test_a_certificate_takes_the_rules_to_https_with_their_weights(stack: Any) -> None:
+    edited(stack, nothing)
+    stack.up()
     weights, before = moved(stack), stack.instances()
     for change in (lambda c: c["gpu-fleet:load_balancer"].update(certificate_arn=CERTIFICATE), nothing):
         edited(stack, change)
