@@ -188,7 +188,13 @@ class Network(pulumi.ComponentResource):
     ) -> tuple[Sequence[pulumi.Resource], aws.ec2.RouteTable]:
         """What leads to the internet, and the route table of the public subnets."""
         child = pulumi.ResourceOptions(parent=self)
-        gateway = aws.ec2.InternetGateway(f"{name}-internet", vpc_id=vpc.id, tags=tags("internet"), opts=child)
+        gateway = aws.ec2.InternetGateway(
+            f"{name}-internet",
+            vpc_id=vpc.id,
+            tags=tags("internet"),
+            # It does not move to another VPC: AWS detaches none while public addresses stand behind it.
+            opts=pulumi.ResourceOptions(parent=self, replacement_trigger=vpc.id),
+        )
         table = aws.ec2.RouteTable(f"{name}-public", vpc_id=vpc.id, tags=tags("public"), opts=child)
         route = aws.ec2.Route(
             f"{name}-public-default",
