@@ -1,7 +1,7 @@
 """A stack's file, `Pulumi.<stack>.yaml`: its settings, and the place of each of them.
 
 A tool reads the file with `read_stack`, which places every error in it; the Pulumi program reads what the engine hands
-it with `from_config`.
+it with `read_config`.
 """
 
 from __future__ import annotations
@@ -97,21 +97,11 @@ def read_text_of_stack(text: str, file: str, project: str) -> Reading:
     return replace(reading, problems=[*around, *more])
 
 
-def from_config(
-    get_object: Callable[[str], Any], region: str | None, stack: str, project: str = PROJECT
-) -> StackSettings:
-    """The settings that the Pulumi engine hands over; `get_object` is `pulumi.Config().get_object`.
-
-    Raises DocumentError with every error; they name the stack's file, whose lines the engine does not tell.
-    """
-    reading = read_config(get_object, region, stack, project)
-    if reading.problems:
-        raise DocumentError(reading.problems)
-    return reading.settings
-
-
 def read_config(get_object: Callable[[str], Any], region: str | None, stack: str, project: str = PROJECT) -> Reading:
-    """As much as is right of what the Pulumi engine hands over."""
+    """As much as is right of what the Pulumi engine hands over; `get_object` is `pulumi.Config().get_object`.
+
+    Errors name the stack's file, whose lines the engine does not tell.
+    """
     values = {key: value for key in KEYS if (value := get_object(key)) is not None}
     given = {"region": region} if region else {}
     return _reading(StackDocument(stack_file(stack), {**given, **values}, {}, project, stack))
