@@ -73,7 +73,7 @@ PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --g
 
 .PHONY: lock
 lock: $(STAMP) ## Lock the dependencies anew
-	$(PIP_COMPILE) --extra lab --extra dev --output-file requirements-dev.txt pyproject.toml
+	$(PIP_COMPILE) --extra desk --extra dev --output-file requirements-dev.txt pyproject.toml
 	$(PIP_COMPILE) --constraint requirements-dev.txt --output-file requirements.txt pyproject.toml
 	$(PIP_COMPILE) --output-file lambdas/scaler/requirements.txt lambdas/scaler/requirements.in
 

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lab.backtest import Run, setting
-from lab.commands.compare import plan, progress
-from lab.compare import compare, rules
-from lab.standing import markdown, standings
-from lab.workers import workers
+from bench.standings import markdown, standings
+from gpu_fleet.backtest.backtest import Run, setting
+from gpu_fleet.backtest.compare import compare, rules
+from gpu_fleet.backtest.workers import workers
+from gpu_fleet.cli.compare import plan, progress
 
 ROOT = Path(__file__).resolve().parent.parent
 

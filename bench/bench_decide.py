@@ -12,14 +12,14 @@ import statistics
 import time
 from dataclasses import replace
 
-from scaling.decide import decide
-from scaling.forecast import season_from
-from scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
-from scaling.policy import Policy
-from scaling.profile import Speed, carrying
-from scaling.record import dump
-from scaling.service import Pool, Service
-from scaling.state import State
+from gpu_fleet.scaling.decide import decide
+from gpu_fleet.scaling.forecast import season_from
+from gpu_fleet.scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
+from gpu_fleet.scaling.policy import Policy
+from gpu_fleet.scaling.profile import Speed, carrying
+from gpu_fleet.scaling.record import dump
+from gpu_fleet.scaling.service import Pool, Service
+from gpu_fleet.scaling.state import State
 
 START = 1_700_000_000.0
 MINUTES = 120

@@ -18,11 +18,11 @@ from statistics import fmean
 import numpy as np
 from rich.console import Console
 
-from lab.backtest import Candidate, Run, Setting, run, scenario, setting
-from lab.commands.compare import plan, progress
-from lab.compare import Planned
-from lab.contenders.roster import OURS
-from lab.workers import workers
+from gpu_fleet.backtest.backtest import Entrant, Run, Setting, run, scenario, setting
+from gpu_fleet.backtest.compare import Planned
+from gpu_fleet.backtest.roster import OURS
+from gpu_fleet.backtest.workers import workers
+from gpu_fleet.cli.compare import plan, progress
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIDENCES = (0.8, 0.95, 0.99, None, 0.9995)
@@ -45,7 +45,7 @@ def run_case(case: Case) -> Run:
     """The policy in it, with its minutes."""
     one = case.planned
     there = scenario(_with_confidence(one.setting, case.confidence), one.trace, one.factor, one.seed, case.boot_seconds)
-    return run(there, Candidate(OURS), details=True)
+    return run(there, Entrant(OURS), details=True)
 
 
 def _with_confidence(held: Setting, confidence: float | None) -> Setting:

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from scaling import mix
-from scaling.mix import Rung, cheapest, choose, cost
-from scaling.policy import Vertical
+from gpu_fleet.scaling import mix
+from gpu_fleet.scaling.mix import PoolOption, cheapest, choose, cost
+from gpu_fleet.scaling.policy import Vertical
 
-Case = tuple[list[Rung], float, Mapping[str, int], int]
+Case = tuple[list[PoolOption], float, Mapping[str, int], int]
 ROUNDS = 300
 REAL = [  # on-demand USD per hour, vCPUs, relative work: the shape of g6.xlarge, g5.xlarge, g6e.xlarge, p4d, p5
     (0.8048, 4, 1.0),
@@ -27,21 +27,21 @@ REAL = [  # on-demand USD per hour, vCPUs, relative work: the shape of g6.xlarge
 ]
 
 
-def _rungs(rng: random.Random, priced: Callable[[float], float], quota: str = "") -> list[Rung]:
+def _rungs(rng: random.Random, priced: Callable[[float], float], quota: str = "") -> list[PoolOption]:
     works = [rng.uniform(0.5, 20) for _ in range(5)]
     return [
-        Rung(f"p{i}", w, priced(w), rng.choice([0, 0, 1]), 200, rng.choice([4, 8, 16, 48]), quota)
+        PoolOption(f"p{i}", w, priced(w), rng.choice([0, 0, 1]), 200, rng.choice([4, 8, 16, 48]), quota)
         for i, w in enumerate(works)
     ]
 
 
-def _required(rungs: list[Rung], rng: random.Random) -> float:
+def _required(rungs: list[PoolOption], rng: random.Random) -> float:
     return rng.choice([0.02, 0.1, 0.5, 0.9]) * rng.random() * sum(rung.instance_rps * 200 for rung in rungs)
 
 
 def real(rng: random.Random) -> Case:
     rungs = [
-        Rung(f"p{i}", w * rng.uniform(0.6, 0.9), usd, 0, 200, vcpus, "p" if vcpus > 90 else "g")
+        PoolOption(f"p{i}", w * rng.uniform(0.6, 0.9), usd, 0, 200, vcpus, "p" if vcpus > 90 else "g")
         for i, (usd, vcpus, w) in enumerate(REAL)
     ]
     return rungs, rng.uniform(1, 300), {"g": rng.choice([64, 256, 2048]), "p": 768}, 2
@@ -58,7 +58,7 @@ def near_equal(rng: random.Random) -> Case:
 
 
 def proportional(rng: random.Random) -> Case:
-    rungs = [Rung(f"p{i}", 2.0**i, 1.1 * 2.0**i, 0, 200) for i in range(5)]
+    rungs = [PoolOption(f"p{i}", 2.0**i, 1.1 * 2.0**i, 0, 200) for i in range(5)]
     return rungs, rng.uniform(1, 3000), {}, 2
 
 

@@ -15,17 +15,17 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from lab.simulator.drive import run
-from lab.simulator.fleet import Boot
-from lab.simulator.simulation import Engine, Simulation
-from lab.simulator.validation import published, theory, whole_steps
-from lab.simulator.world import World
-from lab.traces.trace import RateTrace
-from scaling.decision import PoolTarget
-from scaling.observation import Observation
-from scaling.policy import Policy, Request, Slo
-from scaling.profile import Profile, carrying
-from scaling.service import Pool, Service
+from gpu_fleet.scaling.decision import PoolTarget
+from gpu_fleet.scaling.observation import Observation
+from gpu_fleet.scaling.policy import Policy, Request, Slo
+from gpu_fleet.scaling.profile import Profile, carrying
+from gpu_fleet.scaling.service import Pool, Service
+from gpu_fleet.simulator.drive import run
+from gpu_fleet.simulator.simulated_fleet import BootTime
+from gpu_fleet.simulator.simulation import Engine, Simulation
+from gpu_fleet.simulator.world import World
+from gpu_fleet.traffic.trace import RateTrace
+from tests.simulator.validation import published, theory, whole_steps
 
 PROFILE = Profile(
     prefill_base_seconds=0.01,
@@ -94,7 +94,7 @@ def world(days: float) -> Callable[[], int]:
     service = Service(name="chat", policy=policy, pools=(pool,))
 
     def once() -> int:
-        here = World(service, trace, {"a10g": PROFILE}, initial={"a10g": 20}, boot=Boot(300, 500))
+        here = World(service, trace, {"a10g": PROFILE}, initial={"a10g": 20}, boot=BootTime(300, 500))
         return run(here, Proportional(), 60.0).requests
 
     return once

@@ -10,8 +10,9 @@ import pulumi
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the engine runs this file with infra/ as its folder
 
-from infra import edits, package, stack, stack_file, stack_problems, standing  # noqa: E402
-from scaling.document import DocumentError  # noqa: E402
+from gpu_fleet.config import stack_file  # noqa: E402
+from gpu_fleet.config.document import DocumentError  # noqa: E402
+from infra import edits, package, stack, stack_problems, standing  # noqa: E402
 
 
 class SettingsError(DocumentError, pulumi.RunError):

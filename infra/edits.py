@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from infra.settings import ExistingNetwork, StackSettings
+from gpu_fleet.config.library import PlanProblem
+from gpu_fleet.config.settings import ExistingNetwork, StackSettings
+from gpu_fleet.scaling.service import Service as ServiceModel
 from infra.standing import Standing, StandingService
-from scaling.library import PlanProblem
-from scaling.service import Service as ServiceModel
 
 _OTHER_STACK = "bring up a second stack with it, send the traffic there, and destroy this one"
 _OTHER_SERVICE = "add a second service with it, wait until it is ready, and take this one away"

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from infra import naming
-from infra.settings import Container, PoolSettings
+from gpu_fleet.config import naming
+from gpu_fleet.config.settings import Container, PoolSettings
+from gpu_fleet.scaling.policy import Policy, VerticalMethod, Workload
 from infra.target_group import deregistration_seconds
 from infra.user_data import LAUNCHING_HOOK, TERMINATING_HOOK, boot, user_data
-from scaling.policy import Policy, VerticalMethod, Workload
 
 MEASURED_OF_GROUPS = (
     aws.autoscaling.Metric.GROUP_DESIRED_CAPACITY,

@@ -170,7 +170,7 @@ def shares(place: Place, grants: Sequence[ServiceGrant]) -> list[range]:
     """Which services share a managed policy: as many neighbours as one holds.
 
     Grants with placeholders at full length (`infra.placeholders`) make shares that fit whatever AWS calls things. A
-    service that is too large for a policy of its own stands alone; `infra.rules.sizes` tells it.
+    service that is too large for a policy of its own stands alone; `infra.sizes` tells it.
     """
     found: list[range] = []
     start = 0

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from infra import iam, naming
-from infra.settings import LoadBalancer as LoadBalancerSettings
+from gpu_fleet.config import naming
+from gpu_fleet.config.settings import LoadBalancerSettings
+from infra import iam
 
 TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-2021-06"
 """TLS 1.3 and 1.2, AWS's recommendation:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from infra.settings import ZONE_LETTERS, ExistingNetwork, Nat, NewNetwork
+from gpu_fleet.config.settings import ZONE_LETTERS, ExistingNetwork, Nat, NewNetwork
 
 ENDPOINTS = (
     "autoscaling", "ec2", "ecr.api", "ecr.dkr", "logs", "monitoring", "secretsmanager", "sqs", "ssm", "ssmmessages",

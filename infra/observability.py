@@ -10,8 +10,8 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
+from gpu_fleet.config.settings import ObservabilitySettings
 from infra import iam
-from infra.settings import Observability as ObservabilitySettings
 
 SCALER_NAMESPACE = f"{iam.METRICS_NAMESPACE}/Scaler"
 SILENCE_PERIODS = 3

@@ -1,4 +1,4 @@
-"""The scaler's package: a zip of lambdas/, scaling/ and the locked dependencies for the Lambda's platform.
+"""The scaler's package: a zip of lambdas/, gpu_fleet/scaling/ and the locked dependencies for the Lambda's platform.
 
 `pulumi up` builds it by itself. The dependencies are fetched once for each content of the lock, the zip is made anew
 when a source or the lock changed. The same input gives the same bytes (with the same zlib): names in order, fixed
@@ -18,9 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = "lambdas/scaler/requirements.txt"
-ROOMS = ("lambdas", "scaling")
-DESK_ONLY = frozenset({"scaling/document.py", "scaling/library.py"})
-"""They read YAML with ruamel.yaml, which the package does not hold; the scaler gets its services as JSON."""
+ROOMS = ("lambdas", "gpu_fleet/scaling")
+PACKAGE = "gpu_fleet/__init__.py"
+"""Without it `gpu_fleet.scaling` could not be imported."""
 
 PYTHON = "3.13"
 ARCHITECTURE = "arm64"
@@ -61,8 +61,8 @@ def _recipe() -> bytes:
 
 def _sources(root: Path) -> list[tuple[Path, str]]:
     """Our own files and their names in the zip, in order."""
-    found = [(path, path.relative_to(root).as_posix()) for room in ROOMS for path in (root / room).rglob("*.py")]
-    return sorted((pair for pair in found if pair[1] not in DESK_ONLY), key=lambda pair: pair[1])
+    paths = [root / PACKAGE, *(path for room in ROOMS for path in (root / room).rglob("*.py"))]
+    return sorted(((path, path.relative_to(root).as_posix()) for path in paths), key=lambda pair: pair[1])
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:

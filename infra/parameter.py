@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from scaling import record
-from scaling.service import Service
+from gpu_fleet.scaling import record
+from gpu_fleet.scaling.service import Service
 
 MAX_BYTES = 8192
 """https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-advanced-parameters.html"""

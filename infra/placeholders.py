@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from infra import iam, naming
-from infra.rules.regions import partition
-from infra.settings import ServiceSettings, StackSettings
-from scaling.policy import VerticalMethod, Workload
-from scaling.service import Service
+from gpu_fleet.config import naming
+from gpu_fleet.config.rules.regions import partition
+from gpu_fleet.config.settings import ServiceSettings, StackSettings
+from gpu_fleet.scaling.policy import VerticalMethod, Workload
+from gpu_fleet.scaling.service import Service
+from infra import iam
 
 SUFFIX, HEX_16, HEX_17 = "-" + "0" * (naming.RANDOM_SUFFIX - 1), "0" * 16, "0" * 17
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pulumi
 import pulumi_aws as aws
 
-from infra import iam, naming
+from gpu_fleet.config import naming
+from gpu_fleet.config.settings import ScalerSettings
+from infra import iam
 from infra.package import ARCHITECTURE, PYTHON
-from infra.settings import Scaler as ScalerSettings
 
 HANDLER = "lambdas.scaler.handler.handle"
 NOTICES = ("EC2 Spot Instance Interruption Warning", "EC2 Instance Rebalance Recommendation")

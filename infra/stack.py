@@ -9,16 +9,17 @@ from pathlib import Path
 import pulumi
 import pulumi_aws as aws
 
-from infra import iam, naming, placeholders, standing, traffic
+from gpu_fleet.config import naming
+from gpu_fleet.config.settings import StackSettings
+from gpu_fleet.scaling.policy import Workload
+from gpu_fleet.scaling.service import Service as ServiceModel
+from infra import iam, listener_rule, placeholders, standing
 from infra.load_balancer import LoadBalancer, LoadBalancerArgs
 from infra.network import Network, NetworkArgs
 from infra.observability import Observability, ObservabilityArgs, WatchedPool, WatchedService
 from infra.scaler import BurstSource, Scaler, ScalerArgs
-from infra.service import Service, ServiceArgs
-from infra.settings import StackSettings
+from infra.service_component import ServiceArgs, ServiceComponent
 from infra.standing import NOTHING, Standing
-from scaling.policy import Workload
-from scaling.service import Service as ServiceModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def protect(name: str, parts: Sequence[pulumi.Resource], tags: Mapping[str, str]
 
 
 def stands(
-    settings: StackSettings, network: Network, services: Mapping[str, Service]
+    settings: StackSettings, network: Network, services: Mapping[str, ServiceComponent]
 ) -> Mapping[str, pulumi.Input[object]]:
     """What the next update must know of this one: `infra.standing` reads it."""
     return {
@@ -101,17 +102,17 @@ def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
         ),
     )
     before = args.standing.services
-    priorities = traffic.priorities(
+    priorities = listener_rule.priorities(
         {service: value.priority for service, value in settings.services.items() if value.priority is not None},
         {service: stands.rule.priority for service, stands in before.items() if stands.rule is not None},
     )
     services = {
-        model.name: Service(
+        model.name: ServiceComponent(
             f"{name}-{model.name}",
             ServiceArgs(
                 settings=settings.services[model.name],
                 model=model,
-                weights=traffic.weights(model, before[model.name].weights if model.name in before else {}),
+                weights=listener_rule.weights(model, before[model.name].weights if model.name in before else {}),
                 weights_known=model.name in before and bool(before[model.name].weights),
                 priority=priorities.get(model.name),
                 parameter_name=f"{services_path}/{model.name}",

@@ -6,14 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from infra.composition import compose
-from infra.project_file import namespace
-from infra.settings import StackSettings
-from infra.stack_file import Reading, key_problems, read_config, read_stack, read_text_of_stack, stack_file
-from infra.yaml_files import library_texts, read_library, read_text
-from scaling.document import DocumentError, Problem
-from scaling.library import Library, collect
-from scaling.service import Service
+from gpu_fleet.config.composition import compose
+from gpu_fleet.config.document import DocumentError, Problem
+from gpu_fleet.config.library import Library, collect
+from gpu_fleet.config.project_file import namespace
+from gpu_fleet.config.settings import StackSettings
+from gpu_fleet.config.stack_file import (
+    StackReading,
+    key_problems,
+    read_config,
+    read_stack,
+    read_text_of_stack,
+    stack_file,
+)
+from gpu_fleet.config.yaml_files import library_texts, read_library, read_text
+from gpu_fleet.scaling.service import Service
+from infra import sizes
 
 
 def stack_problems(root: Path, stack: str, library: Library | None, project: str | None = None) -> list[Problem]:
@@ -54,9 +62,10 @@ def read_engine(
     return reading.settings, services
 
 
-def _composed(reading: Reading, library: Library) -> tuple[tuple[Service, ...], list[Problem]]:
+def _composed(reading: StackReading, library: Library) -> tuple[tuple[Service, ...], list[Problem]]:
     document = reading.document
-    services, found = compose(reading.settings, library, document.project, document.stack, reading.wrong)
+    services, found = compose(reading.settings, library, reading.wrong)
+    found += sizes.problems(document.project, document.stack, reading.settings, services)
     told = {problem.path for problem in reading.wrong}
     more = [document.problem(problem.path, problem.text) for problem in found if problem.path not in told]
     return services, [*reading.problems, *more]

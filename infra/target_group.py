@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import pulumi
 import pulumi_aws as aws
 
-from infra import naming
-from infra.settings import Container
-from scaling.policy import Policy, RoutingStrategy
+from gpu_fleet.config import naming
+from gpu_fleet.config.settings import Container
+from gpu_fleet.scaling.policy import Policy, RoutingStrategy
 
 ALGORITHM = "least_outstanding_requests"
 """Requests of a model differ by orders of magnitude in length; who has fewest in hand gets the next. It rules out the

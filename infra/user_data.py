@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infra.settings import Container
-from scaling.policy import Policy, Workload
+from gpu_fleet.config.settings import Container
+from gpu_fleet.scaling.policy import Policy, Workload
 
 FOLDER = Path(__file__).parent / "instance"
 LAUNCHING_HOOK = "model-answers"
@@ -24,7 +24,7 @@ KEEP_ALIVE = "VLLM_HTTP_TIMEOUT_KEEP_ALIVE"
 
 
 @dataclass(frozen=True, slots=True)
-class Boot:
+class BootSettings:
     """What an instance of a pool is told."""
 
     region: str
@@ -48,7 +48,7 @@ def boot(
     idle_timeout_seconds: int,
     log_group: str,
     queue_url: str | None = None,
-) -> Boot:
+) -> BootSettings:
     """What the instances of a service are told; `idle_timeout_seconds` is the load balancer's.
 
     The engine must keep a connection longer than the load balancer does, or it closes one that is just being used
@@ -57,7 +57,7 @@ def boot(
     """
     training = policy.workload is Workload.TRAINING
     ours = {} if training else {KEEP_ALIVE: str(idle_timeout_seconds + 10)}
-    return Boot(
+    return BootSettings(
         region=region,
         image=container.image,
         args=container.args,
@@ -71,8 +71,8 @@ def boot(
     )
 
 
-def user_data(boot: Boot) -> str:
-    """The script. `infra.rules` has seen to it that EC2 takes its length and that no value ends a line."""
+def user_data(boot: BootSettings) -> str:
+    """The script. `gpu_fleet.config.rules` has seen to it that EC2 takes its length and that no value ends a line."""
     registry = boot.image.partition("/")[0]
     values = {
         "NODE": _code((FOLDER / "node.py").read_text(encoding="utf-8")),

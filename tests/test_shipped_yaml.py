@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from infra.composition import services
-from infra.stack_file import read_stack
-from infra.yaml_files import library_texts, read_library
-from lab.cases import cases, run
-from lab.schemas import EXAMPLE, README, SCHEMAS, readme, schemas
-from scaling.decide import decide
-from scaling.document import parse
-from scaling.library import USABLE_MEMORY_FRACTION, Library
-from scaling.library import library as build
-from scaling.policy import LoadUnit
-from scaling.profile import carrying
+from gpu_fleet.cases import EXAMPLE, MODELS, cases, run
+from gpu_fleet.config.composition import services
+from gpu_fleet.config.document import parse
+from gpu_fleet.config.library import USABLE_MEMORY_FRACTION, Library
+from gpu_fleet.config.library import library as build
+from gpu_fleet.config.schemas import README, SCHEMAS, readme, schemas
+from gpu_fleet.config.stack_file import read_stack
+from gpu_fleet.config.yaml_files import library_texts, read_library
+from gpu_fleet.scaling.decide import decide
+from gpu_fleet.scaling.policy import LoadUnit
+from gpu_fleet.scaling.profile import carrying
 
 STACKS = ("local", "dev", "prod")
 
@@ -69,9 +69,9 @@ def test_editors_find_the_schema_in_the_first_line(root: Path) -> None:
 
 
 def test_schemas_and_the_table_of_keys_are_current(root: Path) -> None:
-    for name, text in schemas().items():
+    for name, text in schemas(MODELS).items():
         assert (root / SCHEMAS / name).read_text(encoding="utf-8") == text, f"{name}: run `gpu-fleet schema`"
-    assert (root / README).read_text(encoding="utf-8") == readme(), "run `gpu-fleet schema`"
+    assert (root / README).read_text(encoding="utf-8") == readme(MODELS, EXAMPLE), "run `gpu-fleet schema`"
 
 
 def test_every_key_of_the_tables_has_a_meaning(root: Path) -> None:
@@ -294,12 +294,12 @@ def test_a_faster_class_of_gpu_carries_more(library: Library) -> None:
 
 
 def test_the_ladder_of_the_document_is_the_one_of_the_files(root: Path, library: Library) -> None:
-    from lab.ladder import table
+    from bench.capacity_table import table
 
     text = (root / "docs/capacity.md").read_text(encoding="utf-8")
     for model in (None, "llama-70b"):
         assert table(library, "chat", model) in text, (
-            "run `python -m lab.ladder` and put its table into docs/capacity.md"
+            "run `python -m bench.capacity_table` and put its table into docs/capacity.md"
         )
 
 

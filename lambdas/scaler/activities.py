@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scaling.observation import CapacityError
+from gpu_fleet.scaling.observation import CapacityError
 
 if TYPE_CHECKING:
     from types_boto3_autoscaling import AutoScalingClient

@@ -16,6 +16,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from gpu_fleet.scaling.decision import Decision, PoolTarget, Refresh
+from gpu_fleet.scaling.policy import RoutingStrategy, Workload
 from lambdas.scaler import groups, rules
 from lambdas.scaler.batches import batches
 from lambdas.scaler.bindings import ServiceParameter
@@ -23,8 +25,6 @@ from lambdas.scaler.clients import Clients
 from lambdas.scaler.groups import Group
 from lambdas.scaler.result import ErrorCode, Fault, Write, error_code
 from lambdas.scaler.rules import Rule, Stickiness
-from scaling.decision import Decision, PoolTarget, Refresh
-from scaling.policy import RoutingStrategy, Workload
 
 PROTECTED_PER_CALL = 50
 """Instance ids: https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_SetInstanceProtection.html"""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import ValidationError, model_validator
 
+from gpu_fleet.scaling.policy import Section
+from gpu_fleet.scaling.service import Service
 from lambdas.scaler.result import ErrorCode, Fault
-from scaling.policy import Section
-from scaling.service import Service
 
 if TYPE_CHECKING:
     from types_boto3_ssm import SSMClient

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
+from gpu_fleet.scaling.decide import decide
 from lambdas.scaler import log, notices
 from lambdas.scaler.clients import Clients
 from lambdas.scaler.environment import Environment
@@ -20,16 +21,15 @@ from lambdas.scaler.instances import InstanceBook
 from lambdas.scaler.notices import Notice
 from lambdas.scaler.publish import publish, publish_run
 from lambdas.scaler.result import Result
-from lambdas.scaler.serve import Scaler, serve
+from lambdas.scaler.serve import Runtime, serve
 from lambdas.scaler.store import DynamoStateStore
-from scaling.decide import decide
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from gpu_fleet.scaling.observation import Observation
+    from gpu_fleet.scaling.state import State
     from lambdas.scaler.bindings import ServiceParameter
-    from scaling.observation import Observation
-    from scaling.state import State
 
 
 class StandardOutput(logging.Handler):
@@ -44,11 +44,11 @@ logger = Logger(service="gpu-fleet-scaler", use_rfc3339=True, logger_handler=Sta
 
 
 @cache
-def scaler() -> Scaler:
+def scaler() -> Runtime:
     """The scaler of this execution environment. Raises EnvironmentVariableError."""
     environment = Environment.from_env(os.environ)
     clients = Clients.connect()
-    return Scaler(
+    return Runtime(
         environment, clients, DynamoStateStore(clients.dynamodb, environment.state_table), InstanceBook(), decide
     )
 

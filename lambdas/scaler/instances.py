@@ -6,8 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gpu_fleet.scaling.observation import Phase
 from lambdas.scaler.batches import batches
-from scaling.observation import Phase
 
 if TYPE_CHECKING:
     from types_boto3_ec2 import EC2Client

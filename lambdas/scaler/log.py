@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from gpu_fleet.scaling import record
+from gpu_fleet.scaling.observation import Observation
+from gpu_fleet.scaling.record import Record
+from gpu_fleet.scaling.service import Service
+from gpu_fleet.scaling.state import State
 from lambdas.scaler.notices import SENTENCES, Answered
 from lambdas.scaler.result import Result
-from scaling import record
-from scaling.observation import Observation
-from scaling.record import Record
-from scaling.service import Service
-from scaling.state import State
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger

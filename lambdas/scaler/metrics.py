@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from gpu_fleet.scaling.observation import Reading
 from lambdas.scaler.batches import batches
 from lambdas.scaler.result import ErrorCode, Fault
-from scaling.observation import Reading
 
 if TYPE_CHECKING:
     from types_boto3_cloudwatch import CloudWatchClient

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from gpu_fleet.scaling.policy import Mode, Workload
+from gpu_fleet.scaling.service import Service
 from lambdas.scaler import apply as hands
 from lambdas.scaler import bindings, groups
 from lambdas.scaler.apply import Call
@@ -28,8 +30,6 @@ from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.clients import Clients
 from lambdas.scaler.groups import Group, Member
 from lambdas.scaler.result import ErrorCode, Outcome, Result
-from scaling.policy import Mode, Workload
-from scaling.service import Service
 
 
 class Kind(StrEnum):
@@ -39,7 +39,7 @@ class Kind(StrEnum):
     REBALANCE = "EC2 Instance Rebalance Recommendation"
 
 
-class Answer(StrEnum):
+class NoticeResult(StrEnum):
     """What a notice leads to."""
 
     REPLACE = "notice.replace"
@@ -50,13 +50,13 @@ class Answer(StrEnum):
     NEEDED = "notice.needed"
 
 
-SENTENCES: Mapping[Answer, str] = {
-    Answer.REPLACE: "It drains, and its group launches another.",
-    Answer.LEAVING: "It is leaving its group already.",
-    Answer.SHADOW: "In shadow mode nothing is touched.",
-    Answer.JOBS: "A job is not given up for a risk: it stays until it is interrupted.",
-    Answer.PROTECTED: "It is protected from scale-in: it stays until it is interrupted.",
-    Answer.NEEDED: "The other instances of its pool could not carry its load: it stays until it is interrupted.",
+SENTENCES: Mapping[NoticeResult, str] = {
+    NoticeResult.REPLACE: "It drains, and its group launches another.",
+    NoticeResult.LEAVING: "It is leaving its group already.",
+    NoticeResult.SHADOW: "In shadow mode nothing is touched.",
+    NoticeResult.JOBS: "A job is not given up for a risk: it stays until it is interrupted.",
+    NoticeResult.PROTECTED: "It is protected from scale-in: it stays until it is interrupted.",
+    NoticeResult.NEEDED: "The other instances of its pool could not carry its load: it stays until it is interrupted.",
 }
 
 
@@ -75,7 +75,7 @@ class Answered:
     notice: Notice
     parameter: ServiceParameter
     pool: str
-    answer: Answer
+    answer: NoticeResult
     result: Result
 
 
@@ -117,30 +117,32 @@ def answer(notice: Notice, clients: Clients, services_path: str) -> Answered | N
     return None
 
 
-def judge(kind: Kind, service: Service, group: Group, member: Member) -> Answer:
+def judge(kind: Kind, service: Service, group: Group, member: Member) -> NoticeResult:
     """What to do about a member of a group that this notice is about."""
     policy = service.policy
     if member.leaving:
-        return Answer.LEAVING
+        return NoticeResult.LEAVING
     if policy.mode is Mode.SHADOW:
-        return Answer.SHADOW
+        return NoticeResult.SHADOW
     # It ends in two minutes, with its job and in spite of any protection: its worker is told, another one launched.
     if kind is Kind.INTERRUPTION:
-        return Answer.REPLACE
+        return NoticeResult.REPLACE
     if policy.workload is Workload.TRAINING:
-        return Answer.JOBS
+        return NoticeResult.JOBS
     if member.protected:
-        return Answer.PROTECTED
+        return NoticeResult.PROTECTED
     left = sum(m.in_service and m.healthy for m in group.members if m.id != member.id)
     if left < group.desired * policy.sizing.target_utilization:
-        return Answer.NEEDED
-    return Answer.REPLACE
+        return NoticeResult.NEEDED
+    return NoticeResult.REPLACE
 
 
-def _carry_out(verdict: Answer, service: str, group: str, instance_id: str, clients: Clients) -> tuple[Answer, Result]:
-    if verdict is Answer.SHADOW:
+def _carry_out(
+    verdict: NoticeResult, service: str, group: str, instance_id: str, clients: Clients
+) -> tuple[NoticeResult, Result]:
+    if verdict is NoticeResult.SHADOW:
         return verdict, Result(service, Outcome.SHADOW)
-    if verdict is not Answer.REPLACE:
+    if verdict is not NoticeResult.REPLACE:
         return verdict, Result(service, Outcome.UNCHANGED)
     arguments = {"InstanceId": instance_id, "ShouldDecrementDesiredCapacity": False}
     call = Call("autoscaling", "TerminateInstanceInAutoScalingGroup", instance_id, arguments)
@@ -152,7 +154,7 @@ def _carry_out(verdict: Answer, service: str, group: str, instance_id: str, clie
     now_standing = groups.describe(clients.autoscaling, [group])
     member = _member(now_standing.found.get(group), instance_id)
     if not made.faults or (not now_standing.faults and (member is None or member.leaving)):
-        return Answer.LEAVING, Result(service, Outcome.UNCHANGED, writes=made.writes)
+        return NoticeResult.LEAVING, Result(service, Outcome.UNCHANGED, writes=made.writes)
     return verdict, Result(service, Outcome.FAILED, writes=made.writes, faults=made.faults)
 
 

@@ -12,6 +12,17 @@ from dataclasses import dataclass, field, replace
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from gpu_fleet.scaling.observation import (
+    CapacityError,
+    Instance,
+    JobQueue,
+    Observation,
+    Phase,
+    PoolObservation,
+    Reading,
+)
+from gpu_fleet.scaling.policy import LoadUnit, VerticalMethod, Workload
+from gpu_fleet.scaling.state import State
 from lambdas.scaler import activities, groups, metrics, rules, signals, targets
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.clients import Clients
@@ -22,9 +33,6 @@ from lambdas.scaler.result import ErrorCode, Fault
 from lambdas.scaler.rules import Rule
 from lambdas.scaler.signals import PoolQueries, ServiceQueries
 from lambdas.scaler.targets import Target
-from scaling.observation import CapacityError, Instance, JobQueue, Observation, Phase, PoolObservation, Reading
-from scaling.policy import LoadUnit, VerticalMethod, Workload
-from scaling.state import State
 
 SERVING = (Phase.READY, Phase.UNHEALTHY, Phase.DRAINING)
 """Phases in which an instance may hold requests."""

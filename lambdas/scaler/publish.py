@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
+from gpu_fleet.scaling.observation import Observation, Phase
 from lambdas.scaler.result import Outcome, Result
-from scaling.observation import Observation, Phase
 
 NAMESPACE = "GpuFleet/Scaler"
 

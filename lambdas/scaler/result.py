@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from scaling.decision import Decision
+from gpu_fleet.scaling.decision import Decision
 
 
 class ErrorCode(StrEnum):

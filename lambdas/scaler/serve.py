@@ -8,6 +8,11 @@ from typing import Any, TypeAlias
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from gpu_fleet.scaling.decision import Decision
+from gpu_fleet.scaling.observation import Observation
+from gpu_fleet.scaling.policy import Mode
+from gpu_fleet.scaling.service import Service
+from gpu_fleet.scaling.state import State
 from lambdas.scaler import apply as hands
 from lambdas.scaler import bindings, events, observe
 from lambdas.scaler.bindings import ServiceParameter
@@ -17,11 +22,6 @@ from lambdas.scaler.instances import InstanceBook
 from lambdas.scaler.observe import Seen
 from lambdas.scaler.result import ErrorCode, Fault, Outcome, Result
 from lambdas.scaler.store import StateStore, Stored, VersionConflictError
-from scaling.decision import Decision
-from scaling.observation import Observation
-from scaling.policy import Mode
-from scaling.service import Service
-from scaling.state import State
 
 Decide: TypeAlias = Callable[[Service, Observation, State, float], Decision]
 Report: TypeAlias = Callable[[Result, ServiceParameter | None, Observation | None, State], None]
@@ -32,7 +32,7 @@ RESERVE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Scaler:
+class Runtime:
     """What stays the same from run to run."""
 
     environment: Environment
@@ -50,7 +50,7 @@ class _Memory:
 
 
 def serve(
-    scaler: Scaler, event: Any, now: float, remaining_seconds: Callable[[], float], report: Report
+    scaler: Runtime, event: Any, now: float, remaining_seconds: Callable[[], float], report: Report
 ) -> tuple[Result, ...]:
     """Serve all services that the event concerns, at `now` (seconds since the epoch, UTC).
 
@@ -95,7 +95,7 @@ def serve(
     return tuple(results)
 
 
-def _turn(scaler: Scaler, parameter: ServiceParameter, seen: Seen, memory: _Memory, now: float) -> Result:
+def _turn(scaler: Runtime, parameter: ServiceParameter, seen: Seen, memory: _Memory, now: float) -> Result:
     """Decide, then write the state, which is the lock: of two runs that read the same version, one may write.
 
     Without a state written nothing is taken away: what adds is safe to do twice, and a scale-in whose reasons are

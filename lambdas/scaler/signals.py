@@ -10,11 +10,11 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gpu_fleet.scaling.observation import Reading
+from gpu_fleet.scaling.policy import LoadUnit, Workload
+from gpu_fleet.scaling.state import State
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.metrics import Answers, Query, Series
-from scaling.observation import Reading
-from scaling.policy import LoadUnit, Workload
-from scaling.state import State
 
 LOAD_BALANCER = "AWS/ApplicationELB"
 """https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-cloudwatch-metrics.html"""

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
+from gpu_fleet.scaling import record
+from gpu_fleet.scaling.state import State
 from lambdas.scaler.result import error_code
-from scaling import record
-from scaling.state import State
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient

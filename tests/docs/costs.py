@@ -12,22 +12,22 @@ import math
 from dataclasses import dataclass, replace
 from functools import cache
 
+from gpu_fleet.config.composition import services
+from gpu_fleet.config.rules.routes import MOST_TARGET_GROUPS
+from gpu_fleet.config.stack_file import read_stack
+from gpu_fleet.config.yaml_files import read_library
+from gpu_fleet.emulator import provision
+from gpu_fleet.scaling import forecast, record
+from gpu_fleet.scaling.observation import Reading
+from gpu_fleet.scaling.state import State
 from infra import iam, placeholders
-from infra.composition import services
 from infra.instance import node
 from infra.parameter import parameter as parameter_text
-from infra.rules.routes import MOST_TARGET_GROUPS
-from infra.rules.sizes import SHARES
-from infra.stack_file import read_stack
-from infra.yaml_files import read_library
-from lab.cloud import provision
+from infra.sizes import SHARES
 from lambdas.scaler import log, signals
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.publish import publish, publish_run
 from lambdas.scaler.result import Outcome, Result
-from scaling import forecast, record
-from scaling.observation import Reading
-from scaling.state import State
 from tests.docs import worked_example
 from tests.docs.pages import ROOT
 

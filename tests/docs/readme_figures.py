@@ -10,13 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lab.demo import Outcome, play, prepare
-from lab.report.demo_picture import demo_picture
+from gpu_fleet.replay.demo import DemoResult, play, prepare
+from gpu_fleet.reports.demo_picture import demo_picture
 from tests.docs.pages import ROOT
 from tests.docs.write import with_part
 
 
-def table(outcome: Outcome) -> str:
+def table(outcome: DemoResult) -> str:
     """What the hour came to, as Markdown."""
     ours, static = outcome.replay, outcome.static
     commit = subprocess.run(

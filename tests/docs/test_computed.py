@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from scaling.model import ratio, response_time, utilization
+from gpu_fleet.scaling.model import ratio, response_time, utilization
 from tests.docs import costs, worked_example
 from tests.docs.pages import ROOT
 from tests.docs.write import PARTS, with_part

@@ -16,15 +16,15 @@ import typer
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from infra.composition import services
-from infra.settings import StackSettings
-from infra.stack_file import parse_stack
-from infra.yaml_files import library_texts, read_library
-from lab import cli
-from scaling.document import Document
-from scaling.forecast import PEAKS_SECONDS, TRENDS_SECONDS
-from scaling.library import library
-from scaling.policy import Policy, SizingMode
+from gpu_fleet.cli import app as cli
+from gpu_fleet.config.composition import services
+from gpu_fleet.config.document import Document
+from gpu_fleet.config.library import library
+from gpu_fleet.config.settings import StackSettings
+from gpu_fleet.config.stack_file import parse_stack
+from gpu_fleet.config.yaml_files import library_texts, read_library
+from gpu_fleet.scaling.forecast import PEAKS_SECONDS, TRENDS_SECONDS
+from gpu_fleet.scaling.policy import Policy, SizingMode
 from tests.docs.pages import ROOT, Block, anchors, blocks, code_in_text, commands, links, pages
 
 SHELL = [block for language in ("sh", "bash", "console") for block in blocks(language)]
@@ -182,8 +182,8 @@ def _keys(model: type[BaseModel]) -> set[str]:
 
 @cache
 def _codes() -> set[str]:
-    """Reason codes that scaling/ gives. Those of the forecast are put together from the method's name."""
-    source = "\n".join(path.read_text() for path in (ROOT / "scaling").glob("*.py"))
+    """Reason codes that gpu_fleet/scaling/ gives. Those of the forecast are put together from the method's name."""
+    source = "\n".join(path.read_text() for path in (ROOT / "gpu_fleet/scaling").glob("*.py"))
     windows = {"peak": PEAKS_SECONDS, "trend": TRENDS_SECONDS}
     methods = ["none", "seasonal", *(f"{name}_{w:.0f}" for name, each in windows.items() for w in each)]
     return set(re.findall(r'"([a-z]+\.[a-z_]+)"', source)) | {f"demand.{m}" for m in methods} | SIZED
@@ -212,7 +212,7 @@ def test_every_key_and_reason_code_that_the_docs_name_exists():
     assert not wrong
 
 
-ROOMS = "infra|policies|scaling|lambdas|lab|tests|bench|docs"
+ROOMS = "infra|policies|gpu_fleet|lambdas|tests|bench|docs"
 
 
 def test_every_file_that_the_docs_name_is_there():

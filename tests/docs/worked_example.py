@@ -13,22 +13,22 @@ import textwrap
 from dataclasses import dataclass
 from functools import cache
 
-from infra.composition import services
-from infra.stack_file import parse_stack
-from infra.yaml_files import read_library
-from lab.commands.explain import sentences
+from gpu_fleet.cli.explain import sentences
+from gpu_fleet.config.composition import services
+from gpu_fleet.config.stack_file import parse_stack
+from gpu_fleet.config.yaml_files import read_library
+from gpu_fleet.scaling import sizing
+from gpu_fleet.scaling.decide import decide
+from gpu_fleet.scaling.decision import Decision
+from gpu_fleet.scaling.fleet import survey
+from gpu_fleet.scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
+from gpu_fleet.scaling.record import Record
+from gpu_fleet.scaling.service import Service
+from gpu_fleet.scaling.state import State
 from lambdas.scaler.apply import Call, plan
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.groups import Group, Member
 from lambdas.scaler.rules import Rule
-from scaling import sizing
-from scaling.decide import decide
-from scaling.decision import Decision
-from scaling.fleet import survey
-from scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
-from scaling.record import Record
-from scaling.service import Service
-from scaling.state import State
 from tests.docs.pages import ROOT
 
 START = 1_764_000_000.0  # 2025-11-24 16:00:00 UTC

@@ -12,13 +12,13 @@ import botocore.endpoint
 import numpy as np
 import pytest
 
+from gpu_fleet.config.stack_file import read_stack
+from gpu_fleet.config.yaml_files import read_library
+from gpu_fleet.emulator import provision
+from gpu_fleet.replay import Opening, Replay, ReplayDelays, pool_hardware
+from gpu_fleet.replay.replay import until_told
+from gpu_fleet.traffic import RateTrace, Trace
 from infra import package
-from infra.stack_file import read_stack
-from infra.yaml_files import read_library
-from lab.cloud import provision
-from lab.replay import Delays, Opening, Replay, rungs
-from lab.replay.replay import until_told
-from lab.traces import RateTrace, Trace
 
 Loop = Callable[..., Replay]
 
@@ -100,13 +100,15 @@ def loop(root: Path) -> Iterator[Loop]:
         ) -> Replay:
             settings, _ = read_stack(project, "local")
             cloud = stack.enter_context(
-                provision("local", project, boot_seconds=boot_seconds, drain_seconds=until_told, **Delays().for_cloud)
+                provision(
+                    "local", project, boot_seconds=boot_seconds, drain_seconds=until_told, **ReplayDelays().for_cloud
+                )
             )
             replay = Replay(
                 cloud,
                 "chat",
                 traffic(*parts),
-                rungs(settings.services["chat"], read_library(project)),
+                pool_hardware(settings.services["chat"], read_library(project)),
                 opening=Opening(ready or {}),
                 **how,
             )

@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from infra.stack_file import read_stack
-from infra.yaml_files import read_library
-from lab.cloud import provision
-from lab.contenders.ours import Ours
-from lab.replay import Delays, Opening, Replay, ReplayResult, rungs
-from lab.replay.replay import until_told
-from lab.simulator import drive
-from lab.simulator.fleet import Boot
-from lab.simulator.telemetry import Delays as WorldDelays
-from lab.simulator.world import World
-from lab.traces import Trace, crop, hour, read, scale_to
-from scaling.decision import PoolTarget
-from scaling.observation import Observation
-from scaling.service import Service
+from gpu_fleet.backtest.ours import Ours
+from gpu_fleet.config.stack_file import read_stack
+from gpu_fleet.config.yaml_files import read_library
+from gpu_fleet.emulator import provision
+from gpu_fleet.replay import Opening, Replay, ReplayDelays, ReplayResult, pool_hardware
+from gpu_fleet.replay.replay import until_told
+from gpu_fleet.scaling.decision import PoolTarget
+from gpu_fleet.scaling.observation import Observation
+from gpu_fleet.scaling.service import Service
+from gpu_fleet.simulator import drive
+from gpu_fleet.simulator.simulated_fleet import BootTime
+from gpu_fleet.simulator.telemetry import ReplayDelays as WorldDelays
+from gpu_fleet.simulator.world import World
+from gpu_fleet.traffic import Trace, crop, hour, read, scale_to
 
 BOOT_SECONDS = 108.0
 JOINS_AFTER_SECONDS = 11.0
@@ -52,7 +52,7 @@ class Remembering(Ours):
 
 def replayed(root: Path, trace: Trace) -> ReplayResult:
     settings, _ = read_stack(root, "local")
-    found, delays = rungs(settings.services["chat"], read_library(root)), Delays()
+    found, delays = pool_hardware(settings.services["chat"], read_library(root)), ReplayDelays()
     with provision("local", root, boot_seconds=BOOT_SECONDS, drain_seconds=until_told, **delays.for_cloud) as cloud:
         watch = cloud.client("cloudwatch")
         alarms = [alarm["AlarmName"] for alarm in watch.describe_alarms()["MetricAlarms"]]
@@ -63,14 +63,14 @@ def replayed(root: Path, trace: Trace) -> ReplayResult:
 
 def simulated(root: Path, trace: Trace, replay: ReplayResult, service: Service) -> tuple[list[Shares], drive.RunResult]:
     settings, _ = read_stack(root, "local")
-    found, delays = rungs(settings.services["chat"], read_library(root)), Delays()
+    found, delays = pool_hardware(settings.services["chat"], read_library(root)), ReplayDelays()
     world = World(
         service,
         trace,
         {name: rung.profile for name, rung in found.items()},
         initial=READY,
         initial_weights={name: pool.weight for name, pool in replay.minutes[0].pools.items()},
-        boot=Boot(BOOT_SECONDS + JOINS_AFTER_SECONDS),
+        boot=BootTime(BOOT_SECONDS + JOINS_AFTER_SECONDS),
         delays=WorldDelays(delays.minute_seconds, delays.fine_seconds),
         start=replay.start,
     )
@@ -108,7 +108,7 @@ def test_on_recorded_traffic_they_decide_the_same(root, service, shared):
 
 @pytest.fixture
 def service(root: Path) -> Service:
-    from infra.composition import services
+    from gpu_fleet.config.composition import services
 
     settings, document = read_stack(root, "local")
     return next(one for one in services(settings, read_library(root), document) if one.name == "chat")

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lab.cloud import Change
-from lab.cloud.faults import api_call_will_fail, no_capacity, rebalance_recommendation, spot_interruption
-from lab.replay import Decided, Replay
-from lab.replay.result import MinuteOfReplay
-from scaling.observation import Phase
+from gpu_fleet.emulator import Change
+from gpu_fleet.emulator.faults import api_call_will_fail, no_capacity, rebalance_recommendation, spot_interruption
+from gpu_fleet.replay import Decided, Replay
+from gpu_fleet.replay.replay_result import MinuteOfReplay
+from gpu_fleet.scaling.observation import Phase
 
 
 def minutes(replay: Replay, count: int) -> list[MinuteOfReplay]:

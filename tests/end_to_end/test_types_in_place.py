@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from lab.cloud import EmbeddedCloud, Traffic, faults, provision
-from lab.replay import Delays
-from lab.replay.function import Invocation, ScalerFunction
-from scaling.sizing import load_share, work_share
+from gpu_fleet.emulator import EmbeddedCloud, Traffic, faults, provision
+from gpu_fleet.replay import ReplayDelays
+from gpu_fleet.replay.function import Invocation, ScalerFunction
+from gpu_fleet.scaling.sizing import load_share, work_share
 
 POLICY = """\
 model: llama-3.1-8b-fp8
@@ -50,7 +50,7 @@ def cloud(root: Path, tmp_path: Path) -> Iterator[EmbeddedCloud]:
     (project / "Pulumi.local.yaml").write_text(STACK)
     # The program reads what lies beside it: a link would lead back to the project's own policies.
     shutil.copytree(root / "infra", project / "infra", ignore=shutil.ignore_patterns("__pycache__"))
-    delays = Delays().for_cloud
+    delays = ReplayDelays().for_cloud
     with provision(
         "local",
         project,

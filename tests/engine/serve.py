@@ -25,9 +25,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from lab.clock import VirtualClock  # noqa: E402
-from lab.cloud.lifelike import lifelike  # noqa: E402
-from lab.cloud.world import InstanceChange, World  # noqa: E402
+from gpu_fleet.emulator.clock import VirtualClock  # noqa: E402
+from gpu_fleet.emulator.cloud_world import CloudWorld, InstanceChange  # noqa: E402
+from gpu_fleet.emulator.lifelike import lifelike  # noqa: E402
 
 ENGINE_CHECK = Path(os.environ.get("GPU_FLEET_SHARED") or ROOT.parent / "shared") / "tools" / "engine-check"
 """Beside the project, or in the folder that GPU_FLEET_SHARED names."""
@@ -75,7 +75,9 @@ def serve(port: int, given: Iterable[str], settings: Settings) -> None:
     os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
     check = load_engine_check()
     check.mend_more()
-    world = World(VirtualClock(time.time()), boot_seconds=settings.boot_seconds, drain_seconds=settings.drain_seconds)
+    world = CloudWorld(
+        VirtualClock(time.time()), boot_seconds=settings.boot_seconds, drain_seconds=settings.drain_seconds
+    )
     turn = threading.RLock()
     with lifelike(world, ACCOUNT, settings.region), Path(settings.changes).open("a") as changes:
 
@@ -102,7 +104,7 @@ def serve(port: int, given: Iterable[str], settings: Settings) -> None:
         run_simple("127.0.0.1", port, application, threaded=True)
 
 
-def _live(world: World, pace: float, turn: threading.RLock) -> Callable[[], None]:
+def _live(world: CloudWorld, pace: float, turn: threading.RLock) -> Callable[[], None]:
     def live() -> None:
         began, then = world.now, time.monotonic()
         while True:

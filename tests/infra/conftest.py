@@ -19,8 +19,8 @@ from pulumi.runtime import mocks as pulumi_mocks
 from pulumi.runtime import settings as pulumi_settings
 from pulumi.runtime import stack as pulumi_stack
 
+from gpu_fleet.config.stack_file import pulumi_config
 from infra import package
-from infra.stack_file import pulumi_config
 
 ACCOUNT = "123456789012"
 UUID, HEX = "11111111-2222-3333-4444-555555555555", "0123456789abcdef"

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
-from infra import naming
+from gpu_fleet.config import naming
+from gpu_fleet.config.library import Library
+from gpu_fleet.config.rules.tags import MOST
+from gpu_fleet.config.yaml_files import read_library
 from infra.iam import MAX_INLINE_CHARACTERS, MAX_MANAGED_CHARACTERS, MAX_MANAGED_POLICIES
-from infra.rules.tags import MOST
 from infra.stack_problems import stack_problems
-from infra.yaml_files import read_library
-from scaling.library import Library
 
 MOST_CHARACTERS = {
     "TargetGroup": naming.MAX_TARGET_GROUP_NAME,

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from infra.composition import services
+from gpu_fleet.config.composition import services
+from gpu_fleet.config.stack_file import parse_stack
+from gpu_fleet.config.yaml_files import read_library
 from infra.edits import refused
-from infra.stack_file import parse_stack
 from infra.standing import NOTHING, Standing, StandingService
-from infra.yaml_files import read_library
 
 STACK = """\
 config:

@@ -26,7 +26,7 @@ from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.signals import queries
 
 if TYPE_CHECKING:
-    from scaling.state import State
+    from gpu_fleet.scaling.state import State
 
 NODE = FOLDER / "node.py"
 

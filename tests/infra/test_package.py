@@ -51,10 +51,11 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def project(folder: Path, lock: str) -> Path:
     files = {
+        "gpu_fleet/__init__.py": "",
         "lambdas/__init__.py": "",
         HANDLER: "def handle(event, context): ...\n",
-        "scaling/model.py": "A = 1\n",
-        "scaling/document.py": "import ruamel.yaml\n",
+        "gpu_fleet/scaling/model.py": "A = 1\n",
+        "gpu_fleet/config/document.py": "import ruamel.yaml\n",
         package.LOCK: lock,
         "lambdas/scaler/notes.txt": "not code",
     }
@@ -74,7 +75,7 @@ def test_two_machines_make_the_same_bytes(tmp_path: Path, shelf: Path) -> None:
     lock = wheel(shelf)
     one = package.build(project(tmp_path / "one", lock))
     other_root = project(tmp_path / "other" / "deeper", lock)
-    cache = other_root / "scaling/__pycache__"
+    cache = other_root / "gpu_fleet/scaling/__pycache__"
     cache.mkdir()
     (cache / "model.cpython-311.pyc").write_bytes(b"\0")
     os.utime(other_root / HANDLER, (0, 0))
@@ -88,7 +89,8 @@ def test_it_holds_code_and_nothing_that_tells_of_this_machine(tmp_path: Path, sh
     archive = package.build(project(tmp_path / "p", wheel(shelf)))
     assert names(archive) == [
         "dep-1.0.dist-info/METADATA", "dep-1.0.dist-info/WHEEL", "dep-1.0.dist-info/entry_points.txt",
-        "dep/__init__.py", "dep/native.so", "lambdas/__init__.py", HANDLER, "scaling/model.py",
+        "dep/__init__.py", "dep/native.so", "gpu_fleet/__init__.py", "gpu_fleet/scaling/model.py", "lambdas/__init__.py",
+        HANDLER,
     ]  # fmt: skip
     with zipfile.ZipFile(archive) as z:
         assert {entry.date_time for entry in z.infolist()} == {package.TIME}
@@ -102,22 +104,22 @@ def test_it_is_made_anew_only_when_something_in_it_changed(tmp_path: Path, shelf
     root = project(tmp_path / "p", wheel(shelf))
     first = package.build(root)
     made = first.stat().st_mtime_ns
-    (root / "scaling/document.py").write_text("# the desk's alone\n")
+    (root / "gpu_fleet/config/document.py").write_text("# the desk's alone\n")
     (root / "lambdas/scaler/notes.txt").write_text("another")
     assert package.build(root) == first
     assert first.stat().st_mtime_ns == made
-    (root / "scaling/model.py").write_text("A = 2\n")
+    (root / "gpu_fleet/scaling/model.py").write_text("A = 2\n")
     second = package.build(root)
     assert second != first
     with zipfile.ZipFile(second) as z:
-        assert z.read("scaling/model.py") == b"A = 2\n"
+        assert z.read("gpu_fleet/scaling/model.py") == b"A = 2\n"
 
 
 def test_a_changed_source_needs_no_registry(tmp_path: Path, shelf: Path) -> None:
     root = project(tmp_path / "p", wheel(shelf))
     package.build(root)
     shutil.rmtree(shelf)
-    (root / "scaling/model.py").write_text("A = 3\n")
+    (root / "gpu_fleet/scaling/model.py").write_text("A = 3\n")
     assert package.build(root).exists()
 
 
@@ -197,7 +199,7 @@ def test_the_handler_needs_nothing_that_is_not_in_it(real: Path, root: Path, tmp
         pytest.skip("there is no handler yet")
     with zipfile.ZipFile(real) as z:
         tops = {n.partition("/")[0].removesuffix(".py") for n in z.namelist()}
-        z.extractall(tmp_path, [n for n in z.namelist() if n.startswith(("lambdas/", "scaling/"))])
+        z.extractall(tmp_path, [n for n in z.namelist() if n.startswith(("lambdas/", "gpu_fleet/"))])
     environment = {"SERVICES_PATH": "/x", "STATE_TABLE": "t", "AWS_DEFAULT_REGION": "us-east-1"}
     done = subprocess.run(
         [sys.executable, "-c", REFUSE, str(tmp_path), ",".join(tops | THE_RUNTIMES)],

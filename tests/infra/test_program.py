@@ -16,12 +16,12 @@ import pulumi
 import pulumi_aws
 import pytest
 
-from infra import naming
+from gpu_fleet.config import naming
+from gpu_fleet.config.stack_file import pulumi_config
+from gpu_fleet.scaling.policy import Policy, Workload
 from infra.gpu_pool import owned_by_the_scaler
-from infra.stack_file import pulumi_config
 from lambdas.scaler.bindings import parse
 from lambdas.scaler.environment import Environment
-from scaling.policy import Policy, Workload
 
 STACKS = ["local", "dev", "prod"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+from gpu_fleet.scaling.policy import Policy, PolicyCase
+from gpu_fleet.scaling.service import Pool, Service
 from infra.parameter import parameter
-from scaling.policy import Case, Policy
-from scaling.service import Pool, Service
 
 
 def pool(name: str, fewest: int, throughput_rps: float = 1.0) -> Pool:
@@ -21,6 +21,6 @@ def service(*pools: Pool, **policy: object) -> Service:
 
 
 def test_the_scaler_is_not_sent_the_policys_own_tests() -> None:
-    case = Case(name="n", given={"x": 1}, expect={"y": 2})
+    case = PolicyCase(name="n", given={"x": 1}, expect={"y": 2})
     text = parameter(service(pool("a", 1), cases=[case.model_dump()]), {"pools": {}})
     assert "cases" not in json.loads(text)["service"]["policy"]

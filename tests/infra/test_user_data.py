@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from infra.user_data import FOLDER, MAX_BYTES, Boot, user_data
+from infra.user_data import FOLDER, MAX_BYTES, BootSettings, user_data
 
-PLAIN = Boot("us-east-1", "vllm/vllm-openai:v0.11.0", "/gpu-fleet-prod-chat", 900)
-FULL = Boot(
+PLAIN = BootSettings("us-east-1", "vllm/vllm-openai:v0.11.0", "/gpu-fleet-prod-chat", 900)
+FULL = BootSettings(
     region="eu-west-1",
     image="123456789012.dkr.ecr.eu-west-1.amazonaws.com/worker:1",
     log_group="/gpu-fleet-prod-fine-tuning",
@@ -50,7 +50,7 @@ def shellcheck() -> str:
 
 
 @pytest.mark.parametrize("boot", [PLAIN, FULL], ids=["plain", "full"])
-def test_a_shell_understands_it(boot: Boot, tmp_path: Path) -> None:
+def test_a_shell_understands_it(boot: BootSettings, tmp_path: Path) -> None:
     script = user_data(boot)
     files = heredocs(script)
     for name in ("/opt/gpu-fleet/pull.sh", "/opt/gpu-fleet/serve.sh"):
@@ -62,7 +62,7 @@ def test_a_shell_understands_it(boot: Boot, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("boot", [PLAIN, FULL], ids=["plain", "full"])
-def test_the_shell_linter_has_nothing_to_say(boot: Boot, tmp_path: Path) -> None:
+def test_the_shell_linter_has_nothing_to_say(boot: BootSettings, tmp_path: Path) -> None:
     linter = shellcheck()
     script = user_data(boot)
     files = heredocs(script)
@@ -90,7 +90,7 @@ def test_the_container_gets_its_arguments_as_they_were_written(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("boot", [PLAIN, FULL], ids=["plain", "full"])
-def test_the_container_has_a_network_of_its_own(boot: Boot) -> None:
+def test_the_container_has_a_network_of_its_own(boot: BootSettings) -> None:
     """On the host's, any hop limit would let it have the role's credentials."""
     words = shlex.split(heredocs(user_data(boot))["/opt/gpu-fleet/serve.sh"].replace("\\\n", " "))
     assert not {"--network", "--net", "--privileged"} & {word.partition("=")[0] for word in words}

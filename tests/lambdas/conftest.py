@@ -25,16 +25,16 @@ import pytest
 from moto import mock_aws
 from moto.elbv2 import models as elbv2_models
 
+from gpu_fleet.scaling.decision import Decision, PoolTarget, Reason, Signals, Step
+from gpu_fleet.scaling.observation import Observation
+from gpu_fleet.scaling.state import State
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.clients import Clients
 from lambdas.scaler.environment import Environment
 from lambdas.scaler.instances import InstanceBook
 from lambdas.scaler.result import Result
-from lambdas.scaler.serve import Decide, Scaler, serve
+from lambdas.scaler.serve import Decide, Runtime, serve
 from lambdas.scaler.store import DynamoStateStore
-from scaling.decision import Decision, PoolTarget, Reason, Signals, Step
-from scaling.observation import Observation
-from scaling.state import State
 
 NOW = datetime(2026, 3, 2, 10, 0, 20, tzinfo=UTC).timestamp()
 """A Monday, 20 seconds into a minute."""
@@ -314,8 +314,10 @@ class World:
 
     # ---- running ------------------------------------------------------------------------------------------------
 
-    def scaler(self, decide: Decide) -> Scaler:
-        return Scaler(self.environment, self.clients, DynamoStateStore(self.clients.dynamodb, TABLE), self.book, decide)
+    def scaler(self, decide: Decide) -> Runtime:
+        return Runtime(
+            self.environment, self.clients, DynamoStateStore(self.clients.dynamodb, TABLE), self.book, decide
+        )
 
     def run(self, decide: Decide, event: Any = None, remaining_seconds: float = 60.0) -> dict[str, Result]:
         """One run of the scaler at `now`; the calls recorded are this run's own."""

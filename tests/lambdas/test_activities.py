@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gpu_fleet.scaling.observation import CapacityError
 from lambdas.scaler import activities
-from scaling.observation import CapacityError
 
 NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scaling.decision import PoolTarget, Refresh
+from gpu_fleet.scaling.decision import PoolTarget, Refresh
 
 
 def operations(world):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scaling.decide import decide
+from gpu_fleet.scaling.decide import decide
 
 SERVICE_SECONDS = 10.0
 POLICY = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from botocore.exceptions import ClientError
 
+from gpu_fleet.scaling.observation import Phase
 from lambdas.scaler.instances import InstanceBook
-from scaling.observation import Phase
 
 
 def test_ec2_is_asked_for_each_instance_once(world):

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from gpu_fleet.scaling.decision import PoolTarget
+from gpu_fleet.scaling.observation import Observation, Reading
+from gpu_fleet.scaling.record import Record
+from gpu_fleet.scaling.state import State
 from lambdas.scaler import log
 from lambdas.scaler.result import ErrorCode, Fault, Outcome, Result
-from scaling.decision import PoolTarget
-from scaling.observation import Observation, Reading
-from scaling.record import Record
-from scaling.state import State
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
+from gpu_fleet.scaling.observation import Reading
 from lambdas.scaler.metrics import Answers, Query, fetch
-from scaling.observation import Reading
 
 START, END = 1_000_000_020.0, 1_000_000_320.0
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from scaling.observation import Phase, Reading
-from scaling.state import State
+from gpu_fleet.scaling.observation import Phase, Reading
+from gpu_fleet.scaling.state import State
 
 MINUTE = datetime(2026, 3, 2, 10, 0, tzinfo=UTC).timestamp()
 """The end of the newest complete minute, 20 s before the run."""

@@ -7,12 +7,12 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpu_fleet.scaling.decision import Decision, PoolTarget, Signals
+from gpu_fleet.scaling.state import State
 from lambdas.scaler.apply import Call, plan
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.groups import Group, Member
 from lambdas.scaler.rules import Rule
-from scaling.decision import Decision, PoolTarget, Signals
-from scaling.state import State
 
 POOLS = ("a", "b")
 LIFECYCLES = ("Pending", "Pending:Wait", "InService", "InService", "InService", "Terminating:Wait", "Standby")

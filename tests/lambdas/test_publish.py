@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from gpu_fleet.scaling.decision import PoolTarget
 from lambdas.scaler.publish import publish
 from lambdas.scaler.result import ErrorCode, Fault, Outcome, Result
-from scaling.decision import PoolTarget
 
 
 @pytest.fixture

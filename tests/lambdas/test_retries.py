@@ -5,9 +5,9 @@ from __future__ import annotations
 import botocore.endpoint
 import pytest
 
-from lab.cloud.faults import api_call_will_fail, api_call_will_time_out
+from gpu_fleet.emulator.faults import api_call_will_fail, api_call_will_time_out
+from gpu_fleet.scaling.decision import PoolTarget
 from lambdas.scaler.clients import CONFIG
-from scaling.decision import PoolTarget
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from gpu_fleet.scaling.decision import PoolTarget
+from gpu_fleet.scaling.state import State
 from lambdas.scaler.serve import _in_turn
 from lambdas.scaler.store import DynamoStateStore
-from scaling.decision import PoolTarget
-from scaling.state import State
 
 TABLE = "gpu-fleet-test-state"
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpu_fleet.scaling.observation import Reading
 from lambdas.scaler import signals
-from scaling.observation import Reading
 
 MINUTE = 1_000_000_020.0
 """The end of a minute."""

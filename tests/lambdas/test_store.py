@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from botocore.exceptions import ClientError
 
+from gpu_fleet.scaling.state import State
 from lambdas.scaler.store import DynamoStateStore, MemoryStateStore, Stored, VersionConflictError
-from scaling.state import State
 
 TABLE = "gpu-fleet-test-state"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gpu_fleet.scaling.observation import Phase
 from lambdas.scaler.groups import Member
 from lambdas.scaler.targets import Target, phase
-from scaling.observation import Phase
 
 
 def member(lifecycle: str = "InService", *, healthy: bool = True) -> Member:

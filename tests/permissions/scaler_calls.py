@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from lab.cloud import EmbeddedCloud
+from gpu_fleet.emulator import EmbeddedCloud
 from tests.permissions.evaluator import Request, request
 
 SERVICE = {"elbv2": "elasticloadbalancing"}

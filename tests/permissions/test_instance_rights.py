@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from infra.stack_file import pulumi_config
+from gpu_fleet.config.stack_file import pulumi_config
 from tests.permissions.evaluator import Request, granted_by, grants, request
 
 WHERE = "us-east-1:123456789012"

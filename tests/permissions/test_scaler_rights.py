@@ -14,12 +14,12 @@ from typing import Any
 import botocore.client
 import pytest
 
+from gpu_fleet.emulator import EmbeddedCloud, faults, provision
+from gpu_fleet.replay.function import ScalerFunction
+from gpu_fleet.scaling.decision import Decision, PoolTarget, Reason, Refresh, Signals, Step
+from gpu_fleet.scaling.state import State
 from infra import package
-from lab.cloud import EmbeddedCloud, faults, provision
-from lab.replay.function import ScalerFunction
 from lambdas.scaler import handler
-from scaling.decision import Decision, PoolTarget, Reason, Refresh, Signals, Step
-from scaling.state import State
 from tests.permissions.evaluator import Request, granted_by, grants, request
 from tests.permissions.scaler_calls import Calls
 

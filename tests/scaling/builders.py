@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from scaling import feedback, forecast
-from scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
-from scaling.policy import Policy
-from scaling.service import Pool, Service
-from scaling.state import Errors, State
+from gpu_fleet.scaling import feedback, forecast
+from gpu_fleet.scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
+from gpu_fleet.scaling.policy import Policy
+from gpu_fleet.scaling.service import Pool, Service
+from gpu_fleet.scaling.state import Errors, State
 
 NOW = 1_700_000_000.0
 

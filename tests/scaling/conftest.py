@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scaling import sizing
+from gpu_fleet.scaling import sizing
 
 
 @pytest.fixture(autouse=True)

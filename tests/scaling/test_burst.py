@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from scaling.burst import meet
-from scaling.decision import Step
-from scaling.demand import measure
-from scaling.observation import Reading
-from scaling.policy import Burst
-from scaling.state import Point, State
+from gpu_fleet.scaling.burst import meet
+from gpu_fleet.scaling.decision import Step
+from gpu_fleet.scaling.demand import measure
+from gpu_fleet.scaling.observation import Reading
+from gpu_fleet.scaling.policy import Burst
+from gpu_fleet.scaling.state import Point, State
 from tests.scaling.builders import NOW, pool_seen, seen, service
 
 POLICY = Burst(factor=1.5, hold_seconds=300)

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from scaling.capacity_errors import blocked, mark, mark_pools, on_demand_base
-from scaling.observation import CapacityError, Phase
-from scaling.policy import CapacityErrors
-from scaling.state import Mark, PoolState, Short, State
+from gpu_fleet.scaling.capacity_errors import blocked, mark, mark_pools, on_demand_base
+from gpu_fleet.scaling.observation import CapacityError, Phase
+from gpu_fleet.scaling.policy import CapacityErrors
+from gpu_fleet.scaling.state import Mark, PoolState, Short, State
 from tests.scaling.builders import NOW, instances, pool, pool_seen, seen, service
 
 POLICY = CapacityErrors(avoid_seconds=300)

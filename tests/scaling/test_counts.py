@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from scaling.counts import settle
-from scaling.decision import Step
-from scaling.fleet import survey
-from scaling.guard import Band
-from scaling.observation import PoolObservation
-from scaling.service import Pool, Service
-from scaling.state import Mark, PoolState, State
+from gpu_fleet.scaling.counts import settle
+from gpu_fleet.scaling.decision import Step
+from gpu_fleet.scaling.fleet import survey
+from gpu_fleet.scaling.guard import Band
+from gpu_fleet.scaling.observation import PoolObservation
+from gpu_fleet.scaling.service import Pool, Service
+from gpu_fleet.scaling.state import Mark, PoolState, State
 from tests.scaling.builders import NOW, pool, pool_seen, seen, service
 
 POOLED = pool(

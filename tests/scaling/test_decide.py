@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from scaling.decide import decide
-from scaling.decision import Step
-from scaling.fleet import survey
-from scaling.observation import CapacityError, JobQueue, Phase, Reading
-from scaling.record import Record, dump, load
-from scaling.state import Pending, Point, PoolState, State
+from gpu_fleet.scaling.decide import decide
+from gpu_fleet.scaling.decision import Step
+from gpu_fleet.scaling.fleet import survey
+from gpu_fleet.scaling.observation import CapacityError, JobQueue, Phase, Reading
+from gpu_fleet.scaling.record import Record, dump, load
+from gpu_fleet.scaling.state import Pending, Point, PoolState, State
 from tests.scaling.builders import NOW, instances, pool, pool_seen, seen, service
 
 LIVED = State(at=NOW - 60, since=NOW - 7200, request_weight=1.0, dispersion=1.0)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.demand import DISPERSION_KEPT, MOST_DISPERSED, SATURATED, current, measure
-from scaling.observation import Reading
-from scaling.state import Point, PoolState, State
+from gpu_fleet.scaling.demand import DISPERSION_KEPT, MOST_DISPERSED, SATURATED, current, measure
+from gpu_fleet.scaling.observation import Reading
+from gpu_fleet.scaling.state import Point, PoolState, State
 from tests.scaling.builders import NOW, pool, pool_seen, seen, service
 
 

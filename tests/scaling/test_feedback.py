@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.feedback import LEAST, MOST, RATE, correct, late_share, note
-from scaling.state import Point, State
+from gpu_fleet.scaling.feedback import LEAST, MOST, RATE, correct, late_share, note
+from gpu_fleet.scaling.state import Point, State
 
 TARGET = 0.0025
 STEADY = State(series=(Point(0, 10.0),))

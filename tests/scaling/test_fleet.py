@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from scaling import sizing
-from scaling.fleet import LEAST_SHARE, Fleet, horizon_seconds, nothing_stands, survey
-from scaling.observation import Observation, Phase, PoolObservation
-from scaling.service import Pool, Service
-from scaling.state import Mark, PoolState, State
+from gpu_fleet.scaling import sizing
+from gpu_fleet.scaling.fleet import LEAST_SHARE, Fleet, horizon_seconds, nothing_stands, survey
+from gpu_fleet.scaling.observation import Observation, Phase, PoolObservation
+from gpu_fleet.scaling.service import Pool, Service
+from gpu_fleet.scaling.state import Mark, PoolState, State
 from tests.scaling.builders import NOW, instances, pool, pool_seen, service
 
 SLOW = pool(

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling import forecast
-from scaling.observation import Reading
-from scaling.policy import Forecast
-from scaling.state import Errors, Point, State
+from gpu_fleet.scaling import forecast
+from gpu_fleet.scaling.observation import Reading
+from gpu_fleet.scaling.policy import Forecast
+from gpu_fleet.scaling.state import Errors, Point, State
 from tests.scaling.builders import policy
 
 START = 1_699_920_000.0  # midnight, UTC

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling import guard
-from scaling.decision import Step
-from scaling.observation import Phase, Reading
-from scaling.policy import Horizontal
-from scaling.state import Pending, Point, Short, State
+from gpu_fleet.scaling import guard
+from gpu_fleet.scaling.decision import Step
+from gpu_fleet.scaling.observation import Phase, Reading
+from gpu_fleet.scaling.policy import Horizontal
+from gpu_fleet.scaling.state import Pending, Point, Short, State
 from tests.scaling.builders import NOW, instances, policy, pool, pool_seen
 
 WINDOW = Horizontal(scale_in_stabilization_seconds=300, tolerance_percent=3)

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling.decide import decide
-from scaling.decision import Decision, Reason, Refresh, Step
-from scaling.in_place import as_counted, as_measured, consider
-from scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
-from scaling.record import dump, load
-from scaling.service import Alternative, Service
-from scaling.state import Mark, Point, PoolState, State
+from gpu_fleet.scaling.decide import decide
+from gpu_fleet.scaling.decision import Decision, Reason, Refresh, Step
+from gpu_fleet.scaling.in_place import as_counted, as_measured, consider
+from gpu_fleet.scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
+from gpu_fleet.scaling.record import dump, load
+from gpu_fleet.scaling.service import Alternative, Service
+from gpu_fleet.scaling.state import Mark, Point, PoolState, State
 from tests.scaling.builders import NOW, pool, seen, service
 
 LIVED = State(at=NOW - 60, since=NOW - 7200, request_weight=1.0, dispersion=1.0)

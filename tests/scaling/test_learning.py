@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from scaling import learning
-from scaling.observation import Phase, Reading
-from scaling.state import PoolState, State
+from gpu_fleet.scaling import learning
+from gpu_fleet.scaling.observation import Phase, Reading
+from gpu_fleet.scaling.state import PoolState, State
 from tests.scaling.builders import NOW, instances, pool, pool_seen, seen, service
 
 

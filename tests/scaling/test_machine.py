@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from scaling.decide import decide
-from scaling.decision import Decision
-from scaling.demand import current
-from scaling.observation import Observation, Phase
-from scaling.record import dump, load
-from scaling.service import Pool, Service
-from scaling.state import State
+from gpu_fleet.scaling.decide import decide
+from gpu_fleet.scaling.decision import Decision
+from gpu_fleet.scaling.demand import current
+from gpu_fleet.scaling.observation import Observation, Phase
+from gpu_fleet.scaling.record import dump, load
+from gpu_fleet.scaling.service import Pool, Service
+from gpu_fleet.scaling.state import State
 from tests.scaling.builders import NOW, pool, service
 from tests.scaling.world import World, applied, busier
 

@@ -11,27 +11,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling import mix
-from scaling.decision import Step
-from scaling.mix import Mix, Rung, cheapest, choose, cost, most, work
-from scaling.policy import Vertical, VerticalMethod
+from gpu_fleet.scaling import mix
+from gpu_fleet.scaling.decision import Step
+from gpu_fleet.scaling.mix import Mix, PoolOption, cheapest, choose, cost, most, work
+from gpu_fleet.scaling.policy import Vertical, VerticalMethod
 
 VERTICAL = Vertical()
 LEADS = {"small": 300.0, "big": 300.0}
 
 
-def rung(name: str = "small", rps: float = 1, usd: float = 1, low: int = 0, high: int = 10, **more: Any) -> Rung:
-    return Rung(name, rps, usd, low, high, **more)
+def rung(name: str = "small", rps: float = 1, usd: float = 1, low: int = 0, high: int = 10, **more: Any) -> PoolOption:
+    return PoolOption(name, rps, usd, low, high, **more)
 
 
 @st.composite
-def rungs(draw: st.DrawFn, most_each: int = 4) -> list[Rung]:
+def rungs(draw: st.DrawFn, most_each: int = 4) -> list[PoolOption]:
     """Up to four rungs with prices in cents and work in tenths, some sharing a quota."""
     made = []
     for i in range(draw(st.integers(1, 4))):
         low = draw(st.integers(0, 2))
         made.append(
-            Rung(
+            PoolOption(
                 f"p{i}",
                 draw(st.integers(0, 60)) / 10,
                 draw(st.integers(1, 500)) / 100,
@@ -47,7 +47,7 @@ def rungs(draw: st.DrawFn, most_each: int = 4) -> list[Rung]:
 quota_sets = st.dictionaries(st.sampled_from(["g", "p"]), st.integers(0, 300), max_size=2)
 
 
-def allowed(all_rungs: Sequence[Rung], counts: Mapping[str, int], quotas: Mapping[str, int]) -> bool:
+def allowed(all_rungs: Sequence[PoolOption], counts: Mapping[str, int], quotas: Mapping[str, int]) -> bool:
     for quota, vcpus in quotas.items():
         members = [one for one in all_rungs if one.quota == quota]
         floor = sum(one.vcpus * one.at_least for one in members)
@@ -56,7 +56,7 @@ def allowed(all_rungs: Sequence[Rung], counts: Mapping[str, int], quotas: Mappin
     return all(one.at_least <= counts[one.name] <= one.at_most for one in all_rungs)
 
 
-def every_mix(all_rungs: Sequence[Rung], quotas: Mapping[str, int]) -> list[dict[str, int]]:
+def every_mix(all_rungs: Sequence[PoolOption], quotas: Mapping[str, int]) -> list[dict[str, int]]:
     ranges = [range(one.at_least, one.at_most + 1) for one in all_rungs]
     mixes = [dict(zip([one.name for one in all_rungs], counts, strict=True)) for counts in itertools.product(*ranges)]
     return [counts for counts in mixes if allowed(all_rungs, counts, quotas)]
@@ -65,7 +65,7 @@ def every_mix(all_rungs: Sequence[Rung], quotas: Mapping[str, int]) -> list[dict
 @settings(max_examples=300)
 @given(rungs(), st.floats(-1, 60), quota_sets, st.integers(0, 12))
 def test_cheapest_is_the_cheapest_of_all_mixes(
-    all_rungs: list[Rung], required: float, quotas: dict[str, int], floor: int
+    all_rungs: list[PoolOption], required: float, quotas: dict[str, int], floor: int
 ) -> None:
     found = cheapest(all_rungs, required, quotas, floor)
     fitting = [
@@ -83,7 +83,7 @@ def test_cheapest_is_the_cheapest_of_all_mixes(
 
 
 @given(rungs(), quota_sets)
-def test_most_carries_more_than_every_other_mix(all_rungs: list[Rung], quotas: dict[str, int]) -> None:
+def test_most_carries_more_than_every_other_mix(all_rungs: list[PoolOption], quotas: dict[str, int]) -> None:
     found = most(all_rungs, quotas)
     assert allowed(all_rungs, found, quotas)
     best = max(work(all_rungs, counts) for counts in every_mix(all_rungs, quotas))
@@ -96,7 +96,9 @@ def test_two_hundred_instances_of_five_pools_at_almost_one_price_are_still_near_
     works: list[float], part: float, cpus: int
 ) -> None:
     """No bound can cut there, and the search ends early; the fractional plan bounds what it may have missed."""
-    all_rungs = [Rung(f"p{i}", w, w * (1 + i * 1e-7), 0, 200, 4, "g" if i < 2 else "") for i, w in enumerate(works)]
+    all_rungs = [
+        PoolOption(f"p{i}", w, w * (1 + i * 1e-7), 0, 200, 4, "g" if i < 2 else "") for i, w in enumerate(works)
+    ]
     quotas = {"g": cpus}
     required = part * work(all_rungs, most(all_rungs, quotas))
     found = cheapest(all_rungs, required, quotas)
@@ -156,7 +158,7 @@ def test_bounds_that_cross_are_refused() -> None:
 
 
 def decide(
-    all_rungs: Sequence[Rung],
+    all_rungs: Sequence[PoolOption],
     required: float,
     standing: Mapping[str, int],
     *,
@@ -311,7 +313,12 @@ standings = st.fixed_dictionaries({f"p{i}": st.integers(0, 6) for i in range(4)}
 
 @given(rungs(), st.floats(0, 30), standings, quota_sets, st.integers(0, 4), st.floats(0, 1e5))
 def test_a_choice_carries_what_is_asked_wherever_a_mix_does(
-    all_rungs: list[Rung], required: float, standing: dict[str, int], quotas: dict[str, int], floor: int, last: float
+    all_rungs: list[PoolOption],
+    required: float,
+    standing: dict[str, int],
+    quotas: dict[str, int],
+    floor: int,
+    last: float,
 ) -> None:
     chosen = decide(all_rungs, required, standing, quotas=quotas, floor=floor, last_move_at=last)
     # What runs already is not stopped for a quota that was lowered under it.
@@ -329,7 +336,7 @@ def test_a_choice_carries_what_is_asked_wherever_a_mix_does(
 
 @given(rungs(), st.floats(0, 30), standings, quota_sets, st.integers(0, 4))
 def test_a_choice_repeated_changes_nothing(
-    all_rungs: list[Rung], required: float, standing: dict[str, int], quotas: dict[str, int], floor: int
+    all_rungs: list[PoolOption], required: float, standing: dict[str, int], quotas: dict[str, int], floor: int
 ) -> None:
     first = decide(all_rungs, required, standing, quotas=quotas, floor=floor)
     again = decide(all_rungs, required, first.counts, quotas=quotas, floor=floor)
@@ -341,7 +348,7 @@ def test_a_choice_repeated_changes_nothing(
 
 @given(rungs(), st.floats(0, 30), standings, quota_sets)
 def test_a_cheaper_mix_is_never_refused_for_ever(
-    all_rungs: list[Rung], required: float, standing: dict[str, int], quotas: dict[str, int]
+    all_rungs: list[PoolOption], required: float, standing: dict[str, int], quotas: dict[str, int]
 ) -> None:
     """Boots in no time and any saving counts: whatever stands, the optimum is reached."""
     eager = Vertical(minimum_saving_percent=0)
@@ -356,7 +363,7 @@ def test_a_cheaper_mix_is_never_refused_for_ever(
 
 def test_the_search_ends_after_its_last_branch() -> None:
     """Proportional prices and a granule: no bound proves the plan, which is optimal all the same."""
-    doubling = [Rung(f"p{i}", 2.0**i, 2.0**i, 0, 200) for i in range(5)]
+    doubling = [PoolOption(f"p{i}", 2.0**i, 2.0**i, 0, 200) for i in range(5)]
     found = cheapest(doubling, 1000.5, {})
     assert found is not None
     assert cost(doubling, found) == pytest.approx(1001)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.model import ratio, response_time, utilization
+from gpu_fleet.scaling.model import ratio, response_time, utilization
 
 CAPACITIES = [100, 150, 200, 250, 300]
 LOADS = [50, 100, 150, 200, 250]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaling.observation import Phase
+from gpu_fleet.scaling.observation import Phase
 from tests.scaling.builders import pool_seen
 
 

@@ -14,24 +14,24 @@ from typing import Any
 
 import pytest
 
-from infra.composition import pool as composed
-from infra.settings import PoolSettings
-from infra.stack_file import read_stack
-from infra.yaml_files import library_texts, read_library
-from lab.cases import cases, run
+from gpu_fleet.cases import cases, run
+from gpu_fleet.config.composition import pool as composed
+from gpu_fleet.config.library import library
+from gpu_fleet.config.settings import PoolSettings
+from gpu_fleet.config.stack_file import read_stack
+from gpu_fleet.config.yaml_files import library_texts, read_library
+from gpu_fleet.scaling import burst, capacity_errors, demand, forecast, learning, routing
+from gpu_fleet.scaling.decide import decide
+from gpu_fleet.scaling.decision import Decision
+from gpu_fleet.scaling.observation import CapacityError, JobQueue, Observation, PoolObservation, Reading
+from gpu_fleet.scaling.policy import LoadUnit, Policy, Request, Section, Slo
+from gpu_fleet.scaling.profile import Profile, carrying
+from gpu_fleet.scaling.service import Service
+from gpu_fleet.scaling.state import Errors, Point, PoolState, Season, State
 from lambdas.scaler.apply import plan
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.groups import Group
 from lambdas.scaler.rules import Rule
-from scaling import burst, capacity_errors, demand, forecast, learning, routing
-from scaling.decide import decide
-from scaling.decision import Decision
-from scaling.library import library
-from scaling.observation import CapacityError, JobQueue, Observation, PoolObservation, Reading
-from scaling.policy import LoadUnit, Policy, Request, Section, Slo
-from scaling.profile import Profile, carrying
-from scaling.service import Service
-from scaling.state import Errors, Point, PoolState, Season, State
 from tests.scaling.builders import NOW, instances, policy, pool, pool_seen, seen, service
 
 LIVED = State(at=NOW - 60, since=NOW - 7200, dispersion=1.0)
@@ -397,7 +397,7 @@ def launch_timeout() -> None:
 
 
 EFFECTS["horizontal.busy_max_drain_seconds"] = found_in(
-    "lab/simulator/test_world.py", "test_a_drain_that_takes_too_long_loses_what_is_left"
+    "simulator/test_world.py", "test_a_drain_that_takes_too_long_loses_what_is_left"
 )
 
 

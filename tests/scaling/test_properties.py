@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling.decide import decide
-from scaling.observation import Instance, JobQueue, Observation, Phase, PoolObservation
-from scaling.service import Service
-from scaling.state import State
+from gpu_fleet.scaling.decide import decide
+from gpu_fleet.scaling.observation import Instance, JobQueue, Observation, Phase, PoolObservation
+from gpu_fleet.scaling.service import Service
+from gpu_fleet.scaling.state import State
 from tests.scaling.builders import NOW, learnt, pool, service
 from tests.scaling.world import World
 

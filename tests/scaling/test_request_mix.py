@@ -2,11 +2,11 @@
 
 import pytest
 
-from scaling.observation import Reading
-from scaling.profile import Speed
-from scaling.request_mix import as_seen
-from scaling.service import Alternative
-from scaling.state import State
+from gpu_fleet.scaling.observation import Reading
+from gpu_fleet.scaling.profile import Speed
+from gpu_fleet.scaling.request_mix import as_seen
+from gpu_fleet.scaling.service import Alternative
+from gpu_fleet.scaling.state import State
 from tests.scaling.builders import NOW, pool, seen, service
 
 SPEED = Speed(

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from scaling import forecast
-from scaling.observation import Reading
-from scaling.policy import Forecast
-from scaling.state import Point, Season, State
+from gpu_fleet.scaling import forecast
+from gpu_fleet.scaling.observation import Reading
+from gpu_fleet.scaling.policy import Forecast
+from gpu_fleet.scaling.state import Point, Season, State
 
 START = 1_699_920_000.0  # midnight, UTC
 NOW = START + 36_000  # ten in the morning

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.policy import Policy, Request, Sizing, SizingMode, Slo
-from scaling.service import Pool
-from scaling.sizing import _most as highest_step
-from scaling.sizing import (
+from gpu_fleet.scaling.policy import Policy, Request, Sizing, SizingMode, Slo
+from gpu_fleet.scaling.service import Pool
+from gpu_fleet.scaling.sizing import _most as highest_step
+from gpu_fleet.scaling.sizing import (
     load_share,
     required_rps,
     said,

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from scaling.decision import PoolTarget
-from scaling.demand import Demand
-from scaling.fleet import Fleet
-from scaling.guard import LOADS_PATIENCE, Band
-from scaling.observation import Phase, PoolObservation, Reading
-from scaling.service import Service
-from scaling.state import Mark, PoolState, State
-from scaling.targets import hold, step
+from gpu_fleet.scaling.decision import PoolTarget
+from gpu_fleet.scaling.demand import Demand
+from gpu_fleet.scaling.fleet import Fleet
+from gpu_fleet.scaling.guard import LOADS_PATIENCE, Band
+from gpu_fleet.scaling.observation import Phase, PoolObservation, Reading
+from gpu_fleet.scaling.pool_targets import hold, step
+from gpu_fleet.scaling.service import Service
+from gpu_fleet.scaling.state import Mark, PoolState, State
 from tests.scaling.builders import NOW, instances, pool, pool_seen, seen, service
 
 IDLE = pool_seen(4, instance_loads=[0] * 4)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from scaling.decision import Step
-from scaling.fleet import Fleet
-from scaling.observation import Reading
-from scaling.thresholds import raised
+from gpu_fleet.scaling.decision import Step
+from gpu_fleet.scaling.fleet import Fleet
+from gpu_fleet.scaling.observation import Reading
+from gpu_fleet.scaling.thresholds import raised
 from tests.scaling.builders import NOW, pool_seen, seen, service
 
 SIGNALS = ["cpu_percent", "memory_percent", "gpu_percent", "kv_cache_percent", "network_latency_seconds"]

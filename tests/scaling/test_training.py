@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.decision import Step
-from scaling.observation import CapacityError, Instance, JobQueue, Observation, Phase, PoolObservation
-from scaling.policy import Policy
-from scaling.service import Pool, Service
-from scaling.state import Mark, PoolState, Short, State
-from scaling.training import TrainingDecision, decide_training
+from gpu_fleet.scaling.decision import Step
+from gpu_fleet.scaling.observation import CapacityError, Instance, JobQueue, Observation, Phase, PoolObservation
+from gpu_fleet.scaling.policy import Policy
+from gpu_fleet.scaling.service import Pool, Service
+from gpu_fleet.scaling.state import Mark, PoolState, Short, State
+from gpu_fleet.scaling.training import TrainingDecision, decide_training
 
 NOW = 1_700_000_000.0
 LONG_AGO = NOW - 7200

@@ -1,9 +1,9 @@
 """Sleeping and waking."""
 
-from scaling.demand import measure
-from scaling.observation import Reading
-from scaling.state import State
-from scaling.zero import may_sleep, sleep_or_wake
+from gpu_fleet.scaling.demand import measure
+from gpu_fleet.scaling.observation import Reading
+from gpu_fleet.scaling.state import State
+from gpu_fleet.scaling.zero import may_sleep, sleep_or_wake
 from tests.scaling.builders import NOW, pool, pool_seen, seen, service
 
 SLEEPY = service(pool(min_instances=0), zero={"idle_seconds": 600})

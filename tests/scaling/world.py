@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field, replace
 
-from scaling.decision import Decision
-from scaling.observation import CapacityError, Instance, Observation, Phase, PoolObservation, Reading
-from scaling.service import Pool, Service
-from scaling.sizing import load_share
-from scaling.state import State
+from gpu_fleet.scaling.decision import Decision
+from gpu_fleet.scaling.observation import CapacityError, Instance, Observation, Phase, PoolObservation, Reading
+from gpu_fleet.scaling.service import Pool, Service
+from gpu_fleet.scaling.sizing import load_share
+from gpu_fleet.scaling.state import State
 
 MINUTE = 60.0
 TIMEOUT_SECONDS = 60.0

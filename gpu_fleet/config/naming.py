@@ -1,0 +1,117 @@
+"""Names and limits of AWS that no emulator checks, each with its source."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from gpu_fleet.scaling.service import MAX_POOLS
+
+RANDOM_SUFFIX = 8
+"""What Pulumi's autonaming adds to a logical name: a hyphen and 7 hex digits
+(https://www.pulumi.com/docs/iac/concepts/resources/names/#autonaming)."""
+
+MAX_TARGET_GROUP_NAME = 32
+"""https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateTargetGroup.html"""
+
+MAX_LOAD_BALANCER_NAME = 32
+"""https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateLoadBalancer.html"""
+
+MAX_ROLE_NAME = 64
+"""https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html; schedules have the same."""
+
+MAX_FUNCTION_NAME = 64
+"""https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html"""
+
+MAX_BUCKET_NAME = 63
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
+
+MAX_RULE_NAME = 64
+"""https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutRule.html"""
+
+MAX_QUEUE_NAME = 80
+"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html"""
+
+MAX_TARGET_GROUPS = MAX_POOLS
+
+MAX_WEIGHT = 999
+"""https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetGroupTuple.html"""
+
+PLACES = 5
+"""AWS refuses a priority that another rule has (PriorityInUse), also for the moment in which two rules change places.
+So each priority of a stack's YAML has this many in AWS: 100 is 500 to 504, and a rule takes one that is free."""
+
+MAX_PRIORITY = 50000 // PLACES - 1
+"""AWS has 1 to 50000: https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateRule.html"""
+
+MAX_DEREGISTRATION_DELAY_SECONDS = 3600
+"""https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html"""
+
+MIN_HOOK_SECONDS, MAX_HOOK_SECONDS = 30, 7200
+"""Heartbeat timeout of a lifecycle hook; a heartbeat starts it anew, up to 48 hours in all:
+https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_PutLifecycleHook.html"""
+
+STACK_TAG, SERVICE_TAG, POOL_TAG = "gpu-fleet:stack", "gpu-fleet:service", "gpu-fleet:pool"
+"""On everything that takes tags. IAM does not tell `Stack` from a user's own `stack`, hence the prefix."""
+
+NO_SLOW_START = frozenset({"least_outstanding_requests", "weighted_random"})
+"""Algorithms that a target group's slow start cannot be joined with:
+https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html"""
+
+
+def scaler_name(project: str, stack: str) -> str:
+    """Name of the scaler's function and of what belongs to it. It is fixed: people look for it."""
+    return f"{project}-{stack}-scaler"
+
+
+def fitting(name: str, most: int) -> str:
+    """The logical name, cut where it and the random suffix would be longer than `most`.
+
+    A cut name ends in 4 hex digits of its whole, so that two long names with one beginning stay two:
+    fitting("transcription-of-meetings-l40s", 32) is "transcription-of-me-" + 4 digits, 24 characters.
+    """
+    room = most - RANDOM_SUFFIX
+    if len(name) <= room:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:4]
+    return f"{name[: room - 5].rstrip('-')}-{digest}"
+
+
+def log_group(project: str, stack: str, service: str) -> str:
+    """Name of a service's log group. No part has a slash: stack dev with service a-chat and stack dev-a with service
+    chat stay two.
+    """
+    return f"/{project}/{stack}/{service}"
+
+
+def dashboard(project: str, stack: str, service: str) -> str:
+    """Name of a service's dashboard; no part has an underscore."""
+    return f"{project}_{stack}_{service}"
+
+
+def hook_seconds(wanted: float) -> int:
+    """The heartbeat timeout nearest to what is wanted."""
+    return int(min(MAX_HOOK_SECONDS, max(MIN_HOOK_SECONDS, wanted)))
+
+
+def check_weights(weights: Iterable[int]) -> tuple[int, ...]:
+    """The weights of one forward action. Raises ValueError when AWS would refuse them, or none would take traffic."""
+    given = tuple(weights)
+    if not 1 <= len(given) <= MAX_TARGET_GROUPS:
+        raise ValueError(f"a forward action has 1 to {MAX_TARGET_GROUPS} target groups (got {len(given)})")
+    for weight in given:
+        if not 0 <= weight <= MAX_WEIGHT:
+            raise ValueError(f"a target group's weight is 0 to {MAX_WEIGHT} (got {weight})")
+    if not any(given):
+        raise ValueError("a forward action whose weights are all 0 serves nobody")
+    return given
+
+
+def check_slow_start(algorithm: str, slow_start_seconds: int) -> None:
+    """Raises ValueError for a slow start that AWS refuses: 1 to 29 s, over 900 s, or with `NO_SLOW_START`."""
+    if slow_start_seconds == 0:
+        return
+    if not 30 <= slow_start_seconds <= 900:
+        raise ValueError(f"slow start is 0 (off) or 30 to 900 seconds (got {slow_start_seconds})")
+    if algorithm in NO_SLOW_START:
+        raise ValueError(f"slow start goes with round_robin only (got {algorithm})")

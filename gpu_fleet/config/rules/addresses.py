@@ -1,0 +1,104 @@
+"""Addresses: the network's range and zones, and who may connect."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+
+from gpu_fleet.config.library import PlanProblem
+from gpu_fleet.config.settings import ZONE_LETTERS, NewNetwork, PoolSettings, StackSettings
+
+MOST_RULES = 60
+"""Inbound rules of a security group:
+https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html#vpc-limits-security-groups"""
+
+LARGEST, SMALLEST = 16, 23
+"""Prefix lengths of the VPC. Its subnets are sixteenths, of which a load balancer takes none smaller than /27:
+https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html#subnets-load-balancer"""
+
+
+def range_problems(at: tuple[str | int, ...], text: str) -> Iterator[PlanProblem]:
+    """Whether it is an IPv4 range, written from its first address as AWS wants it."""
+    if re.fullmatch(r"(\d{1,3}\.){3}\d{1,3}/\d{1,2}", text) is None:
+        yield PlanProblem(at, f"must be an IPv4 range like 10.0.0.0/16 (got {text})")
+        return
+    try:
+        network = ipaddress.IPv4Network(text, strict=False)
+    except ValueError:
+        yield PlanProblem(at, f"must be an IPv4 range of four numbers of 0 to 255 and a length of 0 to 32 (got {text})")
+        return
+    if str(network) != text:
+        yield PlanProblem(at, f"must be written from its first address, {network} (got {text})")
+
+
+def network_problems(settings: StackSettings) -> Iterator[PlanProblem]:
+    """The network's range, zones and subnets."""
+    network = settings.network
+    if not isinstance(network, NewNetwork):
+        for key in ("public_subnet_ids", "private_subnet_ids"):
+            ids = getattr(network, key, ())
+            for i, subnet in enumerate(ids):
+                if subnet in ids[:i]:
+                    yield PlanProblem(("network", key, i), f"must be given once (got {subnet} twice)")
+    zones = getattr(network, "zones", ())
+    region = getattr(settings, "region", None)
+    for i, zone in enumerate(zones):
+        at = ("network", "zones", i)
+        if region is not None and zone[:-1] != region:
+            yield PlanProblem(at, f"must be a zone of {region} (got {zone})")
+        elif isinstance(network, NewNetwork) and zone[-1] not in ZONE_LETTERS:
+            yield PlanProblem(at, f"must end in {ZONE_LETTERS[0]} to {ZONE_LETTERS[-1]} (got {zone})")
+    if isinstance(network, NewNetwork):
+        if len(set(zones)) < len(zones):
+            yield PlanProblem(("network", "zones"), f"must differ (got {', '.join(zones)})")
+        yield from _vpc_problems(network.cidr)
+    elif network.zones and len(network.zones) != len(network.private_subnet_ids):
+        yield PlanProblem(
+            ("network", "zones"),
+            f"must be as many as private_subnet_ids, {len(network.private_subnet_ids)} (got {len(network.zones)})",
+        )
+
+
+def pool_zone_problems(at: tuple[str | int, ...], pool: PoolSettings, settings: StackSettings) -> Iterator[PlanProblem]:
+    """A pool's zones are among the stack's, in which there are subnets."""
+    zones = settings.network.zones
+    for i, zone in enumerate(pool.zones):
+        if zone in pool.zones[:i]:
+            yield PlanProblem((*at, "zones", i), f"must be given once (got {zone} twice)")
+        elif zone not in zones:
+            known = f"one of network.zones, {', '.join(zones)}" if zones else "one of network.zones, which names none"
+            yield PlanProblem((*at, "zones", i), f"must be {known} (got {zone})")
+
+
+def _vpc_problems(cidr: str) -> Iterator[PlanProblem]:
+    at = ("network", "cidr")
+    wrong = list(range_problems(at, cidr))
+    yield from wrong
+    if not wrong and not LARGEST <= ipaddress.IPv4Network(cidr).prefixlen <= SMALLEST:
+        yield PlanProblem(at, f"must be /{LARGEST} to /{SMALLEST} (got {cidr})")
+
+
+def client_problems(settings: StackSettings) -> Iterator[PlanProblem]:
+    """Who may connect: each range is a rule of the load balancer's security group, with TLS one for each port."""
+    balancer = settings.load_balancer
+    cidrs = balancer.allowed_cidrs or ()
+    at = ("load_balancer", "allowed_cidrs")
+    if balancer.allowed_cidrs is None and balancer.certificate_arn is None and not balancer.internal:
+        yield PlanProblem(
+            at,
+            "must be given where there is neither certificate_arn nor internal: true: "
+            "plain HTTP would serve anybody on the internet",
+        )
+    for i, cidr in enumerate(cidrs):
+        yield from range_problems((*at, i), cidr)
+        if cidr in cidrs[:i]:
+            yield PlanProblem((*at, i), f"must be given once (got {cidr} twice)")
+    ports = 2 if balancer.certificate_arn is not None else 1
+    if len(cidrs) * ports > MOST_RULES:
+        why = " and two ports" if ports == 2 else ""
+        yield PlanProblem(
+            at,
+            f"must be at most {MOST_RULES // ports} ranges: a security group has {MOST_RULES} rules, one for each "
+            f"range{why} (got {len(cidrs)})",
+        )

@@ -1,0 +1,78 @@
+"""Regions: what is named by ARN must stand where the stack stands, and be of the right kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gpu_fleet.config.library import PlanProblem
+from gpu_fleet.config.settings import ServiceSettings, StackSettings
+
+_PARTITIONS = {
+    "cn-": "aws-cn", "us-gov-": "aws-us-gov", "us-iso-": "aws-iso", "us-isob-": "aws-iso-b", "eu-isoe-": "aws-iso-e",
+    "us-isof-": "aws-iso-f", "eusc-": "aws-eusc",
+}  # fmt: skip
+"""By the region's beginning, as in botocore's partitions.json; every other region is of `aws`.
+https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html"""
+
+
+def partition(region: str) -> str:
+    """The partition of a region: `aws` for us-east-1, `aws-cn` for cn-north-1."""
+    return next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")
+
+
+def _place_problems(at: tuple[str | int, ...], arn: str, kind: str, region: str) -> Iterator[PlanProblem]:
+    _, its_partition, _, its_region, _, resource = arn.split(":", 5)
+    if its_region != region:
+        yield PlanProblem(at, f"must be of {region}, the stack's region (got {its_region or 'none'})")
+    elif its_partition != partition(region):
+        yield PlanProblem(at, f"must be of {partition(region)}, the partition of {region} (got {its_partition})")
+    if not resource.startswith(kind):
+        yield PlanProblem(at, f"must be an ARN of a {kind.rstrip('/:')} (got {resource})")
+
+
+def load_balancer_problems(settings: StackSettings) -> Iterator[PlanProblem]:
+    """Certificate and web ACL. `global/` ACLs are CloudFront's.
+
+    https://docs.aws.amazon.com/waf/latest/APIReference/API_AssociateWebACL.html
+    """
+    balancer = settings.load_balancer
+    certificate = getattr(balancer, "certificate_arn", None)
+    if certificate is not None:
+        at = ("load_balancer", "certificate_arn")
+        yield from _place_problems(at, certificate, "certificate/", settings.region)
+    if balancer.waf_acl_arn is not None:
+        at = ("load_balancer", "waf_acl_arn")
+        if balancer.waf_acl_arn.split(":", 5)[5].startswith("global/"):
+            yield PlanProblem(
+                at, "must be a regional web ACL, regional/webacl/...; global/ ones are for CloudFront (got global/)"
+            )
+            kind = "global/webacl/"
+        else:
+            kind = "regional/webacl/"
+        yield from _place_problems(at, balancer.waf_acl_arn, kind, settings.region)
+        if balancer.waf_acl_arn.startswith("arn:") and balancer.waf_acl_arn.count("/") != 3:
+            yield PlanProblem(at, f"must end in regional/webacl/NAME/ID (got {balancer.waf_acl_arn.split(':', 5)[5]})")
+
+
+def topic_problems(settings: StackSettings) -> Iterator[PlanProblem]:
+    """Alarms reach topics of their own region.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/US_SetupSNS.html
+    """
+    arn = settings.observability.alarm_topic_arn
+    if arn is not None:
+        at = ("observability", "alarm_topic_arn")
+        yield from _place_problems(at, arn, "", settings.region)
+        if ":" in arn.split(":", 5)[5]:
+            yield PlanProblem(at, f"must be a topic, not a subscription to one (got {arn.split(':', 5)[5]})")
+
+
+def secret_problems(
+    at: tuple[str | int, ...], service: ServiceSettings, settings: StackSettings
+) -> Iterator[PlanProblem]:
+    """Instances read secrets in their own region, and decrypt them there."""
+    for name, arn in service.container.secrets.items():
+        yield from _place_problems((*at, "container", "secrets", name), arn, "secret:", settings.region)
+    key = service.container.kms_key_arn
+    if key is not None:
+        yield from _place_problems((*at, "container", "kms_key_arn"), key, "key/", settings.region)

@@ -1,0 +1,34 @@
+"""Every check that a stack asks for, in the order in which a reader would ask."""
+
+from __future__ import annotations
+
+from gpu_fleet.operate.preflight import (
+    account,
+    ami,
+    certificate,
+    concurrency,
+    firewall,
+    image,
+    instance_types,
+    quotas,
+    secret,
+    service_roles,
+    stack_quotas,
+    topic,
+    volume_key,
+    vpc,
+    vpc_routes,
+    zones,
+)
+from gpu_fleet.operate.preflight.check import Check
+from gpu_fleet.operate.preflight.stack_needs import Stack
+
+CONCEPTS = (
+    account, service_roles, zones, vpc, vpc_routes, instance_types, quotas, stack_quotas, ami, volume_key, image,
+    secret, certificate, firewall, topic, concurrency,
+)  # fmt: skip
+
+
+def plan(stack: Stack) -> list[Check]:
+    """The checks of a stack."""
+    return [check for concept in CONCEPTS for check in concept.checks(stack)]

@@ -1,0 +1,365 @@
+"""Vertical scaling in place: other types in the only pool of a service, rolled through its group by instance refresh.
+
+A refresh with a minimum healthy percentage of 100 starts new instances before old ones go, one for one. So while it
+runs there are as many instances as before, or as many as the new types need if that is more, and instances of two
+kinds stand side by side:
+
+- measured they are by the mean of what serves: its capacity adds up to that of all of them;
+- counted they are by the weakest of what stands or comes. Any one of them may be the next to go, and what is left must
+  carry the demand; what is too much goes when the refresh is over.
+
+https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-overview.html
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from gpu_fleet.scaling import guard, sizing
+from gpu_fleet.scaling.decision import Decision, Reason, Refresh, Step
+from gpu_fleet.scaling.observation import Observation, Phase, PoolObservation
+from gpu_fleet.scaling.policy import Policy, SizingMode, VerticalMethod
+from gpu_fleet.scaling.service import Pool, Service
+from gpu_fleet.scaling.state import PoolState, State
+
+LEAST_SURGE_PERCENT, MOST_SURGE_PERCENT = 10, 100
+"""A tenth has always to do; with 100 as the least healthy percentage the most may be 200:
+https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_RefreshPreferences.html"""
+SETTLE_SECONDS = 120.0
+"""From the end of a refresh until what is too much goes: a run that sees the end, and one that knows the least busy."""
+SLACK = 1e-9
+"""Share of the work by which rounding may miss it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """What would stand with one kind of instance."""
+
+    kind: Pool
+    count: int
+    """Instances that carry the requirement."""
+    through: int
+    """Instances wanted while the refresh runs."""
+    surge_percent: int
+    overlap_usd: float
+    """What stands during the refresh, beyond what would stand without it."""
+
+    @property
+    def usd_per_hour(self) -> float:
+        return self.count * self.kind.usd_per_hour
+
+
+def as_measured(service: Service, seen: Observation) -> Service:
+    """The service with its pool's figures at the mean of what serves; as it is where types do not change."""
+    if not _changes_types(service):
+        return service
+    pool = service.pools[0]
+    view = seen.pools[pool.name]
+    ready = _standing(pool, view, Phase.READY) or [(launching(pool, view), 1)]
+    return service.model_copy(update={"pools": (_mean(ready),)})
+
+
+def as_counted(service: Service, seen: Observation) -> Service:
+    """The service with its pool's figures at the weakest of what stands; as it is where types do not change."""
+    if not _changes_types(service):
+        return service
+    pool = service.pools[0]
+    view = seen.pools[pool.name]
+    there = _standing(pool, view, *guard.ALIVE)
+    weakest = min([launching(pool, view), *(kind for kind, _ in there)], key=lambda kind: kind.throughput_rps)
+    return service.model_copy(update={"pools": (weakest,)})
+
+
+def launching(pool: Pool, view: PoolObservation) -> Pool:
+    """The pool with the types in which it launches now; the user's first ones where the group's are not known to it."""
+    return next((kind for kind in _kinds(pool) if kind.types == view.types), pool)
+
+
+def consider(service: Service, seen: Observation, decision: Decision, now: float) -> Decision:
+    """The decision, with a refresh to other types where that is right, and what was found in any case.
+
+    Other types come when those that stand do not carry the requirement within maximum and quota and others do, or when
+    others carry it for `vertical.minimum_saving_percent` less, the saving within `vertical.minimum_stay_seconds` is
+    more than the refresh costs, and no type was changed for that long. Never while a refresh runs; never types that do
+    not carry the requirement, miss the SLO where others meet it, or do not fit maximum and quota in the refresh too.
+
+    `service` is as the user wrote it, at the request seen; not `as_counted`.
+    """
+    required = decision.signals.required_rps
+    if not _changes_types(service) or decision.held or decision.state.asleep or required is None:
+        return decision
+    pool = service.pools[0]
+    view = seen.pools[pool.name]
+    if view.desired == 0:
+        return decision
+    if view.refreshing:
+        text = f"A refresh to {_named(launching(pool, view))} is under way."
+        return _with(decision, Reason(Step.MIX, "vertical.wait", text))
+    needed = max([required, *(point.rps for point in decision.state.required)])
+    present = launching(pool, view)
+    options = _options(service, view, present, needed, decision.state)
+    kept = next((option for option in options if option.kind.types == present.types), None)
+    others = [option for option in options if option is not kept]
+    best = min(others, key=lambda option: (option.usd_per_hour, option.overlap_usd), default=None)
+    if view.types and view.types != present.types:
+        return _as_written(service, view, decision, options, now)
+    if kept is None:
+        if best is None:
+            text = f"No types of {pool.name} carry {needed:.2f} rps within its maximum and quota: types stay."
+            return _with(decision, Reason(Step.MIX, "vertical.short", text, {"required_rps": needed}))
+        why = f"{_named(present)} cannot carry {needed:.2f} rps within maximum and quota; {_told(best)} can"
+        return _start(decision, best, why, now)
+    if best is None:
+        text = f"Stays with {_told(kept)}: no other types carry {needed:.2f} rps within maximum and quota."
+        return _with(decision, Reason(Step.MIX, "vertical.no_saving", text, {"required_rps": needed}))
+    saving = kept.usd_per_hour - best.usd_per_hour
+    numbers = {"saving_usd_per_hour": saving, "overlap_usd": best.overlap_usd, "required_rps": needed}
+    refusal = _refusal(service.policy, kept, best, saving) or _delay(service, view, decision, now)
+    if refusal is None:
+        why = (
+            f"{_told(best)} instead of {_told(kept)} saves {saving:.2f} USD per hour, and the refresh costs "
+            f"{best.overlap_usd:.2f} USD"
+        )
+        return _start(decision, best, why, now, numbers)
+    code, text = refusal
+    found = f"Stays with {_told(kept)}; {_told(best)}"
+    return _with(decision, Reason(Step.MIX, code, f"{found} {text}.", numbers))
+
+
+def _changes_types(service: Service) -> bool:
+    return service.policy.vertical.method is VerticalMethod.IN_PLACE and bool(service.pools[0].alternatives)
+
+
+def _kinds(pool: Pool) -> tuple[Pool, ...]:
+    """The pool with each of its sets of types; the user's first one first."""
+    return (pool, *(pool.of(kind) for kind in pool.alternatives))
+
+
+def _standing(pool: Pool, view: PoolObservation, *phases: Phase) -> list[tuple[Pool, int]]:
+    """Instances of each kind; one whose type no set names counts as one of those launched now."""
+    by_type = {name: kind for kind in reversed(_kinds(pool)) for name in kind.types}
+    default = launching(pool, view)
+    counts = Counter(by_type.get(i.type, default).types for i in view.those(*phases))
+    return [(kind, counts[kind.types]) for kind in _kinds(pool) if counts[kind.types]]
+
+
+def _mean(counts: Sequence[tuple[Pool, int]]) -> Pool:
+    """One instance of the mean.
+
+    Worked: two with C = 40, 4 rps and one with C = 10, 1 rps have the mean C = 30, 3 rps; by Little's law a request is
+    in service for (2*4*10 + 1*1*10)/(2*4 + 1*1) = 10 s.
+    """
+    if len(counts) == 1:
+        return counts[0][0]
+    kinds = [kind for kind, _ in counts]
+    total = sum(count for _, count in counts)
+    throughput = sum(kind.throughput_rps * count for kind, count in counts) / total
+
+    def mean(figure: str) -> float:
+        return sum(getattr(kind, figure) * count for kind, count in counts) / total
+
+    def mean_of_work(figure: str) -> float:
+        return sum(getattr(kind, figure) * kind.throughput_rps * count for kind, count in counts) / total / throughput
+
+    spot = all(kind.spot_usd_per_hour is not None for kind in kinds)
+    most, _ = max(counts, key=lambda one: one[1])
+    return most.model_copy(
+        update={
+            "capacity": mean("capacity"),
+            "throughput_rps": throughput,
+            "slots": mean("slots") if all(kind.slots for kind in kinds) else 0.0,
+            "slowdown": mean_of_work("slowdown"),
+            "service_seconds": mean_of_work("service_seconds"),
+            "first_token_seconds": max(kind.first_token_seconds for kind in kinds),
+            "on_demand_usd_per_hour": mean("on_demand_usd_per_hour"),
+            "spot_usd_per_hour": mean("spot_usd_per_hour") if spot else None,
+        }
+    )
+
+
+def _options(service: Service, view: PoolObservation, present: Pool, needed: float, state: State) -> list[_Option]:
+    """What carries the requirement within bounds and quotas, during the refresh too."""
+    policy, pool = service.policy, service.pools[0]
+    at_most = max(view.min_size, min(pool.max_instances, view.max_size))
+    at_least = max(
+        pool.min_instances, view.min_size, policy.availability.min_instances, policy.availability.min_zones, 1
+    )
+    correction = state.pools.get(pool.name, PoolState()).correction
+    kinds = _kinds(pool)
+    reaching = [kind for kind in kinds if kind.reaches_slo] or kinds
+    options: list[_Option] = []
+    for kind in reaching if policy.sizing_mode is SizingMode.SLO else kinds:
+        # That these types carry more than the catalog says tells nothing of others; that they carry less may lie in
+        # the requests, and a move in hope of better would be one back in an hour.
+        believed = correction if kind.types == present.types else min(1.0, correction)
+        quota = service.vcpu_quotas.get(kind.quota)
+        room = at_most if quota is None else min(at_most, quota // kind.vcpus)
+        count = _count(kind, policy, needed / believed, at_least, room, state.dispersion or 1.0)
+        if count is None:
+            continue
+        if kind.types == present.types:
+            options.append(_Option(kind, count, count, LEAST_SURGE_PERCENT, 0.0))
+            continue
+        if (option := _through(service, view, present, kind, count, at_most)) is not None:
+            options.append(option)
+    kept = next((option for option in options if option.kind.types == present.types), None)
+    stands_usd = kept.usd_per_hour if kept else view.desired * present.usd_per_hour
+    return [
+        replace(option, overlap_usd=_overlap_usd(option, present, view.desired, stands_usd))
+        if option is not kept
+        else option
+        for option in options
+    ]
+
+
+def _count(kind: Pool, policy: Policy, needed: float, at_least: int, at_most: int, scv: float) -> int | None:
+    """The fewest instances that carry the work, each used as far as it may be among that many; None beyond `at_most`.
+
+    What an instance is worth is as in `gpu_fleet.scaling.fleet`: at the upper end of the forecast, as the requirement
+    is. More instances never carry less, so the least that does is found by halving.
+    """
+
+    def carries(n: int) -> bool:
+        share = max(
+            sizing.usable_share(kind, policy, n, scv), sizing.usable_share(kind, policy, n, scv, sizing.TAIL_BUDGET)
+        )
+        return n * kind.throughput_rps * share >= needed * (1 - SLACK)
+
+    low = max(at_least, math.ceil(needed / kind.throughput_rps - SLACK))
+    if low > at_most or not carries(at_most):
+        return None
+    high = at_most
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if carries(middle) else (middle + 1, high)
+    return high
+
+
+def _through(
+    service: Service, view: PoolObservation, present: Pool, kind: Pool, count: int, at_most: int
+) -> _Option | None:
+    """How the group comes from what stands to `count` of another kind; None where quota or maximum forbid it.
+
+    The refresh keeps as many as are wanted, and so many more as fit: all at once is quickest, and cheaper where fewer
+    of the new kind will do, as the surplus goes only when the refresh is over.
+    """
+    through = max(view.desired, count)
+    if through > at_most:
+        return None
+    within = min(MOST_SURGE_PERCENT, max(LEAST_SURGE_PERCENT, 100 * (at_most - through) // through))
+    for percent in sorted({within, LEAST_SURGE_PERCENT}, reverse=True):
+        surge = _surge(through, percent)
+        if kind.quota == present.quota:
+            early = view.desired * present.vcpus + (through - view.desired + surge) * kind.vcpus
+            late = surge * max(present.vcpus, kind.vcpus) + through * kind.vcpus
+            vcpus = max(early, late)
+        else:
+            vcpus = (through + surge) * kind.vcpus
+        if vcpus <= service.vcpu_quotas.get(kind.quota, math.inf):
+            return _Option(kind, count, through, percent, 0.0)
+    return None
+
+
+def _surge(through: int, percent: int) -> int:
+    return max(1, through * percent // 100)
+
+
+def _overlap_usd(option: _Option, present: Pool, standing: int, stands_usd: float) -> float:
+    """What the refresh costs beyond what would stand without it (`stands_usd` an hour).
+
+    Each batch takes one lead time, in which it is paid for and serves nobody; before the first the group grows to what
+    it needs; after the last, what is too much goes. Worked: 4 at 1 USD, all replaced at once by 4 at 2 USD with a lead
+    of 360 s, of which 1 is enough: (4 + 8 - 4) * 0.1 h + (8 - 4) * 0.033 h = 0.93 USD.
+    """
+    old, new = present.usd_per_hour, option.kind.usd_per_hour
+    paid = 0.0
+    if option.through > standing:
+        paid += standing * old + (option.through - standing) * new - stands_usd
+    surge, left = _surge(option.through, option.surge_percent), standing
+    while left > 0:
+        batch = min(surge, left)
+        paid += left * old + (option.through - left + batch) * new - stands_usd
+        left -= batch
+    surplus = max(0.0, option.through * new - stands_usd) if option.through > option.count else 0.0
+    return (paid * option.kind.lead_seconds + surplus * SETTLE_SECONDS) / 3600
+
+
+def _refusal(policy: Policy, kept: _Option, best: _Option, saving: float) -> tuple[str, str] | None:
+    """Why other types do not pay."""
+    if saving <= 0:
+        return "vertical.no_saving", "saves nothing"
+    percent = 100 * saving / kept.usd_per_hour
+    if percent < policy.vertical.minimum_saving_percent:
+        least = f"less than vertical.minimum_saving_percent, {policy.vertical.minimum_saving_percent:g} %"
+        return "vertical.no_saving", f"would save {percent:.1f} %, {least}"
+    stay = policy.vertical.minimum_stay_seconds
+    if saving * stay / 3600 <= best.overlap_usd:
+        pays = f"within {stay:.0f} s that is not more than the {best.overlap_usd:.2f} USD that the refresh costs"
+        return "vertical.no_saving", f"would save {saving:.2f} USD per hour, but {pays}"
+    return None
+
+
+def _delay(service: Service, view: PoolObservation, decision: Decision, now: float) -> tuple[str, str] | None:
+    """Why a change that pays is not made now."""
+    pool, state = service.pools[0], decision.state
+    stay = service.policy.vertical.minimum_stay_seconds
+    since = now - state.moved_at
+    if state.moved_at and since < stay:
+        return "vertical.wait", f"must wait: types changed {since:.0f} s ago, and stay for {stay:.0f} s"
+    remembered = state.pools.get(pool.name, PoolState())
+    if any(mark.until > now for mark in remembered.marks):
+        return "vertical.wait", "must wait: AWS has lately had no instance for this pool"
+    alive = view.those(*guard.ALIVE)
+    moving = decision.targets[pool.name].desired != view.desired or len(alive) != view.desired
+    if moving or any(i.phase is not Phase.READY for i in alive):
+        return "vertical.wait", "must wait until the group stands still"
+    return None
+
+
+def _as_written(
+    service: Service, view: PoolObservation, decision: Decision, options: list[_Option], now: float
+) -> Decision:
+    """The group launches types that the settings no longer name: they are brought up to what is written."""
+    text = f"The group launches {', '.join(view.types)}, which the settings no longer name"
+    best = min(options, key=lambda option: option.usd_per_hour, default=None)
+    if best is None:
+        return _with(decision, Reason(Step.MIX, "vertical.short", f"{text}, and no types named carry the demand."))
+    if (refusal := _delay(service, view, decision, now)) is not None:
+        return _with(decision, Reason(Step.MIX, refusal[0], f"{text}; {_told(best)} {refusal[1]}."))
+    through = max(best.count, view.desired)
+    return _start(decision, replace(best, through=through), f"{text}; {_told(best)} will do", now)
+
+
+def _start(
+    decision: Decision, option: _Option, why: str, now: float, numbers: Mapping[str, float] | None = None
+) -> Decision:
+    name, kind = option.kind.name, option.kind
+    target, through = decision.targets[name], option.through
+    remembered = decision.state.pools.get(name, PoolState())
+    # Lead times, marks and a correction upwards were those of the types that go.
+    fresh = replace(remembered, leads=(), marks=(), correction=min(1.0, remembered.correction))
+    state = replace(decision.state, moved_at=now, pools={**decision.state.pools, name: fresh})
+    grows = f"{through} instances" if through != target.desired else "as many instances"
+    text = f"{why}: rolls {_named(kind)} through {name}, {grows}, {option.surge_percent} % at a time."
+    reason = Reason(Step.MIX, "vertical.refresh", text, {**(numbers or {}), "instances": float(through)})
+    return replace(
+        _with(decision, reason),
+        targets={**decision.targets, name: replace(target, desired=through, take=())},
+        refresh=Refresh(name, kind.types, option.surge_percent),
+        state=state,
+    )
+
+
+def _with(decision: Decision, reason: Reason) -> Decision:
+    return replace(decision, reasons=(*decision.reasons, reason))
+
+
+def _named(kind: Pool) -> str:
+    return "/".join(kind.types)
+
+
+def _told(option: _Option) -> str:
+    return f"{option.count} {_named(option.kind)} ({option.usd_per_hour:.2f} USD per hour)"

@@ -1,0 +1,263 @@
+"""A file of recorded demand, recognised by how it begins: CSV by its header, JSON by its keys."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import polars as pl
+
+from gpu_fleet.config.document import shown
+from gpu_fleet.traffic import cloudwatch, timestamps
+from gpu_fleet.traffic.columns import RequestHeader, Role, TraceColumn, known_formats, recognise
+from gpu_fleet.traffic.errors import TraceError
+from gpu_fleet.traffic.steps import Gaps, as_rates
+from gpu_fleet.traffic.trace import Floats, RateTrace, Trace
+
+SERVEGEN_BURSTINESS = 3.45
+"""Request-weighted coefficient of variation of the times between requests, of ServeGen's large model (m-large):
+https://github.com/alibaba/ServeGen. Its format (t_sec,rps) gives rates alone."""
+
+
+def read(path: Path | str, *, gaps: Gaps | None = None) -> Trace | RateTrace:
+    """The trace of a file: `Trace` where every request stands in it, `RateTrace` where rates or counts do.
+
+    `gaps` says what stands in for missing steps of a rate trace; by default `linear`, and `zero` for the RequestCount
+    of a load balancer, which is published only when it is not zero
+    (https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-cloudwatch-metrics.html).
+    Raises TraceError, with file, line and column, for what is not a trace, or not there.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TraceError("", f"cannot be read: {(error.strerror or str(error)).lower()}", str(path)) from None
+    if content.startswith(b"\xef\xbb\xbf"):
+        content = content[3:]
+    if not content.strip():
+        raise TraceError("", "the file is empty", str(path), 1, 1)
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - content.rfind(b"\n", 0, error.start)
+        raise TraceError("", f"not UTF-8 text (byte 0x{content[error.start]:02x})", str(path), line, column) from None
+    start = content.lstrip()[:1]
+    if start in (b"{", b"["):
+        first_line = content.lstrip().split(b"\n", 1)[0]
+        if b'"input_length"' in first_line or b'"input_tokens"' in first_line:
+            return _json_lines(path, content)
+        return cloudwatch.read_json(path, content.decode(), gaps)
+    if cloudwatch.is_console_csv(content[:4096].decode(errors="ignore")):
+        return cloudwatch.read_console_csv(path, content.decode(), gaps)
+    return _csv(path, content, gaps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A file's rows as text columns, and where they stand."""
+
+    path: Path
+    content: bytes
+    frame: pl.DataFrame
+    numbers: pl.Series
+    """Number of each row of the frame among the file's rows after the header, from 0: blank lines are left out."""
+
+    def fail(self, row: int, column: TraceColumn, text: str) -> NoReturn:
+        """Raises TraceError for a row of the frame; finds its line by reading the file again, which is slow."""
+        line, at = _place(self.content, int(self.numbers[row]) + 1, column.position)
+        raise TraceError(column.name, text, str(self.path), line, at)
+
+
+def _csv(path: Path, content: bytes, gaps: Gaps | None) -> Trace | RateTrace:
+    blank_lines = len(content) - len(content.lstrip(b"\r\n"))
+    head = content[blank_lines:].split(b"\n", 1)[0].decode().rstrip("\r")
+    names = next(csv.reader([head]))
+    try:
+        header = recognise(names)
+    except ValueError as error:
+        line = content.count(b"\n", 0, blank_lines) + 1
+        raise TraceError("", str(error), str(path), line, 1) from None
+    rows = _rows(path, content[blank_lines:], names, content.count(b"\n", 0, blank_lines))
+    notes = (f"columns not read: {', '.join(name for name in header.ignored if name)}",) if any(header.ignored) else ()
+    seconds, since_epoch = _seconds(rows, header.time)
+    starts_at = float(seconds[0]) if since_epoch else None
+    seconds = seconds - seconds[0] if since_epoch or not isinstance(header, RequestHeader) else seconds
+    if isinstance(header, RequestHeader):
+        if (backwards := np.flatnonzero(np.diff(seconds) < 0)).size:
+            row = int(backwards[0]) + 1
+            rows.fail(
+                row,
+                header.time,
+                f"goes backwards by {seconds[row - 1] - seconds[row]:g} s (got {_text(rows, row, header.time)})",
+            )
+        if seconds[0] < 0:
+            rows.fail(0, header.time, f"must not be negative (got {_text(rows, 0, header.time)})")
+        inputs, outputs = _amounts(rows, header.input), _amounts(rows, header.output)
+        return Trace(path.stem, seconds - seconds[0], inputs, outputs, starts_at=starts_at, notes=notes)
+    loads = _amounts(rows, header.load)
+
+    def fail(row: int, text: str) -> NoReturn:
+        rows.fail(row, header.time, f"{text} (got {_text(rows, row, header.time)})")
+
+    is_servegen = header.time.name == "t_sec" and header.load.name == "rps"
+    if is_servegen:
+        notes = (*notes, f"burstiness within a step {SERVEGEN_BURSTINESS}, as published for ServeGen's m-large")
+    return as_rates(
+        path.stem,
+        seconds,
+        loads,
+        per_seconds=header.load.unit_seconds if header.load.role is Role.RATE else None,
+        gaps=gaps or Gaps.LINEAR,
+        fail=fail,
+        starts_at=starts_at,
+        burstiness=SERVEGEN_BURSTINESS if is_servegen else 1.0,
+        notes=notes,
+    )
+
+
+def _rows(path: Path, content: bytes, names: list[str], lines_before: int) -> _Rows:
+    """The columns that are read, as text. Raises TraceError for a row with too many or too few fields, or for none."""
+    # Names may repeat or be empty: columns are taken by place.
+    labels = [f"column_{i}" for i in range(len(names))]
+    padded = b"\n" * lines_before + content
+    try:
+        frame = pl.read_csv(
+            io.BytesIO(content),
+            infer_schema=False,
+            has_header=False,
+            skip_rows=1,
+            new_columns=labels,
+            schema=dict.fromkeys(labels, pl.String),
+        )
+    except pl.exceptions.PolarsError as error:
+        _fail_for_field_count(path, padded, len(names))
+        raise TraceError("", f"not a CSV file: {str(error).splitlines()[0]}", str(path), 1, 1) from None
+    numbers = pl.Series(range(len(frame))) if len(frame) == 0 else pl.int_range(len(frame), eager=True)
+    blank = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+    if blank.any():
+        frame, numbers = frame.filter(~blank), numbers.filter(~blank)
+    if frame.is_empty():
+        raise TraceError("", "a header and no row", str(path), 1 + lines_before, 1)
+    return _Rows(path, padded, frame, numbers)
+
+
+def _seconds(rows: _Rows, column: TraceColumn) -> tuple[Floats, bool]:
+    texts = rows.frame.to_series(column.position)
+    times = timestamps.read(texts, column.unit_seconds)
+    if times is None:
+        _fail_for_text(rows, 0, column, "a time (a number, or like 2024-05-01 12:00:00)")
+    if times.seconds.null_count():
+        row = int(times.seconds.is_null().arg_max() or 0)
+        _fail_for_text(rows, row, column, times.expected)
+    return times.seconds.to_numpy(), times.since_epoch
+
+
+def _amounts(rows: _Rows, column: TraceColumn) -> Floats:
+    """A column of numbers, finite and not negative."""
+    texts = rows.frame.to_series(column.position)
+    values = texts.str.strip_chars().cast(pl.Float64, strict=False)
+    bad = values.is_null() | ~values.is_finite()
+    if bad.any():
+        _fail_for_text(rows, int(bad.fill_null(value=True).arg_max() or 0), column, "a number")
+    if (negative := values < 0).any():
+        row = int(negative.arg_max() or 0)
+        rows.fail(row, column, f"must not be negative (got {texts[row].strip()})")
+    return values.to_numpy()
+
+
+def _fail_for_text(rows: _Rows, row: int, column: TraceColumn, expected: str) -> NoReturn:
+    rows.fail(row, column, f"must be {expected} (got {_text(rows, row, column)})")
+
+
+def _text(rows: _Rows, row: int, column: TraceColumn) -> str:
+    text = rows.frame.item(row, column.position)
+    return "nothing" if text is None else _quoted(text.strip())
+
+
+def _quoted(text: str) -> str:
+    return shown(text) if not text or not text[0].isdigit() else text[:60]
+
+
+def _fail_for_field_count(path: Path, content: bytes, expected: int) -> None:
+    reader = csv.reader(io.StringIO(content.decode(), newline=""))
+    for fields in reader:
+        if len(fields) > expected:
+            line, column = _place(content, None, expected, reader.line_num)
+            text = f"a row of {len(fields)} fields under a header of {expected}"
+            raise TraceError("", text, str(path), line, column)
+
+
+def _place(content: bytes, record: int | None, field: int, line: int | None = None) -> tuple[int, int]:
+    """Line and column, from 1, of a field of a record (0 is the header; blank lines before it do not count)."""
+    lines = content.decode().split("\n")
+    if line is None:
+        if b'"' not in content:
+            first = next(i for i, text in enumerate(lines) if text)
+            line = first + (record or 0) + 1
+        else:
+            line = _line_of_record("\n".join(lines), record or 0)
+    text = lines[line - 1] if line <= len(lines) else ""
+    column, inside = 1, False
+    for i, character in enumerate(text):
+        if field == 0:
+            break
+        if character == '"':
+            inside = not inside
+        elif character == "," and not inside:
+            field -= 1
+            column = i + 2
+    # A row that ends before the field: where the field would begin.
+    return line, column if field == 0 else len(text.rstrip("\r")) + 1
+
+
+def _line_of_record(text: str, record: int) -> int:
+    """First line of a record of a file in which quoted fields may hold line ends."""
+    reader = csv.reader(io.StringIO(text, newline=""))
+    seen, before = -1, 0
+    for fields in reader:
+        if seen >= 0 or fields:
+            seen += 1
+        if seen == record:
+            return before + 1
+        before = reader.line_num
+    return before
+
+
+def _json_lines(path: Path, content: bytes) -> Trace:
+    """Every request as one JSON object a line: {"timestamp": ms, "input_length": n, "output_length": n} (Mooncake)."""
+    times: list[float] = []
+    inputs: list[float] = []
+    outputs: list[float] = []
+    for number, line in enumerate(content.decode().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise TraceError("", f"not JSON: {error.msg}", str(path), number, error.colno) from None
+        for key, values in (("timestamp", times), ("input", inputs), ("output", outputs)):
+            names = (key,) if key == "timestamp" else (f"{key}_length", f"{key}_tokens")
+            name = next((name for name in names if isinstance(entry, dict) and name in entry), None)
+            if name is None:
+                raise TraceError(names[0], "is missing", str(path), number, 1)
+            value = entry[name]
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                column = line.find(f'"{name}"') + 1
+                text = f"must be a number, not negative (got {shown(value)})"
+                raise TraceError(name, text, str(path), number, column)
+            values.append(float(value))
+        if len(times) > 1 and times[-1] < times[-2]:
+            column = line.find('"timestamp"') + 1
+            text = f"goes backwards by {(times[-2] - times[-1]) / 1000:g} s (got {times[-1]:g})"
+            raise TraceError("timestamp", text, str(path), number, column)
+    at = np.array(times) / 1000
+    return Trace(path.stem, at - at[0], np.array(inputs), np.array(outputs))
+
+
+__all__ = ["Gaps", "known_formats", "read"]

@@ -1,1 +1,0 @@
-"""The desk: everything that runs without AWS."""

@@ -1,0 +1,298 @@
+"""The replay's own parts: traffic, alarms, fleet and bill; the loop as a whole is in tests/end_to_end."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+
+from gpu_fleet.config.stack_file import read_stack
+from gpu_fleet.config.yaml_files import read_library
+from gpu_fleet.emulator import Change, EmbeddedCloud, InstanceChange
+from gpu_fleet.emulator.lifelike.metric_store import DataPoint
+from gpu_fleet.replay.alarms import Alarms
+from gpu_fleet.replay.engine_fleet import EngineFleet
+from gpu_fleet.replay.feed import Feed
+from gpu_fleet.replay.hardware import PoolHardware, Price, pool_hardware
+from gpu_fleet.scaling.observation import Phase
+from gpu_fleet.scaling.policy import Policy
+from gpu_fleet.scaling.profile import Profile
+from gpu_fleet.scaling.service import Pool, Service
+from gpu_fleet.simulator.simulation import Simulation
+from gpu_fleet.traffic import hour
+
+PROFILE = Profile(
+    prefill_tokens_per_second=1000.0,
+    decode_base_seconds=0.02,
+    decode_seconds_per_sequence=0.001,
+    kv_cache_tokens=10_000,
+    load_seconds=10.0,
+    estimate=True,
+    source="made up",
+)
+
+
+# ---- traffic
+
+
+def test_every_request_is_handed_out_once_whatever_the_steps():
+    trace = hour(3.0, seed=2).sample(2)
+    feed = Feed(trace, seed=0)
+    edges = [*np.arange(7.0, 1500.0, 7.0), 1500.0, 2200.0, np.inf]
+    parts = [feed.take(edge) for edge in edges]
+    assert np.array_equal(np.concatenate([part[0] for part in parts]), trace.at_seconds)
+    assert np.array_equal(np.concatenate([part[2] for part in parts]), trace.output_tokens)
+    for before, edge, part in zip([0.0, *edges], edges, parts, strict=False):
+        assert all((part[0] >= before) & (part[0] < edge))
+
+
+# ---- what an instance is
+
+
+def test_rungs_take_figures_from_profiles_and_prices_from_the_catalog(root):
+    settings, _ = read_stack(root, "local")
+    library = read_library(root)
+    found = pool_hardware(settings.services["chat"], library)
+    assert list(found) == list(settings.services["chat"].pools)
+    kind = library.catalog.types["g6.xlarge"]
+    assert found["l4"].usd_per_hour("g6.xlarge", spot=False) == kind.on_demand_usd_per_hour
+    assert found["l4"].usd_per_hour("g6.xlarge", spot=True) == kind.spot_usd_per_hour
+    assert found["l4"].gpus == kind.gpus
+
+
+# ---- alarms
+
+
+def make_function(cloud: EmbeddedCloud) -> str:
+    role = cloud.client("iam").create_role(RoleName="scaler", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as z:
+        z.writestr("handler.py", "")
+    made = cloud.client("lambda").create_function(
+        FunctionName="scaler",
+        Role=role,
+        Code={"ZipFile": archive.getvalue()},
+        Runtime="python3.13",
+        Handler="handler.handle",
+    )
+    return str(made["FunctionArn"])
+
+
+class Sky:
+    """An embedded cloud with one alarm of high resolution, and a function that this alarm may invoke."""
+
+    def __init__(self, cloud: EmbeddedCloud, *, let_in: str = "burst", **changes: object) -> None:
+        self.cloud = cloud
+        function = make_function(cloud)
+        cloud.client("lambda").add_permission(
+            FunctionName=function,
+            StatementId="burst",
+            Action="lambda:InvokeFunction",
+            Principal="lambda.alarms.cloudwatch.amazonaws.com",
+            SourceArn=f"arn:aws:cloudwatch:us-east-1:{cloud.account}:alarm:{let_in}",
+            SourceAccount=cloud.account,
+        )
+        cloud.client("cloudwatch").put_metric_alarm(
+            **{
+                "AlarmName": "burst",
+                "Namespace": "GpuFleet",
+                "MetricName": "requests_waiting",
+                "Dimensions": [{"Name": "AutoScalingGroupName", "Value": "group"}],
+                "Statistic": "Average",
+                "Period": 10,
+                "EvaluationPeriods": 1,
+                "Threshold": 4.0,
+                "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+                "AlarmActions": [function],
+                **changes,
+            }
+        )
+        self.alarms = Alarms(cloud, function)
+
+    def wait(self, *values: float) -> list[dict]:
+        """So many requests wait, 10 s later; the events of then."""
+        for value in values:
+            at = self.cloud.now
+            self.cloud.advance(at + 10)
+            self.cloud.metrics.put(
+                "GpuFleet",
+                "requests_waiting",
+                [("AutoScalingGroupName", "group")],
+                at,
+                DataPoint(1.0, value, value, value, [(value, 1.0)]),
+                high_resolution=True,
+            )
+        return self.alarms.fired(self.cloud.now)
+
+
+@pytest.fixture
+def cloud():
+    with EmbeddedCloud() as opened:
+        yield opened
+
+
+def test_an_alarm_fires_when_it_begins_to_breach_and_not_while_it_stays(cloud):
+    sky = Sky(cloud)
+    assert sky.wait(3.9) == []
+    (event,) = sky.wait(4.0)
+    metric = event["alarmData"]["configuration"]["metrics"][0]["metricStat"]["metric"]
+    assert metric["dimensions"] == {"AutoScalingGroupName": "group"}
+    assert sky.wait(9.0) == []
+    assert sky.wait(1.0) == []
+    assert len(sky.wait(9.0)) == 1
+
+
+def test_an_alarm_without_data_does_not_breach(cloud):
+    sky = Sky(cloud)
+    sky.wait(9.0)
+    cloud.advance(cloud.now + 120)
+    assert sky.alarms.fired(cloud.now) == []
+    assert len(sky.wait(9.0)) == 1, "and then begins anew"
+
+
+@pytest.mark.parametrize("changes", [{"ActionsEnabled": False}, {"AlarmActions": ["arn:aws:sns:us-east-1:1:else"]}])
+def test_alarms_that_do_not_call_the_function_are_not_its_matter(cloud, changes):
+    assert Sky(cloud, **changes).wait(9.0) == []
+
+
+def test_an_alarm_that_the_functions_policy_does_not_let_in_runs_nothing(cloud):
+    assert Sky(cloud, let_in="gpu-fleet_prod_*_burst").wait(9.0) == []
+
+
+def test_a_pattern_lets_an_alarm_in(cloud):
+    assert len(Sky(cloud, let_in="bur*").wait(9.0)) == 1
+
+
+def test_an_alarm_over_several_periods_needs_all_of_them(cloud):
+    sky = Sky(cloud, EvaluationPeriods=3)
+    assert sky.wait(9.0, 9.0) == []
+    assert len(sky.wait(9.0)) == 1
+
+
+# ---- instances and engines
+
+
+class Desk:
+    """A fleet of one pool whose instances change as the test says; times from the start."""
+
+    START = 1000.0
+
+    def __init__(self, cloud: EmbeddedCloud, copies: int = 1) -> None:
+        pool = Pool(
+            name="l4",
+            types=("g6.xlarge",),
+            min_instances=0,
+            max_instances=9,
+            capacity=8.0,
+            throughput_rps=1.0,
+            on_demand_usd_per_hour=3.6,
+        )
+        rung = PoolHardware(PROFILE, copies, copies, {"g6.xlarge": Price(3.6, 1.8)})
+        service = Service(name="chat", policy=Policy(model="m"), pools=(pool,))
+        self.gone: list[str] = []
+        cloud.load_gone = self.gone.append  # type: ignore[method-assign]
+        self.fleet = EngineFleet(cloud, service, {"l4": "group"}, {"l4": rung})
+        self.simulation = Simulation([rung.engine])
+
+    def begin(self) -> None:
+        self.fleet.begin(self.simulation, self.START)
+
+    def happens(self, at: float, change: Change, id_: str = "i-1", *, spot: bool = False, group: str = "group") -> None:
+        self.fleet._see(InstanceChange(self.START + at, change, id_, group, "g6.xlarge", "us-east-1a", spot))
+
+    def run(self, until: float, *at_seconds: float, output_tokens: float = 10.0) -> None:
+        at = np.array(at_seconds)
+        self.simulation.run(until, at, np.full(at.size, 100.0), np.full(at.size, output_tokens))
+        self.fleet.settle()
+
+
+@pytest.fixture
+def desk(cloud):
+    made = Desk(cloud)
+    made.begin()
+    return made
+
+
+def test_an_engine_serves_from_the_moment_its_target_is_healthy(desk):
+    desk.happens(0, Change.LAUNCHED)
+    desk.happens(12, Change.HEALTHY)
+    desk.run(20, 11.9, 12.1)
+    total = desk.simulation.window().total
+    assert (total.rejected_no_target, total.completed) == (1, 1)
+    assert desk.fleet.count("l4", Phase.READY) == 1
+
+
+def test_a_drained_instance_ends_when_its_last_request_has(desk):
+    desk.happens(0, Change.LAUNCHED)
+    desk.happens(0, Change.HEALTHY)
+    desk.happens(5, Change.DRAINING)
+    desk.run(10, 4.0, output_tokens=1000.0)
+    assert desk.gone == []
+    desk.run(60)
+    assert desk.gone == ["i-1"]
+    desk.happens(60, Change.GONE)
+    assert desk.fleet.lost == {}
+    assert desk.simulation.window().total.completed == 1
+
+
+def test_an_instance_that_never_served_has_nothing_to_drain(desk):
+    desk.happens(0, Change.LAUNCHED)
+    desk.happens(5, Change.DRAINING)
+    desk.run(10)
+    assert desk.gone == ["i-1"]
+
+
+@pytest.mark.parametrize("change", [Change.GONE, Change.LOST, Change.UNHEALTHY])
+def test_requests_that_go_with_their_instance_are_lost_and_it_is_said_to_what(desk, change):
+    desk.happens(0, Change.LAUNCHED)
+    desk.happens(0, Change.HEALTHY)
+    desk.happens(5, change)
+    desk.run(10, 4.0, 4.5, output_tokens=1000.0)
+    assert desk.fleet.lost == {change: 2}
+
+
+def test_an_engine_that_answers_again_serves_again(desk):
+    desk.happens(0, Change.LAUNCHED)
+    desk.happens(0, Change.HEALTHY)
+    desk.happens(5, Change.UNHEALTHY)
+    desk.happens(15, Change.HEALTHY)
+    desk.run(20, 6.0, 16.0)
+    total = desk.simulation.window().total
+    assert (total.rejected_no_target, total.completed) == (1, 1)
+
+
+def test_instances_of_other_groups_are_not_seen(desk):
+    desk.happens(0, Change.LAUNCHED, group="other")
+    desk.happens(0, Change.HEALTHY, group="other")
+    assert desk.fleet.standing == {}
+
+
+def test_several_copies_of_a_model_serve_on_one_instance(cloud):
+    desk = Desk(cloud, copies=4)
+    desk.begin()
+    desk.happens(0, Change.LAUNCHED)
+    desk.happens(0, Change.HEALTHY)
+    desk.run(1)
+    assert desk.simulation.targets(0) == 4
+    assert desk.fleet.count("l4", Phase.READY) == 1
+    desk.happens(1, Change.DRAINING)
+    desk.run(2)
+    assert desk.gone == ["i-1"], "told once, when the last copy is empty"
+
+
+def test_the_bill_counts_seconds_from_the_start_or_the_launch_to_the_end(cloud):
+    desk = Desk(cloud)
+    desk.happens(-500, Change.LAUNCHED, "i-0")
+    desk.happens(-100, Change.HEALTHY, "i-0")
+    desk.begin()
+    desk.happens(100, Change.LAUNCHED, "i-1", spot=True)
+    desk.happens(100, Change.LAUNCHED, "i-2")
+    desk.happens(110, Change.GONE, "i-2")
+    bill = desk.fleet.bill(1000.0)
+    # i-0 from the start on, i-1 from its launch, i-2 for the minute that is paid at least.
+    assert bill.seconds["l4"] == 1000 + 900 + 60
+    assert bill.usd["l4"] == pytest.approx((1000 * 3.6 + 900 * 1.8 + 60 * 3.6) / 3600)
+    assert desk.fleet.usd_per_hour == pytest.approx(3.6 + 1.8)
+    assert desk.fleet.launches == 2

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from gpu_fleet.emulator import EmbeddedCloud, provision
+from infra.package import PackageError
+
+
+def stands(stack: str, root: Path) -> EmbeddedCloud:
+    try:
+        return provision(stack, root, boot_seconds=120)
+    except PackageError as error:
+        pytest.skip(f"the scaler's package cannot be built here: {error}")
+
+
+@pytest.mark.parametrize("stack", ["local", "dev", "prod"])
+def test_every_resource_of_the_projects_stacks_can_be_made(root: Path, stack: str) -> None:
+    with stands(stack, root) as cloud:
+        counts = Counter(r.type for r in cloud.resources)
+        parameters = cloud.services
+        assert parameters
+        groups = cloud.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
+        assert len(groups) == counts["aws:autoscaling/group:Group"]
+        named = {p["group"] for s in parameters.values() for p in s["bindings"]["pools"].values()}
+        assert named == {g["AutoScalingGroupName"] for g in groups}
+        cloud.advance(cloud.now + 300)
+        for group in cloud.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]:
+            in_service = [i for i in group["Instances"] if i["LifecycleState"] == "InService"]
+            assert len(in_service) == group["DesiredCapacity"] == group["MinSize"]
+
+
+def test_the_local_stacks_group_drains_and_grows(root: Path) -> None:
+    with stands("local", root) as cloud:
+        service = next(iter(cloud.services))
+        pool, binding = next(iter(cloud.services[service]["bindings"]["pools"].items()))
+        group = cloud.group_name(service, pool)
+        cloud.advance(cloud.now + 300)
+        cloud.client("autoscaling").set_desired_capacity(AutoScalingGroupName=group, DesiredCapacity=3)
+        cloud.advance(cloud.now + 300)
+        arn = binding["target_group_arn"]
+        health = cloud.client("elbv2").describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
+        assert [h["TargetHealth"]["State"] for h in health] == ["healthy"] * 3

@@ -1,0 +1,112 @@
+"""The weights and priorities that an update gives the listener rules."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpu_fleet.config.naming import MAX_PRIORITY, PLACES
+from gpu_fleet.scaling.policy import Policy
+from gpu_fleet.scaling.service import Pool, Service
+from infra.listener_rule import first_weights, priorities, weights
+
+
+def pool(name: str, fewest: int, throughput_rps: float = 1.0) -> Pool:
+    return Pool(
+        name=name, types=("g6.xlarge",), min_instances=fewest, max_instances=10, capacity=10,
+        throughput_rps=throughput_rps, on_demand_usd_per_hour=1,
+    )  # fmt: skip
+
+
+def service(*pools: Pool, **policy: object) -> Service:
+    return Service(name="chat", policy=Policy.model_validate({"model": "m", **policy}), pools=pools)
+
+
+def test_traffic_starts_where_instances_start() -> None:
+    three = service(pool("a", 2, 1.0), pool("b", 1, 4.0), pool("c", 0, 9.0))
+    assert first_weights(three) == {"a": 50, "b": 100, "c": 0}
+
+
+def test_a_service_that_starts_empty_still_has_a_way() -> None:
+    assert first_weights(service(pool("a", 0), pool("b", 0))) == {"a": 100, "b": 0}
+
+
+def test_static_weights_are_the_policys() -> None:
+    routing = {"strategy": "static", "static_weights": {"b": 7}}
+    assert first_weights(service(pool("a", 1), pool("b", 1), routing=routing)) == {"a": 0, "b": 7}
+
+
+def test_static_weights_that_name_no_pool_are_refused() -> None:
+    with pytest.raises(ValueError, match="serves nobody"):
+        first_weights(service(pool("a", 1), routing={"strategy": "static", "static_weights": {"z": 7}}))
+
+
+STANDING = {"h100": 70, "l4": 10, "l40s": 20}
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(["extra", "h100", "l4", "l40s"])])
+def test_a_new_pool_starts_at_weight_zero_wherever_it_stands_in_the_file(order: tuple[str, ...]) -> None:
+    """By position, the new pool got the 70 of its neighbour, and most requests met no instance."""
+    assert weights(service(*(pool(name, 1) for name in order)), STANDING) == {**STANDING, "extra": 0}
+
+
+def test_pools_that_stay_keep_their_weights_when_one_goes() -> None:
+    assert weights(service(pool("l4", 1), pool("l40s", 0)), STANDING) == {"l4": 10, "l40s": 20}
+
+
+def test_a_renamed_pool_starts_at_weight_zero() -> None:
+    renamed = service(pool("fast", 0), pool("l4", 1), pool("l40s", 0))
+    assert weights(renamed, STANDING) == {"fast": 0, "l4": 10, "l40s": 20}
+
+
+def test_traffic_starts_anew_where_the_pools_that_had_it_are_gone() -> None:
+    assert weights(service(pool("l4", 1), pool("l40s", 0)), {"h100": 100, "l4": 0}) == {"l4": 100, "l40s": 0}
+
+
+NAMES = st.sampled_from(["a", "b", "c", "d", "e", "f", "g"])
+
+
+@given(
+    st.lists(NAMES, min_size=1, max_size=5, unique=True),
+    st.dictionaries(NAMES, st.integers(0, 999), max_size=5),
+    st.data(),
+)
+def test_no_edit_of_pools_moves_a_weight(pools: list[str], standing: dict[str, int], data: st.DataObject) -> None:
+    """Any set of pools against any rule: additions, removals, renamings and permutations are all among them."""
+    fewest = [data.draw(st.integers(0, 2)) for _ in pools]
+    found = weights(service(*map(pool, pools, fewest)), standing)
+    assert set(found) == set(pools)
+    assert any(found.values())
+    if any(standing.get(name) for name in pools):
+        assert found == {name: standing.get(name, 0) for name in pools}
+
+
+def test_two_rules_that_change_places_never_meet() -> None:
+    before = priorities({"a": 100, "b": 200}, {})
+    assert before == {"a": 500, "b": 1000}
+    after = priorities({"a": 200, "b": 100}, before)
+    assert after == {"a": 1001, "b": 501}
+    assert priorities({"a": 200, "b": 100}, after) == after
+
+
+def test_a_new_service_takes_the_place_of_one_that_goes_while_that_still_stands() -> None:
+    assert priorities({"new": 100}, {"old": 500}) == {"new": 501}
+
+
+@given(
+    st.dictionaries(NAMES, st.integers(1, MAX_PRIORITY), min_size=1),
+    st.dictionaries(NAMES, st.integers(1, MAX_PRIORITY), min_size=1),
+)
+def test_priorities_keep_the_files_order_and_no_one_takes_anothers(first: dict[str, int], then: dict[str, int]) -> None:
+    first, then = ({name: p for p, name in {p: name for name, p in one.items()}.items()} for one in (first, then))
+    before = priorities(first, {})
+    after = priorities(then, before)
+    assert {name: priority // PLACES for name, priority in after.items()} == then
+    assert len({*after.values()}) == len(after)
+    assert all(1 <= priority <= 50000 for priority in after.values())
+    for name, priority in after.items():
+        assert priority not in {have for other, have in before.items() if other != name}
+    assert priorities(then, after) == after

@@ -1,0 +1,302 @@
+"""The same machine in plain Python, to be checked by eye: no arrays, no clock of tokens, no heap.
+
+Every sequence counts its own remaining tokens. Between two events each of the b sequences of a batch makes
+elapsed / (decode_base + b * decode_per_sequence) tokens; at an event one thing happens; then the next event is looked
+for among all instances. Slow, and meant to be: the compiled kernel is held against it on random inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from gpu_fleet.scaling.policy import Slo
+from gpu_fleet.simulator.simulation import Engine, PoolChoice, RequestOutcome, TargetChoice
+
+SAME_TOKEN = 1e-9
+"""Sequences whose last tokens are this close leave together."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request, and what became of it."""
+
+    at: float
+    input_tokens: float
+    output_tokens: float
+    outcome: RequestOutcome = RequestOutcome.PENDING
+    pool: int = -1
+    first_token_at: float = math.nan
+    finished_at: float = math.nan
+    remaining: float = 0.0
+    """Decoding steps to go."""
+
+    def attains(self, slo: Slo) -> bool:
+        """Whether it was served within the SLO."""
+        if self.outcome is not RequestOutcome.COMPLETED:
+            return False
+        steps = self.output_tokens - 1
+        tpot = (self.finished_at - self.first_token_at) / steps if steps > 0 else 0.0
+        return self.first_token_at - self.at <= slo.ttft_limit_seconds(self.input_tokens) and tpot <= slo.tpot_seconds
+
+
+@dataclass(slots=True, eq=False)
+class Instance:
+    """One serving instance."""
+
+    engine: Engine
+    output_reserved: float
+    now: float
+    waiting: deque[Request] = field(default_factory=deque)
+    prefilling: Request | None = None
+    prefill_end: float = math.inf
+    batch: list[Request] = field(default_factory=list)
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that it has."""
+        return len(self.waiting) + len(self.batch) + (self.prefilling is not None)
+
+    def kv_tokens(self, request: Request) -> float:
+        """Memory that is reserved for the request."""
+        return request.input_tokens + self.output_reserved * request.output_tokens
+
+    def fits(self, request: Request) -> bool:
+        """Whether the request could be admitted beside those that are in service (none is being read)."""
+        held = sum(self.kv_tokens(r) for r in self.batch)
+        return (
+            len(self.batch) < self.engine.max_sequences
+            and held + self.kv_tokens(request) <= self.engine.kv_cache_tokens
+        )
+
+    def step_seconds(self) -> float:
+        """Time of one decoding step of the batch as it is."""
+        return self.engine.decode_base_seconds + len(self.batch) * self.engine.decode_seconds_per_sequence
+
+    def next_event(self) -> float:
+        """When something happens here next, if nobody arrives."""
+        if self.prefilling is not None:
+            return self.prefill_end
+        if self.batch:
+            return self.now + max(0.0, min(r.remaining for r in self.batch)) * self.step_seconds()
+        return math.inf
+
+    def advance(self, time: float) -> None:
+        """Decode until then; while a prompt is read, nobody decodes."""
+        if self.prefilling is None and self.batch:
+            tokens = (time - self.now) / self.step_seconds()
+            for request in self.batch:
+                request.remaining -= tokens
+        self.now = time
+
+    def admit(self) -> None:
+        """Start reading the first prompt that waits, if none is being read and it fits."""
+        if self.prefilling is None and self.waiting and self.fits(self.waiting[0]):
+            self.prefilling = self.waiting.popleft()
+            reading = self.prefilling.input_tokens * self.engine.prefill_seconds_per_token
+            self.prefill_end = self.now + (self.engine.prefill_base_seconds + reading)
+
+    def happen(self) -> None:
+        """A prompt has been read, or sequences have their last token."""
+        if self.prefilling is not None:
+            request, self.prefilling = self.prefilling, None
+            request.first_token_at = self.now
+            if request.output_tokens > 1:
+                request.remaining = request.output_tokens - 1
+                self.batch.append(request)
+            else:
+                self.complete(request)
+        else:
+            least = min(request.remaining for request in self.batch)
+            done = [request for request in self.batch if request.remaining <= least + SAME_TOKEN]
+            self.batch = [request for request in self.batch if request not in done]
+            for request in done:
+                self.complete(request)
+        self.admit()
+
+    def complete(self, request: Request) -> None:
+        """Its last token is made."""
+        request.outcome = RequestOutcome.COMPLETED
+        request.finished_at = self.now
+
+    def lose_all(self) -> None:
+        """It dies."""
+        for request in [*self.waiting, *self.batch, *([self.prefilling] if self.prefilling else [])]:
+            request.outcome = RequestOutcome.LOST
+        self.waiting.clear()
+        self.batch.clear()
+        self.prefilling = None
+
+
+class Splitmix:
+    """splitmix64: the next state is the last one plus a constant, and a draw is its hash."""
+
+    def __init__(self, state: int) -> None:
+        self.state = state
+
+    def draw(self) -> float:
+        """Uniform in [0, 1)."""
+        mask = 2**64 - 1
+        self.state = (self.state + 0x9E3779B97F4A7C15) & mask
+        z = self.state
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        return ((z ^ (z >> 31)) >> 11) / 2**53
+
+
+@dataclass(slots=True, eq=False)
+class Balancer:
+    """A load balancer with one target group a pool."""
+
+    engines: Sequence[Engine]
+    weights: list[float]
+    random: Splitmix
+    output_reserved: float = 0.5
+    pool_choice: PoolChoice = PoolChoice.WEIGHTED_RANDOM
+    target_choice: TargetChoice = TargetChoice.LEAST_OUTSTANDING
+    targets: list[list[Instance]] = field(default_factory=list)
+    everyone: list[Instance] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
+    credits: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.targets = [[] for _ in self.engines]
+        self.turns = [0 for _ in self.engines]
+        self.credits = [0.0 for _ in self.engines]
+
+    def join(self, pool: int, now: float) -> Instance:
+        """A new target."""
+        instance = Instance(self.engines[pool], self.output_reserved, now)
+        self.targets[pool].append(instance)
+        self.everyone.append(instance)
+        return instance
+
+    def drain(self, instance: Instance) -> None:
+        """No new requests. The last target takes its seat, which matters to whose turn it is."""
+        for seats in self.targets:
+            if instance in seats:
+                seat = seats.index(instance)
+                last = seats.pop()
+                if last is not instance:
+                    seats[seat] = last
+
+    def kill(self, instance: Instance) -> None:
+        """The instance is gone with its requests."""
+        self.drain(instance)
+        instance.lose_all()
+
+    def set_weights(self, weights: Sequence[float]) -> None:
+        """Share the traffic in proportion from now on."""
+        self.weights = list(weights)
+        self.credits = [0.0 for _ in self.engines]
+
+    def choose_pool(self) -> int | None:
+        """By weight; None where all are 0."""
+        total = sum(self.weights)
+        if total <= 0:
+            return None
+        pools = [p for p, weight in enumerate(self.weights) if weight > 0]
+        if self.pool_choice is PoolChoice.SMOOTH_WEIGHTED:
+            for p in pools:
+                self.credits[p] += self.weights[p]
+            best = max(pools, key=lambda p: self.credits[p])
+            self.credits[best] -= total
+            return best
+        mark = self.random.draw() * total
+        for p in pools:
+            if mark < self.weights[p]:
+                return p
+            mark -= self.weights[p]
+        return pools[-1]
+
+    def choose_target(self, pool: int) -> Instance:
+        """The one with the least to do, or whose turn it is."""
+        seats = self.targets[pool]
+        turn = self.turns[pool] if self.turns[pool] < len(seats) else 0
+        order = [(turn + k) % len(seats) for k in range(len(seats))]
+        if self.target_choice is TargetChoice.LEAST_OUTSTANDING:
+            seat = min(order, key=lambda k: seats[k].outstanding)
+        else:
+            seat = order[0]
+        self.turns[pool] = seat + 1
+        return seats[seat]
+
+    def arrive(self, request: Request) -> None:
+        """A request comes in, at its time."""
+        pool = self.choose_pool()
+        if pool is None or not self.targets[pool]:
+            request.outcome = RequestOutcome.NO_TARGET
+            return
+        instance = self.choose_target(pool)
+        if instance.kv_tokens(request) > instance.engine.kv_cache_tokens:
+            request.outcome = RequestOutcome.TOO_LONG
+            return
+        limit = instance.engine.max_waiting
+        at_once = instance.prefilling is None and not instance.waiting and instance.fits(request)
+        if limit is not None and len(instance.waiting) >= limit and not at_once:
+            request.outcome = RequestOutcome.QUEUE_FULL
+            return
+        request.pool = pool
+        instance.advance(request.at)
+        instance.waiting.append(request)
+        instance.admit()
+
+
+Change = tuple[float, Callable[[Balancer, float], None]]
+"""A time, and what is done to the balancer then."""
+
+
+def simulate(balancer: Balancer, requests: Sequence[Request], changes: Sequence[Change], until: float) -> None:
+    """Let everything before `until` happen. `requests` and `changes` in the order of time.
+
+    At one time: changes come first, then the instances' events, then arrivals.
+    """
+    arrivals, plan = deque(requests), deque(changes)
+    while True:
+        change = plan[0][0] if plan else math.inf
+        arrival = arrivals[0].at if arrivals else math.inf
+        soonest = min(balancer.everyone, key=lambda i: i.next_event(), default=None)
+        event = soonest.next_event() if soonest is not None else math.inf
+        if min(change, arrival, event) >= until:
+            break
+        if change <= event and change <= arrival:
+            plan.popleft()[1](balancer, change)
+        elif soonest is not None and event <= arrival:
+            soonest.advance(event)
+            soonest.happen()
+        else:
+            balancer.arrive(arrivals.popleft())
+
+
+def simulate_steps(engine: Engine, output_reserved: float, requests: Sequence[Request]) -> None:
+    """One instance in whole steps, as an engine's loop runs: what the continuous clock is a simplification of.
+
+    At each turn of the loop: the first prompt that waits and fits is read whole, else the batch makes one token each.
+    Nobody joins or leaves within a turn. Answers are of whole tokens.
+    """
+    instance = Instance(engine, output_reserved, 0.0)
+    arrivals = deque(requests)
+    while arrivals or instance.outstanding:
+        if not instance.outstanding:
+            instance.now = max(instance.now, arrivals[0].at)
+        while arrivals and arrivals[0].at <= instance.now:
+            instance.waiting.append(arrivals.popleft())
+        instance.admit()
+        if instance.prefilling is not None:
+            instance.now = instance.prefill_end
+            request, instance.prefilling = instance.prefilling, None
+            request.first_token_at = instance.now
+            request.remaining = request.output_tokens - 1
+            if request.remaining > 0:
+                instance.batch.append(request)
+            else:
+                instance.complete(request)
+        else:
+            instance.now += instance.step_seconds()
+            for request in instance.batch:
+                request.remaining -= 1
+                if request.remaining <= 0:
+                    instance.complete(request)
+            instance.batch = [request for request in instance.batch if request.remaining > 0]

@@ -1,0 +1,190 @@
+"""The compiled kernel and the plain-Python reference come to the same, request by request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpu_fleet.scaling.policy import Slo
+from gpu_fleet.simulator.simulation import Engine, PoolChoice, RequestOutcome, Simulation, TargetChoice
+from tests.simulator import reference
+from tests.simulator.reference import Balancer, Splitmix
+
+SLO = Slo(ttft_seconds=0.6, ttft_seconds_per_1000_input_tokens=0.2, tpot_seconds=0.06)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A random run: engines, traffic, and what happens to the fleet on the way."""
+
+    seed: int
+    pools: int
+    instances: int
+    requests: int
+    load: float
+    """Arrivals over what the fleet could complete, roughly."""
+    pool_choice: PoolChoice
+    target_choice: TargetChoice
+    output_reserved: float
+    bursts: bool
+    queue_limit: bool
+    changes: int
+    windows: int
+
+
+plans = st.builds(
+    Plan,
+    seed=st.integers(0, 2**32 - 1),
+    pools=st.integers(1, 5),
+    instances=st.integers(1, 8),
+    requests=st.integers(1, 250),
+    load=st.sampled_from([0.2, 0.8, 1.5, 5.0]),
+    pool_choice=st.sampled_from(PoolChoice),
+    target_choice=st.sampled_from(TargetChoice),
+    output_reserved=st.sampled_from([0.0, 0.5, 1.0]),
+    bursts=st.booleans(),
+    queue_limit=st.booleans(),
+    changes=st.integers(0, 12),
+    windows=st.integers(1, 7),
+)
+
+
+def engines_of(plan: Plan, random: np.random.Generator) -> list[Engine]:
+    return [
+        Engine(
+            prefill_base_seconds=float(random.uniform(0, 0.05)),
+            prefill_seconds_per_token=float(random.uniform(1e-5, 1e-3)),
+            decode_base_seconds=float(random.uniform(0.005, 0.05)),
+            decode_seconds_per_sequence=float(random.choice([0.0, random.uniform(1e-4, 0.02)])),
+            kv_cache_tokens=float(random.uniform(400, 6000)),
+            max_sequences=int(random.integers(1, 17)),
+            max_waiting=int(random.integers(0, 4)) if plan.queue_limit else None,
+        )
+        for _ in range(plan.pools)
+    ]
+
+
+def run_both(plan: Plan) -> tuple[list[reference.Request], Simulation]:
+    random = np.random.default_rng(plan.seed)
+    engines = engines_of(plan, random)
+    inputs = random.lognormal(5, 0.8, plan.requests)
+    outputs = np.maximum(1.0, np.round(random.lognormal(3, 1.0, plan.requests)))
+    one = np.mean([
+        e.prefill_base_seconds + 200 * e.prefill_seconds_per_token
+        + 30 * (e.decode_base_seconds / e.max_sequences + e.decode_seconds_per_sequence)
+        for e in engines
+    ])  # fmt: skip
+    gaps = random.exponential(one / plan.instances / plan.load, plan.requests)
+    if plan.bursts:
+        gaps[random.random(plan.requests) < 0.6] = 0.0
+    at = np.cumsum(gaps)
+    span = float(at[-1]) + 1.0
+    weights = random.integers(0, 4, plan.pools).astype(float)
+    random_state = int(np.random.SeedSequence(plan.seed).generate_state(1, np.uint64)[0])
+    balancer = Balancer(
+        engines, [1.0] * plan.pools, Splitmix(random_state), plan.output_reserved, plan.pool_choice, plan.target_choice
+    )
+    simulation = Simulation(
+        engines,
+        slo=SLO,
+        seed=plan.seed,
+        pool_choice=plan.pool_choice,
+        target_choice=plan.target_choice,
+        output_reserved=plan.output_reserved,
+        keep_requests=True,
+    )
+    balancer.set_weights(weights)
+    simulation.set_weights(weights.tolist())
+    here: dict[int, reference.Instance] = {}
+    numbers: list[int] = []
+    for _ in range(plan.instances):
+        pool = int(random.integers(plan.pools))
+        number = simulation.join(pool)
+        here[number] = balancer.join(pool, 0.0)
+        numbers.append(number)
+    changes: list[reference.Change] = []
+    for time in np.sort(random.uniform(0, span, plan.changes)):
+        when = float(time)
+        match int(random.integers(4)):
+            case 0:
+                pool = int(random.integers(plan.pools))
+                number = simulation.join(pool, when)
+
+                def join(b: Balancer, now: float, number: int = number, pool: int = pool) -> None:
+                    here[number] = b.join(pool, now)
+
+                numbers.append(number)
+                changes.append((when, join))
+            case 1:
+                number = int(random.choice(numbers))
+                deadline = when + float(random.exponential(1.0))
+                simulation.drain(number, when, deadline)
+                changes.append((when, lambda b, _, n=number: b.drain(here[n])))
+                changes.append((deadline, lambda b, _, n=number: b.kill(here[n])))
+            case 2:
+                number = int(random.choice(numbers))
+                simulation.kill(number, when)
+                changes.append((when, lambda b, _, n=number: b.kill(here[n])))
+            case _:
+                new = random.integers(0, 4, plan.pools).astype(float).tolist()
+                simulation.set_weights(new, when)
+                changes.append((when, lambda b, _, new=new: b.set_weights(new)))
+    end = span + 10_000.0
+    rows = zip(at.tolist(), inputs.tolist(), outputs.tolist(), strict=True)
+    requests = [reference.Request(*row) for row in rows]
+    reference.simulate(balancer, requests, sorted(changes, key=lambda change: change[0]), end)
+    taken = 0
+    for edge in [*np.linspace(0, span, plan.windows + 1)[1:].tolist(), end]:
+        taken += simulation.run(edge, at[taken:], inputs[taken:], outputs[taken:])
+    assert taken == plan.requests
+    return requests, simulation
+
+
+@given(plans)
+@settings(max_examples=150, deadline=None)
+def test_every_request_ends_as_in_the_reference_and_at_the_same_time(plan: Plan) -> None:
+    requests, simulation = run_both(plan)
+    log = simulation.requests()
+    assert [RequestOutcome(x) for x in log.outcome] == [r.outcome for r in requests]
+    routed = [r.pool for r in requests]
+    served = [o in (RequestOutcome.COMPLETED, RequestOutcome.LOST) for o in log.outcome]
+    assert [p for p, s in zip(log.pool.tolist(), served, strict=True) if s] == [
+        p for p, s in zip(routed, served, strict=True) if s
+    ]
+    done = np.array([r.outcome is RequestOutcome.COMPLETED for r in requests])
+    for ours, theirs in (
+        (log.first_token_at, [r.first_token_at for r in requests]),
+        (log.finished_at, [r.finished_at for r in requests]),
+    ):
+        np.testing.assert_allclose(ours[done], np.array(theirs)[done], rtol=0, atol=1e-6)
+
+
+@given(plans)
+@settings(max_examples=40, deadline=None)
+def test_counters_and_means_are_those_of_the_requests(plan: Plan) -> None:
+    requests, simulation = run_both(plan)
+    total = simulation.window().total
+    by = {outcome: [r for r in requests if r.outcome is outcome] for outcome in RequestOutcome}
+    assert total.completed == len(by[RequestOutcome.COMPLETED])
+    assert total.lost == len(by[RequestOutcome.LOST])
+    assert total.rejected_no_target == len(by[RequestOutcome.NO_TARGET])
+    assert total.rejected_queue_full == len(by[RequestOutcome.QUEUE_FULL])
+    assert total.rejected_too_long == len(by[RequestOutcome.TOO_LONG])
+    assert total.ended + simulation.in_flight == len(requests)
+    assert total.attained == sum(r.attains(SLO) for r in requests)
+    done = by[RequestOutcome.COMPLETED]
+    if done:
+        e2e = np.array([r.finished_at - r.at for r in done])
+        assert total.e2e_mean_seconds is not None
+        np.testing.assert_allclose(total.e2e_mean_seconds, e2e.mean(), rtol=1e-6)
+        for share in (0.5, 0.95, 1.0):
+            exact = np.sort(e2e)[max(0, int(np.ceil(share * len(e2e) - 1e-9)) - 1)]
+            np.testing.assert_allclose(total.e2e.quantile(share), exact, rtol=0.0101)
+    assert total.output_tokens == sum(r.output_tokens for r in done)
+    if not by[RequestOutcome.LOST] and not simulation.in_flight:
+        # Little's law, exactly: time in the system summed over requests is the system's content summed over time.
+        held = total.running_seconds + total.waiting_seconds
+        np.testing.assert_allclose(held, sum(r.finished_at - r.at for r in done), rtol=1e-6, atol=1e-9)

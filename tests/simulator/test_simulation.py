@@ -1,0 +1,298 @@
+"""One machine worked by hand, and what holds of any run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpu_fleet.scaling.policy import Slo
+from gpu_fleet.simulator import kernel
+from gpu_fleet.simulator.simulation import Engine, PoolChoice, RequestOutcome, Simulation, TargetChoice
+from gpu_fleet.simulator.sketch import Sketch
+
+ENGINE = Engine(
+    prefill_base_seconds=0.0,
+    prefill_seconds_per_token=0.001,
+    decode_base_seconds=0.010,
+    decode_seconds_per_sequence=0.005,
+    kv_cache_tokens=10_000,
+    max_sequences=4,
+)
+
+
+def one(engine: Engine = ENGINE, **keys: object) -> Simulation:
+    simulation = Simulation([engine], keep_requests=True, **keys)  # type: ignore[arg-type]
+    simulation.join(0)
+    return simulation
+
+
+def test_two_sequences_share_the_steps_as_worked_by_hand() -> None:
+    # The module's example, with prompts that take no time: 101 tokens at 0, and 101 more after 50 steps of 15 ms.
+    simulation = one(Engine(0.0, 0.0, 0.010, 0.005, 10_000, 4))
+    simulation.run(100.0, [0.0, 0.75], [1, 1], [101, 101])
+    log = simulation.requests()
+    # 50 steps alone (0.75 s), 50 steps of 20 ms together (1.0 s): the first ends at 1.75; 50 alone: the second at 2.5.
+    assert log.finished_at.tolist() == pytest.approx([1.75, 2.5])
+    assert log.first_token_at.tolist() == pytest.approx([0.0, 0.75])
+
+
+def test_decoding_stands_still_while_a_prompt_is_read() -> None:
+    simulation = one()
+    # 100 tokens in: 0.1 s. The first decodes from 0.1 on; the second's 500 tokens stop it from 0.4 to 0.9.
+    simulation.run(100.0, [0.0, 0.4], [100, 500], [101, 2])
+    log = simulation.requests()
+    assert log.first_token_at.tolist() == pytest.approx([0.1, 0.9])
+    # The second takes one step of 20 ms; the first has 20 steps by 0.4, 1 by 0.92, and 79 of 15 ms to go.
+    assert log.finished_at.tolist() == pytest.approx([0.92 + 79 * 0.015, 0.92])
+
+
+def test_an_answer_of_one_token_ends_with_its_prompt() -> None:
+    simulation = one()
+    simulation.run(10.0, [1.0], [300], [1])
+    assert simulation.requests().finished_at.tolist() == pytest.approx([1.3])
+
+
+def test_the_first_that_waits_is_not_overtaken_by_one_that_would_fit() -> None:
+    engine = Engine(0.0, 0.0, 0.01, 0.0, 1000, 4)
+    simulation = one(engine, output_reserved=0.0)
+    # 700 of 1000 tokens are held for 1 s; 600 more do not fit, and the 100 behind them wait with them.
+    simulation.run(10.0, [0.0, 0.1, 0.2], [700, 600, 100], [101, 11, 11])
+    assert simulation.requests().first_token_at.tolist() == pytest.approx([0.0, 1.0, 1.0])
+
+
+def test_memory_holds_the_share_of_the_answer_that_is_reserved() -> None:
+    engine = Engine(0.0, 0.0, 0.01, 0.0, 1000, 4)
+    for reserved, second in ((0.5, 0.1), (1.0, 4.99)):
+        simulation = one(engine, output_reserved=reserved)
+        simulation.run(100.0, [0.0, 0.1], [100, 100], [500, 500])
+        assert simulation.requests().first_token_at[1] == pytest.approx(second)
+
+
+def test_a_request_that_no_memory_holds_is_turned_away() -> None:
+    simulation = one()
+    simulation.run(10.0, [0.0], [20_000], [10])
+    assert simulation.requests().outcome.tolist() == [RequestOutcome.TOO_LONG]
+    assert simulation.window().total.slo_attainment == 0.0
+
+
+def test_a_full_queue_turns_away_and_an_idle_instance_without_a_queue_does_not() -> None:
+    engine = Engine(0.0, 0.001, 0.01, 0.0, 10_000, 1, max_waiting=0)
+    simulation = one(engine)
+    simulation.run(10.0, [0.0, 0.1, 5.0], [100, 100, 100], [10, 10, 10])
+    assert simulation.requests().outcome.tolist() == [
+        RequestOutcome.COMPLETED,
+        RequestOutcome.QUEUE_FULL,
+        RequestOutcome.COMPLETED,
+    ]
+
+
+def test_without_a_target_a_request_is_rejected_at_once() -> None:
+    simulation = Simulation([ENGINE, ENGINE], keep_requests=True)
+    simulation.join(0)
+    simulation.set_weights([0.0, 1.0])
+    simulation.run(1.0, [0.5], [10], [10])
+    # The pool that the weight names is empty; the load balancer does not turn to the other.
+    assert simulation.requests().outcome.tolist() == [RequestOutcome.NO_TARGET]
+    simulation.set_weights([0.0, 0.0])
+    simulation.run(2.0, [1.5], [10], [10])
+    window = simulation.window()
+    assert (window.pools[1].rejected_no_target, window.unrouted, window.total.rejected) == (1, 1, 2)
+
+
+def test_a_draining_instance_finishes_what_it_has_and_gets_nothing_new() -> None:
+    simulation = Simulation([ENGINE], keep_requests=True)
+    old = simulation.join(0)
+    simulation.run(1.0, [0.5], [100], [101])
+    simulation.drain(old, deadline=100.0)
+    new = simulation.join(0)
+    simulation.run(50.0, [1.2], [100], [2])
+    assert simulation.requests().outcome.tolist() == [RequestOutcome.COMPLETED, RequestOutcome.COMPLETED]
+    (gone,) = simulation.departures()
+    assert (gone.instance, gone.lost) == (old, 0)
+    # It leaves when its last token is made, not when somebody looks: 0.6 + 100 steps of 15 ms.
+    assert gone.at == pytest.approx(2.1)
+    assert [number for number, _ in simulation.loads()] == [new]
+
+
+def test_what_a_draining_instance_still_has_at_its_deadline_is_lost() -> None:
+    simulation = one()
+    simulation.run(1.0, [0.5, 0.6], [100, 100], [10_000, 10_000])
+    simulation.drain(0, deadline=3.0)
+    simulation.run(10.0)
+    (gone,) = simulation.departures()
+    assert (gone.at, gone.lost) == (3.0, 2)
+    assert simulation.in_flight == 0
+    assert simulation.window().total.lost == 2
+
+
+def test_a_deadline_that_comes_after_the_drain_ended_takes_nobody_else() -> None:
+    simulation = one()
+    simulation.drain(0, at=1.0, deadline=5.0)
+    simulation.join(0, at=2.0)  # takes the slot that instance 0 left
+    simulation.run(10.0, [4.9], [100], [1000])
+    assert simulation.in_flight == 1
+    assert simulation.window().total.lost == 0
+
+
+def test_the_death_of_an_instance_loses_all_that_it_holds() -> None:
+    simulation = one()
+    simulation.kill(0, at=2.0)
+    simulation.run(10.0, np.linspace(0.1, 1.9, 19), np.full(19, 100), np.full(19, 500))
+    window = simulation.window().total
+    assert window.lost + window.completed == 19
+    assert window.lost > 4
+    assert simulation.targets(0) == 0
+
+
+def test_requests_go_to_the_instance_with_the_least_to_do() -> None:
+    simulation = Simulation([ENGINE])
+    for _ in range(3):
+        simulation.join(0)
+    simulation.run(0.1, np.linspace(0, 0.09, 10), np.full(10, 100), np.full(10, 1000))
+    held = sorted(load.running + load.waiting for _, load in simulation.loads())
+    assert held == [3, 3, 4]
+    simulation.join(0)
+    simulation.run(0.2, np.linspace(0.1, 0.14, 3), np.full(3, 100), np.full(3, 1000))
+    assert dict(simulation.loads())[3].running + dict(simulation.loads())[3].waiting == 3
+
+
+def test_round_robin_goes_round_whatever_they_have_to_do() -> None:
+    simulation = Simulation([ENGINE], target_choice=TargetChoice.ROUND_ROBIN)
+    for _ in range(3):
+        simulation.join(0)
+    simulation.run(10.0, np.linspace(0, 9, 9), np.full(9, 100), [5000, 2, 2, 5000, 2, 2, 5000, 2, 2])
+    assert [load.running + load.waiting for _, load in simulation.loads()] == [3, 0, 0]
+
+
+def test_smooth_weights_interleave_the_pools_exactly() -> None:
+    simulation = Simulation([ENGINE] * 3, keep_requests=True, pool_choice=PoolChoice.SMOOTH_WEIGHTED)
+    for pool in range(3):
+        simulation.join(pool)
+    simulation.set_weights([5, 1, 1])
+    simulation.run(100.0, np.arange(7.0), np.full(7, 10), np.full(7, 2))
+    # nginx's own example of weights 5, 1, 1.
+    assert simulation.requests().pool.tolist() == [0, 0, 1, 0, 2, 0, 0]
+
+
+def test_weights_change_at_their_time() -> None:
+    simulation = Simulation([ENGINE, ENGINE], keep_requests=True)
+    simulation.join(0)
+    simulation.join(1)
+    simulation.set_weights([1.0, 0.0])
+    simulation.set_weights([0.0, 1.0], at=5.0)
+    simulation.run(20.0, np.arange(10.0) + 0.5, np.full(10, 10), np.full(10, 2))
+    assert simulation.requests().pool.tolist() == [0] * 5 + [1] * 5
+
+
+def test_an_slo_asks_for_more_patience_with_longer_prompts() -> None:
+    slo = Slo(ttft_seconds=0.15, ttft_seconds_per_1000_input_tokens=1.0, tpot_seconds=0.02)
+    simulation = one(slo=slo)
+    # 100 tokens in 0.1 s (limit 0.25), 1000 in 1 s (limit 1.15), and one that waits for another's prompt.
+    simulation.run(100.0, [0.0, 10.0, 20.0, 20.01], [100, 1000, 500, 10], [2, 2, 1, 1])
+    window = simulation.window().total
+    assert (window.completed, window.attained) == (4, 3)
+
+
+def test_what_does_not_fit_together_is_refused_and_changes_nothing() -> None:
+    simulation = one()
+    simulation.run(5.0)
+    for until, at, n in ((4.0, [], 0), (9.0, [3.0], 1), (9.0, [7.0, 6.0], 2), (9.0, [6.0], 2)):
+        with pytest.raises(ValueError, match="must"):
+            simulation.run(until, at, np.ones(n), np.ones(n))
+    with pytest.raises(ValueError, match=r"weights: must be one a pool \(got 2 for 1\)"):
+        simulation.set_weights([1, 1])
+    with pytest.raises(ValueError, match=r"weights\[0\]: must not be negative"):
+        simulation.set_weights([float("nan")])
+    with pytest.raises(ValueError, match="pool: must be from 0 to 0"):
+        simulation.join(1)
+    assert (simulation.now, simulation.arrived) == (5.0, 0)
+
+
+def test_requests_beyond_the_first_thousand_find_room() -> None:
+    simulation = one()
+    n = 5000
+    taken = simulation.run(1.0, np.linspace(0, 0.9, n), np.full(n, 10), np.full(n, 10))
+    assert taken == n
+    assert simulation.in_flight + simulation.window().total.completed == n
+    simulation.run(1e6)
+    assert simulation.in_flight == 0
+
+
+def test_a_thousand_instances_in_five_pools_share_the_load() -> None:
+    simulation = Simulation([ENGINE] * 5, seed=3)
+    for _ in range(200):
+        for pool in range(5):
+            simulation.join(pool)
+    n = 40_000
+    simulation.run(100.0, np.linspace(0, 99, n), np.full(n, 100), np.full(n, 50))
+    window = simulation.window()
+    assert window.total.completed > 39_000
+    assert max(load.running + load.waiting for _, load in simulation.loads()) <= 2
+    assert all(abs(pool.routed / n - 0.2) < 0.01 for pool in window.pools)
+
+
+@given(seed=st.integers(0, 1000), cuts=st.lists(st.floats(0.0, 60.0), max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_stepping_in_windows_gives_to_the_bit_what_one_run_gives(seed: int, cuts: list[float]) -> None:
+    random = np.random.default_rng(seed)
+    n = 200
+    at = np.sort(random.uniform(0, 50, n))
+    inputs, outputs = random.uniform(10, 500, n), random.uniform(1, 300, n)
+
+    def start() -> Simulation:
+        simulation = Simulation([ENGINE, ENGINE], seed=seed, keep_requests=True)
+        for k in range(6):
+            simulation.join(k % 2, at=float(k))
+        simulation.drain(0, at=20.0, deadline=25.0)
+        simulation.kill(1, at=30.0)
+        simulation.set_weights([1.0, 2.0], at=15.0)
+        return simulation
+
+    whole, stepped = start(), start()
+    whole.run(1000.0, at, inputs, outputs)
+    taken, windows = 0, []
+    for edge in [*sorted(cuts), 1000.0]:
+        taken += stepped.run(edge, at[taken:], inputs[taken:], outputs[taken:])
+        windows.append(stepped.window())
+    a, b = whole.requests(), stepped.requests()
+    for name in ("outcome", "pool", "first_token_at", "finished_at"):
+        assert np.array_equal(getattr(a, name), getattr(b, name), equal_nan=name.endswith("_at")), name
+    together = windows[0]
+    for window in windows[1:]:
+        together = together.then(window)
+    one_window = whole.window()
+    for ours, theirs in zip(together.pools, one_window.pools, strict=True):
+        assert (ours.completed, ours.lost, ours.routed) == (theirs.completed, theirs.lost, theirs.routed)
+        assert np.array_equal(ours.e2e.counts, theirs.e2e.counts)
+        for name in ("running_seconds", "waiting_seconds", "busy_seconds", "target_seconds"):
+            assert getattr(ours, name) == pytest.approx(getattr(theirs, name), abs=1e-6), name
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another() -> None:
+    def routed(seed: int) -> list[int]:
+        simulation = Simulation([ENGINE, ENGINE], seed=seed, keep_requests=True)
+        simulation.join(0)
+        simulation.join(1)
+        simulation.run(100.0, np.arange(50.0), np.full(50, 10), np.full(50, 2))
+        return simulation.requests().pool.tolist()
+
+    assert routed(1) == routed(1)
+    assert routed(1) != routed(2)
+
+
+@given(st.lists(st.floats(1e-3, 1e4), min_size=1, max_size=60), st.floats(0, 1))
+@settings(deadline=None)
+def test_a_sketch_is_within_one_percent_of_the_exact_quantile(values: list[float], share: float) -> None:
+    counts = np.zeros(kernel.BUCKETS, np.int64)
+    for value in values:
+        counts[1 + int(np.log(value / kernel.SMALLEST_SECONDS) / np.log(kernel.GROWTH))] += 1
+    exact = sorted(values)[max(0, int(np.ceil(share * len(values) - 1e-9)) - 1)]
+    assert Sketch(counts).quantile(share) == pytest.approx(exact, rel=0.0100001)
+
+
+def test_a_sketch_that_saw_nothing_has_no_quantile() -> None:
+    assert Sketch.empty().quantile(0.5) is None
+    with pytest.raises(ValueError, match="share: must be from 0 to 1"):
+        Sketch.empty().quantile(1.5)
