@@ -89,8 +89,8 @@ def test_it_holds_code_and_nothing_that_tells_of_this_machine(tmp_path: Path, sh
     archive = package.build(project(tmp_path / "p", wheel(shelf)))
     assert names(archive) == [
         "dep-1.0.dist-info/METADATA", "dep-1.0.dist-info/WHEEL", "dep-1.0.dist-info/entry_points.txt",
-        "dep/__init__.py", "dep/native.so", "gpu_fleet/__init__.py", "gpu_fleet/scaling/model.py", "lambdas/__init__.py",
-        HANDLER,
+        "dep/__init__.py", "dep/native.so", "gpu_fleet/__init__.py", "gpu_fleet/scaling/model.py",
+        "lambdas/__init__.py", HANDLER,
     ]  # fmt: skip
     with zipfile.ZipFile(archive) as z:
         assert {entry.date_time for entry in z.infolist()} == {package.TIME}
