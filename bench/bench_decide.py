@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from dataclasses import replace
 
 from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.forecast import season_from
@@ -19,7 +18,7 @@ from gpu_fleet.scaling.policy import Policy
 from gpu_fleet.scaling.profile import Speed, carrying
 from gpu_fleet.scaling.record import dump
 from gpu_fleet.scaling.service import Pool, Service
-from gpu_fleet.scaling.state import State
+from gpu_fleet.scaling.state import DemandMemory, ForecastMemory, State
 
 START = 1_700_000_000.0
 MINUTES = 120
@@ -104,11 +103,16 @@ def observe(of: Service, each: int, at: float, peak: float) -> Observation:
     )
 
 
-def warm(of: Service, each: int, peak: float, minutes: int, **changes: float) -> State:
+def warm(of: Service, each: int, peak: float, minutes: int, dispersion: float | None = None) -> State:
     """The state after 14 days of history and some minutes of work."""
     first = START - minutes * 60
     history = tuple(Reading(rate(first - 300 * n, peak), first - 300 * n) for n in range(14 * 288, 0, -1))
-    state = replace(State(), at=first - 60, since=first - 86400, season=season_from(history, first), **changes)
+    state = State(
+        at=first - 60,
+        since=first - 86400,
+        demand=DemandMemory(dispersion=dispersion),
+        forecast=ForecastMemory(season=season_from(history, first)),
+    )
     for minute in range(minutes):
         at = first + 60 * minute
         state = decide(of, observe(of, each, at, peak), state, at).state

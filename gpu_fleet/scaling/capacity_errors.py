@@ -1,25 +1,27 @@
-"""Pools and zones where AWS had no such instance: marked, left alone for a while, and tried again.
+"""Pools and zones where AWS had no such instance: marked, avoided for a while, and tried again.
 
-Cluster autoscalers that retry the same group for ever, or never come back to it, are complaints of docs/complaints.md.
-Karpenter leaves an offering alone for 3 minutes; here the time starts at the policy's `avoid_seconds` and doubles with
-each error in a row, up to an hour, and one launch that works clears the mark.
+Users complain of cluster autoscalers that retry the same group for ever, or never come back to it
+(docs/complaints.md). Karpenter avoids an offering for 3 minutes; here the time starts at the policy's `avoid_seconds`
+and doubles with each error in a row, up to an hour, and one launch that works clears the mark.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from gpu_fleet.scaling import guard
-from gpu_fleet.scaling.observation import Observation, Phase, PoolObservation
+from gpu_fleet.scaling.context import Context
+from gpu_fleet.scaling.missing import shortage
+from gpu_fleet.scaling.observation import Phase, PoolObservation
 from gpu_fleet.scaling.policy import CapacityErrors
-from gpu_fleet.scaling.service import Pool, Service
-from gpu_fleet.scaling.state import Mark, PoolState, State
+from gpu_fleet.scaling.service import Pool
+from gpu_fleet.scaling.state import Mark, PoolState
 
 LONGEST_SECONDS = 3600.0
 
 
 def mark(policy: CapacityErrors, remembered: PoolState, seen: PoolObservation, now: float) -> PoolState:
-    """The pool's marks after the errors and launches seen."""
+    """Update the pool's marks by the errors and launches seen."""
     if not remembered.marks and not seen.capacity_errors:
         return remembered
     marks = {(m.zone, m.spot): m for m in remembered.marks if now < m.until + LONGEST_SECONDS}
@@ -39,17 +41,17 @@ def mark(policy: CapacityErrors, remembered: PoolState, seen: PoolObservation, n
 
 
 def blocked(pool: Pool, remembered: PoolState, now: float, *, spot: bool) -> bool:
-    """Whether no zone of the pool is worth asking now."""
+    """Whether no zone of the pool is worth trying now."""
     marked = {m.zone for m in remembered.marks if m.until > now and m.spot is spot}
     return "" in marked or (bool(pool.zones) and marked >= set(pool.zones)) or (bool(marked) and not pool.zones)
 
 
 def on_demand_base(pool: Pool, seen: PoolObservation, remembered: PoolState, lead_seconds: float, now: float) -> int:
-    """On-demand instances in front of the spot share: the pool's own base, and whatever spot does not deliver.
+    """On-demand instances before the spot share: the pool's own base, and whatever spot does not deliver.
 
-    Spot counts by READY, as in SkyServe, but one that boots no longer than the pool's lead time is given that time:
-    a pool of 10 with half on spot and 2 spot instances that do not come asks for a base of 2, so that the group's next
-    launches are on-demand; when spot is back, the base is the pool's own again.
+    Spot counts by READY, as in SkyServe, with 1.5 lead times of patience for instances that boot. A pool of 10 with
+    half on spot and 2 spot instances that do not come gets a base of 2, so that the group's next launches are
+    on-demand; when spot is back, the base is the pool's own again.
     """
     wanted = int((seen.desired - pool.on_demand_base) * pool.spot_percent / 100)
     if wanted <= 0:
@@ -66,11 +68,10 @@ def on_demand_base(pool: Pool, seen: PoolObservation, remembered: PoolState, lea
     return pool.on_demand_base
 
 
-def mark_pools(service: Service, seen: Observation, state: State, now: float) -> State:
-    """Every pool's marks brought up to now, and how long which of its orders have waited."""
-    pools = dict(state.pools)
-    for pool in service.pools:
-        view = seen.pools[pool.name]
-        marked = mark(service.policy.capacity_errors, pools[pool.name], view, now)
-        pools[pool.name] = replace(marked, short=guard.shortage(marked.short, view, now))
-    return replace(state, pools=pools)
+def mark_pools(context: Context) -> Mapping[str, PoolState]:
+    """Bring every pool's marks, and the ages of its unfilled orders, up to now."""
+    pools = dict(context.state.pools)
+    for pool, view in context.pools():
+        marked = mark(context.policy.capacity_errors, pools[pool.name], view, context.now)
+        pools[pool.name] = replace(marked, short=shortage(marked.short, view, context.now))
+    return pools

@@ -1,12 +1,12 @@
 """Demand at the time when an instance ordered now would serve, with the error that such forecasts have made.
 
-Several methods stand side by side, each a few lines: the level itself, the highest of the last minutes, the trend, the
-season. What each said is remembered until its time has come and held against what was seen then; the ratios fill a
-histogram per method that forgets with a half-life of a day. Head-room is that histogram's quantile at the policy's
-confidence, weighted by demand: at confidence 0.995 the instances ordered in time would have carried all but 0.5 % of
-the requests seen lately. So a steady service pays for little head-room and a jumpy one for much, without a constant
-to tune; and `auto` takes the method that would have carried that share for the least capacity: for a service with
-spikes that come back within the hour that is the hour's peak, for a smooth one the level.
+Several methods run side by side, each a few lines: the level itself, the highest of the last minutes, the trend, the
+season. Each forecast is kept until its time has come and compared with what is seen then; the ratios fill a histogram
+per method that forgets with a half-life of a day. Head-room is that histogram's quantile at the policy's confidence,
+weighted by demand: at confidence 0.995 the instances ordered in time would have carried all but 0.5 % of the requests
+seen lately. So a steady service pays for little head-room and a jumpy one for much, without a constant to tune; and
+`auto` takes the method that would have carried that share for the least capacity: the hour's peak for a service with
+spikes that come back within the hour, the level for a smooth one.
 
 Sources: quantile forecasts by the empirical error distribution, Hyndman and Athanasopoulos, "Forecasting: Principles
 and Practice", 3rd ed., 5.5; damped trend, ibid. 8.2; the highest recommendation of a window, Kubernetes HPA's
@@ -21,23 +21,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
-from gpu_fleet.scaling.decision import Reason, Step
 from gpu_fleet.scaling.observation import Reading
 from gpu_fleet.scaling.policy import Forecast, ForecastMethod
-from gpu_fleet.scaling.state import Errors, Pending, Point, Season, State
+from gpu_fleet.scaling.state import Errors, ForecastMemory, Pending, Point, Season
 
 SERIES_SECONDS = 7200.0
 """How much of the demand's own series is kept: two hours of minutes."""
 TRENDS_SECONDS = (300.0, 900.0)
-"""Windows that a trend is fitted over: five minutes see a steep rise, a quarter of an hour is not led by noise."""
+"""Windows over which a trend is fitted: five minutes see a steep rise, a quarter of an hour is not misled by noise."""
 TREND_DAMPING = 0.7
-"""Part of the fitted trend that is believed; 1 would extrapolate noise (ibid. 8.2 finds 0.8 to 0.98 per step)."""
+"""Share of the fitted trend that is believed; 1 would extrapolate noise (ibid. 8.2 finds 0.8 to 0.98 per step)."""
 SLOT_SECONDS = 300.0
 DAY_SECONDS = 86400.0
 SLOTS = int(DAY_SECONDS / SLOT_SECONDS)
 SEASON_REFRESH_SECONDS = 6 * 3600.0
 SEASON_MIN_DAYS = 1.0
-"""A season is believed from one full day on; AWS asks for 24 hours as well."""
+"""A season is believed from one full day on; AWS requires 24 hours as well."""
 SETTLE_SECONDS = 180.0
 """A forecast is judged by a value at most this much later than its time."""
 BINS = 128
@@ -47,26 +46,26 @@ HALF_LIFE_SECONDS = DAY_SECONDS
 HIGH_SIDE = 0.9
 HIGH_SIDE_SIGMAS = NormalDist().inv_cdf(HIGH_SIDE)
 WHOLE, BEYOND = 0.999, 0.1
-"""The highest ratio seen is that which all but a thousandth of the demand kept to; `BEYOND` is a logarithm."""
+"""The highest ratio is the one that all but a thousandth of the demand stayed below; `BEYOND` is a logarithm."""
 PRIOR_MINUTES = 15.0
-"""What a new method is believed to have done before, as if for a quarter of an hour:"""
+"""A new method starts as if it had a quarter of an hour of errors behind it,"""
 PRIOR_SIGMA = 0.12
-"""seen / forecast is lognormal with this sigma. Minutes of the Azure 2023 conversation trace, five apart: 0.13."""
+"""lognormal with this sigma (of seen / forecast). Minutes of the Azure 2023 conversation trace, five apart: 0.13."""
 PRIOR_HIGHEST = NormalDist(0.0, PRIOR_SIGMA).inv_cdf(WHOLE)
 ALIKE = 1.1
-"""Methods that miss within a tenth of one another are taken to miss alike."""
+"""Methods whose misses differ by less than a tenth count as equal."""
 PEAKS_SECONDS = (600.0, 3600.0)
 """Windows of the method `peak`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What the chosen method says."""
+    """The chosen method's forecast."""
 
     rps: float
     """Demand at the end of the horizon, or now where that is more."""
     upper_rps: float
-    """Demand with head-room: what the confidence asks for, and never less than there is now."""
+    """Demand with head-room at the confidence, never less than the demand now."""
     method: str
     """`none`, `seasonal`, and with the seconds of their windows `trend_300`, `trend_900`, `peak_600`, `peak_3600`."""
     error_percent: float | None
@@ -74,124 +73,103 @@ class Outlook:
 
     @property
     def headroom_percent(self) -> float:
-        """Head-room over the forecast. Below 0 for a method that has said too much."""
+        """Head-room over the forecast. Below 0 for a method that has forecast too much."""
         return 100 * (self.upper_rps / self.rps - 1) if self.rps > 0 else 0.0
 
 
-def said(outlook: Outlook, asked: float, horizon: float, *, idle: bool) -> Reason:
-    """What is asked for, and what is expected."""
-    error = "" if outlook.error_percent is None else f", its mean error {outlook.error_percent:.0f} %"
-    text = (
-        f"{asked:.2f} rps are asked for; in {horizon:.0f} s {outlook.rps:.2f} (method {outlook.method}{error}),"
-        f" with {outlook.headroom_percent:.0f} % head-room {outlook.upper_rps:.2f}."
-    )
-    numbers = {
-        "demand_rps": asked,
-        "forecast_rps": outlook.rps,
-        "headroom_percent": outlook.headroom_percent,
-        "horizon_seconds": horizon,
-    }
-    code = "demand.idle" if idle else f"demand.{outlook.method}"
-    return Reason(Step.DEMAND, code, text, numbers)
-
-
-def read_season(policy: Forecast, history: Sequence[Reading], state: State, now: float) -> State:
-    """Take history that was read, and ask for it again when it has aged."""
+def read_season(policy: Forecast, history: Sequence[Reading], memory: ForecastMemory, now: float) -> ForecastMemory:
+    """Take in history that was read, and request it again when it has aged."""
     wanted = policy.method.value in {"seasonal", "auto"}
+    season = memory.season
     if history and wanted:
         first = now - policy.history_days * 86400.0
-        season = season_from([r for r in history if r.at > first], now)
-        if season is None:  # not a day old yet: ask again in a while, not each minute
-            season = Season(now, (), (), 0.0)
-        state = replace(state, season=season)
-    aged = state.season is None or now - state.season.read_at >= SEASON_REFRESH_SECONDS
-    young = state.season is not None and state.season.days < 7 and now - state.season.read_at >= 3600.0
-    return replace(state, season_wanted=wanted and (aged or young))
+        # Without a whole day of it yet: try again in a while, not each minute.
+        season = season_from([r for r in history if r.at > first], now) or Season(now, (), (), 0.0)
+    aged = season is None or now - season.read_at >= SEASON_REFRESH_SECONDS
+    young = season is not None and season.days < 7 and now - season.read_at >= 3600.0
+    return replace(memory, season=season, season_wanted=wanted and (aged or young))
 
 
 def look_ahead(
-    policy: Forecast, confidence: float, state: State, seen: Point, horizon_seconds: float, *, fresh: bool
-) -> tuple[Outlook, State]:
-    """Forecast demand `horizon_seconds` after `seen`, and take what was seen into account.
+    policy: Forecast, confidence: float, memory: ForecastMemory, seen: Point, horizon_seconds: float, *, fresh: bool
+) -> tuple[Outlook, ForecastMemory]:
+    """Forecast demand `horizon_seconds` after `seen`, and learn from what was seen.
 
-    `fresh` says that `seen` is new since the last evaluation; an evaluation on old data learns nothing from it.
+    `fresh`: whether `seen` is new since the last evaluation; an evaluation on old data learns nothing.
     """
     if fresh:
-        state = _keep_highest(policy, _learn(state, seen), seen)
-    said = _forecasts(state, seen, horizon_seconds)
+        memory = _keep_highest(policy, _learn(memory, seen), seen)
+    forecasts = _forecasts(memory, seen, horizon_seconds)
     if fresh:
-        pending = (*state.pending, Pending(seen.at + horizon_seconds, said))
-        state = replace(state, pending=pending)
-    mean = state.mean_rps(otherwise=seen.rps)
-    quantiles = {name: _quantile(state.errors.get(name, Errors()), confidence, mean) for name in said}
+        memory = replace(memory, pending=(*memory.pending, Pending(seen.at + horizon_seconds, forecasts)))
+    mean = memory.mean_rps(otherwise=seen.rps)
+    quantiles = {name: _quantile(memory.errors.get(name, Errors()), confidence, mean) for name in forecasts}
     most = 1 + policy.max_headroom_percent / 100
-    method = _pick(policy.method, 1 - confidence, most, said, state.errors, quantiles)
-    errors = state.errors.get(method, Errors())
-    # A method that has said too much may be cut, but not by more than half.
+    method = _pick(policy.method, 1 - confidence, most, forecasts, memory.errors, quantiles)
+    errors = memory.errors.get(method, Errors())
+    # A method that has forecast too much may be cut, but not by more than half.
     factor = min(max(0.5, quantiles[method]), most)
-    upper = max(seen.rps, min(said[method] * factor, _ceiling(state, seen)))
+    upper = max(seen.rps, min(forecasts[method] * factor, _ceiling(memory, seen)))
     error = 100 * errors.absolute / errors.weight if errors.weight > 0 else None
-    return Outlook(said[method], upper, method, error), state
+    return Outlook(forecasts[method], upper, method, error), memory
 
 
-def _keep_highest(policy: Forecast, state: State, seen: Point) -> State:
-    """The highest demand of each day, of as many days as history is read of."""
-    days = [p for p in state.highest if p.at > seen.at - policy.history_days * DAY_SECONDS]
+def _keep_highest(policy: Forecast, memory: ForecastMemory, seen: Point) -> ForecastMemory:
+    """Keep the highest demand of each day, for as many days as history is read."""
+    days = [p for p in memory.highest if p.at > seen.at - policy.history_days * DAY_SECONDS]
     if days and days[-1].at // DAY_SECONDS == seen.at // DAY_SECONDS:
         if days[-1].rps >= seen.rps:
-            return state
+            return memory
         days.pop()
-    return replace(state, highest=(*days, seen))
+    return replace(memory, highest=(*days, seen))
 
 
-def is_young(state: State, at: float) -> bool:
-    """Whether demand is known of less than a day."""
-    return not state.highest or at - state.highest[0].at < DAY_SECONDS
+def is_young(memory: ForecastMemory, at: float) -> bool:
+    """Whether less than a day of demand is known."""
+    return not memory.highest or at - memory.highest[0].at < DAY_SECONDS
 
 
-def _ceiling(state: State, seen: Point) -> float:
-    """A tenth more than was ever asked for, once that is known of more than a day; no head-room goes beyond it.
+def _ceiling(memory: ForecastMemory, seen: Point) -> float:
+    """A tenth more than the highest demand of more than a day; no head-room goes beyond it.
 
     A service of rare spikes has errors of several times its calm demand, and at the height of a spike these would order
-    several times the highest of all: 10.6 times the mean at most are seen on a load balancer (NAB's trace), and twice
-    as much was bought.
+    several times the highest ever seen: a load balancer's trace (NAB) peaks at 10.6 times its mean, and twice as much
+    was bought.
     """
-    if is_young(state, seen.at):
+    if is_young(memory, seen.at):
         return math.inf
-    return max(p.rps for p in state.highest) * math.exp(BEYOND)
+    return max(p.rps for p in memory.highest) * math.exp(BEYOND)
 
 
-def _learn(state: State, seen: Point) -> State:
+def _learn(memory: ForecastMemory, seen: Point) -> ForecastMemory:
     """Append to the series, and settle the forecasts whose time has come."""
-    series = (*(p for p in state.series if p.at > seen.at - SERIES_SECONDS), seen)
-    elapsed = min(seen.at - state.series[-1].at, SETTLE_SECONDS) if state.series else 60.0
-    due = [p for p in state.pending if p.due <= seen.at]
-    errors: dict[str, Errors] = dict(state.errors)
-    # A forecast is settled by the first value at or after its time; after a gap in the data it is dropped unjudged.
+    series = (*(p for p in memory.series if p.at > seen.at - SERIES_SECONDS), seen)
+    elapsed = min(seen.at - memory.series[-1].at, SETTLE_SECONDS) if memory.series else 60.0
+    due = [p for p in memory.pending if p.due <= seen.at]
+    errors: dict[str, Errors] = dict(memory.errors)
+    # The first value at or after its time settles a forecast; after a gap in the data it is dropped unjudged.
     for pending in due:
         if seen.at - pending.due <= SETTLE_SECONDS:
             for name, rps in pending.rps.items():
                 errors[name] = _judge(errors.get(name, Errors()), rps, seen.rps, elapsed)
-    waiting = tuple(p for p in state.pending if p.due > seen.at)
-    return replace(state, series=series, pending=waiting, errors=errors)
+    waiting = tuple(p for p in memory.pending if p.due > seen.at)
+    return replace(memory, series=series, pending=waiting, errors=errors)
 
 
-def _forecasts(state: State, seen: Point, horizon_seconds: float) -> Mapping[str, float]:
-    """What each method says, none less than there is now: capacity must carry that as well."""
-    said = {
-        "none": seen.rps,
-    }
+def _forecasts(memory: ForecastMemory, seen: Point, horizon_seconds: float) -> Mapping[str, float]:
+    """Each method's forecast, none less than the demand now: capacity must carry that as well."""
+    forecasts = {"none": seen.rps}
     for window in TRENDS_SECONDS:
-        said[f"trend_{window:.0f}"] = max(seen.rps, _trend(state.series, seen, horizon_seconds, window))
+        forecasts[f"trend_{window:.0f}"] = max(seen.rps, _trend(memory.series, seen, horizon_seconds, window))
     for window in PEAKS_SECONDS:
-        said[f"peak_{window:.0f}"] = max([seen.rps, *(p.rps for p in state.series if p.at > seen.at - window)])
-    if state.season is not None and state.season.days >= SEASON_MIN_DAYS:
-        said["seasonal"] = max(seen.rps, _seasonal(state.season, state.series, seen, horizon_seconds))
-    return said
+        forecasts[f"peak_{window:.0f}"] = max([seen.rps, *(p.rps for p in memory.series if p.at > seen.at - window)])
+    if memory.season is not None and memory.season.days >= SEASON_MIN_DAYS:
+        forecasts["seasonal"] = max(seen.rps, _seasonal(memory.season, memory.series, seen, horizon_seconds))
+    return forecasts
 
 
 def _trend(series: Sequence[Point], seen: Point, horizon_seconds: float, window: float) -> float:
-    """Least squares over the window, damped, from the level seen."""
+    """Fit a line by least squares over the window, and extend it, damped, from the level seen."""
     points = [p for p in series if p.at >= seen.at - window]
     if len(points) < 5:
         return seen.rps
@@ -206,7 +184,7 @@ def _trend(series: Sequence[Point], seen: Point, horizon_seconds: float, window:
 
 
 def _seasonal(season: Season, series: Sequence[Point], seen: Point, horizon_seconds: float) -> float:
-    """The season's value then, scaled by how today has compared with it over the last half hour."""
+    """The season's value at the end of the horizon, scaled by how the last half hour compared with it."""
     recent = [p for p in series if p.at > seen.at - 1800]
     expected = sum(season_rps(season, p.at) for p in recent)
     level = sum(p.rps for p in recent) / expected if expected > 0 else 1.0
@@ -214,7 +192,7 @@ def _seasonal(season: Season, series: Sequence[Point], seen: Point, horizon_seco
 
 
 def season_rps(season: Season, at: float) -> float:
-    """The season's value at a time, between the centres of its 5-minute slots."""
+    """The season's value at a time, interpolated between the centres of its 5-minute slots."""
     position = (at % DAY_SECONDS) / SLOT_SECONDS - 0.5
     left = math.floor(position)
     part = position - left
@@ -223,9 +201,9 @@ def season_rps(season: Season, at: float) -> float:
 
 
 def season_from(history: Sequence[Reading], read_at: float) -> Season | None:
-    """The shape of a day and a week from 5-minute means, oldest first; None without a full day.
+    """Find the shape of a day and a week in 5-minute means, oldest first; None without a full day.
 
-    Each slot of the day is the mean over the days, newer days counting more (half as much a week ago), then smoothed
+    Each slot of the day is the mean over the days, newer days counting more (a week ago half as much), then smoothed
     over a quarter of an hour; a weekday's factor is its mean over the mean of all, halfway to 1 while only one such
     day was seen.
     """
@@ -260,23 +238,23 @@ def season_from(history: Sequence[Reading], read_at: float) -> Season | None:
 
 
 def _pick(
-    asked_for: ForecastMethod,
+    wanted: ForecastMethod,
     allowed: float,
     most: float,
-    said: Mapping[str, float],
+    forecasts: Mapping[str, float],
     errors: Mapping[str, Errors],
     quantiles: Mapping[str, float],
 ) -> str:
-    """The method asked for; for `auto`, and between the windows of `peak`, the one that carries it for the least.
+    """Choose the policy's method; for `auto`, and between the windows of `peak`, the one that carries it for the least.
 
-    The cost is the capacity that the method would have asked for lately, up to `most` times what it said, over the
+    The cost is the capacity that the method would have ordered lately, up to `most` times its forecast, over the
     demand seen. Where `most` is less than the quantile a method is cheap because it carries less: of spikes ten times
     the level, `none` at 2.5 times carries two thirds of the demand for half of what the hour's peak costs, which
-    carries all of it. So first come those that miss no more than is `allowed`, or than a tenth over the least of all.
-    A method that was never held against anything is taken only where all are such.
+    carries all of it. So methods compete only if they miss no more than `allowed`, or within a tenth of the least.
+    A method without a record is taken only where none has one.
     """
-    prefix = "" if asked_for is ForecastMethod.AUTO else asked_for.value
-    names = [name for name in said if name.startswith(prefix)] or ["none"]
+    prefix = "" if wanted is ForecastMethod.AUTO else wanted.value
+    names = [name for name in forecasts if name.startswith(prefix)] or ["none"]
     judged = {name: errors[name] for name in names if name in errors and errors[name].weight > 0}
     if not judged:
         return names[0]
@@ -293,7 +271,7 @@ def _pick(
 
 
 def _judge(errors: Errors, forecast: float, seen: float, elapsed: float) -> Errors:
-    """Add one forecast to the record. A value of nothing judges nobody; a forecast of nothing is off the scale."""
+    """Add one forecast to the record. A demand of zero judges nobody; a forecast of zero is off the scale."""
     keep = 0.5 ** (elapsed / HALF_LIFE_SECONDS)
     bins = [b * keep for b in errors.bins] if errors.bins else [0.0] * BINS
     if seen > 0:
@@ -314,13 +292,13 @@ def _bin(ratio: float) -> int:
 def _quantile(errors: Errors, confidence: float, mean_rps: float) -> float:
     """Ratio below which the share `confidence` of the demand lay.
 
-    A tail that has not been seen cannot be counted: of forty minutes the highest is the 97.5th percentile, and to take
-    it for the 99.75th would make one odd minute rule the day. So the counted quantile is believed as far as values
-    beyond it were to be expected, n*(1-confidence) of them, and the rest comes from a lognormal through the median
-    and the ninth decile of what was seen (Hyndman and Athanasopoulos, 5.5, for residuals taken as normal; two quantiles
-    and not the variance, which one odd minute rules as well), and no more than a tenth beyond the highest: a rise that
-    is over shall not be taken for the middle of worse to come. The lognormal starts from the prior, which counts for
-    a quarter of an hour: n minutes of a calm service leave sqrt(15 / (15 + n)) of its sigma.
+    A tail that has not been seen cannot be counted: of forty minutes the highest is the 97.5th percentile, and to use
+    it as the 99.75th would let one odd minute rule the day. So the counted quantile weighs as much as values beyond it
+    were expected, n*(1-confidence) of them, and the rest comes from a lognormal through the median and the ninth
+    decile seen (Hyndman and Athanasopoulos, 5.5, for normal residuals; two quantiles and not the variance, which one
+    odd minute rules as well), at most a tenth beyond the highest: a rise that is over is not the middle of worse to
+    come. The lognormal starts from the prior, which counts for a quarter of an hour: n minutes of a calm service leave
+    sqrt(15 / (15 + n)) of its sigma.
     """
     z = NormalDist().inv_cdf(confidence)
     minutes = sum(errors.bins) / (60 * mean_rps) if mean_rps > 0 else 0.0

@@ -1,12 +1,12 @@
-"""Vertical scaling in place: other types in the only pool of a service, rolled through its group by instance refresh.
+"""Vertical scaling in place: an instance refresh rolls other types through the only pool of a service.
 
 A refresh with a minimum healthy percentage of 100 starts new instances before old ones go, one for one. So while it
-runs there are as many instances as before, or as many as the new types need if that is more, and instances of two
-kinds stand side by side:
+runs there are as many instances as before, or as many as the new types need if that is more, and two kinds of
+instances stand side by side:
 
-- measured they are by the mean of what serves: its capacity adds up to that of all of them;
-- counted they are by the weakest of what stands or comes. Any one of them may be the next to go, and what is left must
-  carry the demand; what is too much goes when the refresh is over.
+- load is measured by the mean of the instances that serve: their capacities add up;
+- counts follow the weakest kind that is there or comes. Any instance may be the next to go, and the rest must carry
+  the demand; the surplus goes when the refresh is over.
 
 https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-overview.html
 """
@@ -18,42 +18,48 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gpu_fleet.scaling import guard, sizing
-from gpu_fleet.scaling.decision import Decision, Reason, Refresh, Step
+from gpu_fleet.scaling import sizing
+from gpu_fleet.scaling.decision import Decision, Reason, Refresh
+from gpu_fleet.scaling.missing import ALIVE
 from gpu_fleet.scaling.observation import Observation, Phase, PoolObservation
 from gpu_fleet.scaling.policy import Policy, SizingMode, VerticalMethod
+from gpu_fleet.scaling.reasons import vertical as reasons
 from gpu_fleet.scaling.service import Pool, Service
-from gpu_fleet.scaling.state import PoolState, State
+from gpu_fleet.scaling.state import MixMemory, State
 
 LEAST_SURGE_PERCENT, MOST_SURGE_PERCENT = 10, 100
-"""A tenth has always to do; with 100 as the least healthy percentage the most may be 200:
+"""A tenth must always fit; with a minimum healthy percentage of 100 the maximum is at most 200:
 https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_RefreshPreferences.html"""
 SETTLE_SECONDS = 120.0
-"""From the end of a refresh until what is too much goes: a run that sees the end, and one that knows the least busy."""
-SLACK = 1e-9
+"""From the end of a refresh until the surplus goes: one run sees the end, the next knows the least busy."""
+ROUNDING = 1e-9
 """Share of the work by which rounding may miss it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """What would stand with one kind of instance."""
+    """A fleet of one kind of instance that carries the requirement."""
 
     kind: Pool
     count: int
     """Instances that carry the requirement."""
     through: int
-    """Instances wanted while the refresh runs."""
+    """Desired count while the refresh runs."""
     surge_percent: int
     overlap_usd: float
-    """What stands during the refresh, beyond what would stand without it."""
+    """Cost of the refresh: what stands during it, beyond what would stand without it."""
 
     @property
     def usd_per_hour(self) -> float:
         return self.count * self.kind.usd_per_hour
 
+    @property
+    def choice(self) -> reasons.Choice:
+        return reasons.Choice(self.kind.types, self.count, self.usd_per_hour)
+
 
 def as_measured(service: Service, seen: Observation) -> Service:
-    """The service with its pool's figures at the mean of what serves; as it is where types do not change."""
+    """Set the pool's figures to the mean of the instances that serve; no change where types do not change."""
     if not _changes_types(service):
         return service
     pool = service.pools[0]
@@ -63,70 +69,60 @@ def as_measured(service: Service, seen: Observation) -> Service:
 
 
 def as_counted(service: Service, seen: Observation) -> Service:
-    """The service with its pool's figures at the weakest of what stands; as it is where types do not change."""
+    """Set the pool's figures to those of the weakest instance; no change where types do not change."""
     if not _changes_types(service):
         return service
     pool = service.pools[0]
     view = seen.pools[pool.name]
-    there = _standing(pool, view, *guard.ALIVE)
+    there = _standing(pool, view, *ALIVE)
     weakest = min([launching(pool, view), *(kind for kind, _ in there)], key=lambda kind: kind.throughput_rps)
     return service.model_copy(update={"pools": (weakest,)})
 
 
 def launching(pool: Pool, view: PoolObservation) -> Pool:
-    """The pool with the types in which it launches now; the user's first ones where the group's are not known to it."""
+    """The pool with the types that its group launches now; the first written where the group's are none of these."""
     return next((kind for kind in _kinds(pool) if kind.types == view.types), pool)
 
 
 def consider(service: Service, seen: Observation, decision: Decision, now: float) -> Decision:
-    """The decision, with a refresh to other types where that is right, and what was found in any case.
+    """Add a refresh to other types to the decision where that is right, and in any case say what was found.
 
-    Other types come when those that stand do not carry the requirement within maximum and quota and others do, or when
+    Other types come when the present ones do not carry the requirement within maximum and quota and others do, or when
     others carry it for `vertical.minimum_saving_percent` less, the saving within `vertical.minimum_stay_seconds` is
     more than the refresh costs, and no type was changed for that long. Never while a refresh runs; never types that do
     not carry the requirement, miss the SLO where others meet it, or do not fit maximum and quota in the refresh too.
 
-    `service` is as the user wrote it, at the request seen; not `as_counted`.
+    `service` has the figures of each kind, as written and at the request seen; not `as_counted`.
     """
     required = decision.signals.required_rps
-    if not _changes_types(service) or decision.held or decision.state.asleep or required is None:
+    if not _changes_types(service) or decision.held or decision.state.zero.asleep or required is None:
         return decision
     pool = service.pools[0]
     view = seen.pools[pool.name]
     if view.desired == 0:
         return decision
-    if view.refreshing:
-        text = f"A refresh to {_named(launching(pool, view))} is under way."
-        return _with(decision, Reason(Step.MIX, "vertical.wait", text))
-    needed = max([required, *(point.rps for point in decision.state.required)])
     present = launching(pool, view)
+    if view.refreshing:
+        return _with(decision, reasons.refreshing(present.types))
+    needed = max([required, *(point.rps for point in decision.state.guard.required)])
     options = _options(service, view, present, needed, decision.state)
+    if view.types and view.types != present.types:
+        return _as_written(service, view, decision, options, now)
     kept = next((option for option in options if option.kind.types == present.types), None)
     others = [option for option in options if option is not kept]
     best = min(others, key=lambda option: (option.usd_per_hour, option.overlap_usd), default=None)
-    if view.types and view.types != present.types:
-        return _as_written(service, view, decision, options, now)
-    if kept is None:
-        if best is None:
-            text = f"No types of {pool.name} carry {needed:.2f} rps within its maximum and quota: types stay."
-            return _with(decision, Reason(Step.MIX, "vertical.short", text, {"required_rps": needed}))
-        why = f"{_named(present)} cannot carry {needed:.2f} rps within maximum and quota; {_told(best)} can"
-        return _start(decision, best, why, now)
     if best is None:
-        text = f"Stays with {_told(kept)}: no other types carry {needed:.2f} rps within maximum and quota."
-        return _with(decision, Reason(Step.MIX, "vertical.no_saving", text, {"required_rps": needed}))
+        why = reasons.no_others(kept.choice, needed) if kept else reasons.no_types(pool.name, needed)
+        return _with(decision, why)
+    if kept is None:
+        return _start(decision, best, reasons.kept_cannot_carry(present.types, needed, best.choice), now)
     saving = kept.usd_per_hour - best.usd_per_hour
     numbers = {"saving_usd_per_hour": saving, "overlap_usd": best.overlap_usd, "required_rps": needed}
-    refusal = _refusal(service.policy, kept, best, saving) or _delay(service, view, decision, now)
-    if refusal is None:
-        why = (
-            f"{_told(best)} instead of {_told(kept)} saves {saving:.2f} USD per hour, and the refresh costs "
-            f"{best.overlap_usd:.2f} USD"
-        )
-        return _start(decision, best, why, now, numbers)
-    code, text = refusal
-    found = f"Stays with {_told(kept)}; {_told(best)}"
-    return _with(decision, Reason(Step.MIX, code, f"{found} {text}.", numbers))
+    if (loss := _loss(service.policy, kept, best, saving)) is not None:
+        return _with(decision, reasons.no_saving(kept.choice, best.choice, loss, numbers))
+    if (delay := _delay(service, view, decision, now)) is not None:
+        return _with(decision, reasons.wait(f"Stays with {kept.choice}", best.choice, delay, numbers))
+    return _start(decision, best, reasons.saves(kept.choice, best.choice, saving, best.overlap_usd), now, numbers)
 
 
 def _changes_types(service: Service) -> bool:
@@ -134,12 +130,12 @@ def _changes_types(service: Service) -> bool:
 
 
 def _kinds(pool: Pool) -> tuple[Pool, ...]:
-    """The pool with each of its sets of types; the user's first one first."""
+    """The pool with each of its sets of types, in the order written."""
     return (pool, *(pool.of(kind) for kind in pool.alternatives))
 
 
 def _standing(pool: Pool, view: PoolObservation, *phases: Phase) -> list[tuple[Pool, int]]:
-    """Instances of each kind; one whose type no set names counts as one of those launched now."""
+    """Count instances of each kind; one whose type no set names counts as the kind launched now."""
     by_type = {name: kind for kind in reversed(_kinds(pool)) for name in kind.types}
     default = launching(pool, view)
     counts = Counter(by_type.get(i.type, default).types for i in view.those(*phases))
@@ -147,7 +143,7 @@ def _standing(pool: Pool, view: PoolObservation, *phases: Phase) -> list[tuple[P
 
 
 def _mean(counts: Sequence[tuple[Pool, int]]) -> Pool:
-    """One instance of the mean.
+    """The mean instance.
 
     Worked: two with C = 40, 4 rps and one with C = 10, 1 rps have the mean C = 30, 3 rps; by Little's law a request is
     in service for (2*4*10 + 1*1*10)/(2*4 + 1*1) = 10 s.
@@ -181,23 +177,23 @@ def _mean(counts: Sequence[tuple[Pool, int]]) -> Pool:
 
 
 def _options(service: Service, view: PoolObservation, present: Pool, needed: float, state: State) -> list[_Option]:
-    """What carries the requirement within bounds and quotas, during the refresh too."""
+    """Find the kinds that carry the requirement within bounds and quotas, during the refresh too."""
     policy, pool = service.policy, service.pools[0]
     at_most = max(view.min_size, min(pool.max_instances, view.max_size))
     at_least = max(
         pool.min_instances, view.min_size, policy.availability.min_instances, policy.availability.min_zones, 1
     )
-    correction = state.pools.get(pool.name, PoolState()).correction
+    correction = state.pool(pool.name).correction
     kinds = _kinds(pool)
     reaching = [kind for kind in kinds if kind.reaches_slo] or kinds
     options: list[_Option] = []
     for kind in reaching if policy.sizing_mode is SizingMode.SLO else kinds:
-        # That these types carry more than the catalog says tells nothing of others; that they carry less may lie in
-        # the requests, and a move in hope of better would be one back in an hour.
+        # That the present types carry more than the catalog says tells nothing of others; that they carry less may be
+        # due to the requests, and a move in the hope of better would be undone in an hour.
         believed = correction if kind.types == present.types else min(1.0, correction)
         quota = service.vcpu_quotas.get(kind.quota)
         room = at_most if quota is None else min(at_most, quota // kind.vcpus)
-        count = _count(kind, policy, needed / believed, at_least, room, state.dispersion or 1.0)
+        count = _count(kind, policy, needed / believed, at_least, room, state.demand.dispersion or 1.0)
         if count is None:
             continue
         if kind.types == present.types:
@@ -216,19 +212,19 @@ def _options(service: Service, view: PoolObservation, present: Pool, needed: flo
 
 
 def _count(kind: Pool, policy: Policy, needed: float, at_least: int, at_most: int, scv: float) -> int | None:
-    """The fewest instances that carry the work, each used as far as it may be among that many; None beyond `at_most`.
+    """The fewest instances that carry the work, each used as far as allowed among that many; None beyond `at_most`.
 
-    What an instance is worth is as in `gpu_fleet.scaling.fleet`: at the upper end of the forecast, as the requirement
-    is. More instances never carry less, so the least that does is found by halving.
+    An instance is worth what `gpu_fleet.scaling.fleet` says: at the upper end of the forecast, as the requirement is.
+    More instances never carry less, so bisection finds the fewest.
     """
 
     def carries(n: int) -> bool:
         share = max(
             sizing.usable_share(kind, policy, n, scv), sizing.usable_share(kind, policy, n, scv, sizing.TAIL_BUDGET)
         )
-        return n * kind.throughput_rps * share >= needed * (1 - SLACK)
+        return n * kind.throughput_rps * share >= needed * (1 - ROUNDING)
 
-    low = max(at_least, math.ceil(needed / kind.throughput_rps - SLACK))
+    low = max(at_least, math.ceil(needed / kind.throughput_rps - ROUNDING))
     if low > at_most or not carries(at_most):
         return None
     high = at_most
@@ -241,10 +237,10 @@ def _count(kind: Pool, policy: Policy, needed: float, at_least: int, at_most: in
 def _through(
     service: Service, view: PoolObservation, present: Pool, kind: Pool, count: int, at_most: int
 ) -> _Option | None:
-    """How the group comes from what stands to `count` of another kind; None where quota or maximum forbid it.
+    """Plan the way from what stands to `count` of another kind; None where quota or maximum forbid it.
 
-    The refresh keeps as many as are wanted, and so many more as fit: all at once is quickest, and cheaper where fewer
-    of the new kind will do, as the surplus goes only when the refresh is over.
+    The refresh surges as far as fits: all at once is quickest, and cheaper where fewer of the new kind will do, since
+    the surplus goes only when the refresh is over.
     """
     through = max(view.desired, count)
     if through > at_most:
@@ -268,10 +264,10 @@ def _surge(through: int, percent: int) -> int:
 
 
 def _overlap_usd(option: _Option, present: Pool, standing: int, stands_usd: float) -> float:
-    """What the refresh costs beyond what would stand without it (`stands_usd` an hour).
+    """Cost of the refresh beyond what would stand without it (`stands_usd` an hour).
 
     Each batch takes one lead time, in which it is paid for and serves nobody; before the first the group grows to what
-    it needs; after the last, what is too much goes. Worked: 4 at 1 USD, all replaced at once by 4 at 2 USD with a lead
+    it needs; after the last the surplus goes. Worked: 4 at 1 USD, all replaced at once by 4 at 2 USD with a lead
     of 360 s, of which 1 is enough: (4 + 8 - 4) * 0.1 h + (8 - 4) * 0.033 h = 0.93 USD.
     """
     old, new = present.usd_per_hour, option.kind.usd_per_hour
@@ -287,79 +283,63 @@ def _overlap_usd(option: _Option, present: Pool, standing: int, stands_usd: floa
     return (paid * option.kind.lead_seconds + surplus * SETTLE_SECONDS) / 3600
 
 
-def _refusal(policy: Policy, kept: _Option, best: _Option, saving: float) -> tuple[str, str] | None:
+def _loss(policy: Policy, kept: _Option, best: _Option, saving: float) -> str | None:
     """Why other types do not pay."""
     if saving <= 0:
-        return "vertical.no_saving", "saves nothing"
+        return reasons.SAVES_NOTHING
     percent = 100 * saving / kept.usd_per_hour
     if percent < policy.vertical.minimum_saving_percent:
-        least = f"less than vertical.minimum_saving_percent, {policy.vertical.minimum_saving_percent:g} %"
-        return "vertical.no_saving", f"would save {percent:.1f} %, {least}"
+        return reasons.saves_too_little(percent, policy.vertical.minimum_saving_percent)
     stay = policy.vertical.minimum_stay_seconds
     if saving * stay / 3600 <= best.overlap_usd:
-        pays = f"within {stay:.0f} s that is not more than the {best.overlap_usd:.2f} USD that the refresh costs"
-        return "vertical.no_saving", f"would save {saving:.2f} USD per hour, but {pays}"
+        return reasons.saves_less_than_it_costs(saving, stay, best.overlap_usd)
     return None
 
 
-def _delay(service: Service, view: PoolObservation, decision: Decision, now: float) -> tuple[str, str] | None:
+def _delay(service: Service, view: PoolObservation, decision: Decision, now: float) -> str | None:
     """Why a change that pays is not made now."""
     pool, state = service.pools[0], decision.state
     stay = service.policy.vertical.minimum_stay_seconds
-    since = now - state.moved_at
-    if state.moved_at and since < stay:
-        return "vertical.wait", f"must wait: types changed {since:.0f} s ago, and stay for {stay:.0f} s"
-    remembered = state.pools.get(pool.name, PoolState())
-    if any(mark.until > now for mark in remembered.marks):
-        return "vertical.wait", "must wait: AWS has lately had no instance for this pool"
-    alive = view.those(*guard.ALIVE)
+    since = now - state.mix.moved_at
+    if state.mix.moved_at and since < stay:
+        return reasons.changed_lately(since, stay)
+    if any(mark.until > now for mark in state.pool(pool.name).marks):
+        return reasons.NO_CAPACITY
+    alive = view.those(*ALIVE)
     moving = decision.targets[pool.name].desired != view.desired or len(alive) != view.desired
     if moving or any(i.phase is not Phase.READY for i in alive):
-        return "vertical.wait", "must wait until the group stands still"
+        return reasons.MOVING
     return None
 
 
 def _as_written(
     service: Service, view: PoolObservation, decision: Decision, options: list[_Option], now: float
 ) -> Decision:
-    """The group launches types that the settings no longer name: they are brought up to what is written."""
-    text = f"The group launches {', '.join(view.types)}, which the settings no longer name"
+    """Replace types that the settings no longer name by types that they name."""
     best = min(options, key=lambda option: option.usd_per_hour, default=None)
     if best is None:
-        return _with(decision, Reason(Step.MIX, "vertical.short", f"{text}, and no types named carry the demand."))
-    if (refusal := _delay(service, view, decision, now)) is not None:
-        return _with(decision, Reason(Step.MIX, refusal[0], f"{text}; {_told(best)} {refusal[1]}."))
+        return _with(decision, reasons.no_written_types(view.types))
+    if (delay := _delay(service, view, decision, now)) is not None:
+        return _with(decision, reasons.wait(reasons.unwritten(view.types), best.choice, delay))
     through = max(best.count, view.desired)
-    return _start(decision, replace(best, through=through), f"{text}; {_told(best)} will do", now)
+    return _start(decision, replace(best, through=through), reasons.unwritten(view.types), now)
 
 
 def _start(
     decision: Decision, option: _Option, why: str, now: float, numbers: Mapping[str, float] | None = None
 ) -> Decision:
-    name, kind = option.kind.name, option.kind
-    target, through = decision.targets[name], option.through
-    remembered = decision.state.pools.get(name, PoolState())
+    pool, kind = option.kind.name, option.kind
+    remembered = decision.state.pool(pool)
     # Lead times, marks and a correction upwards were those of the types that go.
     fresh = replace(remembered, leads=(), marks=(), correction=min(1.0, remembered.correction))
-    state = replace(decision.state, moved_at=now, pools={**decision.state.pools, name: fresh})
-    grows = f"{through} instances" if through != target.desired else "as many instances"
-    text = f"{why}: rolls {_named(kind)} through {name}, {grows}, {option.surge_percent} % at a time."
-    reason = Reason(Step.MIX, "vertical.refresh", text, {**(numbers or {}), "instances": float(through)})
+    during = replace(option.choice, count=option.through)
     return replace(
-        _with(decision, reason),
-        targets={**decision.targets, name: replace(target, desired=through, take=())},
-        refresh=Refresh(name, kind.types, option.surge_percent),
-        state=state,
+        _with(decision, reasons.refresh(why, pool, during, option.surge_percent, numbers)),
+        targets={**decision.targets, pool: replace(decision.targets[pool], desired=option.through, take=())},
+        refresh=Refresh(pool, kind.types, option.surge_percent),
+        state=replace(decision.state, mix=MixMemory(now), pools={**decision.state.pools, pool: fresh}),
     )
 
 
 def _with(decision: Decision, reason: Reason) -> Decision:
     return replace(decision, reasons=(*decision.reasons, reason))
-
-
-def _named(kind: Pool) -> str:
-    return "/".join(kind.types)
-
-
-def _told(option: _Option) -> str:
-    return f"{option.count} {_named(option.kind)} ({option.usd_per_hour:.2f} USD per hour)"

@@ -1,14 +1,15 @@
-"""What the pools' own launches and loads teach: lead times, and capacity as it is seen."""
+"""Lead times learnt from the pools' own launches, and capacity learnt from their loads."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from gpu_fleet.scaling.demand import current, ready_count
-from gpu_fleet.scaling.observation import Observation, Phase, PoolObservation
-from gpu_fleet.scaling.policy import LoadUnit, Policy
-from gpu_fleet.scaling.service import Pool, Service
-from gpu_fleet.scaling.state import PoolState, State
+from gpu_fleet.scaling.context import Context
+from gpu_fleet.scaling.observation import Phase, PoolObservation
+from gpu_fleet.scaling.policy import LoadUnit
+from gpu_fleet.scaling.service import Pool
+from gpu_fleet.scaling.state import LearningMemory, PoolState, State
 
 LAUNCHES_KEPT = 12
 LEAD_QUANTILE = 0.75
@@ -19,14 +20,19 @@ EDGE = 0.9
 
 def lead_seconds(pool: Pool, state: State) -> float:
     """Time from order to ready: of the pool's own launches once there are three, else as the catalog expects."""
-    known = state.pools[pool.name].leads if pool.name in state.pools else ()
+    known = state.pool(pool.name).leads
     if len(known) < 3:
         return pool.lead_seconds
     return sorted(known)[int(LEAD_QUANTILE * (len(known) - 1) + 0.5)]
 
 
+def remember_pools(context: Context) -> Mapping[str, PoolState]:
+    """Bring the pools' memory up to now: note launches, forget pools that are gone."""
+    return {pool.name: learn_leads(context.state.pool(pool.name), view, context.now) for pool, view in context.pools()}
+
+
 def learn_leads(remembered: PoolState, seen: PoolObservation, now: float) -> PoolState:
-    """Note how long each instance took that has become ready since the last evaluation."""
+    """Note the time that each instance took which has become ready since the last evaluation."""
     starting = tuple(i.id for i in seen.those(Phase.STARTING))
     if not starting and not remembered.starting:
         return remembered
@@ -39,55 +45,45 @@ def learn_leads(remembered: PoolState, seen: PoolObservation, now: float) -> Poo
     return replace(remembered, leads=tuple(leads[-LAUNCHES_KEPT:]), starting=starting)
 
 
-def learn_capacity(service: Service, seen: Observation, state: State, now: float) -> State:
-    """Move each pool's correction towards what it is seen to carry at the edge of the SLO.
+def learn_capacity(context: Context) -> State:
+    """Move each pool's correction towards the capacity that it shows at the edge of the SLO.
 
-    Three things can be seen: engines that hold requests back carry just what they have in service; a time to the
-    first token over its limit says that this load is too much; a load over C without either says that C is too small.
-    The correction follows with the policy's half-life and stays within its bound: with 30 % a pool of C = 40 is never
-    taken for more than 52 or less than 28.
+    Three things can be seen: engines that hold requests back carry exactly what they have in service; a time to the
+    first token over its limit means that this load is too much; a load over C without either means that C is too
+    small. The correction follows with the policy's half-life and stays within its bound: with 30 % a pool of C = 40
+    never counts for more than 52 or less than 28.
     """
-    policy = service.policy
-    if state.learning_reset != policy.learning.reset:
+    settings, state = context.policy.learning, context.state
+    if state.learning.reset != settings.reset:
         pools = {name: replace(pool, correction=1.0) for name, pool in state.pools.items()}
-        state = replace(state, pools=pools, learning_reset=policy.learning.reset)
-    if not policy.learning.enabled or policy.load.unit is not LoadUnit.CONCURRENCY:
+        state = replace(state, pools=pools, learning=LearningMemory(settings.reset))
+    if not settings.enabled or context.policy.load.unit is not LoadUnit.CONCURRENCY:
         return state
+    bound = settings.bound_percent / 100
+    keep = 0.5 ** (max(0.0, min(context.now - state.at, 600.0)) / settings.half_life_seconds)
     pools = dict(state.pools)
-    for pool in service.pools:
-        evidence = _evidence(pool, seen.pools[pool.name], policy, now, pools.get(pool.name, PoolState()).correction)
-        if evidence is None:
-            continue
-        bound = policy.learning.bound_percent / 100
-        remembered = pools.get(pool.name, PoolState())
-        keep = 0.5 ** (max(0.0, min(now - state.at, 600.0)) / policy.learning.half_life_seconds)
-        moved = remembered.correction * keep + min(1 + bound, max(1 - bound, evidence)) * (1 - keep)
-        pools[pool.name] = replace(remembered, correction=round(min(1 + bound, max(1 - bound, moved)), 5))
+    for pool, view in context.pools():
+        remembered = state.pool(pool.name)
+        evidence = _evidence(context, pool, view, remembered.correction)
+        if evidence is not None:
+            moved = remembered.correction * keep + min(1 + bound, max(1 - bound, evidence)) * (1 - keep)
+            pools[pool.name] = replace(remembered, correction=round(min(1 + bound, max(1 - bound, moved)), 5))
     return replace(state, pools=pools)
 
 
-def _evidence(pool: Pool, seen: PoolObservation, policy: Policy, now: float, believed: float) -> float | None:
+def _evidence(context: Context, pool: Pool, seen: PoolObservation, believed: float) -> float | None:
     """Load over catalog capacity that the pool is seen to carry; None where it was not at the edge."""
-    stale = policy.load.stale_after_seconds
-    running, ready = current(seen.running, now, stale), ready_count(seen)
+    slo, request = context.policy.slo, context.policy.request
+    running, ready = context.value(seen.running), seen.ready_count
     if running is None or ready == 0:
         return None
     share = running / ready / pool.capacity
-    waiting = current(seen.waiting, now, stale)
+    waiting = context.value(seen.waiting)
     if waiting is not None and waiting > ready:
         return share
-    ttft = current(seen.ttft_seconds, now, stale)
-    if policy.slo is None or ttft is None or share < EDGE * believed:
+    ttft = context.value(seen.ttft_seconds)
+    if slo is None or ttft is None or share < EDGE * believed:
         return None
-    if ttft > policy.slo.ttft_limit_seconds(policy.request.input_tokens):
+    if ttft > slo.ttft_limit_seconds(request.input_tokens):
         return min(share, believed)
     return share if share > believed else None
-
-
-def remember_pools(service: Service, seen: Observation, state: State, now: float) -> State:
-    """The pools' memory brought up to now: launches noted, pools that are gone forgotten."""
-    pools = {
-        pool.name: learn_leads(state.pools.get(pool.name, PoolState()), seen.pools[pool.name], now)
-        for pool in service.pools
-    }
-    return replace(state, pools=pools)

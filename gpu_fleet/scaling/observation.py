@@ -15,6 +15,13 @@ class Reading:
     at: float
 
 
+def current(reading: Reading | None, now: float, stale_after_seconds: float) -> float | None:
+    """The reading's value; None where it is missing, stale, or from the future (a clock that jumped)."""
+    if reading is None or now - reading.at > stale_after_seconds or reading.at > now + 60:
+        return None
+    return reading.value
+
+
 class Phase(StrEnum):
     """Where an instance stands between order and end."""
 
@@ -99,6 +106,11 @@ class PoolObservation:
     def those(self, *phases: Phase) -> list[Instance]:
         """The instances that are in one of these phases."""
         return [i for i in self.instances if i.phase in phases]
+
+    @property
+    def ready_count(self) -> int:
+        """Instances that count as capacity."""
+        return len(self.those(Phase.READY))
 
 
 @dataclass(frozen=True, slots=True)

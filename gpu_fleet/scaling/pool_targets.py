@@ -1,133 +1,124 @@
-"""From the counts wanted to those that may be had in this step, or that are held."""
+"""The target of each pool: how far its count may move in this run, or that it is held."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from gpu_fleet.scaling import capacity_errors, guard, learning
+from gpu_fleet.scaling import capacity_errors, learning
+from gpu_fleet.scaling.context import Context
+from gpu_fleet.scaling.continuity import is_extra
+from gpu_fleet.scaling.counts import Counts
 from gpu_fleet.scaling.decision import PoolTarget, Reason
-from gpu_fleet.scaling.demand import Demand, ready_count
-from gpu_fleet.scaling.fleet import Fleet
-from gpu_fleet.scaling.observation import Observation, Phase, PoolObservation
+from gpu_fleet.scaling.demand import Demand
+from gpu_fleet.scaling.leaving import Shrink, Wish, relieve, shrink
+from gpu_fleet.scaling.observation import Phase, PoolObservation
 from gpu_fleet.scaling.policy import SizingMode
-from gpu_fleet.scaling.service import Pool, Service
-from gpu_fleet.scaling.state import State
+from gpu_fleet.scaling.service import Pool
+from gpu_fleet.scaling.state import GuardMemory
+from gpu_fleet.scaling.window import Band
+from gpu_fleet.scaling.zones import Zones
+
+EVERYBODY = 10**6
+"""Instances that may leave a service that sleeps."""
 
 
-def step(
-    service: Service,
-    seen: Observation,
-    fleet: Fleet,
-    counts: Mapping[str, int],
-    band: guard.Band,
-    demand: Demand,
-    state: State,
-    now: float,
-) -> tuple[dict[str, PoolTarget], State, list[Reason]]:
-    """From the counts wanted to those that may be had in this step."""
-    policy = service.policy
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The target of each pool, weights as they are."""
+
+    by_pool: Mapping[str, PoolTarget]
+    reasons: tuple[Reason, ...]
+    memory: GuardMemory
+
+
+def step(context: Context, counts: Counts, band: Band, demand: Demand) -> Targets:
+    """Move each pool towards its count, within the policy's steps and what may leave."""
+    fleet, asleep = counts.fleet, context.state.zero.asleep
+    spare_rps = fleet.ready_rps - (0.0 if asleep else band.in_rps)
+    fits = EVERYBODY if asleep else _fits(context, demand)
+    zones = Zones.of(0 if asleep else context.policy.availability.min_zones, context.seen.pools.values())
+    extra, wants_loads = is_extra(context.state, context.now), False
     reasons: list[Reason] = []
     targets: dict[str, PoolTarget] = {}
-    need = 0.0 if state.asleep else band.in_rps
-    spare = fleet.ready_rps - need
-    fits = _fits(service, seen, demand) if not state.asleep else 10**6
-    zones = guard.Zones.of(0 if state.asleep else policy.availability.min_zones, seen.pools.values())
-    wants_loads = False
-    for pool in service.pools:
-        view, name = seen.pools[pool.name], pool.name
-        want = counts[name] + fleet.lost[name]
-        want = _within(pool, view, want)
+    for pool, view in context.pools():
+        want = _within(pool, view, counts.by_pool[pool.name] + fleet.lost[pool.name])
         desired, take = view.desired, ()
         if want > view.desired:
-            desired = min(want, view.desired + policy.horizontal.max_step_out)
-        elif not guard.is_extra(state, now):
-            gone = (
-                guard.shrink(
-                    pool,
-                    view,
-                    policy,
-                    by=view.desired - want,
-                    spare_rps=spare,
-                    instance_rps=fleet.worth[name],
-                    fits=fits,
-                    patience=state.loads_wanted,
-                    zones=zones,
-                    now=now,
-                    must=_over(pool, view),
-                )
-                if want < view.desired
-                else guard.relieve(pool, view, policy, zones, now)
+            desired = min(want, view.desired + context.policy.horizontal.max_step_out)
+        elif not extra:
+            wish = Wish(
+                by=view.desired - want,
+                must=_over(pool, view),
+                spare_rps=spare_rps,
+                instance_rps=fleet.worth[pool.name],
+                fits=fits,
+                patience=context.state.guard.loads_wanted,
             )
-            taken = set(gone.take)
-            leaving = sum(1 for i in view.those(Phase.READY) if i.id in taken)
-            spare -= leaving * fleet.worth[name]
-            fits -= leaving
-            zones = gone.zones
-            wants_loads = wants_loads or gone.wants_loads
-            reasons += gone.reasons
-            take = gone.take
-            desired = view.desired - len(take) - gone.drop
-        base = None
-        if pool.spot_percent > 0:
-            lead = learning.lead_seconds(pool, state)
-            # What is ordered now shall not wait for spot either, and what leaves is not there to be counted.
-            staying = tuple(i for i in view.instances if i.id not in take)
-            after = replace(view, desired=desired, instances=staying)
-            base = capacity_errors.on_demand_base(pool, after, state.pools[name], lead, now)
-            base = base if base != view.on_demand_base else None
-        targets[name] = PoolTarget(desired=desired, weight=view.weight, take=take, on_demand_base=base)
-    return targets, replace(state, loads_wanted=state.loads_wanted + 1 if wants_loads else 0), reasons
+            leave = shrink(context, pool, view, wish, zones) if wish.by else relieve(context, pool, view, zones)
+            serving = sum(1 for i in view.those(Phase.READY) if i.id in leave.take)
+            spare_rps -= serving * fleet.worth[pool.name]
+            fits -= serving
+            zones = leave.zones
+            wants_loads = wants_loads or leave.wants_loads
+            reasons += leave.reasons
+            desired, take = _after(view, leave), leave.take
+        base = _on_demand_base(context, pool, view, desired, take)
+        targets[pool.name] = PoolTarget(desired=desired, weight=view.weight, take=take, on_demand_base=base)
+    waited = context.state.guard.loads_wanted + 1 if wants_loads else 0
+    return Targets(targets, tuple(reasons), replace(context.state.guard, loads_wanted=waited))
 
 
-def hold(
-    service: Service,
-    seen: Observation,
-    state: State,
-    now: float,
-) -> tuple[dict[str, PoolTarget], list[Reason]]:
-    """Counts and weights as they stand, within the bounds."""
-    targets: dict[str, PoolTarget] = {}
+def hold(context: Context) -> Targets:
+    """Keep counts and weights as they are, within the bounds."""
+    zones = Zones.of(context.policy.availability.min_zones, context.seen.pools.values())
+    extra = is_extra(context.state, context.now)
     reasons: list[Reason] = []
-    zones = guard.Zones.of(service.policy.availability.min_zones, seen.pools.values())
-    for pool in service.pools:
-        view = seen.pools[pool.name]
+    targets: dict[str, PoolTarget] = {}
+    for pool, view in context.pools():
         over = _over(pool, view)
-        if over and not guard.is_extra(state, now):
-            gone = guard.shrink(
-                pool,
-                view,
-                service.policy,
-                by=over,
-                spare_rps=0.0,
-                instance_rps=pool.throughput_rps,
-                fits=0,
-                patience=guard.LOADS_PATIENCE,
-                zones=zones,
-                now=now,
-                must=over,
-            )
-            zones = gone.zones
-            reasons += gone.reasons
-            desired = view.desired - len(gone.take) - gone.drop
-            targets[pool.name] = PoolTarget(desired=desired, weight=view.weight, take=gone.take)
+        if over and not extra:
+            wish = Wish(by=over, must=over, instance_rps=pool.throughput_rps)
+            leave = shrink(context, pool, view, wish, zones)
+            zones = leave.zones
+            reasons += leave.reasons
+            targets[pool.name] = PoolTarget(desired=_after(view, leave), weight=view.weight, take=leave.take)
         else:
             desired = max(view.desired, _within(pool, view, 0))
             targets[pool.name] = PoolTarget(desired=desired, weight=view.weight)
-    return targets, reasons
+    return Targets(targets, tuple(reasons), context.state.guard)
 
 
-def _fits(service: Service, seen: Observation, demand: Demand) -> int:
-    """How many of the instances that serve may leave so that what they hold still fits the rest: load * N/(N-1)."""
+def _after(view: PoolObservation, leave: Shrink) -> int:
+    return view.desired - len(leave.take) - leave.drop
+
+
+def _on_demand_base(
+    context: Context, pool: Pool, view: PoolObservation, desired: int, take: tuple[str, ...]
+) -> int | None:
+    """On-demand instances before the spot share; None where the base stays or the pool has no spot."""
+    if pool.spot_percent <= 0:
+        return None
+    # New orders must not wait for spot either, and what leaves is not there to be counted.
+    after = replace(view, desired=desired, instances=tuple(i for i in view.instances if i.id not in take))
+    lead = learning.lead_seconds(pool, context.state)
+    base = capacity_errors.on_demand_base(pool, after, context.state.pools[pool.name], lead, context.now)
+    return base if base != view.on_demand_base else None
+
+
+def _fits(context: Context, demand: Demand) -> int:
+    """How many serving instances may leave so that their load still fits the rest: load * N/(N-1)."""
     if demand.utilization is None:
         return 0
-    ready = sum(ready_count(view) for view in seen.pools.values())
-    limit = service.policy.sizing.target_utilization if service.policy.sizing_mode is SizingMode.THRESHOLD else 1.0
-    return ready - max(1, -int(-demand.utilization // limit)) if ready else 0
+    policy = context.policy
+    ready = sum(view.ready_count for view in context.seen.pools.values())
+    limit = policy.sizing.target_utilization if policy.sizing_mode is SizingMode.THRESHOLD else 1.0
+    return ready - max(1, math.ceil(demand.utilization / limit)) if ready else 0
 
 
 def _within(pool: Pool, view: PoolObservation, count: int) -> int:
-    """The count within the policy's bounds, and these within the group's, which alone AWS keeps to."""
+    """The count within the policy's bounds, and these within the group's, the only ones that AWS knows."""
     return max(view.min_size, min(view.max_size, max(pool.min_instances, min(pool.max_instances, count))))
 
 

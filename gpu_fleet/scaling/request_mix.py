@@ -8,15 +8,13 @@ shift of the mix is met before it shows as a queue.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TypeVar
 
-from gpu_fleet.scaling.demand import current
-from gpu_fleet.scaling.observation import Observation
+from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.policy import LoadUnit, Request
 from gpu_fleet.scaling.profile import carrying
 from gpu_fleet.scaling.service import Alternative, Pool, Service
-from gpu_fleet.scaling.state import State
+from gpu_fleet.scaling.state import RequestMemory
 
 LONGER_HALF_LIFE_SECONDS, SHORTER_HALF_LIFE_SECONDS = 240.0, 600.0
 """Longer prompts and answers are believed sooner than shorter ones: they lead to capacity too early, not too late."""
@@ -27,15 +25,15 @@ SHORTEST_TOKENS = 1.0
 Kind = TypeVar("Kind", bound=Alternative)
 
 
-def as_seen(service: Service, seen: Observation, state: State, now: float) -> tuple[Service, State]:
-    """The service with its pools' figures, and its policy's request, at the running mean of the requests seen."""
-    state = _remember(service, seen, state, now)
-    if state.request is None:
-        return service, state
-    request = Request(input_tokens=state.request[0], output_tokens=state.request[1])
+def as_seen(context: Context) -> Context:
+    """Set the pools' figures, and the policy's request, to the running mean of the requests seen."""
+    service, memory = context.service, _remember(context)
+    if memory.tokens is None:
+        return context
+    request = Request(input_tokens=memory.tokens[0], output_tokens=memory.tokens[1])
     pools = tuple(_pool_at_request(pool, service, request) for pool in service.pools)
     policy = service.policy.model_copy(update={"request": request})
-    return service.model_copy(update={"pools": pools, "policy": policy}), state
+    return context.of(service.model_copy(update={"pools": pools, "policy": policy})).remember(requests=memory)
 
 
 def _pool_at_request(pool: Pool, service: Service, request: Request) -> Pool:
@@ -66,25 +64,25 @@ def at_request(kind: Kind, service: Service, request: Request) -> Kind:
     )
 
 
-def _remember(service: Service, seen: Observation, state: State, now: float) -> State:
-    stale = service.policy.load.stale_after_seconds
-    tokens_in, tokens_out = current(seen.input_tokens, now, stale), current(seen.output_tokens, now, stale)
+def _remember(context: Context) -> RequestMemory:
+    memory, seen = context.state.requests, context.seen
+    tokens_in, tokens_out = context.value(seen.input_tokens), context.value(seen.output_tokens)
     if tokens_in is None or tokens_out is None:
-        return state
+        return memory
     tokens = (max(SHORTEST_TOKENS, tokens_in), max(SHORTEST_TOKENS, tokens_out))
-    # The policy's request is where the mean starts: lengths are known of requests that have ended, and the first to
-    # end are the short ones, so the first minutes of a service say little of how short its requests are. That they are
-    # long is believed by their number: 834 of 12,000 tokens in the first minute, where 1,155 were said, make 9,900.
-    typical = service.policy.request
-    old = state.request or (typical.input_tokens, typical.output_tokens)
-    elapsed = max(0.0, min(now - state.at, 600.0))
-    rate = current(seen.arrivals_rps, now, stale) or 0.0
+    # The mean starts from the policy's request: lengths are known of requests that have ended, and the short ones end
+    # first, so the first minutes of a service say little of how short its requests are. That they are long is believed
+    # by their number: 834 of 12,000 tokens in the first minute, where the policy has 1,155, make 9,900.
+    typical = context.policy.request
+    old = memory.tokens or (typical.input_tokens, typical.output_tokens)
+    elapsed = max(0.0, min(context.now - context.state.at, 600.0))
+    rate = context.value(seen.arrivals_rps) or 0.0
     keep = 0.5 ** (elapsed / LONGER_HALF_LIFE_SECONDS)
-    new, known = rate * elapsed, state.request_count * keep
+    new, known = rate * elapsed, memory.count * keep
     longer = max(1 - keep, new / (TYPICAL_COUNTS + known + new))
     shorter = 1 - 0.5 ** (elapsed / SHORTER_HALF_LIFE_SECONDS)
-    request = (_moved(old[0], tokens[0], longer, shorter), _moved(old[1], tokens[1], longer, shorter))
-    return replace(state, request=request, request_count=round(known + new, 1))
+    mean = (_moved(old[0], tokens[0], longer, shorter), _moved(old[1], tokens[1], longer, shorter))
+    return RequestMemory(mean, round(known + new, 1))
 
 
 def _moved(old: float, new: float, longer: float, shorter: float) -> float:

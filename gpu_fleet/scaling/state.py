@@ -1,12 +1,15 @@
 """What one evaluation leaves for the next. Losing it costs a hold, never a wrong move: `State()` is a lost state.
 
-Everything here is small and bounded: a service's state is one DynamoDB item, written each minute.
+Each step of the model has a small memory of its own and reads no other's by accident. `after_gap` says what of a memory
+still holds after a pause in which nobody looked: what was learnt stays, windows and open questions go. Everything is
+bounded: a service's state is one DynamoDB item, written each minute.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What each method said of a time to come; held against what is seen then."""
+    """Each method's forecast for a time to come, compared with what is seen then."""
 
     due: float
     rps: Mapping[str, float]
@@ -33,9 +36,9 @@ class Errors:
     absolute: float = 0.0
     """Decaying sum of |seen - forecast|."""
     weight: float = 0.0
-    """Decaying sum of what was seen."""
+    """Decaying sum of the demand seen."""
     said: float = 0.0
-    """Decaying sum of what was forecast."""
+    """Decaying sum of the demand forecast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Season:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A zone of a pool that had no such instance, and is left alone for a while. The zone "" is the whole pool."""
+    """A zone of a pool that had no such instance, and is avoided for a while. The zone "" is the whole pool."""
 
     zone: str
     until: float
@@ -64,7 +67,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Short:
-    """At least so many instances have been missing from a group's desired count since then."""
+    """A group has lacked at least `count` of its desired instances since then."""
 
     count: int
     since: float
@@ -80,11 +83,163 @@ class PoolState:
     """Instances that were starting at the last evaluation."""
     marks: tuple[Mark, ...] = ()
     marked_at: float = 0.0
-    """The newest capacity error that has been taken into account."""
+    """Time of the newest capacity error taken into account."""
     correction: float = 1.0
-    """What the pool is seen to carry, over what the catalog says."""
+    """Capacity seen, over the catalog's figure."""
     short: tuple[Short, ...] = ()
-    """Orders that the group has not filled yet, the oldest first."""
+    """Orders that the group has not filled yet, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemandMemory:
+    """What measuring the demand remembers."""
+
+    request_weight: float = 1.0
+    """Work of a request, over what the profiles say of one with such lengths."""
+    counted: bool | None = None
+    """Whether the forecast's series counts arrivals; else it is of work done, and the two do not compare."""
+    dispersion: float | None = None
+    """Variance over mean of the arrivals in 10 seconds; 1 for a Poisson process."""
+    newest: tuple[Point, ...] = ()
+    """10-second arrivals whose minute has not been seen yet (requests per second, not typical ones)."""
+    dispersed_at: float = 0.0
+    """The newest 10 seconds that were compared with their minute."""
+
+    def after_gap(self) -> Self:
+        """Forget the 10-second arrivals: their minutes have passed unseen."""
+        return replace(self, newest=(), dispersed_at=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMemory:
+    """Running means of the requests seen."""
+
+    tokens: tuple[float, float] | None = None
+    """Prompt and answer, in tokens."""
+    count: float = 0.0
+    """Requests behind those means, old ones counting less."""
+
+    def after_gap(self) -> Self:
+        """Keep all: lengths of requests change slowly."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastMemory:
+    """The demand's own series, and how forecasts of it have done."""
+
+    series: tuple[Point, ...] = ()
+    """Demand, in typical requests per second, newest last."""
+    highest: tuple[Point, ...] = ()
+    """The highest demand of each day (UTC), oldest first."""
+    pending: tuple[Pending, ...] = ()
+    errors: Mapping[str, Errors] = field(default_factory=dict)
+    """By method."""
+    season: Season | None = None
+    season_wanted: bool = False
+
+    def mean_rps(self, otherwise: float) -> float:
+        """Mean demand of the series; `otherwise` before there is any."""
+        return sum(p.rps for p in self.series) / len(self.series) if self.series else otherwise
+
+    def after_gap(self) -> Self:
+        """Forget the series and the forecasts made from it; errors, highs and the season stay."""
+        return replace(self, series=(), pending=())
+
+    def of_another_measure(self) -> Self:
+        """Forget everything in rps: the demand is measured in another way from now on, and the two do not compare."""
+        return replace(self, series=(), highest=(), pending=())
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackMemory:
+    """The share of the demand that forecasts may miss (`gpu_fleet.scaling.feedback`)."""
+
+    allowance: float | None = None
+    """That share, as feedback has corrected it."""
+    late: float | None = None
+    """Share of the last minute's requests that came late, times its weight; None once it has been learnt from."""
+
+    def after_gap(self) -> Self:
+        """Keep all."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class BurstMemory:
+    """The last burst, and how bursts have lasted."""
+
+    last: Point | None = None
+    """The last burst, kept until its time is over."""
+    due: Point | None = None
+    """The last burst, at the time when instances ordered for it serve."""
+    lasts: float = 1.0
+    """What was left of earlier bursts by then, as a share."""
+
+    def after_gap(self) -> Self:
+        """Forget the burst: it is over, and nobody saw how it ended."""
+        return replace(self, last=None, due=None)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardMemory:
+    """What scale-in has to know of the past."""
+
+    stepped_at: float = 0.0
+    """When instances and weights were last looked at as the schedule does (`continuity.is_extra`)."""
+    required: tuple[Point, ...] = ()
+    """Capacity required within the stabilisation window."""
+    loads_wanted: int = 0
+    """Evaluations in a row that would have taken an instance, had they known the least busy."""
+
+    def after_gap(self) -> Self:
+        """Forget the window: less capacity must be earned anew."""
+        return replace(self, required=(), loads_wanted=0)
+
+
+@dataclass(frozen=True, slots=True)
+class MixMemory:
+    """When types were last changed; 0 for never."""
+
+    moved_at: float = 0.0
+
+    def after_gap(self) -> Self:
+        """Keep all."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroMemory:
+    """Whether the service sleeps, and since when it has been idle."""
+
+    asleep: bool = False
+    idle_since: float | None = None
+
+    def after_gap(self) -> Self:
+        """Begin the idle time anew; a service that sleeps goes on sleeping."""
+        return replace(self, idle_since=None)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingMemory:
+    """Since when each instance has been without a job."""
+
+    idle_nodes: Mapping[str, float] = field(default_factory=dict)
+
+    def after_gap(self) -> Self:
+        """Keep all: an instance that has no job now has not lost its idle time."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class LearningMemory:
+    """The value of `learning.reset` at which learning last began anew."""
+
+    reset: str = ""
+
+    def after_gap(self) -> Self:
+        """Keep all."""
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +247,7 @@ class RoutingState:
     """What the weights depend on besides what is seen (`gpu_fleet.scaling.routing`)."""
 
     by_response_time: bool = False
-    """Strategy `auto`: response times are taken into account, since the loads drifted apart."""
+    """Strategy `auto`: response times count, since the loads have drifted apart."""
     healthy_since: Mapping[str, float] = field(default_factory=dict)
     """Since when each pool has had ready targets; for the slow start."""
     corrections: Mapping[str, float] = field(default_factory=dict)
@@ -100,73 +255,48 @@ class RoutingState:
     moving: bool = False
     """The last step was cut short by `max_step_percent`: the move is finished whatever the dead band."""
 
+    def after_gap(self) -> Self:
+        """Keep all."""
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The memory of the model, one part per step. Opaque to everyone but scaling/."""
+    """The memory of the model, one part per step. Opaque to everyone but `gpu_fleet.scaling`."""
 
     at: float = 0.0
     """When it was written (seconds since the epoch); 0 for a lost state."""
     since: float = 0.0
     """Since when evaluations have followed one another without a gap."""
-    stepped_at: float = 0.0
-    """When instances and weights were last looked at as the schedule does (`gpu_fleet.scaling.guard.is_extra`)."""
-    series: tuple[Point, ...] = ()
-    """Demand, in typical requests per second, newest last."""
-    highest: tuple[Point, ...] = ()
-    """The highest demand of each day (UTC), oldest first."""
-    pending: tuple[Pending, ...] = ()
-    errors: Mapping[str, Errors] = field(default_factory=dict)
-    season: Season | None = None
-    request: tuple[float, float] | None = None
-    """Running means of the prompts and answers seen, in tokens."""
-    request_count: float = 0.0
-    """Requests that those means stand on, old ones counting less."""
-    request_weight: float = 1.0
-    """Work of a request, over what the profiles say of one with such lengths."""
-    counted: bool | None = None
-    """Whether the series is of arrivals; else it is of work done, and the two do not compare."""
-    dispersion: float | None = None
-    """Variance over mean of the arrivals in 10 seconds; 1 for a Poisson process."""
-    newest: tuple[Point, ...] = ()
-    """10-second arrivals whose minute has not been seen yet (requests per second, not typical ones)."""
-    dispersed_at: float = 0.0
-    """The newest 10 seconds that were held against their minute."""
-    allowance: float | None = None
-    """Share of the demand that forecasts may miss, as feedback has corrected it (`gpu_fleet.scaling.feedback`)."""
-    late: float | None = None
-    """Share of the last minute's requests that came late, times its weight; None once it has been learnt from."""
-    required: tuple[Point, ...] = ()
-    """Capacity that was wanted within the stabilisation window."""
-    burst: Point | None = None
-    """The last burst, kept until its time is over."""
-    burst_due: Point | None = None
-    """The last burst, at the time when instances ordered for it serve."""
-    burst_lasts: float = 1.0
-    """What earlier bursts had come to by then, over what they were."""
-    pools: Mapping[str, PoolState] = field(default_factory=dict)
-    moved_at: float = 0.0
-    """When types were last changed."""
+    demand: DemandMemory = field(default_factory=DemandMemory)
+    requests: RequestMemory = field(default_factory=RequestMemory)
+    forecast: ForecastMemory = field(default_factory=ForecastMemory)
+    feedback: FeedbackMemory = field(default_factory=FeedbackMemory)
+    burst: BurstMemory = field(default_factory=BurstMemory)
+    guard: GuardMemory = field(default_factory=GuardMemory)
+    mix: MixMemory = field(default_factory=MixMemory)
+    zero: ZeroMemory = field(default_factory=ZeroMemory)
     routing: RoutingState = field(default_factory=RoutingState)
-    idle_since: float | None = None
-    idle_nodes: Mapping[str, float] = field(default_factory=dict)
-    """Training: since when each instance has been without a job."""
-    asleep: bool = False
-    learning_reset: str = ""
-    loads_wanted: int = 0
-    """Evaluations in a row that would have taken an instance, had they known the least busy."""
-    season_wanted: bool = False
+    training: TrainingMemory = field(default_factory=TrainingMemory)
+    learning: LearningMemory = field(default_factory=LearningMemory)
+    pools: Mapping[str, PoolState] = field(default_factory=dict)
 
-    def mean_rps(self, otherwise: float) -> float:
-        """Mean demand of the series; `otherwise` before there is any."""
-        return sum(p.rps for p in self.series) / len(self.series) if self.series else otherwise
+    def after_gap(self, now: float) -> Self:
+        """The state at the first evaluation after a pause in which nobody looked."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        kept = {name: part.after_gap() for name, part in parts.items() if hasattr(part, "after_gap")}
+        return replace(self, since=now, **kept)
+
+    def pool(self, name: str) -> PoolState:
+        """What is remembered of a pool; nothing yet of a new one."""
+        return self.pools.get(name, PoolState())
 
     @property
     def wants_history(self) -> bool:
         """Whether the next observation should bring `history_rps` (up to 14 days, read a few times a day)."""
-        return self.season_wanted
+        return self.forecast.season_wanted
 
     @property
     def wants_instance_loads(self) -> bool:
         """Whether the next observation should bring each instance's own load: an instance is about to be chosen."""
-        return self.loads_wanted > 0
+        return self.guard.loads_wanted > 0

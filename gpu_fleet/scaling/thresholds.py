@@ -1,23 +1,18 @@
-"""Node signals that call for more instances when they pass their limit (the article, 3.2.1 and 3.2.2)."""
+"""Node signals that raise the capacity when they pass their limit (the article, 3.2.1 and 3.2.2)."""
 
 from __future__ import annotations
 
-from gpu_fleet.scaling.decision import Reason, Step
-from gpu_fleet.scaling.demand import current, ready_count
+from gpu_fleet.scaling.context import Context
+from gpu_fleet.scaling.decision import Reason
 from gpu_fleet.scaling.fleet import Fleet
-from gpu_fleet.scaling.observation import Observation
-from gpu_fleet.scaling.service import Service
+from gpu_fleet.scaling.reasons import thresholds as reasons
 
 
-def raised(
-    service: Service, seen: Observation, fleet: Fleet, required: float, now: float
-) -> tuple[float, list[Reason]]:
-    """The capacity required, raised by signals over their limit: in proportion, whatever the load says."""
-    limits = service.policy.thresholds
-    stale = service.policy.load.stale_after_seconds
-    reasons: list[Reason] = []
-    for pool in service.pools:
-        view = seen.pools[pool.name]
+def raised(context: Context, fleet: Fleet, required_rps: float) -> tuple[float, tuple[Reason, ...]]:
+    """Raise the capacity required in proportion to each signal over its limit, whatever the load says."""
+    limits = context.policy.thresholds
+    why: list[Reason] = []
+    for pool, view in context.pools():
         signals = (
             ("cpu_percent", view.cpu_percent, limits.cpu_percent),
             ("memory_percent", view.memory_percent, limits.memory_percent),
@@ -26,15 +21,11 @@ def raised(
             ("network_latency_seconds", view.network_latency_seconds, limits.network_latency_seconds),
         )
         for name, reading, limit in signals:
-            value = current(reading, now, stale)
-            if limit is None or value is None or value <= limit or ready_count(view) == 0:
+            value = context.value(reading)
+            if limit is None or value is None or value <= limit or view.ready_count == 0:
                 continue
-            needed = fleet.standing_rps + ready_count(view) * fleet.worth[pool.name] * (min(2.0, value / limit) - 1)
-            if needed > required:
-                text = (
-                    f"{pool.name}: {name} is {value:.3g}, over its limit of {limit:.3g}: {needed:.2f} rps are wanted."
-                )
-                numbers = {"value": value, "limit": limit}
-                reasons.append(Reason(Step.SIZING, "sizing.threshold", text, numbers))
-                required = needed
-    return required, reasons
+            more = view.ready_count * fleet.worth[pool.name] * (min(2.0, value / limit) - 1)
+            if fleet.standing_rps + more > required_rps:
+                required_rps = fleet.standing_rps + more
+                why.append(reasons.threshold(pool.name, name, value, limit, required_rps))
+    return required_rps, tuple(why)

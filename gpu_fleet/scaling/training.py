@@ -1,4 +1,4 @@
-"""Training: instances follow the job queue. A busy node is never taken, an idle one is kept for a while, then goes.
+"""Training: instances follow the job queue. A busy node is never taken; an idle one is kept for a while, then leaves.
 
 A job takes a place for as long as it runs; an instance has `training.jobs_per_instance` of them.
 """
@@ -7,29 +7,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
-from gpu_fleet.scaling import capacity_errors, guard, learning, mix
-from gpu_fleet.scaling.decision import PoolTarget, Reason, Step
-from gpu_fleet.scaling.observation import Instance, JobQueue, Observation, Phase, PoolObservation
+from gpu_fleet.scaling import capacity_errors, learning, mix
+from gpu_fleet.scaling.context import Context
+from gpu_fleet.scaling.decision import PoolTarget, Reason
+from gpu_fleet.scaling.missing import Missing, missing
+from gpu_fleet.scaling.observation import Instance, JobQueue, Phase, PoolObservation
 from gpu_fleet.scaling.policy import Policy
-from gpu_fleet.scaling.service import Pool, Service
-from gpu_fleet.scaling.state import PoolState, State
+from gpu_fleet.scaling.reasons import training as reasons
+from gpu_fleet.scaling.service import Pool
+from gpu_fleet.scaling.state import PoolState, TrainingMemory
+
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingDecision:
-    """The counts to have, with the reasons and what to remember."""
+    """The counts to have, why, and what to remember."""
 
     targets: Mapping[str, PoolTarget]
     reasons: tuple[Reason, ...]
-    state: State
+    memory: TrainingMemory
     held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where waiting jobs can go without an instance more."""
+    """Places for waiting jobs that need no further instance."""
 
     free: int
     """On ready instances, and trusted to be taken."""
@@ -48,17 +53,21 @@ class _Places:
 
 @dataclass(frozen=True, slots=True)
 class _PoolView:
-    """One pool with what of it stands, comes and is lost."""
+    """One pool: what stands, what comes, and what is lost."""
 
     pool: Pool
     seen: PoolObservation
     remembered: PoolState
-    gone: guard.Gone
+    missing: Missing
+
+    @property
+    def name(self) -> str:
+        return self.pool.name
 
     @property
     def lost(self) -> int:
         """Instances of the desired count that carry nothing."""
-        return min(self.gone.count, self.seen.desired)
+        return min(self.missing.count, self.seen.desired)
 
     @property
     def standing(self) -> int:
@@ -66,8 +75,8 @@ class _PoolView:
         return self.seen.desired - self.lost
 
     @property
-    def not_there(self) -> int:
-        """Ordered, and not begun."""
+    def unfilled(self) -> int:
+        """Orders without an instance."""
         alive = sum(1 for i in self.seen.instances if i.phase is not Phase.DRAINING)
         return max(0, self.seen.desired - alive)
 
@@ -80,62 +89,94 @@ class _PoolView:
         return min(self.pool.max_instances, self.seen.max_size)
 
 
-def decide_training(service: Service, seen: Observation, state: State, now: float) -> TrainingDecision:
-    """Decide the counts of a training service; `now` in seconds since the epoch.
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """The waiting jobs, the places for them, and since when each idle instance has been so."""
+
+    policy: Policy
+    jobs: JobQueue
+    places: _Places
+    idle: Mapping[str, float]
+    now: float
+
+    def distrusted(self, instance: Instance) -> bool:
+        """Whether it was idle all the while a job waited too long: it does not take jobs."""
+        return _distrusted(self.policy, instance, self.idle, self.jobs, self.now)
+
+
+@dataclass(slots=True)
+class _Leaving:
+    """Who leaves, chosen one by one, and the room that is left for more."""
+
+    alive: int
+    """Instances that serve or will, counted down to the floor."""
+    left: dict[str, int]
+    """Desired count of each pool."""
+    room: dict[str, int]
+    """Instances that may still leave each pool in this run."""
+    takes: dict[str, list[str]] = field(default_factory=dict)
+    drops: dict[str, int] = field(default_factory=dict)
+    kept: int = 0
+    """Idle instances that stay."""
+
+    def drop(self, name: str, count: int) -> None:
+        self.drops[name] = count
+        self.left[name] -= count
+        self.room[name] -= count
+
+    def take(self, name: str, id_: str) -> None:
+        self.takes[name].append(id_)
+        self.left[name] -= 1
+        self.room[name] -= 1
+
+
+def decide_training(context: Context) -> TrainingDecision:
+    """Decide the counts of a training service.
 
     Waiting jobs go to free places first, then to those whose jobs end within `protect_remaining_seconds`, then to
     instances that boot. For the rest instances are started as soon as they would wait longer than
     `start_within_seconds`: when the oldest job has, when no place can ever become free, or when the queue does not
-    drain in time at places / `mean_job_seconds`. Idle instances go after `idle_seconds`, the longest idle first, down
-    to zero where the pools' minimum allows; `availability.min_instances` is kept while there are jobs. Busy
+    drain in time at places / `mean_job_seconds`. Idle instances leave after `idle_seconds`, the longest idle first,
+    down to zero where the pools' minimum allows; `availability.min_instances` stay while there are jobs. Busy
     instances, and those whose jobs are not known, are protected. Without a reading of the queue nothing changes.
     """
-    policy = service.policy
+    policy, jobs = context.policy, context.seen.jobs
     views = [
-        _PoolView(
-            pool,
-            seen.pools[pool.name],
-            remembered := state.pools.get(pool.name, PoolState()),
-            guard.gone(policy.horizontal, seen.pools[pool.name], remembered.short, now),
-        )
-        for pool in service.pools
+        _PoolView(pool, view, remembered, missing(policy.horizontal, view, remembered.short, context.now))
+        for pool, view in context.pools()
+        for remembered in [context.state.pool(pool.name)]
     ]
-    state = replace(state, idle_nodes=_idle_since(views, state, now))
-    if seen.jobs is None:
-        text = "The job queue was not seen: counts are held."
+    memory = TrainingMemory(_idle_since(views, context))
+    if jobs is None:
         targets = {
-            view.pool.name: _target(view, max(view.seen.desired, min(view.least, view.most)), state, now)
-            for view in views
+            view.name: _target(context, view, max(view.seen.desired, min(view.least, view.most))) for view in views
         }
-        return TrainingDecision(targets, (Reason(Step.DEMAND, "training.no_queue", text),), state, held=True)
-    places = _places(views, policy, state.idle_nodes, seen.jobs, now)
-    reasons = [_say_queue(seen.jobs, places)]
-    needed, why = _needed(policy, seen.jobs, places)
-    awake = seen.jobs.waiting > 0 or any(_busy(i) for view in views for i in view.seen.instances)
+        return TrainingDecision(targets, (reasons.no_queue(),), memory, held=True)
+    places = _places(views, policy, memory.idle_nodes, jobs, context.now)
+    queue = _Queue(policy, jobs, places, memory.idle_nodes, context.now)
+    needed, why_needed = _needed(queue)
+    awake = jobs.waiting > 0 or any(_busy(i) for view in views for i in view.seen.instances)
     floor = policy.availability.min_instances if awake else 0
-    counts, said = _grown(service, views, needed, why, floor, now)
-    reasons += said
-    steady = [view for view in views if counts[view.pool.name] <= view.standing]
-    takes, drops, kept = _leaving(policy, steady, seen.jobs, places, state.idle_nodes, floor, now, needed=needed)
-    reasons += _say_leaving(policy, takes, drops, kept, state.idle_nodes, now)
+    counts, growth = _grown(context, views, needed, why_needed, floor)
+    steady = [view for view in views if counts[view.name] <= view.standing]
+    leaving = _leaving(queue, steady, floor, needed)
     targets = {
-        view.pool.name: _target(view, counts[view.pool.name] + view.lost, state, now)
-        if view not in steady
-        else _target(
-            view,
-            view.seen.desired - len(takes[view.pool.name]) - drops[view.pool.name],
-            state,
-            now,
-            takes[view.pool.name],
-        )
+        view.name: _target(context, view, view.seen.desired - len(takes) - leaving.drops[view.name], tuple(takes))
+        if (takes := leaving.takes.get(view.name)) is not None
+        else _target(context, view, counts[view.name] + view.lost)
         for view in views
     }
-    reasons += _say_protected(views)
-    return TrainingDecision(targets, tuple(reasons), state)
+    why = [
+        reasons.queue(jobs, places.free, places.soon, places.coming),
+        *growth,
+        *_why_leaving(queue, leaving),
+        *_why_protected(views),
+    ]
+    return TrainingDecision(targets, tuple(why), memory)
 
 
 def _busy(instance: Instance) -> bool:
-    """Runs jobs, or may: such an instance is never taken."""
+    """Whether it runs jobs, or may: such an instance is never taken."""
     if instance.phase is Phase.DRAINING:
         return False
     if instance.phase is Phase.STARTING:
@@ -143,10 +184,11 @@ def _busy(instance: Instance) -> bool:
     return instance.jobs is None or instance.jobs > 0
 
 
-def _idle_since(views: Sequence[_PoolView], state: State, now: float) -> dict[str, float]:
+def _idle_since(views: Sequence[_PoolView], context: Context) -> dict[str, float]:
     """Since when each ready instance without a job has been so; a lost state starts the count anew."""
+    before, now = context.state.training.idle_nodes, context.now
     return {
-        i.id: min(now, state.idle_nodes.get(i.id, now))
+        i.id: min(now, before.get(i.id, now))
         for view in views
         for i in view.seen.instances
         if i.phase is Phase.READY and i.jobs == 0
@@ -156,18 +198,17 @@ def _idle_since(views: Sequence[_PoolView], state: State, now: float) -> dict[st
 def _places(
     views: Sequence[_PoolView], policy: Policy, idle: Mapping[str, float], jobs: JobQueue, now: float
 ) -> _Places:
-    """Count them. An instance that was idle all the while a job waited too long does not take jobs: not trusted."""
+    """Count the places; those of a distrusted instance do not count as free."""
     each = policy.training.jobs_per_instance
-    patience = policy.training.start_within_seconds
     free = soon = coming = everything = 0
     for view in views:
-        starting = sum(1 for i in view.seen.instances if i.phase is Phase.STARTING) - len(view.gone.stuck)
-        coming += each * (starting + view.not_there - view.gone.missing)
+        starting = sum(1 for i in view.seen.instances if i.phase is Phase.STARTING) - len(view.missing.stuck)
+        coming += each * (starting + view.unfilled - view.missing.unfilled)
         for i in view.seen.instances:
             if i.phase is not Phase.READY:
                 continue
             everything += each
-            if i.jobs is None or _distrusted(i, idle, jobs, patience, now):
+            if i.jobs is None or _distrusted(policy, i, idle, jobs, now):
                 continue
             free += max(0, each - i.jobs)
             if i.remaining_seconds is not None and i.remaining_seconds <= policy.training.protect_remaining_seconds:
@@ -175,195 +216,157 @@ def _places(
     return _Places(free, soon, coming, everything)
 
 
-def _distrusted(instance: Instance, idle: Mapping[str, float], jobs: JobQueue, patience: float, now: float) -> bool:
+def _distrusted(policy: Policy, instance: Instance, idle: Mapping[str, float], jobs: JobQueue, now: float) -> bool:
+    patience = policy.training.start_within_seconds
     waited = jobs.waiting > 0 and jobs.oldest_seconds >= patience
     return waited and instance.id in idle and now - idle[instance.id] >= patience
 
 
-def _needed(policy: Policy, jobs: JobQueue, places: _Places) -> tuple[int, str]:
+def _needed(queue: _Queue) -> tuple[int, str]:
     """Instances to start, and why.
 
     Worked: 10 jobs wait, 2 of 4 places become free soon, jobs take 1200 s, 600 s are allowed and the oldest has waited
     300: 8 are left, the other 2 places free themselves 2 * 300 / 1200 = 0.5 times in time, so at one job an instance
     8 are started.
     """
+    jobs, places, settings = queue.jobs, queue.places, queue.policy.training
     left = jobs.waiting - places.near
     if left <= 0:
         return 0, ""
-    allowed = policy.training.start_within_seconds
+    allowed = settings.start_within_seconds
     rest = allowed - jobs.oldest_seconds
+    drained = 0.0
     if places.all + places.coming == 0:
-        why = "no place is there or comes"
-        drained = 0.0
+        why = reasons.NO_PLACE
     elif rest <= 0:
-        why = f"the oldest has waited {jobs.oldest_seconds:.0f} s, longer than {allowed:.0f} s"
-        drained = 0.0
+        why = reasons.waited_too_long(jobs.oldest_seconds, allowed)
     elif jobs.mean_job_seconds is None:
         return 0, ""  # how long the wait will be is not known before it is too long
     else:
         drained = max(0, places.all - places.soon) * rest / max(1.0, jobs.mean_job_seconds)
-        why = f"{max(0.0, left - drained):.1f} jobs would wait longer than {allowed:.0f} s"
-    return max(0, math.ceil((left - drained) / policy.training.jobs_per_instance - 1e-9)), why
+        why = reasons.would_wait_too_long(max(0.0, left - drained), allowed)
+    return max(0, math.ceil((left - drained) / settings.jobs_per_instance - ROUNDING)), why
 
 
 def _grown(
-    service: Service, views: Sequence[_PoolView], needed: int, why: str, floor: int, now: float
+    context: Context, views: Sequence[_PoolView], needed: int, why: str, floor: int
 ) -> tuple[Mapping[str, int], list[Reason]]:
-    """What stands, with what is needed on top, where a job costs least: USD per hour over work per hour."""
-    policy = service.policy
-    options = []
-    for view in views:
-        pool = view.pool
-        alive = sum(1 for i in view.seen.instances if i.phase in {Phase.READY, Phase.STARTING})
-        most = min(view.most - view.lost, view.standing + policy.horizontal.max_step_out)
-        if capacity_errors.blocked(pool, view.remembered, now, spot=pool.spot_percent >= 100):
-            most = min(most, alive - len(view.gone.stuck))
-        least = max(view.standing, min(view.least, most))
-        price = pool.usd_per_hour / (pool.throughput_rps * view.remembered.correction)
-        options.append(mix.PoolOption(pool.name, 1.0, price, least, max(most, least), pool.vcpus, pool.quota))
-    before = {view.pool.name: view.standing for view in views}
+    """Add what is needed to what stands, where a job costs least: USD per hour over work per hour."""
+    quotas = context.service.vcpu_quotas
+    options = [_option(context, view) for view in views]
+    before = {view.name: view.standing for view in views}
     want = sum(before.values()) + needed
-    counts = mix.cheapest(options, want, service.vcpu_quotas, floor)
+    counts = mix.cheapest(options, want, quotas, floor)
     short = counts is None
     if counts is None:
         want = max(want, floor)
-        counts = mix.most(options, service.vcpu_quotas)
+        counts = mix.most(options, quotas)
         if sum(counts.values()) > want:  # the floor alone did not fit; without it the need does
-            counts = mix.cheapest(options, want, service.vcpu_quotas) or counts
+            counts = mix.cheapest(options, want, quotas) or counts
     started = {name: count - before[name] for name, count in counts.items() if count > before[name]}
-    numbers = {"needed": float(needed), "started": float(sum(started.values()))}
-    reasons = []
-    if started:
-        named = " + ".join(f"{count} {name}" for name, count in started.items())
-        text = f"Starts {named}: {why or 'the minimum is not there'}."
-        reasons.append(Reason(Step.MIX, "training.start", text, numbers))
+    growth = [reasons.start(started, needed, why)] if started else []
     if short:
-        text = f"{needed} instances are needed and bounds, quotas or capacity errors allow {sum(started.values())}."
-        reasons.append(Reason(Step.MIX, "training.short", text, numbers))
-    return counts, reasons
+        growth.append(reasons.short(started, needed))
+    return counts, growth
 
 
-def _leaving(
-    policy: Policy,
-    views: Sequence[_PoolView],
-    jobs: JobQueue,
-    places: _Places,
-    idle: Mapping[str, float],
-    floor: int,
-    now: float,
-    *,
-    needed: int,
-) -> tuple[dict[str, tuple[str, ...]], dict[str, int], int]:
-    """Who leaves, by pool: boots that never end; and, where nothing is needed, orders that nobody waits for and the
-    longest idle that no waiting job needs. With the number of idle ones that stay.
+def _option(context: Context, view: _PoolView) -> mix.PoolOption:
+    pool = view.pool
+    alive = sum(1 for i in view.seen.instances if i.phase in {Phase.READY, Phase.STARTING})
+    most = min(view.most - view.lost, view.standing + context.policy.horizontal.max_step_out)
+    if capacity_errors.blocked(pool, view.remembered, context.now, spot=pool.spot_percent >= 100):
+        most = min(most, alive - len(view.missing.stuck))
+    least = max(view.standing, min(view.least, most))
+    price = pool.usd_per_hour / (pool.throughput_rps * view.remembered.correction)
+    return mix.PoolOption(pool.name, 1.0, price, least, max(most, least), pool.vcpus, pool.quota)
+
+
+def _leaving(queue: _Queue, views: Sequence[_PoolView], floor: int, needed: int) -> _Leaving:
+    """Choose who leaves: boots that never end; and, where nothing is needed, orders that nobody waits for and the
+    longest idle that no waiting job needs.
     """
-    settings = policy.training
-    each = settings.jobs_per_instance
-    left = {view.pool.name: view.seen.desired for view in views}
-    room = {view.pool.name: policy.horizontal.max_step_in for view in views}
-    takes: dict[str, list[str]] = {view.pool.name: [] for view in views}
-    drops = dict.fromkeys(takes, 0)
-    # Instances that serve or will, counted down to the floor.
-    alive = sum(view.standing for view in views)
+    step = queue.policy.horizontal.max_step_in
+    leaving = _Leaving(
+        alive=sum(view.standing for view in views),
+        left={view.name: view.seen.desired for view in views},
+        room={view.name: step for view in views},
+        takes={view.name: [] for view in views},
+        drops={view.name: 0 for view in views},
+    )
+    _cancel_orders(queue, views, leaving, floor, needed)
+    _take_idle(queue, views, leaving, floor, needed)
+    return leaving
+
+
+def _cancel_orders(queue: _Queue, views: Sequence[_PoolView], leaving: _Leaving, floor: int, needed: int) -> None:
+    """Cancel orders that never began or that no job needs, and take boots that never end."""
+    jobs, places = queue.jobs, queue.places
+    each = queue.policy.training.jobs_per_instance
     surplus = max(0, places.coming - max(0, jobs.waiting - places.free - places.soon)) // each
     for view in views:
-        name = view.pool.name
-        fresh = view.not_there - view.gone.missing
-        cancel = min(surplus, fresh, max(0, alive - floor))
+        name = view.name
+        cancel = min(surplus, view.unfilled - view.missing.unfilled, max(0, leaving.alive - floor))
         if not needed:
-            drops[name] = min(view.gone.missing + cancel, room[name], max(0, left[name] - view.least))
-        cancelled = max(0, drops[name] - view.gone.missing)  # orders that may still come; the missing never stood
+            spare = max(0, leaving.left[name] - view.least)
+            leaving.drop(name, min(view.missing.unfilled + cancel, leaving.room[name], spare))
+        # Of the orders, those that may still come; the unfilled ones never counted.
+        cancelled = max(0, leaving.drops[name] - view.missing.unfilled)
         surplus -= cancelled
-        alive -= cancelled
-        left[name] -= drops[name]
-        room[name] -= drops[name]
+        leaving.alive -= cancelled
         working = {i.id for i in view.seen.instances if _busy(i)}
-        stuck_idle = [i for i in view.gone.stuck if i not in working]
-        for stuck in stuck_idle[: max(0, min(room[name], left[name] - view.least))]:
-            takes[name].append(stuck)
-            left[name] -= 1
-            room[name] -= 1
+        stuck = [i for i in view.missing.stuck if i not in working]
+        for id_ in stuck[: max(0, min(leaving.room[name], leaving.left[name] - view.least))]:
+            leaving.take(name, id_)
+
+
+def _take_idle(queue: _Queue, views: Sequence[_PoolView], leaving: _Leaving, floor: int, needed: int) -> None:
+    """Take the longest idle that no waiting job needs, after their idle time or above the pool's maximum."""
+    settings = queue.policy.training
+    each = settings.jobs_per_instance
     by_age = sorted(
-        ((idle[i.id], i, view) for view in views for i in view.seen.instances if i.id in idle),
+        ((queue.idle[i.id], i, view) for view in views for i in view.seen.instances if i.id in queue.idle),
         key=lambda found: (found[0], found[1].id),
     )
-    # Free places of busy instances serve waiting jobs too; what they do not serve keeps idle ones.
-    patience = settings.start_within_seconds
-    trusted = sum(1 for _, i, _ in by_age if not _distrusted(i, idle, jobs, patience, now))
-    wanted = max(0, jobs.waiting - (places.free - each * trusted))
-    spare = 0 if needed else len(by_age) - min(trusted, math.ceil(wanted / each))
-    kept = 0
+    # Free places of busy instances serve waiting jobs too; idle instances are kept for the rest.
+    trusted = sum(1 for _, i, _ in by_age if not queue.distrusted(i))
+    waiting = max(0, queue.jobs.waiting - (queue.places.free - each * trusted))
+    spare = 0 if needed else len(by_age) - min(trusted, math.ceil(waiting / each))
     for since, instance, view in by_age:
-        name = view.pool.name
-        over = left[name] > view.most
-        if spare <= 0 or not (over or now - since >= settings.idle_seconds):
-            kept += 1
+        name = view.name
+        due = leaving.left[name] > view.most or queue.now - since >= settings.idle_seconds
+        free = leaving.left[name] > view.least and leaving.alive > floor and leaving.room[name] > 0
+        if spare <= 0 or not due or not free:
+            leaving.kept += 1
             continue
-        if left[name] <= view.least or alive <= floor or room[name] <= 0:
-            kept += 1
-            continue
-        takes[name].append(instance.id)
-        left[name] -= 1
-        room[name] -= 1
-        alive -= 1
+        leaving.take(name, instance.id)
+        leaving.alive -= 1
         spare -= 1
-    return {name: tuple(ids) for name, ids in takes.items()}, drops, kept
 
 
-def _say_leaving(
-    policy: Policy,
-    takes: Mapping[str, Sequence[str]],
-    drops: Mapping[str, int],
-    kept: int,
-    idle: Mapping[str, float],
-    now: float,
-) -> list[Reason]:
-    reasons = []
-    for name, ids in takes.items():
-        gone = [f"{i} (idle for {now - idle[i]:.0f} s)" if i in idle else f"{i} (never ready)" for i in ids]
-        if gone:
-            text = f"{name}: {', '.join(gone)} leave."
-            reasons.append(Reason(Step.GUARD, "training.take", text, {"taken": float(len(gone))}))
-    dropped = sum(drops.values())
+def _why_leaving(queue: _Queue, leaving: _Leaving) -> list[Reason]:
+    why = [
+        reasons.take(name, {i: queue.now - queue.idle[i] if i in queue.idle else None for i in ids})
+        for name, ids in leaving.takes.items()
+        if ids
+    ]
+    dropped = sum(leaving.drops.values())
     if dropped:
-        text = f"{dropped} ordered instances that are not there are no longer waited for."
-        reasons.append(Reason(Step.GUARD, "training.drop", text, {"dropped": float(dropped)}))
-    if kept:
-        text = (
-            f"{kept} idle instances stay: for {policy.training.idle_seconds:.0f} s, for waiting jobs or as the minimum."
-        )
-        reasons.append(Reason(Step.GUARD, "training.idle", text, {"idle": float(kept)}))
-    return reasons
+        why.append(reasons.drop(dropped))
+    if leaving.kept:
+        why.append(reasons.idle(leaving.kept, queue.policy.training.idle_seconds))
+    return why
 
 
-def _say_queue(jobs: JobQueue, places: _Places) -> Reason:
-    text = (
-        f"{jobs.waiting} jobs wait, the oldest for {jobs.oldest_seconds:.0f} s; {places.free} places are free,"
-        f" {places.soon} will be soon, {places.coming} come with instances that start."
-    )
-    numbers = {
-        "waiting": float(jobs.waiting),
-        "oldest_seconds": jobs.oldest_seconds,
-        "free": float(places.free),
-        "soon": float(places.soon),
-        "coming": float(places.coming),
-    }
-    return Reason(Step.DEMAND, "training.queue", text, numbers)
-
-
-def _say_protected(views: Sequence[_PoolView]) -> list[Reason]:
+def _why_protected(views: Sequence[_PoolView]) -> list[Reason]:
     busy = sum(1 for view in views for i in view.seen.instances if _busy(i))
-    if not busy:
-        return []
-    text = f"{busy} instances run jobs, or may, and are protected."
-    return [Reason(Step.GUARD, "training.busy", text, {"busy": float(busy)})]
+    return [reasons.busy(busy)] if busy else []
 
 
-def _target(view: _PoolView, desired: int, state: State, now: float, take: tuple[str, ...] = ()) -> PoolTarget:
+def _target(context: Context, view: _PoolView, desired: int, take: tuple[str, ...] = ()) -> PoolTarget:
     base = None
     if view.pool.spot_percent > 0:
-        lead = learning.lead_seconds(view.pool, state)
-        base = capacity_errors.on_demand_base(view.pool, view.seen, view.remembered, lead, now)
+        lead = learning.lead_seconds(view.pool, context.state)
+        base = capacity_errors.on_demand_base(view.pool, view.seen, view.remembered, lead, context.now)
         base = base if base != view.seen.on_demand_base else None
     protect = tuple(i.id for i in view.seen.instances if _busy(i))
     return PoolTarget(desired=desired, weight=view.seen.weight, take=take, on_demand_base=base, protect=protect)

@@ -1,4 +1,4 @@
-"""Sleeping when nobody asks, and waking with the first request.
+"""Sleeping when no requests come, and waking with the first one.
 
 A sleeping service has no targets, so the load balancer answers 503 and counts it; that count is the waking signal.
 Until the first instance is ready, clients get 503 (docs/operations.md, Sleeping and waking).
@@ -8,34 +8,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gpu_fleet.scaling.demand import Demand, current
-from gpu_fleet.scaling.observation import Observation
+from gpu_fleet.scaling.context import Context
+from gpu_fleet.scaling.demand import Demand
 from gpu_fleet.scaling.service import Service
-from gpu_fleet.scaling.state import State
+from gpu_fleet.scaling.state import ZeroMemory
 
 
 def may_sleep(service: Service) -> bool:
-    """Whether the policy lets the service go down to nothing."""
+    """Whether the policy lets the service scale to zero."""
     return service.policy.zero.idle_seconds is not None and all(p.min_instances == 0 for p in service.pools)
 
 
-def sleep_or_wake(service: Service, seen: Observation, demand: Demand, state: State, now: float) -> State:
-    """The state with `asleep` and `idle_since` as they follow from what was seen.
+def sleep_or_wake(context: Context, demand: Demand) -> ZeroMemory:
+    """Decide whether the service sleeps.
 
     Only a measured zero counts as idle: a service whose metrics are missing neither falls asleep nor wakes.
     """
-    idle_seconds = service.policy.zero.idle_seconds
-    if idle_seconds is None or not may_sleep(service):
-        return replace(state, asleep=False, idle_since=None)
-    if _asked(service, seen, demand, now):
-        return replace(state, asleep=False, idle_since=None)
+    memory, now = context.state.zero, context.now
+    idle_seconds = context.policy.zero.idle_seconds
+    if idle_seconds is None or not may_sleep(context.service) or _requests_come(context, demand):
+        return ZeroMemory()
     if not demand.idle:
-        return replace(state, idle_since=None) if demand.rps is not None else state
-    since = state.idle_since if state.idle_since is not None else now
-    return replace(state, idle_since=since, asleep=state.asleep or now - since >= idle_seconds)
+        return replace(memory, idle_since=None) if demand.rps is not None else memory
+    since = memory.idle_since if memory.idle_since is not None else now
+    return ZeroMemory(asleep=memory.asleep or now - since >= idle_seconds, idle_since=since)
 
 
-def _asked(service: Service, seen: Observation, demand: Demand, now: float) -> bool:
-    stale = service.policy.load.stale_after_seconds
-    readings = (seen.rejected_rps, seen.burst_rps)
-    return bool(demand.rps) or any((current(r, now, stale) or 0.0) > 0 for r in readings)
+def _requests_come(context: Context, demand: Demand) -> bool:
+    readings = (context.seen.rejected_rps, context.seen.burst_rps)
+    return bool(demand.rps) or any((context.value(reading) or 0.0) > 0 for reading in readings)

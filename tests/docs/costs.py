@@ -9,7 +9,7 @@ import contextlib
 import io
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 from gpu_fleet.config.composition import services
@@ -30,6 +30,7 @@ from lambdas.scaler.publish import publish, publish_run
 from lambdas.scaler.result import Outcome, Result
 from tests.docs import worked_example
 from tests.docs.pages import ROOT
+from tests.scaling.builders import changed
 
 AS_OF = "2026-11"
 MINUTES = 730 * 60
@@ -170,7 +171,7 @@ def _state() -> State:
     """The example's state with the season that a fortnight of history leaves in it."""
     state = worked_example.example().decision.state
     past = [Reading(15 + i % 7, state.at - 300.0 * i) for i in range(14 * 288, 0, -1)]
-    return replace(state, season=forecast.season_from(past, state.at))
+    return changed(state, season=forecast.season_from(past, state.at))
 
 
 def _log_bytes() -> int:

@@ -19,7 +19,7 @@ from gpu_fleet.scaling.in_place import consider
 from gpu_fleet.scaling.observation import Instance, Observation, Phase, PoolObservation
 from gpu_fleet.scaling.policy import Vertical, VerticalMethod
 from gpu_fleet.scaling.service import Service
-from gpu_fleet.scaling.state import State
+from tests.scaling.builders import remembered
 
 NOW = 1_700_000_000.0
 ROW = re.compile(
@@ -74,7 +74,7 @@ def test_the_pages_figures_are_those_of_the_code(root: Path, page: str) -> None:
         nodes = tuple(Instance(f"i-{n}", old, "ab"[n % 2], Phase.READY, 0.0) for n in range(int(standing)))
         view = PoolObservation(len(nodes), 0, 200, 100, nodes, types=(old,))
         signals = Signals(None, None, None, None, None, float(rps))
-        before = Decision({"gpu": PoolTarget(len(nodes), 100)}, (), signals, State(at=NOW, dispersion=1.0))
+        before = Decision({"gpu": PoolTarget(len(nodes), 100)}, (), signals, remembered(at=NOW, dispersion=1.0))
         reason = consider(service, Observation({"gpu": view}), before, NOW).reasons[-1]
         assert reason.code == "vertical.refresh"
         assert f"{count} {new} (" in reason.sentence

@@ -18,6 +18,7 @@ from gpu_fleet.config.composition import services
 from gpu_fleet.config.stack_file import parse_stack
 from gpu_fleet.config.yaml_files import read_library
 from gpu_fleet.scaling import sizing
+from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.decision import Decision
 from gpu_fleet.scaling.fleet import survey
@@ -206,9 +207,12 @@ def section() -> str:
     policy, state = record.service.policy, decision.state
     outlook = next(reason for reason in decision.reasons if reason.step == "demand")
     headroom = 1 + outlook.numbers["headroom_percent"] / 100
-    asked, now_fleet = decision.signals.demand_rps or 0.0, survey(record.service, seen, state, record.now, headroom)
+    asked, now_fleet = (
+        decision.signals.demand_rps or 0.0,
+        survey(Context(record.service, seen, state, record.now), headroom),
+    )
     counts = {name: target.desired for name, target in decision.targets.items()}
-    then_fleet = survey(record.service, seen, state, record.now, headroom, counts)
+    then_fleet = survey(Context(record.service, seen, state, record.now), headroom, counts)
     horizon = outlook.numbers["horizon_seconds"]
     ready = {name: sum(i.phase is Phase.READY for i in view.instances) for name, view in seen.pools.items()}
     nodes, terms = sum(ready.values()), []
@@ -223,7 +227,7 @@ def section() -> str:
             f"| {pool.name} | {ready[pool.name]} | {pool.capacity:.0f} | {pool.throughput_rps:.2f}"
             f" | {pool.slowdown:.2f} | {each:.1f} | {100 * each / pool.capacity:.0f} % | {100 * share:.0f} % |"
         )
-    scv = state.dispersion or 1.0
+    scv = state.demand.dispersion or 1.0
     shares = []
     for pool in record.service.pools:
         strict = sizing.usable_share(pool, policy, ready[pool.name], scv)
@@ -266,7 +270,7 @@ R = {signals.ratio:.2f}. By the threshold alone the service would be more than l
 minute old). Of the methods, `{outlook.code.removeprefix("demand.")}` has lately cost least for what it carried: it says
 {outlook.numbers["forecast_rps"]:.2f}. What is seen then should stay below {headroom:.3f} times that, going by
 what came of its forecasts so far, but for the share that may be missed
-({100 * (state.allowance or 0.0):.2f} % of the demand, by now), so the upper end is
+({100 * (state.feedback.allowance or 0.0):.2f} % of the demand, by now), so the upper end is
 {headroom:.3f} * {outlook.numbers["forecast_rps"]:.2f} = {signals.forecast_rps:.2f}.
 
 **Sizing.** How much of an instance may be used so that requests keep to the SLO, by pool and number; arrivals vary as

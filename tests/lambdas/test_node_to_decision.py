@@ -20,6 +20,7 @@ from gpu_fleet.scaling.observation import Reading
 from gpu_fleet.scaling.state import State
 from infra.iam import METRICS_NAMESPACE
 from infra.user_data import BootSettings, user_data
+from tests.scaling.builders import remembered
 
 Metric = tuple[str, str, frozenset[tuple[str, str]]]
 """Namespace, name, dimensions."""
@@ -166,7 +167,7 @@ def test_whatever_the_scaler_asks_of_instances_is_published_under_that_very_name
     """Namespace, name and dimensions, of pool and instance; the instance may publish there and nowhere else."""
     made = node({"thresholds": LIMITS, "slo": {"ttft_seconds": 2}})
     made.publish(_minute(world) - 10, [told(4, 0, 10 * i, 0.5) for i in range(6)], dict.fromkeys(HOST, 10.0), 0.001)
-    world.observe(state=State(at=world.now - 60, loads_wanted=1))
+    world.observe(state=remembered(at=world.now - 60, loads_wanted=1))
     asked = {
         (metric["Namespace"], metric["MetricName"], frozenset((d["Name"], d["Value"]) for d in metric["Dimensions"]))
         for operation, arguments in world.board.calls
@@ -185,7 +186,7 @@ def test_what_the_engines_count_is_what_the_model_sees(world: Any, node: Any) ->
     end = _minute(world) + 10
     pages = [told(6, 2, 9 * i, 0.5) for i in range(7)] + [told(6, 3, 9 * 7, 0.5)]
     node({"slo": {"ttft_seconds": 2}}).publish(end - 10, pages)
-    seen = world.observe(state=State(at=world.now - 60, loads_wanted=1))
+    seen = world.observe(state=remembered(at=world.now - 60, loads_wanted=1))
     pool = seen.pools["l4"]
     assert pool.running == Reading(12, end)
     assert pool.waiting is not None

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from gpu_fleet.scaling.observation import Phase, Reading
-from gpu_fleet.scaling.state import State
+from tests.scaling.builders import remembered
 
 MINUTE = datetime(2026, 3, 2, 10, 0, tzinfo=UTC).timestamp()
 """The end of the newest complete minute, 20 s before the run."""
@@ -315,7 +315,7 @@ class TestEngine:
         for id_, running in ((a, 9), (b, 2)):
             world.publish("requests_running", running, MINUTE - 60, AutoScalingGroupName="chat-l4", InstanceId=id_)
             world.publish("requests_waiting", 1, MINUTE - 60, AutoScalingGroupName="chat-l4", InstanceId=id_)
-        state = State(at=MINUTE - 40, loads_wanted=1)
+        state = remembered(at=MINUTE - 40, loads_wanted=1)
         loads = {i.id: i.load for i in world.observe(state=state).pools["l4"].instances}
         assert loads == {a: Reading(10, MINUTE), b: Reading(3, MINUTE)}
 
@@ -328,7 +328,7 @@ class TestEngine:
 
 
 class TestHistory:
-    STATE = State(at=MINUTE - 40, season_wanted=True)
+    STATE = remembered(at=MINUTE - 40, season_wanted=True)
 
     def test_history_is_read_when_the_state_asks_for_it(self, world):
         world.stand(policy={"forecast": {"history_days": 1}})
@@ -471,7 +471,7 @@ class TestTraining:
         self.stand(world, queue, 1)
         (id_,) = world.ids("l4", "train")
         world.publish("job_remaining_seconds", 90, MINUTE - 60, AutoScalingGroupName="train-l4", InstanceId=id_)
-        (instance,) = world.observe("train", State(at=MINUTE - 40, loads_wanted=1)).pools["l4"].instances
+        (instance,) = world.observe("train", remembered(at=MINUTE - 40, loads_wanted=1)).pools["l4"].instances
         assert instance.remaining_seconds == 90
 
     def test_instances_of_a_training_pool_are_ready_without_a_load_balancer(self, world, queue):

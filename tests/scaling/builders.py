@@ -58,7 +58,7 @@ def learnt(rps: float) -> State:
     trends = [f"trend_{window:.0f}" for window in forecast.TRENDS_SECONDS]
     names = ["none", *trends, *(f"peak_{window:.0f}" for window in forecast.PEAKS_SECONDS)]
     errors = dict.fromkeys(names, Errors(bins, 0.0, days, days))
-    return State(errors=errors, allowance=feedback.MOST)
+    return remembered(errors=errors, allowance=feedback.MOST)
 
 
 def instances(
@@ -110,3 +110,31 @@ def seen(
         arrivals_rps=None if arrivals is None else Reading(arrivals, at),
         **changes,
     )
+
+
+PARTS = {
+    "stepped_at": ("guard", "stepped_at"), "required": ("guard", "required"), "loads_wanted": ("guard", "loads_wanted"),
+    "series": ("forecast", "series"), "highest": ("forecast", "highest"), "pending": ("forecast", "pending"),
+    "errors": ("forecast", "errors"), "season": ("forecast", "season"), "season_wanted": ("forecast", "season_wanted"),
+    "request_weight": ("demand", "request_weight"), "counted": ("demand", "counted"),
+    "dispersion": ("demand", "dispersion"), "newest": ("demand", "newest"), "dispersed_at": ("demand", "dispersed_at"),
+    "allowance": ("feedback", "allowance"), "late": ("feedback", "late"), "moved_at": ("mix", "moved_at"),
+    "asleep": ("zero", "asleep"), "idle_since": ("zero", "idle_since"), "idle_nodes": ("training", "idle_nodes"),
+    "request": ("requests", "tokens"), "request_count": ("requests", "count"), "burst": ("burst", "last"),
+    "burst_due": ("burst", "due"), "burst_lasts": ("burst", "lasts"), "learning_reset": ("learning", "reset"),
+}  # fmt: skip
+"""Short names of what the parts of a state remember: part and field."""
+
+
+def changed(state: State, **values: Any) -> State:
+    """The state with some of what it remembers changed: changed(state, asleep=True, at=NOW)."""
+    for name, value in values.items():
+        part, field = PARTS.get(name, ("", name))
+        new = value if not part else replace(getattr(state, part), **{field: value})
+        state = replace(state, **{part or name: new})
+    return state
+
+
+def remembered(**values: Any) -> State:
+    """A state that remembers just this: remembered(at=NOW - 60, idle_since=NOW - 6000)."""
+    return changed(State(), **values)

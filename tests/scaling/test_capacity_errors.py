@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from gpu_fleet.scaling.capacity_errors import blocked, mark, mark_pools, on_demand_base
+from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.observation import CapacityError, Phase
 from gpu_fleet.scaling.policy import CapacityErrors
 from gpu_fleet.scaling.state import Mark, PoolState, Short, State
@@ -172,6 +173,6 @@ def test_each_run_brings_marks_and_unfilled_orders_of_every_pool_up_to_date():
         "l4": replace(pool_seen(2), desired=4),
         "l40s": replace(pool_seen(0), capacity_errors=(CapacityError("b", NOW - 10),)),
     }
-    after = mark_pools(service(pool("l4"), pool("l40s")), seen(pools=views), state, NOW).pools
+    after = mark_pools(Context(service(pool("l4"), pool("l40s")), seen(pools=views), state, NOW))
     assert after["l4"] == PoolState(short=(Short(1, NOW - 500), Short(2, NOW)))
     assert after["l40s"] == PoolState(marks=(Mark("b", NOW + 290, 1),), marked_at=NOW - 10)

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
+from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.counts import settle
 from gpu_fleet.scaling.decision import Step
 from gpu_fleet.scaling.fleet import survey
-from gpu_fleet.scaling.guard import Band
 from gpu_fleet.scaling.observation import PoolObservation
 from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.scaling.state import Mark, PoolState, State
-from tests.scaling.builders import NOW, pool, pool_seen, seen, service
+from gpu_fleet.scaling.window import Band
+from tests.scaling.builders import NOW, pool, pool_seen, remembered, seen, service
 
 POOLED = pool(
     capacity=16.0, throughput_rps=2.0, service_seconds=8.0, slowdown=3.0, min_instances=0, max_instances=200, slots=64.0
@@ -32,19 +33,20 @@ def settled(
     **state: Any,
 ) -> tuple[dict[str, int], State, list[tuple[Step, str]]]:
     """The counts for such a demand."""
-    before = State(at=NOW - 60, **({"pools": dict.fromkeys(views, PoolState())} | state))
+    before = remembered(at=NOW - 60, **({"pools": dict.fromkeys(views, PoolState())} | state))
     observation = seen(pools=dict(views))
-    fleet = survey(svc, observation, before, NOW, 1.0 if headroom is None else headroom)
+    context = Context(svc, observation, before, NOW)
+    fleet = survey(context, 1.0 if headroom is None else headroom)
     band = Band(wanted, wanted if in_rps is None else in_rps, settled=True)
     more = {} if headroom is None else {"headroom": headroom}
-    _, counts, after, reasons = settle(svc, observation, fleet, wanted, band, before, NOW, **more)
-    return dict(counts), after, [(r.step, r.code) for r in reasons]
+    made = settle(context, fleet, wanted, band, **more)
+    return dict(made.by_pool), context.remember(mix=made.memory).state, [(r.step, r.code) for r in made.reasons]
 
 
 def carried(svc: Service, view: PoolObservation, count: int) -> float:
     """What so many instances carry among themselves."""
     state = State(pools={"l4": PoolState()})
-    return count * survey(svc, seen(pools={"l4": view}), state, NOW, 1.0, {"l4": count}).worth["l4"]
+    return count * survey(Context(svc, seen(pools={"l4": view}), state, NOW), 1.0, {"l4": count}).worth["l4"]
 
 
 @pytest.mark.parametrize("standing", [1, 2, 3])
@@ -82,10 +84,10 @@ def test_a_change_of_types_is_remembered_and_not_followed_by_the_next_for_a_whil
     svc, views = service(dear, cheap), {"dear": pool_seen(4), "cheap": pool_seen(0)}
     counts, after, _ = settled(svc, views, 5.0)
     assert counts["cheap"] > 0
-    assert after.moved_at == NOW
+    assert after.mix.moved_at == NOW
     stays, later, _ = settled(svc, views, 5.0, moved_at=NOW - 60)
     assert stays["cheap"] == 0
-    assert later.moved_at == NOW - 60
+    assert later.mix.moved_at == NOW - 60
 
 
 def in_zones(zones: str) -> PoolObservation:

@@ -4,15 +4,16 @@ from dataclasses import replace
 
 import pytest
 
+from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.decision import Step
 from gpu_fleet.scaling.fleet import survey
 from gpu_fleet.scaling.observation import CapacityError, JobQueue, Phase, Reading
 from gpu_fleet.scaling.record import Record, dump, load
 from gpu_fleet.scaling.state import Pending, Point, PoolState, State
-from tests.scaling.builders import NOW, instances, pool, pool_seen, seen, service
+from tests.scaling.builders import NOW, changed, instances, pool, pool_seen, remembered, seen, service
 
-LIVED = State(at=NOW - 60, since=NOW - 7200, request_weight=1.0, dispersion=1.0)
+LIVED = remembered(at=NOW - 60, since=NOW - 7200, request_weight=1.0, dispersion=1.0)
 
 
 def one(svc, view, arrivals=None, state=LIVED, now=NOW, **changes):
@@ -209,7 +210,7 @@ def test_a_service_sleeps_and_wakes_with_the_first_request():
 
 def test_a_sleeping_service_whose_metrics_are_missing_sleeps_on():
     svc = service(pool(min_instances=0), zero={"idle_seconds": 300})
-    asleep = replace(LIVED, asleep=True, idle_since=NOW - 900)
+    asleep = changed(LIVED, asleep=True, idle_since=NOW - 900)
     decision = one(svc, pool_seen(0, load=None), None, asleep)
     assert decision.targets["l4"].desired == 0
 
@@ -528,7 +529,7 @@ def test_a_service_of_which_nothing_stands_is_built_up_before_anything_is_measur
 
 def test_a_service_that_is_woken_with_an_instance_left_is_sized_by_the_requests_that_found_no_target():
     svc = service(pool(min_instances=0), zero={"idle_seconds": 600})
-    asleep = replace(LIVED, asleep=True, idle_since=NOW - 6000)
+    asleep = changed(LIVED, asleep=True, idle_since=NOW - 6000)
     boots = pool_seen(0, starting=1, load=None)
     woken = sound(one(svc, boots, state=asleep, rejected_rps=Reading(7.0, NOW - 180)))
     assert not woken.held
@@ -536,7 +537,7 @@ def test_a_service_that_is_woken_with_an_instance_left_is_sized_by_the_requests_
     assert woken.targets["l4"].desired >= 4
     # what is too old, or was never seen, wakes nobody
     still = one(svc, boots, state=asleep, rejected_rps=Reading(7.0, NOW - 181))
-    assert still.state.asleep
+    assert still.state.zero.asleep
     assert still.signals.forecast_rps == 0
 
 
@@ -549,18 +550,18 @@ def test_a_series_of_arrivals_is_not_gone_on_with_work_done_nor_the_other_way_ro
     waiting = (Pending(NOW + 60, {"none": 4.0}),)
     view = pool_seen(4, load=20, instance_loads=[5] * 4)
     for counted, arrivals, kept in ((True, 2.0, True), (False, None, True), (True, None, False), (False, 2.0, False)):
-        state = replace(LIVED, counted=counted, series=past, pending=waiting)
+        state = changed(LIVED, counted=counted, series=past, pending=waiting)
         after = one(service(), view, arrivals=arrivals, state=state).state
-        assert after.counted is (arrivals is not None)
-        assert [p.at for p in after.series] == ([NOW - 60, NOW] if kept else [NOW])
-        assert len(after.pending) == 1 + kept
+        assert after.demand.counted is (arrivals is not None)
+        assert [p.at for p in after.forecast.series] == ([NOW - 60, NOW] if kept else [NOW])
+        assert len(after.forecast.pending) == 1 + kept
 
 
 def test_while_nothing_is_seen_of_a_sleeping_service_its_series_is_kept():
     svc = service(pool(min_instances=0), zero={"idle_seconds": 600})
-    state = replace(LIVED, asleep=True, counted=True, series=(Point(NOW - 60, 4.0),), idle_since=NOW - 6000)
+    state = changed(LIVED, asleep=True, counted=True, series=(Point(NOW - 60, 4.0),), idle_since=NOW - 6000)
     after = one(svc, pool_seen(0, load=None), state=state).state
-    assert (after.series, after.counted) == (state.series, True)
+    assert (after.forecast.series, after.demand.counted) == (state.forecast.series, True)
 
 
 def required(waiting, arrivals=4.0, correction=0.5):
@@ -585,8 +586,8 @@ def test_the_forecast_reaches_from_the_newest_data_to_the_end_of_the_lead_time(a
     decision = sound(decide(service(), seen(at=at, arrivals=2.0, pools={"l4": view}), LIVED, NOW))
     said = reason(decision, "demand.none")
     assert said.numbers["horizon_seconds"] == horizon
-    assert decision.state.series == (Point(at, 2.0),)
-    assert decision.state.pending[0].due == at + horizon
+    assert decision.state.forecast.series == (Point(at, 2.0),)
+    assert decision.state.forecast.pending[0].due == at + horizon
 
 
 def test_without_any_reading_the_horizon_is_the_lead_time_alone():
@@ -596,15 +597,15 @@ def test_without_any_reading_the_horizon_is_the_lead_time_alone():
 
 def test_the_same_data_seen_again_is_learnt_from_once():
     view = pool_seen(4, load=20)
-    known = replace(one(service(), view, arrivals=2.0).state, highest=(Point(NOW - 90000, 2.0),))  # of more than a day
+    known = changed(one(service(), view, arrivals=2.0).state, highest=(Point(NOW - 90000, 2.0),))  # of more than a day
     view = pool_seen(4, load=20, at=NOW + 60)
     first = one(service(), view, arrivals=2.0, state=known, now=NOW + 60).state
     again = decide(service(), seen(at=NOW + 60, arrivals=2.0, pools={"l4": view}), first, NOW + 90).state
-    assert again.series == first.series
-    assert again.allowance == first.allowance
+    assert again.forecast.series == first.forecast.series
+    assert again.feedback.allowance == first.feedback.allowance
     later = one(service(), pool_seen(4, load=20, at=NOW + 120), arrivals=2.0, state=again, now=NOW + 120).state
-    assert len(later.series) == 3
-    assert later.allowance > first.allowance > 1 - service().policy.forecast_confidence
+    assert len(later.forecast.series) == 3
+    assert later.feedback.allowance > first.feedback.allowance > 1 - service().policy.forecast_confidence
 
 
 def test_a_late_minute_moves_the_head_room_of_the_next_minute_and_not_of_a_second_look_at_it():
@@ -613,19 +614,19 @@ def test_a_late_minute_moves_the_head_room_of_the_next_minute_and_not_of_a_secon
     again = decide(service(), seen(arrivals=60.0, pools={"l4": crowded}), first.state, NOW + 10)
     assert again.signals.forecast_rps == first.signals.forecast_rps
     later = one(service(), pool_seen(4, load=300, at=NOW + 60), arrivals=60.0, state=again.state, now=NOW + 60)
-    assert later.state.allowance < again.state.allowance == first.state.allowance
+    assert later.state.feedback.allowance < again.state.feedback.allowance == first.state.feedback.allowance
 
 
 def test_a_minute_without_demand_says_nothing_about_how_well_demand_is_forecast():
     idle = one(service(), pool_seen(4, load=0), arrivals=0.0)
     assert "demand.idle" in idle.codes
-    assert idle.state.allowance == pytest.approx(1 - service().policy.forecast_confidence)
+    assert idle.state.feedback.allowance == pytest.approx(1 - service().policy.forecast_confidence)
 
 
 def test_the_head_room_is_that_of_the_share_that_may_be_missed_as_it_has_been_corrected():
     view = pool_seen(4, load=20)
     strict, loose = (
-        one(service(), view, arrivals=2.0, state=replace(LIVED, allowance=share)).signals.forecast_rps
+        one(service(), view, arrivals=2.0, state=changed(LIVED, allowance=share)).signals.forecast_rps
         for share in (0.001, 0.03)
     )
     assert strict > loose > 2.0
@@ -728,7 +729,7 @@ def test_an_instance_counts_for_what_the_head_room_lets_it_and_without_a_demand_
         assert 1 <= headroom <= at_most
         assert (headroom > 1) is (arrivals > 0)
         counted, strict, twice = (
-            survey(svc, seen(pools={"l4": view}), state, NOW, h).worth["l4"] for h in (headroom, 1.0, 2.0)
+            survey(Context(svc, seen(pools={"l4": view}), state, NOW), h).worth["l4"] for h in (headroom, 1.0, 2.0)
         )
         assert strict < twice
         assert (counted > strict) is (arrivals > 0)
@@ -741,26 +742,26 @@ def test_launches_and_requests_seen_are_remembered_with_their_time():
     tokens = {"input_tokens": Reading(2000.0, NOW), "output_tokens": Reading(300.0, NOW)}
     after = one(service(), view, arrivals=1.0, state=replace(LIVED, pools={"l4": booted}), **tokens).state
     assert after.pools["l4"].leads == (250.0,)
-    assert after.request is not None
+    assert after.requests.tokens is not None
     old = {name: replace(reading, at=NOW - 181) for name, reading in tokens.items()}
-    assert one(service(), view, arrivals=1.0, **old).state.request is None
+    assert one(service(), view, arrivals=1.0, **old).state.requests.tokens is None
 
 
 def test_a_minute_of_nothing_teaches_nothing_of_lateness():
-    assert one(service(), pool_seen(4, load=0), arrivals=0.0).state.late is None
-    assert one(service(), pool_seen(4, load=20), arrivals=2.0).state.late == 0.0
+    assert one(service(), pool_seen(4, load=0), arrivals=0.0).state.feedback.late is None
+    assert one(service(), pool_seen(4, load=20), arrivals=2.0).state.feedback.late == 0.0
 
 
 def test_what_waits_longer_than_the_slo_allows_is_late_though_the_demand_is_carried():
     waits = pool_seen(4, load=120, waiting=Reading(100.0, NOW))
-    assert one(service(), waits, arrivals=2.0).state.late == 1.0
-    assert one(service(slo=None), waits, arrivals=2.0).state.late == 0.0
+    assert one(service(), waits, arrivals=2.0).state.feedback.late == 1.0
+    assert one(service(slo=None), waits, arrivals=2.0).state.feedback.late == 0.0
 
 
 def test_a_second_look_at_a_minute_does_not_judge_it_by_what_became_ready_since():
     first = one(service(), pool_seen(4, load=300), arrivals=60.0)
     more = decide(service(), seen(arrivals=60.0, pools={"l4": pool_seen(60, load=300)}), first.state, NOW + 10)
-    assert more.state.late == first.state.late > 0.9
+    assert more.state.feedback.late == first.state.feedback.late > 0.9
 
 
 def test_a_calm_first_day_earns_no_carelessness():
@@ -768,4 +769,4 @@ def test_a_calm_first_day_earns_no_carelessness():
     for minute in range(1, 5):
         at = NOW + 60 * minute
         state = one(service(), pool_seen(4, load=20, at=at), arrivals=2.0, state=state, now=at).state
-    assert state.allowance == pytest.approx(1 - service().policy.forecast_confidence)
+    assert state.feedback.allowance == pytest.approx(1 - service().policy.forecast_confidence)

@@ -4,14 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_fleet.scaling.demand import DISPERSION_KEPT, MOST_DISPERSED, SATURATED, current, measure
-from gpu_fleet.scaling.observation import Reading
+from gpu_fleet.scaling.context import Context
+from gpu_fleet.scaling.demand import DISPERSION_KEPT, MOST_DISPERSED, SATURATED, measure
+from gpu_fleet.scaling.observation import Reading, current
 from gpu_fleet.scaling.state import Point, PoolState, State
-from tests.scaling.builders import NOW, pool, pool_seen, seen, service
+from tests.scaling.builders import NOW, pool, pool_seen, remembered, seen, service
 
 
 def demand_of(observation, state=None, svc=None, now=NOW):
-    return measure(svc or service(), observation, state or State(at=now - 60, since=now - 3600), now)
+    context = Context(svc or service(), observation, state or State(at=now - 60, since=now - 3600), now)
+    demand, memory = measure(context)
+    return demand, context.remember(demand=memory).state
 
 
 def test_nothing_seen_is_missing_and_not_zero():
@@ -78,18 +81,18 @@ def test_work_done_and_arrivals_are_told_apart():
 
 
 def test_heavier_requests_are_learnt_from_the_work_they_make():
-    state = State(at=NOW - 60, since=NOW - 3600, request_weight=1.0)
+    state = remembered(at=NOW - 60, since=NOW - 3600, request_weight=1.0)
     # 1 rps arrives and makes 2 rps of work: requests of twice the typical weight
     demand, after = demand_of(seen(arrivals=1.0, pools={"l4": pool_seen(2, load=20)}), state)
-    assert 1.0 < after.request_weight < 2.0
-    assert demand.rps == pytest.approx(after.request_weight)
+    assert 1.0 < after.demand.request_weight < 2.0
+    assert demand.rps == pytest.approx(after.demand.request_weight)
 
 
 def test_saturated_instances_teach_nothing_of_the_weight_of_a_request():
-    state = State(at=NOW - 60, since=NOW - 3600, request_weight=1.0)
+    state = remembered(at=NOW - 60, since=NOW - 3600, request_weight=1.0)
     view = pool_seen(2, load=60, running=Reading(40.0, NOW), waiting=Reading(20.0, NOW))
     demand, after = demand_of(seen(arrivals=6.0, pools={"l4": view}), state)
-    assert after.request_weight == 1.0
+    assert after.demand.request_weight == 1.0
     assert demand.rps == pytest.approx(6.0)
     assert demand.backlog == pytest.approx(20.0)
 
@@ -231,8 +234,8 @@ def test_response_time_of_a_load_in_per_cent_is_the_mean_load():
 
 
 def taught(view, arrivals=1.0, **before):
-    state = State(**({"at": NOW - 60, "since": NOW - 3600} | before))
-    return demand_of(seen(arrivals=arrivals, pools={"l4": view}), state)[1].request_weight
+    state = remembered(**({"at": NOW - 60, "since": NOW - 3600} | before))
+    return demand_of(seen(arrivals=arrivals, pools={"l4": view}), state)[1].demand.request_weight
 
 
 def test_more_requests_waiting_than_instances_teach_nothing_of_a_requests_weight():
@@ -248,7 +251,7 @@ def test_instances_that_are_all_but_full_teach_nothing_of_a_requests_weight():
 def test_one_full_pool_is_enough_to_teach_nothing():
     svc = service(pool("l4"), pool("h100"))
     view = seen(arrivals=1.0, pools={"l4": busy(40.0, 0.0), "h100": busy(10.0, 0.0)})
-    assert demand_of(view, svc=svc)[1].request_weight == 1.0
+    assert demand_of(view, svc=svc)[1].demand.request_weight == 1.0
 
 
 def test_the_last_answers_after_the_last_arrival_teach_nothing_of_a_requests_weight():
@@ -267,7 +270,7 @@ def test_little_work_teaches_the_weight_of_a_request_too():
 
 
 def test_the_backlog_is_counted_in_typical_requests():
-    state = State(at=NOW - 60, since=NOW - 3600, request_weight=2.0)
+    state = remembered(at=NOW - 60, since=NOW - 3600, request_weight=2.0)
     demand, _ = demand_of(seen(arrivals=1.0, pools={"l4": busy(20.0, 3.0)}), state)
     assert demand.backlog == pytest.approx(6.0)
 
@@ -285,7 +288,7 @@ def test_requests_that_find_no_target_keep_a_service_from_being_idle():
 
 
 def test_demand_is_new_only_where_its_interval_ends_later_than_the_last_ones():
-    state = State(at=NOW - 60, since=NOW - 3600, series=(Point(NOW - 60, 1.0),))
+    state = remembered(at=NOW - 60, since=NOW - 3600, series=(Point(NOW - 60, 1.0),))
     assert demand_of(seen(arrivals=1.0), state)[0].fresh
     assert not demand_of(seen(at=NOW - 60, arrivals=1.0), state)[0].fresh
     assert demand_of(seen(arrivals=1.0), State(at=NOW - 60))[0].fresh
@@ -321,65 +324,65 @@ BEFORE = {"at": NOW - 60, "since": NOW - 3600}
 
 def spread(arrivals, burst=None, at=NOW, now=NOW, **before):
     view = seen(at=at, arrivals=arrivals, burst_rps=burst)
-    return demand_of(view, State(**(BEFORE | before)), now=now)[1]
+    return demand_of(view, remembered(**(BEFORE | before)), now=now)[1]
 
 
 def test_ten_seconds_wait_until_the_minute_that_they_are_part_of_is_seen():
     first = spread(10.0, Reading(12.0, NOW - 10), at=NOW - 60)
-    assert first.newest == (Point(NOW - 10, 12.0),)
-    assert first.dispersion is None
+    assert first.demand.newest == (Point(NOW - 10, 12.0),)
+    assert first.demand.dispersion is None
     # 120 where 100 were to be expected: 20^2 / 100 = 4, which moves 1 by 3 %
-    then = spread(10.0, at=NOW, now=NOW + 60, newest=first.newest, dispersed_at=first.dispersed_at)
-    assert then.dispersion == pytest.approx(DISPERSION_KEPT * 1 + (1 - DISPERSION_KEPT) * 4)
-    assert then.newest == ()
-    assert then.dispersed_at == NOW - 10
+    then = spread(10.0, at=NOW, now=NOW + 60, newest=first.demand.newest, dispersed_at=first.demand.dispersed_at)
+    assert then.demand.dispersion == pytest.approx(DISPERSION_KEPT * 1 + (1 - DISPERSION_KEPT) * 4)
+    assert then.demand.newest == ()
+    assert then.demand.dispersed_at == NOW - 10
 
 
 def test_burstiness_moves_on_from_what_was_known_of_it():
     after = spread(10.0, newest=(Point(NOW - 10, 12.0), Point(NOW - 5, 8.0)), dispersion=3.0)
-    assert after.dispersion == pytest.approx(DISPERSION_KEPT * (DISPERSION_KEPT * 3 + 0.12) + 0.12)
+    assert after.demand.dispersion == pytest.approx(DISPERSION_KEPT * (DISPERSION_KEPT * 3 + 0.12) + 0.12)
 
 
 def test_one_burst_does_not_make_a_service_bursty_for_hours():
     after = spread(10.0, newest=(Point(NOW - 10, 1000.0),))
-    assert after.dispersion == pytest.approx(DISPERSION_KEPT + (1 - DISPERSION_KEPT) * MOST_DISPERSED)
+    assert after.demand.dispersion == pytest.approx(DISPERSION_KEPT + (1 - DISPERSION_KEPT) * MOST_DISPERSED)
 
 
 @pytest.mark.parametrize(("age", "counts"), [(0, True), (59.5, True), (60, False), (60.5, False)])
 def test_ten_seconds_are_held_against_their_own_minute_and_no_other(age, counts):
     after = spread(10.0, newest=(Point(NOW - age, 12.0),))
-    assert (after.dispersion is not None) == counts
-    assert after.newest == ()
+    assert (after.demand.dispersion is not None) == counts
+    assert after.demand.newest == ()
 
 
 @pytest.mark.parametrize(("arrivals", "counts"), [(0.1, True), (0.099, False), (0.0, False)])
 def test_less_than_one_request_in_ten_seconds_says_nothing_of_burstiness(arrivals, counts):
     after = spread(arrivals, newest=(Point(NOW - 10, 0.5),))
-    assert after.dispersion == (pytest.approx(DISPERSION_KEPT + (1 - DISPERSION_KEPT) * 16) if counts else None)
+    assert after.demand.dispersion == (pytest.approx(DISPERSION_KEPT + (1 - DISPERSION_KEPT) * 16) if counts else None)
 
 
 @pytest.mark.parametrize(("age", "taken"), [(120, True), (120.5, False)])
 def test_ten_seconds_of_more_than_two_minutes_ago_are_not_waited_with(age, taken):
-    assert bool(spread(10.0, Reading(12.0, NOW - age), at=NOW - 130).newest) == taken
+    assert bool(spread(10.0, Reading(12.0, NOW - age), at=NOW - 130).demand.newest) == taken
 
 
 def test_the_same_ten_seconds_are_taken_once():
     waiting = tuple(Point(NOW - age, 9.0) for age in (50, 30, 10))
-    assert spread(10.0, Reading(12.0, NOW - 10), at=NOW - 60, newest=waiting).newest == waiting
+    assert spread(10.0, Reading(12.0, NOW - 10), at=NOW - 60, newest=waiting).demand.newest == waiting
     held = spread(10.0, Reading(12.0, NOW - 10), dispersed_at=NOW - 10)
-    assert held.newest == ()
-    assert held.dispersion is None
+    assert held.demand.newest == ()
+    assert held.demand.dispersion is None
 
 
 def test_only_the_last_five_are_waited_with():
     waiting = tuple(Point(NOW - age, 9.0) for age in (55, 45, 35, 25, 15))
     after = spread(10.0, Reading(12.0, NOW - 5), at=NOW - 60, newest=waiting)
-    assert after.newest == (*waiting[1:], Point(NOW - 5, 12.0))
+    assert after.demand.newest == (*waiting[1:], Point(NOW - 5, 12.0))
 
 
 def burst_at(newest, arrivals, **before):
     view = seen(at=NOW - 60, arrivals=arrivals, burst_rps=Reading(newest, NOW - 10))
-    return demand_of(view, State(**(BEFORE | before)))[0].burst
+    return demand_of(view, remembered(**(BEFORE | before)))[0].burst
 
 
 def test_a_burst_stands_out_of_the_noise_by_four_standard_deviations():

@@ -1,14 +1,27 @@
 """The share that forecasts may miss, corrected by what became of it."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_fleet.scaling.feedback import LEAST, MOST, RATE, correct, late_share, note
+from gpu_fleet.scaling import feedback
+from gpu_fleet.scaling.feedback import LEAST, MOST, RATE, late_share
 from gpu_fleet.scaling.state import Point, State
+from tests.scaling.builders import remembered
 
 TARGET = 0.0025
-STEADY = State(series=(Point(0, 10.0),))
+STEADY = remembered(series=(Point(0, 10.0),))
+
+
+def note(state, asked, late):
+    mean = state.forecast.mean_rps(otherwise=asked)
+    return replace(state, feedback=feedback.note(state.feedback, asked, mean, late))
+
+
+def correct(state, target, *, young):
+    return replace(state, feedback=feedback.correct(state.feedback, target, young=young))
 
 
 def after(state, asked, late, young=False):
@@ -17,11 +30,11 @@ def after(state, asked, late, young=False):
 
 
 def moved(state, asked, late, young=False):
-    return after(state, asked, late, young).allowance
+    return after(state, asked, late, young).feedback.allowance
 
 
 def with_allowance(allowance, *rps):
-    return State(series=tuple(Point(60 * i, value) for i, value in enumerate(rps)), allowance=allowance)
+    return remembered(series=tuple(Point(60 * i, value) for i, value in enumerate(rps)), allowance=allowance)
 
 
 def test_a_late_minute_makes_the_model_more_careful():
@@ -30,7 +43,7 @@ def test_a_late_minute_makes_the_model_more_careful():
 
 
 def test_a_target_below_the_least_is_kept_to():
-    assert correct(State(allowance=0.0005, late=1.0), 0.0005, young=False).allowance == 0.0005
+    assert correct(remembered(allowance=0.0005, late=1.0), 0.0005, young=False).feedback.allowance == 0.0005
 
 
 def test_a_minute_that_is_late_in_part_counts_in_part():
@@ -41,24 +54,24 @@ def test_minutes_that_were_carried_let_it_go_on_with_less():
     state = STEADY
     for _ in range(1000):
         state = after(state, 10.0, 0.0)
-    assert state.allowance > 2 * TARGET
+    assert state.feedback.allowance > 2 * TARGET
 
 
 def test_a_minute_is_learnt_from_once():
     once = after(STEADY, 10.0, 0.0)
-    assert once.allowance == pytest.approx(TARGET + RATE * TARGET, abs=1e-6)
+    assert once.feedback.allowance == pytest.approx(TARGET + RATE * TARGET, abs=1e-6)
     assert correct(once, TARGET, young=False) == once
 
 
 def test_a_service_without_a_minute_begins_at_the_target():
-    assert correct(State(), TARGET, young=True).allowance == TARGET
+    assert correct(State(), TARGET, young=True).feedback.allowance == TARGET
 
 
 def test_calm_hours_of_a_young_service_do_not_make_it_careless():
     state = STEADY
     for _ in range(1000):
         state = after(state, 10.0, 0.0, young=True)
-    assert state.allowance == TARGET
+    assert state.feedback.allowance == TARGET
     assert moved(state, 10.0, 1.0, young=True) == pytest.approx(LEAST)
 
 
@@ -66,7 +79,7 @@ def test_in_the_long_run_the_share_that_is_late_is_the_target():
     """A world that is late in proportion to the allowance: the rule settles where what is late is what may be."""
     state, minutes, debt = STEADY, 0, 0.0
     for _ in range(20000):
-        debt += 0.3 * (state.allowance or TARGET)  # real misses are three in ten of those allowed
+        debt += 0.3 * (state.feedback.allowance or TARGET)  # real misses are three in ten of those allowed
         late = debt >= 1
         debt -= late
         minutes += late
@@ -79,7 +92,7 @@ def test_the_allowance_stays_within_its_bounds(world):
     state = STEADY
     for asked, late, young in world:
         state = after(state, asked, late, young)
-        assert LEAST <= state.allowance <= (TARGET if young else MOST)
+        assert LEAST <= state.feedback.allowance <= (TARGET if young else MOST)
 
 
 def test_a_late_minute_counts_by_its_demand_over_the_mean_of_the_series():
@@ -89,12 +102,12 @@ def test_a_late_minute_counts_by_its_demand_over_the_mean_of_the_series():
 
 
 def test_one_minute_counts_for_three_at_most():
-    assert note(STEADY, 100.0, 1.0).late == 3.0
-    assert note(STEADY, 29.0, 1.0).late == pytest.approx(2.9)
+    assert note(STEADY, 100.0, 1.0).feedback.late == 3.0
+    assert note(STEADY, 29.0, 1.0).feedback.late == pytest.approx(2.9)
 
 
 def test_the_first_value_of_all_is_its_own_mean():
-    assert moved(State(allowance=0.02), 10.0, 1.0) == pytest.approx(0.02 + RATE * (TARGET - 1), abs=1e-6)
+    assert moved(remembered(allowance=0.02), 10.0, 1.0) == pytest.approx(0.02 + RATE * (TARGET - 1), abs=1e-6)
 
 
 def test_hours_of_nothing_leave_no_mean_to_count_a_late_minute_by():

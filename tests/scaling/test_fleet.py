@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from gpu_fleet.scaling import sizing
-from gpu_fleet.scaling.fleet import LEAST_SHARE, Fleet, horizon_seconds, nothing_stands, survey
+from gpu_fleet.scaling.context import Context
+from gpu_fleet.scaling.fleet import LEAST_SHARE, Fleet, lead_seconds, nothing_stands, survey
 from gpu_fleet.scaling.observation import Observation, Phase, PoolObservation
 from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.scaling.state import Mark, PoolState, State
@@ -24,7 +25,7 @@ BOTH = service(SLOW, FAST)
 
 def surveyed(of: Service, headroom: float, count: int = 10) -> Fleet:
     seen = Observation(pools={p.name: pool_seen(count) for p in of.pools})
-    return survey(of, seen, State(pools={p.name: PoolState() for p in of.pools}), NOW, headroom)
+    return survey(Context(of, seen, State(pools={p.name: PoolState() for p in of.pools}), NOW), headroom)
 
 
 def share(of: Service, name: str, budget: float | None = None, count: int = 10) -> float:
@@ -62,14 +63,14 @@ def replace_first_token(seconds: float):
 def test_what_was_learnt_of_a_pool_is_counted_in():
     seen = Observation(pools={p.name: pool_seen(10) for p in BOTH.pools})
     state = State(pools={"slow": replace(PoolState(), correction=0.8), "fast": PoolState()})
-    plain, corrected = surveyed(BOTH, 1.2), survey(BOTH, seen, state, NOW, 1.2)
+    plain, corrected = surveyed(BOTH, 1.2), survey(Context(BOTH, seen, state, NOW), 1.2)
     assert corrected.worth["slow"] == pytest.approx(0.8 * plain.worth["slow"])
     assert corrected.worth["fast"] == pytest.approx(plain.worth["fast"])
 
 
 def look(*pools: Pool, views: tuple[PoolObservation, ...], remembered: PoolState | None = None) -> Fleet:
     seen = Observation(pools={p.name: view for p, view in zip(pools, views, strict=True)})
-    return survey(service(*pools), seen, State(pools={p.name: remembered or PoolState() for p in pools}), NOW)
+    return survey(Context(service(*pools), seen, State(pools={p.name: remembered or PoolState() for p in pools}), NOW))
 
 
 def test_unless_head_room_is_said_an_instance_counts_strictly():
@@ -94,20 +95,20 @@ def test_a_class_that_misses_the_slo_is_barred_where_one_that_reaches_it_may_be_
     misses = SLOW.model_copy(update={"reaches_slo": False, "min_instances": 0})
     reaches = FAST.model_copy(update={"min_instances": 0, "max_instances": most})
     fleet = look(misses, reaches, views=(pool_seen(2), pool_seen(0)))
-    assert fleet.rungs[0].at_most == (0 if barred else misses.max_instances)
+    assert fleet.options[0].at_most == (0 if barred else misses.max_instances)
 
 
 def test_where_no_class_reaches_the_slo_all_are_used():
     both = [p.model_copy(update={"reaches_slo": False}) for p in (SLOW, FAST)]
     fleet = look(*both, views=(pool_seen(2), pool_seen(0)))
-    assert [rung.at_most for rung in fleet.rungs] == [SLOW.max_instances, FAST.max_instances]
+    assert [rung.at_most for rung in fleet.options] == [SLOW.max_instances, FAST.max_instances]
 
 
 def test_instances_that_carry_nothing_take_their_room_below_the_maximum():
     """Five at most: two that fail their checks leave room for three that serve; of two at most none is left."""
     view = pool_seen(0, unhealthy=2)
-    assert look(pool(max_instances=5), views=(view,)).rungs[0].at_most == 3
-    full = look(pool(max_instances=2), views=(view,)).rungs[0]
+    assert look(pool(max_instances=5), views=(view,)).options[0].at_most == 3
+    full = look(pool(max_instances=2), views=(view,)).options[0]
     assert (full.at_least, full.at_most) == (0, 0)
 
 
@@ -117,11 +118,11 @@ def marked(*, spot: bool) -> PoolState:
 
 def test_a_pool_of_which_none_can_be_had_keeps_what_lives_and_does_not_wait_for_boots_that_never_end():
     view = pool_seen(3, starting=2, starting_since=NOW - 7200)
-    assert look(pool(), views=(view,), remembered=marked(spot=False)).rungs[0].at_most == 3
+    assert look(pool(), views=(view,), remembered=marked(spot=False)).options[0].at_most == 3
     boots = pool_seen(3, starting=2)
-    assert look(pool(), views=(boots,), remembered=marked(spot=False)).rungs[0].at_most == 5
+    assert look(pool(), views=(boots,), remembered=marked(spot=False)).options[0].at_most == 5
     never = pool_seen(0, starting=1, starting_since=NOW - 7200)
-    assert look(pool(), views=(never,), remembered=marked(spot=False)).rungs[0].at_most == 0
+    assert look(pool(), views=(never,), remembered=marked(spot=False)).options[0].at_most == 0
 
 
 @pytest.mark.parametrize(
@@ -129,12 +130,12 @@ def test_a_pool_of_which_none_can_be_had_keeps_what_lives_and_does_not_wait_for_
 )
 def test_a_lack_of_spot_stops_a_pool_of_spot_alone_and_a_lack_of_on_demand_any_other(percent, spot, stopped):
     one = pool(spot_percent=percent)
-    at_most = look(one, views=(pool_seen(2),), remembered=marked(spot=spot)).rungs[0].at_most
+    at_most = look(one, views=(pool_seen(2),), remembered=marked(spot=spot)).options[0].at_most
     assert at_most == (2 if stopped else one.max_instances)
 
 
 def test_the_mix_knows_each_pools_vcpus_quota_and_price():
-    rung = look(pool(vcpus=48, quota="G and VT"), views=(pool_seen(1),)).rungs[0]
+    rung = look(pool(vcpus=48, quota="G and VT"), views=(pool_seen(1),)).options[0]
     assert (rung.vcpus, rung.quota, rung.usd_per_hour) == (48, "G and VT", 0.8)
 
 
@@ -157,7 +158,7 @@ def horizon(*pools: tuple[float, int, int]) -> float:
         pool(f"p{n}", lead_seconds=lead, min_instances=0, max_instances=most) for n, (lead, most, _) in enumerate(pools)
     ]
     seen = Observation(pools={p.name: pool_seen(count) for p, (_, _, count) in zip(these, pools, strict=True)})
-    return horizon_seconds(service(*these), seen, State(pools={p.name: PoolState() for p in these}))
+    return lead_seconds(Context(service(*these), seen, State(pools={p.name: PoolState() for p in these}), NOW))
 
 
 def test_one_looks_as_far_ahead_as_the_slowest_pool_that_stands_takes():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gpu_fleet.scaling import forecast
 from gpu_fleet.scaling.observation import Reading
 from gpu_fleet.scaling.policy import Forecast
-from gpu_fleet.scaling.state import Errors, Point, State
+from gpu_fleet.scaling.state import Errors, ForecastMemory, Point
 from tests.scaling.builders import policy
 
 START = 1_699_920_000.0  # midnight, UTC
@@ -20,7 +20,7 @@ LEAD = 300.0
 def drive(values, policy=None, step=60.0, state=None, start=START, horizon=LEAD, confidence=0.95):
     """Feed one value a minute; the outlooks, and the last state."""
     policy = policy or Forecast()
-    state = state or State()
+    state = state or ForecastMemory()
     outlooks = []
     for i, value in enumerate(values):
         outlook, state = forecast.look_ahead(
@@ -142,7 +142,7 @@ def test_a_quiet_weekend_is_known_after_two_of_them():
 
 def test_auto_goes_over_to_the_season_once_that_errs_less():
     season = forecast.season_from(history(7), START)
-    state = State(season=season)
+    state = ForecastMemory(season=season)
     values = [day_of(START + 60 * i) for i in range(240)]
     outlooks, _ = drive(values, state=state, horizon=1800.0)
     assert outlooks[-1].method == "seasonal"
@@ -189,7 +189,7 @@ def test_more_demand_now_never_forecasts_less(values, factor):
 NOW = START + 36_000  # ten in the morning
 
 
-def looked_at(state: State, rps: float, at: float, days: int = 14) -> tuple[forecast.Outlook, State]:
+def looked_at(state: ForecastMemory, rps: float, at: float, days: int = 14) -> tuple[forecast.Outlook, ForecastMemory]:
     pol = policy(forecast={"method": "none", "history_days": days})
     return forecast.look_ahead(pol.forecast, 0.9975, state, Point(at, rps), 300.0, fresh=True)
 
@@ -197,23 +197,23 @@ def looked_at(state: State, rps: float, at: float, days: int = 14) -> tuple[fore
 def test_head_room_ends_a_tenth_over_the_highest_that_was_ever_asked_for():
     bins = tuple(1e6 if n == forecast.BINS - 10 else 0.0 for n in range(forecast.BINS))
     spiky = {"none": Errors(bins, 1.0, 9.0, 9.0)}
-    state = State(errors=spiky, highest=(Point(NOW - 2 * 86400, 80.0), Point(NOW - 86400, 100.0)))
+    state = ForecastMemory(errors=spiky, highest=(Point(NOW - 2 * 86400, 80.0), Point(NOW - 86400, 100.0)))
     assert looked_at(state, 50.0, NOW)[0].upper_rps == pytest.approx(100 * math.exp(forecast.BEYOND))
     assert looked_at(replace(state, highest=()), 50.0, NOW)[0].upper_rps > 120
 
 
 def test_what_is_asked_for_now_is_carried_however_high_it_is():
-    state = State(highest=(Point(NOW - 2 * 86400, 80.0),))
+    state = ForecastMemory(highest=(Point(NOW - 2 * 86400, 80.0),))
     assert looked_at(state, 500.0, NOW)[0].upper_rps >= 500
 
 
 def test_the_highest_of_less_than_a_day_says_nothing():
-    state = State(highest=(Point(NOW - 86000, 10.0),))
+    state = ForecastMemory(highest=(Point(NOW - 86000, 10.0),))
     assert looked_at(state, 10.0, NOW)[0].upper_rps > 10 * 1.2
 
 
 def test_the_highest_of_each_day_is_kept_for_as_many_days_as_history_is():
-    state, day = State(), 86400.0
+    state, day = ForecastMemory(), 86400.0
     midnight = NOW // day * day
     for n in range(20):
         for hour, rps in ((1, 5.0), (12, 10.0 + n), (20, 7.0)):
@@ -255,7 +255,7 @@ def record(said, minutes=1000.0, **shares):
 def taken(confidence=0.99, **errors):
     """The method that is taken at a level of 1 rps, where these have such records."""
     point = Point(START, 1.0)
-    state = State(errors=errors, series=(point,))
+    state = ForecastMemory(errors=errors, series=(point,))
     return forecast.look_ahead(Forecast(), confidence, state, point, LEAD, fresh=False)[0].method
 
 

@@ -6,28 +6,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_fleet.scaling import guard
+from gpu_fleet.scaling import continuity, leaving, missing, window
+from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Step
+from gpu_fleet.scaling.leaving import Wish
 from gpu_fleet.scaling.observation import Phase, Reading
 from gpu_fleet.scaling.policy import Horizontal
 from gpu_fleet.scaling.state import Pending, Point, Short, State
-from tests.scaling.builders import NOW, instances, policy, pool, pool_seen
+from gpu_fleet.scaling.zones import Zones
+from tests.scaling.builders import NOW, changed, instances, policy, pool, pool_seen, remembered, seen, service
 
-WINDOW = Horizontal(scale_in_stabilization_seconds=300, tolerance_percent=3)
+WINDOW = {"scale_in_stabilization_seconds": 300, "tolerance_percent": 3}
 
 
 def test_a_lost_state_is_told_apart_from_one_that_goes_on():
-    state, reason = guard.continuity(State(), NOW)
+    state, reason = continuity.resume(State(), NOW)
     assert (reason.step, reason.code) == (Step.GUARD, "guard.first_run")
     assert (state.at, state.since) == (NOW, NOW)
-    again, reason = guard.continuity(replace(state, at=NOW), NOW + 60)
+    again, reason = continuity.resume(replace(state, at=NOW), NOW + 60)
     assert reason is None
     assert again == replace(state, at=NOW)
 
 
 @pytest.mark.parametrize("jump", [-1.0, -86400.0, 601.0, 86400.0])
 def test_a_clock_that_jumps_keeps_what_was_learnt_and_forgets_the_windows(jump):
-    state = State(
+    state = remembered(
         at=NOW,
         since=NOW - 9000,
         request_weight=2.0,
@@ -35,26 +38,26 @@ def test_a_clock_that_jumps_keeps_what_was_learnt_and_forgets_the_windows(jump):
         pending=(Pending(NOW + 60, {"none": 1}),),
         idle_since=NOW - 500,
     )
-    after, reason = guard.continuity(state, NOW + jump)
+    after, reason = continuity.resume(state, NOW + jump)
     assert reason.code == "guard.gap"
-    assert (after.required, after.pending, after.idle_since) == ((), (), None)
-    assert after.request_weight == 2.0
+    assert (after.guard.required, after.forecast.pending, after.zero.idle_since) == ((), (), None)
+    assert after.demand.request_weight == 2.0
     assert after.since == NOW + jump
 
 
 def test_capacity_goes_down_only_to_the_highest_that_was_wanted_within_the_window():
     state = State(at=NOW, since=NOW - 3600)
     for minute, wanted in enumerate([10, 4, 4, 4, 4]):
-        band, state = guard.stabilise(WINDOW, state, wanted, NOW + 60 * minute)
+        band, state = stabilised(WINDOW, state, wanted, NOW + 60 * minute)
         assert band.in_rps == 10
-    band, state = guard.stabilise(WINDOW, state, 4, NOW + 300)
+    band, state = stabilised(WINDOW, state, 4, NOW + 300)
     assert band.in_rps == 4
 
 
 def test_a_window_that_was_not_seen_whole_takes_nothing():
-    band, _ = guard.stabilise(WINDOW, State(at=NOW, since=NOW - 299), 4, NOW)
+    band, _ = stabilised(WINDOW, State(at=NOW, since=NOW - 299), 4, NOW)
     assert not band.settled
-    wanted, reason = guard.wanted_rps(band, 20, 3)
+    wanted, reason = window.wanted_rps(band, 20, 3)
     assert wanted == 20
     assert reason.code == "guard.window"
 
@@ -64,25 +67,25 @@ def test_a_window_that_was_not_seen_whole_takes_nothing():
     [(15.5, 15, "guard.out"), (15.4, 15, "guard.steady"), (14.6, 15, "guard.steady"), (14.5, 15, "guard.in")],
 )
 def test_nothing_changes_within_the_tolerance(out, standing, code):
-    _, reason = guard.wanted_rps(guard.Band(out, out, settled=True), standing, 3)
+    _, reason = window.wanted_rps(window.Band(out, out, settled=True), standing, 3)
     assert reason.code == code
 
 
 def shrunk(view, by=1, spare=100.0, fits=100, patience=0, pool_=None, zones=0, must=0, **horizontal):
     pol = policy(horizontal=horizontal) if horizontal else policy()
-    return guard.shrink(
-        pool_ or pool(),
-        view,
-        pol,
-        by=by,
-        spare_rps=spare,
-        instance_rps=2.0,
-        fits=fits,
-        patience=patience,
-        zones=guard.Zones.of(zones, [view]),
-        now=NOW,
-        must=must,
-    )
+    wish = Wish(by=by, must=must, spare_rps=spare, instance_rps=2.0, fits=fits, patience=patience)
+    return leaving.shrink(context(pol), pool_ or pool(), view, wish, Zones.of(zones, [view]))
+
+
+def context(pol):
+    """An evaluation of a service with this policy; `leaving` looks at nothing else of it."""
+    svc = service().model_copy(update={"policy": pol})
+    return Context(svc, seen(), State(), NOW)
+
+
+def stabilised(horizontal, state, required, now):
+    band, memory = window.stabilise(Context(service(horizontal=horizontal), seen(), state, now), required)
+    return band, replace(state, guard=memory)
 
 
 def test_the_least_busy_leaves():
@@ -120,7 +123,7 @@ def test_loads_are_read_before_one_is_chosen():
     assert gone.take == ()
     assert gone.wants_loads
     # three runs later the choice is made without them: the terminating hook still drains it
-    assert len(shrunk(pool_seen(4), patience=guard.LOADS_PATIENCE).take) == 1
+    assert len(shrunk(pool_seen(4), patience=leaving.LOADS_PATIENCE).take) == 1
 
 
 def test_at_most_the_policys_step_leaves():
@@ -141,15 +144,15 @@ def test_equals_leave_the_fullest_zone_first():
 
 def test_a_boot_that_never_ends_does_not_count_as_coming():
     view = pool_seen(2, starting=2, starting_since=NOW - 1201)
-    assert guard.gone(Horizontal(launch_timeout_seconds=1200), view, (), NOW).stuck == ("s-0", "s-1")
-    assert guard.gone(Horizontal(launch_timeout_seconds=1300), view, (), NOW).count == 0
+    assert missing.missing(Horizontal(launch_timeout_seconds=1200), view, (), NOW).stuck == ("s-0", "s-1")
+    assert missing.missing(Horizontal(launch_timeout_seconds=1300), view, (), NOW).count == 0
 
 
 def test_an_order_that_is_never_filled_stops_counting_after_the_launch_time():
     view = replace(pool_seen(2), desired=5)
-    assert guard.gone(Horizontal(), view, (Short(3, NOW - 1201),), NOW).missing == 3
-    assert guard.gone(Horizontal(), view, (Short(3, NOW - 1200),), NOW).missing == 0
-    assert guard.gone(Horizontal(), view, (), NOW).missing == 0
+    assert missing.missing(Horizontal(), view, (Short(3, NOW - 1201),), NOW).unfilled == 3
+    assert missing.missing(Horizontal(), view, (Short(3, NOW - 1200),), NOW).unfilled == 0
+    assert missing.missing(Horizontal(), view, (), NOW).unfilled == 0
 
 
 def test_a_new_order_is_not_late_because_an_old_one_is():
@@ -158,12 +161,12 @@ def test_a_new_order_is_not_late_because_an_old_one_is():
     short = ()
     for now, desired in seen_at.items():
         view = replace(pool_seen(2), desired=desired)
-        short = guard.shortage(short, view, now)
-    assert guard.gone(Horizontal(), view, short, NOW + 1260).missing == 3
-    assert guard.gone(Horizontal(), view, short, NOW + 1260 + 1201).missing == 6
-    filled = guard.shortage(short, replace(pool_seen(4), desired=8), NOW + 1320)
+        short = missing.shortage(short, view, now)
+    assert missing.missing(Horizontal(), view, short, NOW + 1260).unfilled == 3
+    assert missing.missing(Horizontal(), view, short, NOW + 1260 + 1201).unfilled == 6
+    filled = missing.shortage(short, replace(pool_seen(4), desired=8), NOW + 1320)
     assert [s.count for s in filled] == [3, 4]
-    assert guard.shortage(filled, replace(pool_seen(8), desired=8), NOW + 1380) == ()
+    assert missing.shortage(filled, replace(pool_seen(8), desired=8), NOW + 1380) == ()
 
 
 loads = st.lists(st.floats(0, 50), min_size=1, max_size=30)
@@ -185,9 +188,9 @@ def test_who_leaves_is_never_busier_than_who_stays_and_never_more_than_is_spared
 def test_more_wanted_never_leads_to_less(history, standing):
     state = State(at=NOW, since=NOW - 9000)
     for i, wanted in enumerate(history):
-        band, state = guard.stabilise(WINDOW, state, wanted, NOW + 60 * i)
+        band, state = stabilised(WINDOW, state, wanted, NOW + 60 * i)
     more = replace(band, out_rps=band.out_rps + 1, in_rps=band.in_rps + 1)
-    assert guard.wanted_rps(more, standing, 3)[0] >= guard.wanted_rps(band, standing, 3)[0]
+    assert window.wanted_rps(more, standing, 3)[0] >= window.wanted_rps(band, standing, 3)[0]
 
 
 def test_draining_nodes_are_not_chosen_again():
@@ -198,18 +201,8 @@ def test_draining_nodes_are_not_chosen_again():
 def test_the_last_node_of_a_needed_zone_may_go_when_another_pool_holds_the_zone():
     """Two pools in zones a and b: the floor of two zones must not keep the old pool alive for ever."""
     old, new = pool_seen(2, instance_loads=[0, 0]), pool_seen(2, instance_loads=[0, 0])
-    gone = guard.shrink(
-        pool(),
-        old,
-        policy(),
-        by=2,
-        spare_rps=100.0,
-        instance_rps=2.0,
-        fits=100,
-        patience=0,
-        zones=guard.Zones.of(2, [old, new]),
-        now=NOW,
-    )
+    wish = Wish(by=2, spare_rps=100.0, instance_rps=2.0, fits=100, patience=0)
+    gone = leaving.shrink(context(policy()), pool(), old, wish, Zones.of(2, [old, new]))
     assert set(gone.take) == {"i-0", "i-1"}
 
 
@@ -242,12 +235,12 @@ def test_what_stands_over_the_maximum_goes_whatever_the_load():
 def test_two_runs_in_the_same_second_are_no_gap_and_ten_minutes_are_none_either():
     state = State(at=NOW, since=NOW - 9000)
     for pause in (0, 600):
-        assert guard.continuity(state, NOW + pause) == (state, None)
+        assert continuity.resume(state, NOW + pause) == (state, None)
 
 
 def test_a_run_half_a_minute_after_the_last_one_is_the_schedules():
-    state = State(stepped_at=NOW)
-    assert [guard.is_extra(state, NOW + seconds) for seconds in (-1, 0, 29.9, 30, 60)] == [
+    state = remembered(stepped_at=NOW)
+    assert [continuity.is_extra(state, NOW + seconds) for seconds in (-1, 0, 29.9, 30, 60)] == [
         False,
         True,
         True,
@@ -270,7 +263,7 @@ R, S, U = Phase.READY, Phase.STARTING, Phase.UNHEALTHY
 def test_what_leaves_is_missing_from_its_zone_and_from_no_other():
     ready, boots, ill = nodes = zoned((R, S, U), "aab")
     view = replace(pool_seen(0), instances=(*nodes, *zoned((R, R), "bb")))
-    zones = guard.Zones.of(2, [view])
+    zones = Zones.of(2, [view])
     assert (zones.ready, zones.alive) == ({"a": 1, "b": 2}, {"a": 2, "b": 2})
     assert (zones.without(boots).ready, zones.without(boots).alive) == ({"a": 1, "b": 2}, {"a": 1, "b": 2})
     assert (zones.without(ready).ready, zones.without(ready).alive) == ({"b": 2}, {"a": 1, "b": 2})
@@ -281,7 +274,7 @@ def test_what_leaves_is_missing_from_its_zone_and_from_no_other():
 
 def test_a_boot_in_its_zone_does_not_free_the_last_node_that_serves_there():
     nodes = zoned((R, S, R), "aab")
-    zones = guard.Zones.of(2, [replace(pool_seen(0), instances=nodes)])
+    zones = Zones.of(2, [replace(pool_seen(0), instances=nodes)])
     assert zones.needs(nodes[0])
     assert not zones.needs(nodes[1])
 
@@ -289,12 +282,12 @@ def test_a_boot_in_its_zone_does_not_free_the_last_node_that_serves_there():
 def test_stuck_boots_that_leave_give_up_their_zone_and_wait_for_no_loads():
     nodes = zoned((R, S), "ab")
     view = replace(pool_seen(0), desired=2, instances=(nodes[0], replace(nodes[1], since=NOW - 1300)))
-    gone = guard.relieve(pool(), view, policy(), guard.Zones.of(1, [view]), NOW)
+    gone = leaving.relieve(context(policy()), pool(), view, Zones.of(1, [view]))
     assert (gone.take, gone.drop, gone.wants_loads) == (("n1",), 0, False)
     assert gone.zones.alive == {"a": 1}
     (reason,) = gone.reasons
     assert (reason.step, reason.code, reason.numbers) == (Step.GUARD, "guard.stuck", {"stuck": 1.0})
-    assert "n1 leave: not ready 1200 s after" in reason.sentence
+    assert "n1 leave, not ready 1200 s after" in reason.sentence
 
 
 def test_of_two_boots_the_one_that_has_just_begun_is_given_up():
@@ -340,19 +333,8 @@ def test_loads_are_not_read_for_a_choice_that_is_not_to_be_made():
 @pytest.mark.parametrize(("worth", "spare", "leave"), [(0.0, 9.0, 0), (0.5, 0.5, 1), (0.5, 0.49, 0), (2.0, 3.9, 1)])
 def test_as_many_leave_as_the_spare_capacity_is_worth(worth, spare, leave):
     view = pool_seen(4, instance_loads=[0] * 4)
-    zones = guard.Zones.of(0, [view])
-    gone = guard.shrink(
-        pool(),
-        view,
-        policy(),
-        by=2,
-        spare_rps=spare,
-        instance_rps=worth,
-        fits=9,
-        patience=0,
-        zones=zones,
-        now=NOW,
-    )
+    wish = Wish(by=2, spare_rps=spare, instance_rps=worth, fits=9, patience=0)
+    gone = leaving.shrink(context(policy()), pool(), view, wish, Zones.of(0, [view]))
     assert len(gone.take) == leave
 
 
@@ -367,15 +349,17 @@ def test_why_fewer_leave_than_could_is_told_with_its_numbers():
         (Step.GUARD, "guard.consolidation", {"fits": 1}),
         (Step.GUARD, "guard.take", {}),
     ]
-    assert "2 serving instances are to go, ready capacity spares 1" in short.reasons[0].sentence
-    assert "1 may go" in short.reasons[1].sentence
+    assert (
+        "2 serving instances may leave once others are ready; ready capacity spares 1 now" in short.reasons[0].sentence
+    )
+    assert "1 may leave" in short.reasons[1].sentence
 
 
 def test_while_loads_are_read_orders_are_taken_back_already():
     gone = shrunk(replace(pool_seen(4), desired=5), by=2)
     assert (gone.drop, gone.take, gone.wants_loads) == (1, (), True)
     assert [(r.step, r.code) for r in gone.reasons] == [(Step.GUARD, "guard.choose_next")]
-    assert "loads are read" in gone.reasons[0].sentence
+    assert "reads each instance's load" in gone.reasons[0].sentence
     assert gone.zones.ready == {"a": 2, "b": 2}
 
 
@@ -407,7 +391,7 @@ def test_a_limit_takes_the_last_node_of_a_needed_zone_only_as_often_as_it_must()
 
 
 def test_after_a_gap_all_is_forgotten_that_only_holds_from_minute_to_minute():
-    learnt = State(at=NOW, since=NOW - 9000, request_weight=2.0, dispersion=3.0, allowance=0.01, moved_at=NOW - 50)
+    learnt = remembered(at=NOW, since=NOW - 9000, request_weight=2.0, dispersion=3.0, allowance=0.01, moved_at=NOW - 50)
     windows = {
         "required": (Point(NOW, 5),),
         "pending": (Pending(NOW + 60, {"none": 1}),),
@@ -419,14 +403,14 @@ def test_after_a_gap_all_is_forgotten_that_only_holds_from_minute_to_minute():
         "newest": (Point(NOW, 5),),
         "dispersed_at": NOW,
     }
-    after, reason = guard.continuity(replace(learnt, **windows), NOW + 700)
+    after, reason = continuity.resume(changed(learnt, **windows), NOW + 700)
     assert after == replace(learnt, since=NOW + 700)
     assert (reason.step, reason.code, reason.numbers) == (Step.GUARD, "guard.gap", {"gap_seconds": 700.0})
     assert "700 s ago" in reason.sentence
 
 
 def test_a_window_counts_as_seen_from_its_last_second_on():
-    assert guard.stabilise(WINDOW, State(at=NOW, since=NOW - 300), 4, NOW)[0].settled
+    assert stabilised(WINDOW, State(at=NOW, since=NOW - 300), 4, NOW)[0].settled
 
 
 @pytest.mark.parametrize(
@@ -443,7 +427,7 @@ def test_a_window_counts_as_seen_from_its_last_second_on():
 def test_with_a_tolerance_of_a_hundred_percent_twice_as_much_is_needed_and_half_is_enough(
     out, within, settled, wanted, code
 ):
-    rps, reason = guard.wanted_rps(guard.Band(out, within, settled=settled), 10, 100)
+    rps, reason = window.wanted_rps(window.Band(out, within, settled=settled), 10, 100)
     assert (rps, reason.step, reason.code) == (wanted, Step.GUARD, code)
     assert reason.numbers == {"wanted_rps": out, "standing_rps": 10, "window_rps": within}
     assert isinstance(reason.sentence, str)
@@ -451,7 +435,7 @@ def test_with_a_tolerance_of_a_hundred_percent_twice_as_much_is_needed_and_half_
 
 def test_a_boot_has_all_of_its_launch_time():
     view = pool_seen(0, starting=1, starting_since=NOW - 1200)
-    assert guard.gone(Horizontal(launch_timeout_seconds=1200), view, (), NOW).stuck == ()
+    assert missing.missing(Horizontal(launch_timeout_seconds=1200), view, (), NOW).stuck == ()
 
 
 def test_orders_taken_back_ask_for_no_loads_where_nothing_is_to_spare():

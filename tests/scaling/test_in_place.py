@@ -16,9 +16,9 @@ from gpu_fleet.scaling.observation import Instance, Observation, Phase, PoolObse
 from gpu_fleet.scaling.record import dump, load
 from gpu_fleet.scaling.service import Alternative, Service
 from gpu_fleet.scaling.state import Mark, Point, PoolState, State
-from tests.scaling.builders import NOW, pool, seen, service
+from tests.scaling.builders import NOW, changed, pool, remembered, seen, service
 
-LIVED = State(at=NOW - 60, since=NOW - 7200, request_weight=1.0, dispersion=1.0)
+LIVED = remembered(at=NOW - 60, since=NOW - 7200, request_weight=1.0, dispersion=1.0)
 SMALL, BIG = ("g6.xlarge",), ("g6e.xlarge",)
 
 
@@ -138,7 +138,7 @@ def test_a_saving_that_does_not_pay_for_the_refresh_within_the_stay_is_not_made(
 
 
 def test_types_stay_for_the_minimum_time() -> None:
-    state = replace(LIVED, moved_at=NOW - 3600)
+    state = changed(LIVED, moved_at=NOW - 3600)
     decision = one(changing(), group(small=8, load=120), 12.0, state=state)
     assert decision.refresh is None
     assert last(decision) == "vertical.wait"
@@ -164,7 +164,7 @@ def test_other_methods_never_refresh(method: str) -> None:
 
 def test_a_sleeping_service_is_left_alone() -> None:
     svc = changing(pool={"min_instances": 0}, zero={"idle_seconds": 600}, availability={"min_instances": 0})
-    decision = one(svc, group(), 0.0, state=replace(LIVED, asleep=True, idle_since=NOW - 3600))
+    decision = one(svc, group(), 0.0, state=changed(LIVED, asleep=True, idle_since=NOW - 3600))
     assert decision.refresh is None
 
 
@@ -176,7 +176,7 @@ def test_cheaper_types_that_pay_are_rolled_through() -> None:
     assert decision.refresh is not None
     assert (decision.refresh.pool, decision.refresh.types) == ("l4", BIG)
     assert last(decision) == "vertical.refresh"
-    assert decision.state.moved_at == NOW
+    assert decision.state.mix.moved_at == NOW
     target = decision.targets["l4"]
     assert (target.desired, target.take) == (8, ())
 
@@ -201,7 +201,7 @@ def test_smaller_types_come_in_the_number_that_carries_the_demand() -> None:
 
 def test_a_demand_beyond_the_maximum_of_small_instances_brings_bigger_ones_at_once_whatever_they_cost() -> None:
     svc = changing(kind(on_demand_usd_per_hour=50.0), pool={"max_instances": 8})
-    state = replace(LIVED, moved_at=NOW - 60)
+    state = changed(LIVED, moved_at=NOW - 60)
     decision = one(svc, group(small=8, load=160, starting=()), 30.0, state=state)
     assert decision.refresh is not None
     assert decision.refresh.types == BIG
@@ -402,7 +402,7 @@ def test_what_a_refresh_saves_and_costs_is_told() -> None:
     )
     assert found.sentence == (
         "1 g6e.xlarge (2.00 USD per hour) instead of 4 g6.xlarge (4.00 USD per hour) saves 2.00 USD per hour, and the"
-        " refresh costs 0.93 USD: rolls g6e.xlarge through l4, as many instances, 100 % at a time."
+        " refresh costs 0.93 USD: a refresh of l4 to 4 g6e.xlarge begins, 100 % at a time."
     )
 
 
@@ -420,8 +420,8 @@ def test_each_batch_of_a_refresh_is_paid_for_while_it_boots() -> None:
     code, sentence, overlap = refused(one(svc, group(small=8, load=120), 12.0))
     assert (code, overlap) == ("vertical.no_saving", pytest.approx((6.4 + 9.6) / 12 + 6.4 / 30))
     assert sentence == (
-        "Stays with 8 g6.xlarge (6.40 USD per hour); 2 g6e.xlarge (3.20 USD per hour) would save 3.20 USD per hour, but"
-        " within 60 s that is not more than the 1.55 USD that the refresh costs."
+        "Stays with 8 g6.xlarge (6.40 USD per hour); 2 g6e.xlarge (3.20 USD per hour) would save 3.20 USD per hour,"
+        " which within 60 s is no more than the 1.55 USD that the refresh costs."
     )
 
 
@@ -433,7 +433,7 @@ def test_the_growth_before_a_refresh_to_smaller_types_is_paid_for_as_well() -> N
     assert decision.targets["l4"].desired == 8
     numbers = {"saving_usd_per_hour": 1.6, "overlap_usd": (1.2 + 1.6) / 12, "required_rps": 12.0, "instances": 8.0}
     assert reason(decision).numbers == pytest.approx(numbers)
-    assert reason(decision).sentence.endswith("rolls g6.xlarge through l4, 8 instances, 100 % at a time.")
+    assert reason(decision).sentence.endswith("a refresh of l4 to 8 g6.xlarge begins, 100 % at a time.")
 
 
 def test_a_saving_must_be_more_than_the_refresh_costs_within_the_stay_and_as_much_as_the_policy_asks_for() -> None:
@@ -452,18 +452,18 @@ def test_a_saving_must_be_more_than_the_refresh_costs_within_the_stay_and_as_muc
 def test_types_that_cost_as_much_save_nothing() -> None:
     code, sentence, _ = refused(one(changing(kind(on_demand_usd_per_hour=3.2)), group(small=8, load=120), 12.0))
     assert code == "vertical.no_saving"
-    assert sentence.endswith("2 g6e.xlarge (6.40 USD per hour) saves nothing.")
+    assert sentence.endswith("2 g6e.xlarge (6.40 USD per hour) would save nothing.")
 
 
 @pytest.mark.parametrize(
     ("state", "view", "words"),
     [
         (
-            replace(LIVED, moved_at=NOW - 35_999),
+            changed(LIVED, moved_at=NOW - 35_999),
             group(small=8, load=120),
-            "types changed 35999 s ago, and stay for 36000 s",
+            "types changed 35999 s ago and stay for 36000 s",
         ),
-        (replace(LIVED, moved_at=NOW - 36_000), group(small=8, load=120), None),
+        (changed(LIVED, moved_at=NOW - 36_000), group(small=8, load=120), None),
         (
             replace(LIVED, pools={"l4": PoolState(marks=(Mark("a", NOW + 1, 1),), marked_at=NOW - 60)}),
             group(small=8, load=120),
@@ -474,9 +474,9 @@ def test_types_that_cost_as_much_save_nothing() -> None:
             group(small=8, load=120),
             None,
         ),
-        (LIVED, group(small=7, starting=SMALL, load=120), "until the group stands still"),
-        (LIVED, group(small=8, load=120, desired=9), "until the group stands still"),
-        (LIVED, group(small=6, load=120), "until the group stands still"),
+        (LIVED, group(small=7, starting=SMALL, load=120), "the group is still changing"),
+        (LIVED, group(small=8, load=120, desired=9), "the group is still changing"),
+        (LIVED, group(small=6, load=120), "the group is still changing"),
     ],
 )
 def test_what_pays_waits_for_the_last_change_for_capacity_and_for_the_group(
@@ -493,7 +493,7 @@ def test_what_pays_waits_for_the_last_change_for_capacity_and_for_the_group(
 
 
 def test_what_was_wanted_within_the_window_must_be_carried_too() -> None:
-    state = replace(LIVED, required=(Point(NOW - 60, 30.0),))
+    state = changed(LIVED, required=(Point(NOW - 60, 30.0),))
     found = reason(one(changing(pool={"max_instances": 20}), group(small=20, load=120), 12.0, state=state))
     assert found.numbers["required_rps"] == 30.0
 
@@ -530,13 +530,13 @@ def test_types_no_longer_named_give_way_to_the_cheapest_that_are_when_the_group_
     assert decision.refresh.types == BIG
     assert decision.targets["l4"].desired == 8
     assert reason(decision).numbers == {"instances": 8.0}
-    assert reason(decision).sentence.startswith(f"{named}; 2 g6e.xlarge (3.20 USD per hour) will do: rolls")
-    moved = one(roomy, group(small=8, load=120, types=OLD), 12.0, state=replace(LIVED, moved_at=NOW - 60))
+    assert reason(decision).sentence.startswith(f"{named}: a refresh of l4 to 8 g6e.xlarge begins")
+    moved = one(roomy, group(small=8, load=120, types=OLD), 12.0, state=changed(LIVED, moved_at=NOW - 60))
     assert (moved.refresh, reason(moved).code) == (None, "vertical.wait")
     assert "2 g6e.xlarge (3.20 USD per hour) must wait: types changed 60 s ago" in reason(moved).sentence
     short = one(changing(pool={"max_instances": 8}), group(small=8, load=120, types=OLD), 500.0)
     assert (short.refresh, reason(short).code) == (None, "vertical.short")
-    assert reason(short).sentence == f"{named}, and no types named carry the demand."
+    assert reason(short).sentence == f"{named}, and none that they name carries the demand."
 
 
 def test_the_mean_of_two_kinds_works_as_both_of_them_do() -> None:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from gpu_fleet.scaling import learning
+from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.observation import Phase, Reading
 from gpu_fleet.scaling.state import PoolState, State
-from tests.scaling.builders import NOW, instances, pool, pool_seen, seen, service
+from tests.scaling.builders import NOW, instances, pool, pool_seen, remembered, seen, service
 
 
 def test_the_lead_time_is_the_catalogs_until_three_launches_are_known():
@@ -49,7 +50,7 @@ def corrected(view, minutes=1, state=None, **policy):
                 if getattr(view, name)
             },
         )
-        state = replace(learning.learn_capacity(svc, seen(pools={"l4": fresh}), state, now), at=now)
+        state = replace(learning.learn_capacity(Context(svc, seen(pools={"l4": fresh}), state, now)), at=now)
     return state.pools["l4"].correction
 
 
@@ -100,7 +101,7 @@ def test_learning_can_be_switched_off():
 
 
 def test_another_reset_text_forgets_what_was_learnt():
-    state = State(at=NOW - 60, pools={"l4": PoolState(correction=0.8)}, learning_reset="")
+    state = remembered(at=NOW - 60, pools={"l4": PoolState(correction=0.8)}, learning_reset="")
     assert corrected(pool_seen(2), state=state) == pytest.approx(0.8)
     assert corrected(pool_seen(2), state=state, learning=LEARN["learning"] | {"reset": "new driver"}) == 1
 
@@ -161,9 +162,9 @@ def test_a_pools_launches_stay_known_from_run_to_run_and_go_with_the_pool():
     state = State(at=NOW - 60, pools={"l4": PoolState(leads=(90.0,), starting=("n-0",)), "gone": PoolState()})
     ready = replace(pool_seen(0), instances=instances(1, Phase.READY, "n", since=NOW - 200))
     after = learning.remember_pools(
-        service(pool("l4"), pool("new")), seen(pools={"l4": ready, "new": ready}), state, NOW
+        Context(service(pool("l4"), pool("new")), seen(pools={"l4": ready, "new": ready}), state, NOW)
     )
-    assert {name: each.leads for name, each in after.pools.items()} == {"l4": (90.0, 200.0), "new": ()}
+    assert {name: each.leads for name, each in after.items()} == {"l4": (90.0, 200.0), "new": ()}
 
 
 FULL = pool_seen(2, load=40, running=Reading(30.0, NOW), waiting=Reading(10.0, NOW))
@@ -171,17 +172,17 @@ FULL = pool_seen(2, load=40, running=Reading(30.0, NOW), waiting=Reading(10.0, N
 
 def test_what_was_learnt_is_forgotten_once_for_each_reset_text():
     svc = service(**LEARN | {"learning": LEARN["learning"] | {"reset": "new driver"}})
-    state = State(at=NOW - 60, pools={"l4": PoolState(correction=0.8)}, learning_reset="")
-    state = learning.learn_capacity(svc, seen(pools={"l4": pool_seen(2)}), state, NOW)
-    assert state.learning_reset == "new driver"
+    state = remembered(at=NOW - 60, pools={"l4": PoolState(correction=0.8)}, learning_reset="")
+    state = learning.learn_capacity(Context(svc, seen(pools={"l4": pool_seen(2)}), state, NOW))
+    assert state.learning.reset == "new driver"
     learnt = replace(state, pools={"l4": PoolState(correction=0.9)})
-    assert learning.learn_capacity(svc, seen(pools={"l4": pool_seen(2)}), learnt, NOW + 60) == learnt
+    assert learning.learn_capacity(Context(svc, seen(pools={"l4": pool_seen(2)}), learnt, NOW + 60)) == learnt
 
 
 def test_a_pool_that_shows_nothing_keeps_no_other_from_learning():
     svc = service(pool("l4"), pool("l40s"), **LEARN)
     state = State(at=NOW - 60)
-    after = learning.learn_capacity(svc, seen(pools={"l4": pool_seen(2), "l40s": FULL}), state, NOW)
+    after = learning.learn_capacity(Context(svc, seen(pools={"l4": pool_seen(2), "l40s": FULL}), state, NOW))
     assert after.pools["l40s"].correction < 1
     assert "l4" not in after.pools
 

@@ -10,8 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.decision import Decision
-from gpu_fleet.scaling.demand import current
-from gpu_fleet.scaling.observation import Observation, Phase
+from gpu_fleet.scaling.observation import Observation, Phase, current
 from gpu_fleet.scaling.record import dump, load
 from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.scaling.state import State
@@ -231,7 +230,7 @@ class Machine(RuleBasedStateMachine):
                 assert target.desired >= low
             if view.desired > high and not decision.state.wants_instance_loads:  # as many go as a step allows
                 assert target.desired <= max(high, view.desired - step_in)
-            if decision.state.asleep:
+            if decision.state.zero.asleep:
                 assert p.min_instances == 0
 
     def _no_capacity_is_taken_that_is_needed(
@@ -245,7 +244,7 @@ class Machine(RuleBasedStateMachine):
             before += len(ready) * p.throughput_rps
             after += (len(ready) - len(taken)) * p.throughput_rps
             forced += max(0, seen.pools[p.name].desired - room(p, seen)[1])
-        if after == before or forced or decision.state.asleep:
+        if after == before or forced or decision.state.zero.asleep:
             return
         asked = current(seen.arrivals_rps, now, of.policy.load.stale_after_seconds)
         assert asked is None or after >= min(asked, before) - 1e-6, "took what was needed"

@@ -153,7 +153,7 @@ def test_a_rung_that_does_nothing_only_serves_the_floor() -> None:
 
 
 def test_bounds_that_cross_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"rung small: at_least must be within 0\.\.at_most \(2\) \(got 3\)"):
+    with pytest.raises(ValueError, match=r"option small: at_least must be within 0\.\.at_most \(2\) \(got 3\)"):
         rung(low=3, high=2)
 
 

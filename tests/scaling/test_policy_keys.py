@@ -21,6 +21,7 @@ from gpu_fleet.config.settings import PoolSettings
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import library_texts, read_library
 from gpu_fleet.scaling import burst, capacity_errors, demand, forecast, learning, routing
+from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.decision import Decision
 from gpu_fleet.scaling.observation import CapacityError, JobQueue, Observation, PoolObservation, Reading
@@ -32,9 +33,9 @@ from lambdas.scaler.apply import plan
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.groups import Group
 from lambdas.scaler.rules import Rule
-from tests.scaling.builders import NOW, instances, policy, pool, pool_seen, seen, service
+from tests.scaling.builders import NOW, changed, instances, policy, pool, pool_seen, remembered, seen, service
 
-LIVED = State(at=NOW - 60, since=NOW - 7200, dispersion=1.0)
+LIVED = remembered(at=NOW - 60, since=NOW - 7200, dispersion=1.0)
 PROFILE = Profile(
     prefill_tokens_per_second=8000,
     decode_base_seconds=0.02,
@@ -234,7 +235,7 @@ def unit() -> None:
     # and Little's law counts as the unit does: 2 rps are 2, or 2 * 10 s = 20 in flight
     view = replace(pool_seen(2, load=None), rate_rps=Reading(2.0, NOW))
     for name, load in (("requests_per_second", 2.0), ("concurrency", 20.0)):
-        assert demand.pool_load(pool(), view, policy(load={"unit": name}), NOW) == load
+        assert demand.pool_load(Context(service(load={"unit": name}), seen(), LIVED, NOW), pool(), view) == load
 
 
 @effect("load.stale_after_seconds")
@@ -297,9 +298,10 @@ def looked(settings: dict[str, Any], series: list[float], season: Season | None 
     points = tuple(Point(NOW - 60 * (len(series) - n), rps) for n, rps in enumerate(series))
     jumpy = Errors(tuple(1e5 if 40 <= n < 70 else 0.0 for n in range(forecast.BINS)), 1.0, 100.0, 100.0)
     errors = dict.fromkeys(("none", "trend", "peak_600", "peak_3600", "seasonal"), jumpy)
-    state = replace(LIVED, series=points[:-1], errors=errors, season=season)
+    state = changed(LIVED, series=points[:-1], errors=errors, season=season)
     pol = policy(forecast=settings)
-    return forecast.look_ahead(pol.forecast, pol.forecast_confidence, state, points[-1], 300.0, fresh=False)[0]
+    memory = state.forecast
+    return forecast.look_ahead(pol.forecast, pol.forecast_confidence, memory, points[-1], 300.0, fresh=False)[0]
 
 
 @effect("forecast.method")
@@ -332,7 +334,7 @@ def history_days() -> None:
     history = tuple(Reading(9.0 if n <= 2 * 288 else 1.0, NOW - 300.0 * n) for n in range(14 * 288, 0, -1))
     for days, low in ((2, 8.9), (14, 1.0)):
         svc = service(forecast={"method": "seasonal", "history_days": days})
-        season = one(svc, busy(), 4.0, history_rps=history).state.season
+        season = one(svc, busy(), 4.0, history_rps=history).state.forecast.season
         assert season is not None
         assert (season.day[0] > 8.9) is (low > 8)
 
@@ -350,11 +352,11 @@ def burst_factor() -> None:
 
 @effect("burst.hold_seconds")
 def hold_seconds() -> None:
-    quiet = demand.Demand(2.0, NOW, True, True, 0.0, False, None, 0.5, 0.5, 0.5, {})
-    state = replace(LIVED, burst=Point(NOW - 200, 12.0))
+    quiet = replace(demand.Demand.unknown(NOW), rps=2.0, counted=True)
+    state = changed(LIVED, burst=Point(NOW - 200, 12.0))
     for seconds, met in ((300, 12.0), (60, 2.0)):
         settings = policy(burst={"hold_seconds": seconds}).burst
-        assert burst.meet(settings, quiet, 2.0, state, 300.0, NOW)[0] == met
+        assert burst.meet(settings, quiet, 2.0, state.burst, 300.0, NOW)[0] == met
 
 
 # Horizontal
@@ -382,7 +384,7 @@ def max_step_in() -> None:
 
 @effect("horizontal.scale_in_stabilization_seconds")
 def stabilization() -> None:
-    state = replace(LIVED, required=(Point(NOW - 240, 20.0),))
+    state = changed(LIVED, required=(Point(NOW - 240, 20.0),))
     for seconds, left in ((600, True), (120, False)):
         svc = service(horizontal={"scale_in_stabilization_seconds": seconds})
         assert (count(svc, busy(12, 0.5), 0.5, state) == 12) is left
@@ -413,7 +415,7 @@ def vertical_method() -> None:
 @effect("vertical.minimum_stay_seconds")
 def minimum_stay() -> None:
     # half an hour after the last move; and an overlap of 300 s must pay for itself within the stay
-    lately = replace(LIVED, moved_at=NOW - 1800)
+    lately = changed(LIVED, moved_at=NOW - 1800)
     assert moved(state=lately, vertical={"minimum_stay_seconds": 1200}).targets["cheap"].desired > 0
     assert moved(state=lately, vertical={"minimum_stay_seconds": 3600}).targets["cheap"].desired == 0
     assert moved(vertical={"minimum_stay_seconds": 60}).targets["cheap"].desired == 0
@@ -538,15 +540,15 @@ def damping() -> None:
 
 @effect("zero.idle_seconds")
 def idle_seconds() -> None:
-    state = replace(LIVED, idle_since=NOW - 400)
+    state = changed(LIVED, idle_since=NOW - 400)
     for seconds, asleep in ((300, True), (600, False)):
         svc = service(pool(min_instances=0), zero={"idle_seconds": seconds})
-        assert one(svc, busy(1, 0.0), 0.0, state).state.asleep is asleep
+        assert one(svc, busy(1, 0.0), 0.0, state).state.zero.asleep is asleep
 
 
 @effect("zero.wake_instances")
 def wake_instances() -> None:
-    state = replace(LIVED, asleep=True, idle_since=NOW - 900)
+    state = changed(LIVED, asleep=True, idle_since=NOW - 900)
     for woken in (1, 3):
         svc = service(pool(min_instances=0), zero={"idle_seconds": 300, "wake_instances": woken})
         assert count(svc, pool_seen(0, load=None), 0.0, state, rejected_rps=Reading(0.02, NOW)) == woken
@@ -580,7 +582,7 @@ def start_within() -> None:
 
 @effect("training.idle_seconds")
 def training_idle() -> None:
-    state = replace(LIVED, idle_nodes={"i-0": NOW - 400, "i-1": NOW - 400})
+    state = changed(LIVED, idle_nodes={"i-0": NOW - 400, "i-1": NOW - 400})
     assert trained({"idle_seconds": 300}, JobQueue(0, 0), working(0), state) == 0
     assert trained({"idle_seconds": 600}, JobQueue(0, 0), working(0), state) == 2
 
@@ -600,7 +602,7 @@ def learnt(settings: dict[str, Any], state: State, minutes: int = 1) -> float:
     svc = service(learning=settings)
     view = pool_seen(2, load=40, running=Reading(20.0, NOW), waiting=Reading(20.0, NOW))
     for _ in range(minutes):
-        state = learning.learn_capacity(svc, Observation({"l4": view}), state, NOW)
+        state = learning.learn_capacity(Context(svc, Observation({"l4": view}), state, NOW))
     return state.pools["l4"].correction
 
 

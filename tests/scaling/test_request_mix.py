@@ -2,12 +2,13 @@
 
 import pytest
 
+from gpu_fleet.scaling import request_mix
+from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.observation import Reading
 from gpu_fleet.scaling.profile import Speed
-from gpu_fleet.scaling.request_mix import as_seen
 from gpu_fleet.scaling.service import Alternative
 from gpu_fleet.scaling.state import State
-from tests.scaling.builders import NOW, pool, seen, service
+from tests.scaling.builders import NOW, pool, remembered, seen, service
 
 SPEED = Speed(
     prefill_tokens_per_second=10000,
@@ -19,18 +20,23 @@ SPEED = Speed(
 CHAT = service(pool(speed=SPEED))
 
 
+def as_seen(of, view, state, now):
+    made = request_mix.as_seen(Context(of, view, state, now))
+    return made.service, made.state
+
+
 def lengths(tokens_in, tokens_out, at=NOW):
     return seen(at=at, input_tokens=Reading(tokens_in, at), output_tokens=Reading(tokens_out, at))
 
 
 def seen_for_hours(tokens_in, tokens_out):
-    return State(at=NOW - 60, request=(float(tokens_in), float(tokens_out)))
+    return remembered(at=NOW - 60, request=(float(tokens_in), float(tokens_out)))
 
 
 def test_the_first_requests_to_end_are_the_short_ones_and_do_not_make_the_capacity():
     adapted, state = as_seen(CHAT, lengths(100, 20), State(at=NOW - 60), NOW)
     typical = CHAT.policy.request
-    assert 0.9 * typical.input_tokens < state.request[0] < typical.input_tokens
+    assert 0.9 * typical.input_tokens < state.requests.tokens[0] < typical.input_tokens
     assert (
         adapted.pools[0].throughput_rps
         < 2 * as_seen(CHAT, lengths(1000, 200), State(at=NOW - 60), NOW)[0].pools[0].throughput_rps
@@ -49,15 +55,15 @@ def test_long_prompts_make_fewer_requests_fit():
 def test_what_is_sized_for_is_the_request_that_is_seen():
     adapted, state = as_seen(CHAT, lengths(12000, 340), seen_for_hours(12000, 340), NOW)
     assert adapted.policy.request.input_tokens == 12000
-    assert state.request == (12000, 340)
+    assert state.requests.tokens == (12000, 340)
 
 
 def test_longer_requests_are_believed_sooner_than_shorter_ones():
-    state = State(at=NOW, request=(1000.0, 200.0))
+    state = remembered(at=NOW, request=(1000.0, 200.0))
     _, longer = as_seen(CHAT, lengths(2000, 200, NOW + 240), state, NOW + 240)
-    assert longer.request == pytest.approx((1500, 200))
+    assert longer.requests.tokens == pytest.approx((1500, 200))
     _, shorter = as_seen(CHAT, lengths(500, 200, NOW + 600), state, NOW + 600)
-    assert shorter.request == pytest.approx((750, 200))
+    assert shorter.requests.tokens == pytest.approx((750, 200))
 
 
 def test_a_busy_first_minute_of_long_requests_is_believed_at_once():
@@ -65,32 +71,32 @@ def test_a_busy_first_minute_of_long_requests_is_believed_at_once():
     busy = seen(arrivals=13.9, input_tokens=Reading(12000, NOW), output_tokens=Reading(200, NOW))
     typical = CHAT.policy.request.input_tokens
     _, state = as_seen(CHAT, busy, State(at=NOW - 60), NOW)
-    assert state.request[0] == pytest.approx(typical + (12000 - typical) * 834 / 1034)
-    assert state.request_count == 834
+    assert state.requests.tokens[0] == pytest.approx(typical + (12000 - typical) * 834 / 1034)
+    assert state.requests.count == 834
 
 
 def test_a_few_requests_of_a_quiet_service_are_not():
     quiet = seen(arrivals=0.05, input_tokens=Reading(12000, NOW), output_tokens=Reading(200, NOW))
     _, state = as_seen(CHAT, quiet, State(at=NOW - 60), NOW)
-    assert state.request[0] < 0.3 * 12000
+    assert state.requests.tokens[0] < 0.3 * 12000
 
 
 def test_after_hours_one_busy_minute_moves_the_lengths_no_faster_than_its_time():
     busy = seen(arrivals=13.9, input_tokens=Reading(2000, NOW), output_tokens=Reading(200, NOW))
-    lived = State(at=NOW - 60, request=(1000.0, 200.0), request_count=10_000.0)
+    lived = remembered(at=NOW - 60, request=(1000.0, 200.0), request_count=10_000.0)
     _, state = as_seen(CHAT, busy, lived, NOW)
-    assert state.request[0] == pytest.approx(1000 + 1000 * (1 - 0.5 ** (60 / 240)), rel=1e-3)
+    assert state.requests.tokens[0] == pytest.approx(1000 + 1000 * (1 - 0.5 ** (60 / 240)), rel=1e-3)
 
 
 def test_lengths_that_are_not_seen_leave_everything_as_it_was():
     adapted, state = as_seen(CHAT, seen(arrivals=1.0), State(), NOW)
     assert adapted is CHAT
-    assert state.request is None
+    assert state.requests.tokens is None
 
 
 def test_a_stale_length_is_not_seen():
     _, state = as_seen(CHAT, lengths(5000, 100, NOW - 400), State(), NOW)
-    assert state.request is None
+    assert state.requests.tokens is None
 
 
 def test_a_pool_whose_speed_is_not_known_stays_as_it_is():
@@ -148,30 +154,30 @@ def test_prompts_without_answers_or_answers_without_prompts_teach_nothing(which)
 
 
 def test_a_second_look_at_the_same_time_moves_nothing():
-    _, state = as_seen(CHAT, lengths(2000, 400), State(at=NOW, request=(1000.0, 200.0)), NOW)
-    assert state.request == (1000, 200)
+    _, state = as_seen(CHAT, lengths(2000, 400), remembered(at=NOW, request=(1000.0, 200.0)), NOW)
+    assert state.requests.tokens == (1000, 200)
 
 
 def test_after_a_long_pause_one_look_counts_for_ten_minutes():
-    _, state = as_seen(CHAT, lengths(500, 100), State(at=NOW - 7200, request=(1000.0, 200.0)), NOW)
-    assert state.request == (750, 150)
+    _, state = as_seen(CHAT, lengths(500, 100), remembered(at=NOW - 7200, request=(1000.0, 200.0)), NOW)
+    assert state.requests.tokens == (750, 150)
 
 
 def test_requests_seen_are_forgotten_by_half_in_four_minutes():
-    lived = State(at=NOW - 240, request=(1000.0, 200.0), request_count=1000.0)
-    assert as_seen(CHAT, lengths(1000, 200), lived, NOW)[1].request_count == 500
+    lived = remembered(at=NOW - 240, request=(1000.0, 200.0), request_count=1000.0)
+    assert as_seen(CHAT, lengths(1000, 200), lived, NOW)[1].requests.count == 500
 
 
 def test_long_requests_are_weighed_against_the_guess_and_what_is_remembered():
     """1,200 new ones against 200 of the guess and 50 that are left of 100: 1,200 of 1,450 parts."""
-    lived = State(at=NOW - 240, request=(1000.0, 200.0), request_count=100.0)
+    lived = remembered(at=NOW - 240, request=(1000.0, 200.0), request_count=100.0)
     busy = seen(arrivals=5.0, input_tokens=Reading(2450, NOW), output_tokens=Reading(200, NOW))
     _, state = as_seen(CHAT, busy, lived, NOW)
-    assert state.request[0] == pytest.approx(1000 + 1450 * 1200 / 1450)
-    assert state.request_count == 1250
+    assert state.requests.tokens[0] == pytest.approx(1000 + 1450 * 1200 / 1450)
+    assert state.requests.count == 1250
 
 
 def test_a_request_every_few_minutes_is_counted_in_parts():
     """0.3 a minute, rounded to whole requests, would never come to one."""
     rare = seen(arrivals=0.005, input_tokens=Reading(1000, NOW), output_tokens=Reading(200, NOW))
-    assert as_seen(CHAT, rare, State(at=NOW - 60), NOW)[1].request_count == 0.3
+    assert as_seen(CHAT, rare, State(at=NOW - 60), NOW)[1].requests.count == 0.3

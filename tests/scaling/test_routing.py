@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gpu_fleet.scaling.decision import Step
 from gpu_fleet.scaling.policy import RoutingPolicy as Settings
 from gpu_fleet.scaling.policy import RoutingStrategy
-from gpu_fleet.scaling.routing import PoolInput, RoutingPolicy, route
+from gpu_fleet.scaling.routing import PoolInput, Routing, route
 from gpu_fleet.scaling.state import RoutingState
 
 CAPACITY = Settings(strategy=RoutingStrategy.CAPACITY, slow_start_seconds=0)
@@ -29,11 +29,11 @@ def pool(name: str = "a", weight: int = 0, capacity_rps: float = 10, ready: int 
 
 def decide(
     pools: Sequence[PoolInput], settings: Settings = CAPACITY, state: RoutingState | None = None, now: float = NOW
-) -> RoutingPolicy:
+) -> Routing:
     return route(settings, pools, state or RoutingState(), now)
 
 
-def settle(pools: Sequence[PoolInput], settings: Settings, steps: int = 300, every: float = 60) -> list[RoutingPolicy]:
+def settle(pools: Sequence[PoolInput], settings: Settings, steps: int = 300, every: float = 60) -> list[Routing]:
     """Decisions of one input, each evaluated with the weights that the last one wrote, until nothing changes."""
     state, made = RoutingState(), []
     for i in range(steps):
@@ -50,7 +50,7 @@ def shares(weights: Mapping[str, int]) -> dict[str, float]:
     return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
 
-def codes(decided: RoutingPolicy) -> list[str]:
+def codes(decided: Routing) -> list[str]:
     for reason in decided.reasons:
         assert reason.step is Step.ROUTING
         assert isinstance(reason.sentence, str)

@@ -7,7 +7,8 @@ import pytest
 from gpu_fleet.scaling import forecast
 from gpu_fleet.scaling.observation import Reading
 from gpu_fleet.scaling.policy import Forecast
-from gpu_fleet.scaling.state import Point, Season, State
+from gpu_fleet.scaling.reasons import demand as reasons
+from gpu_fleet.scaling.state import ForecastMemory, Point, Season
 
 START = 1_699_920_000.0  # midnight, UTC
 NOW = START + 36_000  # ten in the morning
@@ -24,8 +25,8 @@ def means(values, end=START, step=300.0):
     ("method", "wanted"), [("auto", True), ("seasonal", True), ("none", False), ("trend", False), ("peak", False)]
 )
 def test_history_is_asked_for_where_the_method_may_use_a_season_and_only_there(method, wanted):
-    assert forecast.read_season(Forecast(method=method), (), State(), NOW).season_wanted == wanted
-    taken = forecast.read_season(Forecast(method=method), means([5.0] * 576, NOW), State(), NOW)
+    assert forecast.read_season(Forecast(method=method), (), ForecastMemory(), NOW).season_wanted == wanted
+    taken = forecast.read_season(Forecast(method=method), means([5.0] * 576, NOW), ForecastMemory(), NOW)
     assert (taken.season is not None) == wanted
     assert not taken.season_wanted
 
@@ -41,20 +42,20 @@ def test_history_is_asked_for_where_the_method_may_use_a_season_and_only_there(m
     ],
 )
 def test_a_season_is_read_again_after_six_hours_and_hourly_in_the_first_week(days, age, wanted):
-    state = State(season=replace(FULL, read_at=NOW - age, days=days))
+    state = ForecastMemory(season=replace(FULL, read_at=NOW - age, days=days))
     after = forecast.read_season(Forecast(), (), state, NOW)
     assert after.season_wanted == wanted
     assert after.season == state.season
 
 
 def test_too_little_history_is_asked_for_again_in_an_hour_and_not_each_minute():
-    after = forecast.read_season(Forecast(), means([5.0] * 144, NOW), State(), NOW)
+    after = forecast.read_season(Forecast(), means([5.0] * 144, NOW), ForecastMemory(), NOW)
     assert not after.season_wanted
     assert forecast.read_season(Forecast(), (), after, NOW + 3600).season_wanted
 
 
 def seasonal(season, series=(), now=1.0, at=NOW, horizon=LEAD):
-    state = State(season=season, series=tuple(Point(at - age, rps) for age, rps in series))
+    state = ForecastMemory(season=season, series=tuple(Point(at - age, rps) for age, rps in series))
     fixed = Forecast(method="seasonal")
     return forecast.look_ahead(fixed, 0.95, state, Point(at, now), horizon, fresh=False)[0].rps
 
@@ -141,7 +142,7 @@ def test_history_of_nothing_has_no_weekdays():
 @pytest.mark.parametrize(("idle", "code"), [(False, "demand.peak_600"), (True, "demand.idle")])
 def test_the_outlook_is_told_with_its_numbers(idle, code):
     outlook = forecast.Outlook(10.0, 12.0, "peak_600", 7.4)
-    reason = forecast.said(outlook, 9.0, 300.0, idle=idle)
+    reason = (reasons.idle if idle else reasons.method)(outlook, 9.0, 300.0)
     assert reason.code == code
     assert reason.numbers == {
         "demand_rps": 9.0,
@@ -150,4 +151,4 @@ def test_the_outlook_is_told_with_its_numbers(idle, code):
         "horizon_seconds": 300.0,
     }
     assert "error 7 %" in reason.sentence
-    assert "error" not in forecast.said(replace(outlook, error_percent=None), 9.0, 300.0, idle=idle).sentence
+    assert "error" not in reasons.method(replace(outlook, error_percent=None), 9.0, 300.0).sentence

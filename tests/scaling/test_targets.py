@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
+from gpu_fleet.scaling.context import Context
+from gpu_fleet.scaling.counts import Counts
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.demand import Demand
 from gpu_fleet.scaling.fleet import Fleet
-from gpu_fleet.scaling.guard import LOADS_PATIENCE, Band
+from gpu_fleet.scaling.leaving import LOADS_PATIENCE
 from gpu_fleet.scaling.observation import Phase, PoolObservation, Reading
 from gpu_fleet.scaling.pool_targets import hold, step
 from gpu_fleet.scaling.service import Service
-from gpu_fleet.scaling.state import Mark, PoolState, State
-from tests.scaling.builders import NOW, instances, pool, pool_seen, seen, service
+from gpu_fleet.scaling.state import Mark, MixMemory, PoolState, State
+from gpu_fleet.scaling.window import Band
+from tests.scaling.builders import NOW, instances, pool, pool_seen, remembered, seen, service
 
 IDLE = pool_seen(4, instance_loads=[0] * 4)
 
@@ -34,10 +37,11 @@ def stepped(
     """One step of pools whose instances are worth 2 rps each, of which so much is ready and so much is needed."""
     fleet = Fleet((), dict.fromkeys(views, 2.0), dict.fromkeys(views, 0), {}, ready_rps, ready_rps)
     demand = replace(Demand.unknown(NOW), utilization=utilization)
-    before = State(at=NOW - 60, **({"pools": dict.fromkeys(views, PoolState())} | state))
+    before = remembered(at=NOW - 60, **({"pools": dict.fromkeys(views, PoolState())} | state))
     band = Band(in_rps, in_rps, settled=True)
-    targets, after, reasons = step(svc, seen(pools=dict(views)), fleet, counts, band, demand, before, NOW)
-    return targets, after, [reason.code for reason in reasons]
+    context = Context(svc, seen(pools=dict(views)), before, NOW)
+    made = step(context, Counts(counts, fleet, MixMemory(), ()), band, demand)
+    return dict(made.by_pool), replace(before, guard=made.memory), [reason.code for reason in made.reasons]
 
 
 def left(svc: Service, view: PoolObservation, count: int, **changes: Any) -> int:
@@ -106,16 +110,16 @@ def test_own_loads_are_waited_for_a_few_runs_and_then_the_choice_is_made_without
     view, waited = pool_seen(4), []
     state = State()
     for _ in range(LOADS_PATIENCE + 1):
-        targets, state, _ = stepped(service(), {"l4": view}, {"l4": 3}, loads_wanted=state.loads_wanted)
-        waited.append((targets["l4"].desired, state.loads_wanted))
+        targets, state, _ = stepped(service(), {"l4": view}, {"l4": 3}, loads_wanted=state.guard.loads_wanted)
+        waited.append((targets["l4"].desired, state.guard.loads_wanted))
     assert waited == [(4, 1), (4, 2), (4, 3), (3, 0)]
 
 
 def test_loads_that_one_pool_waits_for_are_read_whatever_the_next_pool_does():
     _, state, _ = stepped(two(), {"l4": pool_seen(4), "l40s": IDLE}, {"l4": 3, "l40s": 4})
-    assert state.loads_wanted == 1
+    assert state.guard.loads_wanted == 1
     _, state, _ = stepped(two(), {"l4": IDLE, "l40s": IDLE}, {"l4": 4, "l40s": 4}, loads_wanted=2)
-    assert state.loads_wanted == 0
+    assert state.guard.loads_wanted == 0
 
 
 def test_weights_stay_as_they_are_until_they_are_routed():
@@ -144,8 +148,8 @@ def test_spot_that_boots_is_given_the_lead_time_that_the_pools_own_launches_took
 
 
 def held(svc: Service, views: Mapping[str, PoolObservation], **state: Any) -> tuple[dict[str, PoolTarget], list[str]]:
-    targets, reasons = hold(svc, seen(pools=dict(views)), State(at=NOW - 60, **state), NOW)
-    return targets, [reason.code for reason in reasons]
+    made = hold(Context(svc, seen(pools=dict(views)), remembered(at=NOW - 60, **state), NOW))
+    return dict(made.by_pool), [reason.code for reason in made.reasons]
 
 
 def test_a_hold_keeps_counts_and_weights_and_orders_only_the_minimum():

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Step
 from gpu_fleet.scaling.observation import CapacityError, Instance, JobQueue, Observation, Phase, PoolObservation
 from gpu_fleet.scaling.policy import Policy
 from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.scaling.state import Mark, PoolState, Short, State
 from gpu_fleet.scaling.training import TrainingDecision, decide_training
+from tests.scaling.builders import changed
 
 NOW = 1_700_000_000.0
 LONG_AGO = NOW - 7200
@@ -69,8 +71,8 @@ def decide(
     now: float = NOW,
 ) -> TrainingDecision:
     pools = seen if isinstance(seen, Mapping) else {"l4": seen}
-    before = replace(state or State(at=now - 60), idle_nodes=idle or {})
-    return decide_training(of_service or service(), Observation(pools=pools, jobs=jobs), before, now)
+    before = changed(state or State(at=now - 60), idle_nodes=idle or {})
+    return decide_training(Context(of_service or service(), Observation(pools=pools, jobs=jobs), before, now))
 
 
 def codes(decided: TrainingDecision) -> list[str]:
@@ -85,7 +87,7 @@ def test_the_first_job_starts_an_instance_from_zero() -> None:
     decided = decide(of(), queue(1))
     assert desired(decided) == 1
     assert codes(decided) == ["training.queue", "training.start"]
-    assert decided.reasons[1].sentence == "Starts 1 l4: no place is there or comes."
+    assert decided.reasons[1].sentence == "Starts 1 l4: there is no place, and none comes."
 
 
 def test_jobs_that_free_places_will_take_start_nothing() -> None:
@@ -115,7 +117,7 @@ def test_a_job_that_waited_too_long_starts_an_instance() -> None:
     assert desired(decide(busy, queue(1, oldest=599))) == 1
     decided = decide(busy, queue(1, oldest=600))
     assert desired(decided) == 2
-    assert "the oldest has waited 600 s, longer than 600 s" in decided.reasons[1].sentence
+    assert "the oldest job has waited 600 s, longer than 600 s" in decided.reasons[1].sentence
     hasty = service(training={"start_within_seconds": 60})
     assert desired(decide(busy, queue(1, oldest=60), hasty)) == 2
 
@@ -142,11 +144,11 @@ def test_several_jobs_share_an_instance_where_the_policy_says_so() -> None:
 def test_an_idle_node_is_kept_for_a_while_and_then_taken() -> None:
     first = decide(of(node("i-1")), queue())
     assert desired(first) == 1
-    assert first.state.idle_nodes == {"i-1": NOW}
+    assert first.memory.idle_nodes == {"i-1": NOW}
     assert "training.idle" in codes(first)
-    still = decide(of(node("i-1")), queue(), idle=first.state.idle_nodes, now=NOW + 299)
+    still = decide(of(node("i-1")), queue(), idle=first.memory.idle_nodes, now=NOW + 299)
     assert desired(still) == 1
-    gone = decide(of(node("i-1")), queue(), idle=still.state.idle_nodes, now=NOW + 300)
+    gone = decide(of(node("i-1")), queue(), idle=still.memory.idle_nodes, now=NOW + 300)
     assert desired(gone) == 0
     assert gone.targets["l4"].take == ("i-1",)
     assert "l4: i-1 (idle for 300 s) leave." in [reason.sentence for reason in gone.reasons]
@@ -156,7 +158,7 @@ def test_an_idle_node_is_kept_for_a_while_and_then_taken() -> None:
 
 def test_a_node_that_worked_in_between_starts_to_idle_anew() -> None:
     worked = decide(of(node("i-1", 1)), queue(), idle={"i-1": LONG_AGO})
-    assert worked.state.idle_nodes == {}
+    assert worked.memory.idle_nodes == {}
 
 
 def test_the_longest_idle_goes_first_and_those_that_waiting_jobs_need_stay() -> None:
@@ -279,7 +281,7 @@ def test_spot_that_does_not_come_is_made_up_for() -> None:
 def test_a_clock_set_back_takes_nobody_early() -> None:
     decided = decide(of(node("i-1")), queue(), idle={"i-1": NOW + 5000})
     assert desired(decided) == 1
-    assert decided.state.idle_nodes == {"i-1": NOW}
+    assert decided.memory.idle_nodes == {"i-1": NOW}
 
 
 nodes = st.lists(
@@ -360,8 +362,8 @@ def test_a_queue_is_worked_off_and_then_nothing_is_left(each: int) -> None:
             for name, ends in running.items()
         )
         jobs = queue(waiting, now - oldest if waiting else 0, 1200)
-        decided = decide_training(tune, Observation({"l4": of(*up)}, jobs=jobs), state, now)
-        state, target = decided.state, decided.targets["l4"]
+        decided = decide_training(Context(tune, Observation({"l4": of(*up)}, jobs=jobs), state, now))
+        state, target = replace(state, training=decided.memory), decided.targets["l4"]
         for taken in target.take:
             assert not running.pop(taken)
         for n in range(target.desired - len(running)):
@@ -459,7 +461,7 @@ def test_what_is_started_in_several_pools_is_named_for_each_that_grows() -> None
 def test_what_cannot_be_started_is_said_with_its_numbers() -> None:
     decided = decide(of(node("a", 1), max_size=2), queue(4, oldest=700))
     assert told(decided)["training.short"] == (Step.MIX, {"needed": 4.0, "started": 1.0})
-    assert "4 instances are needed and bounds, quotas or capacity errors allow 1." in sentences(decided)
+    assert "4 instances are needed; bounds, quotas and capacity errors allow 1." in sentences(decided)
 
 
 def test_a_pool_without_capacity_keeps_what_it_has_and_starts_no_more() -> None:
@@ -631,7 +633,6 @@ def test_spot_is_made_up_for_while_the_queue_is_not_seen_and_while_more_is_start
     assert held.held
     assert told(held) == {"training.no_queue": (Step.DEMAND, {})}
     assert held.targets["l4"].on_demand_base == 1
-    assert held.state.at == NOW - 60
     grown = decide(boots, queue(3, oldest=700), spot)
     assert desired(grown) > 1
     assert grown.targets["l4"].on_demand_base == 1

@@ -1,0 +1,77 @@
+"""The demand to size for: what an instance ordered now will meet when it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gpu_fleet.scaling import burst, feedback, forecast
+from gpu_fleet.scaling.context import Context
+from gpu_fleet.scaling.decision import Reason
+from gpu_fleet.scaling.demand import Demand
+from gpu_fleet.scaling.fleet import Fleet, lead_seconds, ready_throughput_rps
+from gpu_fleet.scaling.forecast import Outlook
+from gpu_fleet.scaling.reasons import demand as reasons
+from gpu_fleet.scaling.state import FeedbackMemory, Point
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """Demand one lead time from now."""
+
+    outlook: Outlook
+    rps: float
+    """With head-room, or the burst's demand if that is more."""
+    backlog: float
+    """Requests that will still wait, beyond what the ready instances work off until then."""
+    reasons: tuple[Reason, ...]
+
+    @property
+    def headroom(self) -> float:
+        """The demand to size for, over the forecast; at least 1."""
+        return max(1.0, self.rps / self.outlook.rps) if self.outlook.rps > 0 else 1.0
+
+
+def expect(context: Context, demand: Demand) -> tuple[Expectation, Context]:
+    """Forecast the demand, learn from the newest, and meet a burst."""
+    policy, now, rps = context.policy, context.now, demand.known_rps
+    if demand.rps is not None and demand.counted is not context.state.demand.counted:
+        context = _with_another_measure(context, demand)
+    horizon = lead_seconds(context) + max(0.0, now - demand.at if demand.at else 0.0)
+    if demand.fresh:
+        target = 1 - policy.forecast_confidence
+        young = forecast.is_young(context.state.forecast, now)
+        context = context.remember(feedback=feedback.correct(context.state.feedback, target, young=young))
+    allowance = context.state.feedback.allowance
+    outlook, memory = forecast.look_ahead(
+        policy.forecast,
+        policy.forecast_confidence if allowance is None else 1 - allowance,
+        context.state.forecast,
+        Point(demand.at or now, rps),
+        horizon,
+        fresh=demand.fresh,
+    )
+    why = reasons.idle if demand.idle else reasons.method
+    expected, burst_memory, of_burst = burst.meet(
+        policy.burst, demand, outlook.upper_rps, context.state.burst, horizon, now
+    )
+    backlog = max(0.0, demand.backlog - max(0.0, ready_throughput_rps(context) - rps) * horizon)
+    expectation = Expectation(outlook, expected, backlog, (why(outlook, rps, horizon), *of_burst))
+    return expectation, context.remember(forecast=memory, burst=burst_memory)
+
+
+def note_late(context: Context, demand: Demand, fleet: Fleet) -> FeedbackMemory:
+    """Keep the share of the newest minute that came late, for feedback to learn from."""
+    memory, slo = context.state.feedback, context.policy.slo
+    if not demand.fresh or demand.idle:
+        return memory
+    rps = demand.known_rps
+    late = feedback.late_share(rps, fleet.ready_rps, demand.backlog, slo.ttft_seconds if slo else 0.0)
+    return feedback.note(memory, rps, context.state.forecast.mean_rps(otherwise=rps), late)
+
+
+def _with_another_measure(context: Context, demand: Demand) -> Context:
+    """Arrivals began or ceased to be seen: what was remembered in the other measure does not compare."""
+    state = context.state
+    return context.remember(
+        demand=replace(state.demand, counted=demand.counted), forecast=state.forecast.of_another_measure()
+    )

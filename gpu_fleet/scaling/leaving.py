@@ -1,0 +1,160 @@
+"""Which instances leave a pool: first what does not serve, then the least busy that capacity can spare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gpu_fleet.scaling.context import Context
+from gpu_fleet.scaling.decision import Reason
+from gpu_fleet.scaling.missing import ALIVE, stuck
+from gpu_fleet.scaling.observation import Instance, Phase, PoolObservation
+from gpu_fleet.scaling.reasons import guard as reasons
+from gpu_fleet.scaling.service import Pool
+from gpu_fleet.scaling.zones import Zones
+
+LOADS_PATIENCE = 3
+"""Evaluations that wait for the instances' own loads before one is chosen without them."""
+ROUNDING = 1e-9
+"""Share of an instance by which rounding may miss a whole one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How many instances are to leave a pool, and what the service can spare."""
+
+    by: int
+    must: int = 0
+    """Of them, those above the pool's maximum: they leave whatever the load, since a limit that is exceeded is none."""
+    spare_rps: float = 0.0
+    """READY capacity above what the window requires. An instance that serves leaves only out of it, so that a move
+    between types is make-before-break without a rule of its own."""
+    instance_rps: float = 0.0
+    fits: int = 0
+    """How many may leave so that their load still fits the rest (load * N/(N-1))."""
+    patience: int = LOADS_PATIENCE
+    """Evaluations that have waited for the instances' own loads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shrink:
+    """Instances that leave a pool now, and why not more."""
+
+    take: tuple[str, ...]
+    drop: int
+    """Orders that are cancelled: no instance fills them yet."""
+    zones: Zones
+    """The zones that are left."""
+    reasons: tuple[Reason, ...] = ()
+    wants_loads: bool = False
+
+
+@dataclass(slots=True)
+class _Leaving:
+    """Instances chosen so far."""
+
+    zones: Zones
+    drop: int
+    take: list[str] = field(default_factory=list)
+    reasons: list[Reason] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return self.drop + len(self.take)
+
+    def done(self, *, wants_loads: bool = False) -> Shrink:
+        return Shrink(tuple(self.take), self.drop, self.zones, tuple(self.reasons), wants_loads)
+
+
+def relieve(context: Context, pool: Pool, view: PoolObservation, zones: Zones) -> Shrink:
+    """Take boots that never end, when no more instances are ordered: they are paid for and carry nothing.
+
+    Their replacements were ordered before, where there was room; in a pool at its maximum the next run orders them in
+    the room that these leave. The group's minimum stays: below it the group would launch another by itself.
+    """
+    policy = context.policy.horizontal
+    room = min(policy.max_step_in, view.desired - max(pool.min_instances, view.min_size))
+    ids = set(stuck(policy, view, context.now)[: max(0, room)])
+    leaving = [i for i in view.instances if i.id in ids]
+    why = (reasons.stuck(pool.name, ids, policy.launch_timeout_seconds),) if ids else ()
+    return Shrink(tuple(i.id for i in leaving), 0, zones.without(*leaving), why)
+
+
+def shrink(context: Context, pool: Pool, view: PoolObservation, wish: Wish, zones: Zones) -> Shrink:
+    """Choose who leaves. `zones` are those of the whole service: the last instance of a zone that the floor of zones
+    needs stays, in whichever pool it is, unless it stands above its pool's maximum.
+    """
+    by = min(wish.by, context.policy.horizontal.max_step_in)
+    not_there = max(0, view.desired - len(view.those(*ALIVE)))
+    leaving = _Leaving(zones, drop=min(by, not_there))
+    _take_idle(context, view, wish, by, leaving)
+    serving = by - leaving.count
+    if serving <= 0:
+        return leaving.done()
+    affordable = int(wish.spare_rps / wish.instance_rps + ROUNDING) if wish.instance_rps > 0 else 0
+    if affordable < serving:
+        leaving.reasons.append(reasons.make_before_break(pool.name, serving, affordable, wish.spare_rps))
+    if wish.fits < serving:
+        leaving.reasons.append(reasons.consolidation(pool.name, serving, wish.fits))
+    must = min(serving, wish.must - leaving.count)
+    serving = max(0, min(serving, affordable, wish.fits), must)
+    if serving == 0:
+        return leaving.done()
+    ready = view.those(Phase.READY)
+    loads = [context.value(i.load) for i in ready]
+    if None in loads and serving < len(ready) and wish.patience < LOADS_PATIENCE:
+        leaving.reasons.append(reasons.choose_next(pool.name))
+        return leaving.done(wants_loads=True)
+    chosen, leaving.zones = _least_busy(ready, loads, serving, must, leaving.zones)
+    leaving.take += chosen
+    if chosen:
+        leaving.reasons.append(reasons.take(pool.name, chosen))
+    return leaving.done(wants_loads=wish.by > leaving.count)  # so that the next run knows the loads
+
+
+def _take_idle(context: Context, view: PoolObservation, wish: Wish, by: int, leaving: _Leaving) -> None:
+    """Take what does not serve: stuck boots first, then unhealthy nodes, then the newest boots."""
+    late = set(stuck(context.policy.horizontal, view, context.now))
+    idle = sorted(
+        view.those(Phase.STARTING, Phase.UNHEALTHY),
+        key=lambda i: (i.phase is Phase.STARTING, i.id not in late, -i.since, i.id),
+    )
+    for i in idle:
+        free = i.id in late or not leaving.zones.needs(i) or leaving.count < wish.must
+        if leaving.count < by and free:
+            leaving.take.append(i.id)
+            leaving.zones = leaving.zones.without(i)
+
+
+def _least_busy(
+    ready: Sequence[Instance], loads: Sequence[float | None], count: int, must: int, zones: Zones
+) -> tuple[tuple[str, ...], Zones]:
+    """Choose the least busy first; of equals from the pool's fullest zone, then the newest. Return the zones left too.
+
+    The last of a needed zone leaves only where `must` cannot be met otherwise.
+    """
+    by_zone: dict[str, list[tuple[tuple[float, float, str], Instance]]] = {}
+    for i, load in zip(ready, loads, strict=True):
+        by_zone.setdefault(i.zone, []).append(((round(load or 0.0, 1), -i.since, i.id), i))
+    for queue in by_zone.values():
+        queue.sort(key=lambda ranked: ranked[0], reverse=True)  # the first to leave stands last
+
+    def order(zone: str) -> tuple[float, int, float, str]:
+        load, launched, name = by_zone[zone][-1][0]
+        return (load, -len(by_zone[zone]), launched, name)
+
+    chosen: list[Instance] = []
+
+    def may_go(queue: list[tuple[tuple[float, float, str], Instance]]) -> bool:
+        return len(queue) > 1 or not zones.without(*chosen).needs(queue[0][1])
+
+    while len(chosen) < count and by_zone:
+        free = [z for z, queue in by_zone.items() if may_go(queue)]
+        if not free and len(chosen) >= must:
+            break
+        zone = min(free or by_zone, key=order)
+        _, victim = by_zone[zone].pop()
+        if not by_zone[zone]:
+            del by_zone[zone]
+        chosen.append(victim)
+    return tuple(i.id for i in chosen), zones.without(*chosen)

@@ -1,0 +1,55 @@
+"""Instances that a group counts and that carry nothing: boots that never end, failed nodes, orders never filled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gpu_fleet.scaling.observation import Phase, PoolObservation
+from gpu_fleet.scaling.policy import Horizontal
+from gpu_fleet.scaling.state import Short
+
+SHORT_KEPT = 8
+"""Steps of a growing shortage that are told apart."""
+ALIVE = (Phase.STARTING, Phase.READY, Phase.UNHEALTHY)
+"""Phases that a group counts towards its desired count: all but draining."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Instances of a pool that its desired count includes and that carry nothing."""
+
+    stuck: tuple[str, ...]
+    unhealthy: tuple[str, ...]
+    unfilled: int
+    """Orders without an instance, although the launch timeout has passed."""
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        return len(self.stuck) + len(self.unhealthy) + self.unfilled
+
+
+def missing(policy: Horizontal, seen: PoolObservation, short: Sequence[Short], now: float) -> Missing:
+    """Find the instances that do not count as coming."""
+    late = policy.launch_timeout_seconds
+    unhealthy = tuple(i.id for i in seen.those(Phase.UNHEALTHY))
+    unfilled = max((s.count for s in short if now - s.since > late), default=0)
+    return Missing(stuck(policy, seen, now), unhealthy, unfilled)
+
+
+def stuck(policy: Horizontal, seen: PoolObservation, now: float) -> tuple[str, ...]:
+    """Instances that still start although the launch timeout has passed."""
+    late = policy.launch_timeout_seconds
+    return tuple(i.id for i in seen.those(Phase.STARTING) if now - i.since > late)
+
+
+def shortage(before: Sequence[Short], seen: PoolObservation, now: float) -> tuple[Short, ...]:
+    """Since when how many orders have waited. Two orders from before and three new ones are two old and five in all.
+
+    Orders are alike, so an arrival fills the newest: what has been missing all the while is still missing.
+    """
+    short = max(0, seen.desired - len(seen.those(*ALIVE)))
+    kept = [s for s in before if s.count < short]
+    since = min((s.since for s in before if s.count >= short), default=now)
+    return (*kept[-SHORT_KEPT:], Short(short, min(now, since))) if short else ()
