@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gpu_fleet.scaling import guard, learning, mix, zero
+from gpu_fleet.scaling import guard, learning, mix_choice, zero
 from gpu_fleet.scaling.decision import Reason, Step
 from gpu_fleet.scaling.fleet import Fleet, survey
 from gpu_fleet.scaling.observation import Observation
@@ -56,18 +56,16 @@ def _mix(
     if sum(fleet.standing.values()) == 0:
         floor = max(floor, policy.zero.wake_instances if zero.may_sleep(service) else 1)
 
-    def choose(floor: int) -> mix.Mix:
-        return mix.choose(
-            fleet.options,
-            wanted,
-            fleet.standing,
-            quotas=service.vcpu_quotas,
-            min_instances=floor,
-            vertical=policy.vertical,
-            lead_seconds={p.name: learning.lead_seconds(p, state) for p in service.pools},
-            last_move_at=state.moved_at or None,
-            now=now,
-        )
+    terms = mix_choice.MoveTerms(
+        policy.vertical,
+        lead_seconds={p.name: learning.lead_seconds(p, state) for p in service.pools},
+        last_move_at=state.moved_at or None,
+        now=now,
+    )
+
+    def choose(floor: int) -> mix_choice.Mix:
+        problem = mix_choice.MixProblem(fleet.options, wanted, service.vcpu_quotas, floor)
+        return mix_choice.choose(problem, fleet.standing, terms)
 
     chosen = choose(floor)
     more = _to_open_zones(service, seen, state, sum(chosen.counts.values()), now)

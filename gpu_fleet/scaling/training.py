@@ -227,7 +227,7 @@ def _grown(
     short = counts is None
     if counts is None:
         want = max(want, floor)
-        counts = mix.most(options, service.vcpu_quotas)
+        counts = mix.largest(options, service.vcpu_quotas)
         if sum(counts.values()) > want:  # the floor alone did not fit; without it the need does
             counts = mix.cheapest(options, want, service.vcpu_quotas) or counts
     started = {name: count - before[name] for name, count in counts.items() if count > before[name]}

@@ -1,0 +1,1 @@
+"""The reasons that decisions carry: one module per step, one constructor per code."""
