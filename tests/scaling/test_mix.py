@@ -41,7 +41,7 @@ def test_cheapest_is_the_cheapest_of_all_mixes(
 
 
 @given(rungs(), quota_sets)
-def test_most_carries_more_than_every_other_mix(all_rungs: list[PoolOption], quotas: dict[str, int]) -> None:
+def test_the_largest_mix_carries_more_than_every_other(all_rungs: list[PoolOption], quotas: dict[str, int]) -> None:
     found = largest(all_rungs, quotas)
     assert allowed(all_rungs, found, quotas)
     best = max(carried_rps(all_rungs, counts) for counts in every_mix(all_rungs, quotas))
@@ -111,7 +111,7 @@ def test_a_rung_that_does_nothing_only_serves_the_floor() -> None:
 
 
 def test_bounds_that_cross_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"rung small: at_least must be within 0\.\.at_most \(2\) \(got 3\)"):
+    with pytest.raises(ValueError, match=r"option small: at_least must be within 0\.\.at_most \(2\) \(got 3\)"):
         rung(low=3, high=2)
 
 

@@ -223,7 +223,7 @@ def test_a_cheaper_mix_is_never_refused_for_ever(
     assert usd_per_hour(all_rungs, counts) == pytest.approx(usd_per_hour(all_rungs, free), abs=1e-5)
 
 
-def told(chosen: Mix) -> dict[str, tuple[str, Mapping[str, float]]]:
+def by_code(chosen: Mix) -> dict[str, tuple[str, Mapping[str, float]]]:
     codes(chosen)
     return {reason.code: (reason.sentence, reason.numbers) for reason in chosen.reasons}
 
@@ -234,12 +234,12 @@ def test_what_is_kept_grown_or_shrunk_is_told_with_its_work_and_its_price() -> N
         (5, {"big": 2}, "mix.grow", 5.0, 3.4),
         (2, {"big": 2}, "mix.shrink", 2.0, 1.2),
     ):
-        _, numbers = told(decide(PAIR, required, standing))[code]
+        _, numbers = by_code(decide(PAIR, required, standing))[code]
         assert numbers == pytest.approx({"required_rps": required, "carried_rps": carried, "usd_per_hour": usd})
 
 
 def test_a_move_is_told_with_its_saving_and_what_is_paid_twice() -> None:
-    _, numbers = told(decide(PAIR, 4, {"small": 4}))["mix.move"]
+    _, numbers = by_code(decide(PAIR, 4, {"small": 4}))["mix.move"]
     assert numbers == pytest.approx(
         {"saving_usd_per_hour": 1.6, "saving_percent": 40.0, "overlap_usd": 0.2, "usd_per_hour": 2.4}
     )
@@ -284,7 +284,7 @@ def test_a_move_that_is_not_made_tells_what_it_would_save_and_why_not(
     overlap: float,
 ) -> None:
     chosen = decide(PAIR, 4, {"small": 4}, vertical=Vertical(**vertical), leads=leads, last_move_at=last_move_at)
-    sentence, numbers = told(chosen)[code]
+    sentence, numbers = by_code(chosen)[code]
     assert sentence.startswith(f"2 big would save 1.60 USD per hour (40.0 %){words}")
     since = {"since_move_seconds": 2000} if code == "mix.stay" else {}
     assert numbers == pytest.approx(
@@ -300,16 +300,16 @@ def test_a_saving_of_just_the_least_share_is_enough_and_one_that_just_pays_the_o
     assert decide(HALF, 4, {"small": 4}, vertical=Vertical(minimum_saving_percent=50)).moved
     assert codes(decide(HALF, 4, {"small": 4}, leads={"big": 3600.0})) == ["mix.keep", "mix.unpaid"]
     assert decide(HALF, 4, {"small": 4}, leads={"big": 3599.0}).moved
-    assert told(decide(HALF, 4, {"small": 4}, leads={}))["mix.move"][1]["overlap_usd"] == 0
+    assert by_code(decide(HALF, 4, {"small": 4}, leads={}))["mix.move"][1]["overlap_usd"] == 0
 
 
 def test_paid_twice_is_only_what_comes_for_the_move_and_for_as_long_as_the_slowest_takes() -> None:
     """Four small and a demand of six: a big one is needed anyway, and two more of it replace the small ones."""
-    assert told(decide(PAIR, 6, {"small": 4}))["mix.move"][1]["overlap_usd"] == pytest.approx(0.2)
+    assert by_code(decide(PAIR, 6, {"small": 4}))["mix.move"][1]["overlap_usd"] == pytest.approx(0.2)
     three = [rung("old", 1, 1), rung("big", 5, 2, high=1), rung("mid", 1, 0.3, high=1)]
     chosen = decide(three, 6, {"old": 6}, leads={"old": 9e6, "big": 360.0, "mid": 720.0})
     assert chosen.counts == {"old": 0, "big": 1, "mid": 1}
-    assert told(chosen)["mix.move"][1]["overlap_usd"] == pytest.approx(2.3 * 720 / 3600)
+    assert by_code(chosen)["mix.move"][1]["overlap_usd"] == pytest.approx(2.3 * 720 / 3600)
 
 
 def test_a_mix_that_costs_the_same_is_no_reason_to_move() -> None:
@@ -329,9 +329,9 @@ def test_growth_beside_what_stands_keeps_to_the_quota() -> None:
 
 def test_what_is_missing_is_told_in_numbers() -> None:
     chosen = decide([rung("small", high=3)], 5, {"small": 1})
-    assert told(chosen)["mix.short"][1] == {"required_rps": 5, "carried_rps": 3, "short_rps": 2, "instances": 3}
+    assert by_code(chosen)["mix.short"][1] == {"required_rps": 5, "carried_rps": 3, "short_rps": 2, "instances": 3}
     few = decide([rung("small", 1, 1, high=1), rung("big", 2, 9, high=1)], 1, {}, floor=5)
-    sentence, numbers = told(few)["mix.short"]
+    sentence, numbers = by_code(few)["mix.short"]
     assert sentence == (
         "No allowed mix has 5 instances and carries 1.00 rps. 1 small + 1 big has the most: 2 instances, which carry"
         " 3.00 rps."
