@@ -98,7 +98,7 @@ def _inference(service: Service, seen: Observation, state: State, now: float, re
         state = feedback.note(state, asked, feedback.late_share(asked, fleet.ready_rps, demand.backlog, limit))
     required = sizing.required_rps(expected, left, full, policy)
     u_t_r = (demand.utilization, demand.response_time, demand.ratio)
-    reasons.append(sizing.said(policy, required, u_t_r, fleet.worth))
+    reasons.append(sizing.reason(policy, required, u_t_r, fleet.worth))
     required, said = thresholds.raised(service, seen, fleet, required, now)
     reasons += said
 
@@ -144,7 +144,7 @@ def _finish(
                 ready=len(ready),
                 capacity_rps=len(ready) * pool.throughput_rps * correction,
                 weight=view.weight,
-                utilization=each,
+                load_over_capacity=each,
                 response_time_seconds=current(view.response_time_seconds, now, stale),
             )
         )

@@ -15,8 +15,8 @@ from typing import Self
 from gpu_fleet.scaling.model import ratio, response_time, utilization
 from gpu_fleet.scaling.observation import Observation, Phase, PoolObservation, Reading
 from gpu_fleet.scaling.policy import LoadUnit, Policy
+from gpu_fleet.scaling.profile import work_share
 from gpu_fleet.scaling.service import Pool, Service
-from gpu_fleet.scaling.sizing import work_share
 from gpu_fleet.scaling.state import Point, State
 
 WEIGHT_HALF_LIFE_SECONDS = 900.0

@@ -135,7 +135,7 @@ def _changes_types(service: Service) -> bool:
 
 def _kinds(pool: Pool) -> tuple[Pool, ...]:
     """The pool with each of its sets of types; the user's first one first."""
-    return (pool, *(pool.of(kind) for kind in pool.alternatives))
+    return (pool, *(pool.with_types(kind) for kind in pool.alternatives))
 
 
 def _standing(pool: Pool, view: PoolObservation, *phases: Phase) -> list[tuple[Pool, int]]:

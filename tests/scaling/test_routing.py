@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gpu_fleet.scaling.decision import Step
 from gpu_fleet.scaling.policy import RoutingPolicy as Settings
 from gpu_fleet.scaling.policy import RoutingStrategy
-from gpu_fleet.scaling.routing import PoolInput, RoutingPolicy, route
+from gpu_fleet.scaling.routing import PoolInput, Routing, route
 from gpu_fleet.scaling.state import RoutingState
 
 CAPACITY = Settings(strategy=RoutingStrategy.CAPACITY, slow_start_seconds=0)
@@ -29,11 +29,11 @@ def pool(name: str = "a", weight: int = 0, capacity_rps: float = 10, ready: int 
 
 def decide(
     pools: Sequence[PoolInput], settings: Settings = CAPACITY, state: RoutingState | None = None, now: float = NOW
-) -> RoutingPolicy:
+) -> Routing:
     return route(settings, pools, state or RoutingState(), now)
 
 
-def settle(pools: Sequence[PoolInput], settings: Settings, steps: int = 300, every: float = 60) -> list[RoutingPolicy]:
+def settle(pools: Sequence[PoolInput], settings: Settings, steps: int = 300, every: float = 60) -> list[Routing]:
     """Decisions of one input, each evaluated with the weights that the last one wrote, until nothing changes."""
     state, made = RoutingState(), []
     for i in range(steps):
@@ -50,7 +50,7 @@ def shares(weights: Mapping[str, int]) -> dict[str, float]:
     return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
 
-def codes(decided: RoutingPolicy) -> list[str]:
+def codes(decided: Routing) -> list[str]:
     for reason in decided.reasons:
         assert reason.step is Step.ROUTING
         assert isinstance(reason.sentence, str)
@@ -146,7 +146,7 @@ def test_capacity_is_the_share() -> None:
     decided = decide([pool("a", capacity_rps=30), pool("b", capacity_rps=10)])
     assert shares(decided.weights) == pytest.approx({"a": 0.75, "b": 0.25}, abs=0.001)
     assert codes(decided) == ["routing.fill"]
-    assert decided.reasons[0].sentence == "Traffic to a, b; shares: a 75.0 %, b 25.0 %."
+    assert decided.reasons[0].sentence == "First traffic to a, b; shares: a 75.0 %, b 25.0 %."
 
 
 def test_weights_of_the_same_shares_are_left_alone() -> None:
@@ -170,7 +170,7 @@ def test_static_weights_of_none_that_is_ready_leave_no_traffic_without_a_target(
 
 def test_sticky_shares_new_sessions_by_capacity_whatever_the_latency() -> None:
     sticky = Settings(strategy=RoutingStrategy.STICKY, slow_start_seconds=0)
-    slow = [pool("a", 1, response_time_seconds=9.0, utilization=2.0), pool("b", 1, response_time_seconds=1.0)]
+    slow = [pool("a", 1, response_time_seconds=9.0, load_over_capacity=2.0), pool("b", 1, response_time_seconds=1.0)]
     assert decide(slow, sticky).weights == {"a": 1, "b": 1}
 
 
@@ -299,8 +299,8 @@ def drifting(apart: float, weight_a: int = 500) -> list[PoolInput]:
     """Two equal pools; at equal shares a is `apart` more loaded than b, and twice as slow."""
     part = weight_a / 999
     return [
-        pool("a", weight_a, utilization=2 * part * (0.5 + apart), response_time_seconds=2.0),
-        pool("b", 999 - weight_a, utilization=2 * (1 - part) * 0.5, response_time_seconds=1.0),
+        pool("a", weight_a, load_over_capacity=2 * part * (0.5 + apart), response_time_seconds=2.0),
+        pool("b", 999 - weight_a, load_over_capacity=2 * (1 - part) * 0.5, response_time_seconds=1.0),
     ]
 
 
@@ -342,7 +342,9 @@ def test_auto_goes_back_only_when_loads_are_well_within_the_drift() -> None:
 def test_auto_without_readings_stays_as_it_is() -> None:
     for mode in (True, False):
         state = RoutingState(by_response_time=mode)
-        assert decide([pool("a", 500, utilization=3.0), pool("b", 499)], AUTO, state).state.by_response_time is mode
+        assert (
+            decide([pool("a", 500, load_over_capacity=3.0), pool("b", 499)], AUTO, state).state.by_response_time is mode
+        )
 
 
 def test_when_nobody_is_ready_slow_starts_and_corrections_begin_anew_and_the_mode_stays() -> None:
@@ -379,8 +381,8 @@ def test_weights_are_whole_and_exact() -> None:
 
 
 def even(a: float | None, b: float | None) -> list[PoolInput]:
-    """Two alike that get the same traffic, at these utilisations."""
-    return [pool("a", 1, 1.0, utilization=a), pool("b", 1, 1.0, utilization=b)]
+    """Two alike that get the same traffic, at these loads over capacity."""
+    return [pool("a", 1, 1.0, load_over_capacity=a), pool("b", 1, 1.0, load_over_capacity=b)]
 
 
 def test_auto_goes_over_at_the_drift_and_back_below_half_of_it() -> None:
@@ -436,10 +438,10 @@ def test_each_decision_tells_how_far_off_the_shares_were_and_the_weights() -> No
     assert "No more traffic to c; shares: a 50.1 %, b 49.9 %, c 0.0 %" in said
     code, told, said = numbers([pool("a", 3), pool("b", 1)], CAPACITY.model_copy(update={"max_step_percent": 100}))
     assert (code, told["off_percent"]) == ("routing.shift", 25.0)
-    assert "A share is 25.0 % of the traffic off" in said
+    assert "A share is off by 25.0 % of the traffic" in said
     code, told, said = numbers([pool("a", 3), pool("b", 1)], CAPACITY.model_copy(update={"dead_band_percent": 25}))
     assert (code, told["off_percent"]) == ("routing.keep", 25.0)
-    assert "more than 25.0 % off; routing.dead_band_percent is 25 %" in said
+    assert "off by more than 25.0 %, and routing.dead_band_percent is 25 %" in said
 
 
 def test_the_pools_that_static_weights_leave_without_traffic_are_named() -> None:
