@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from gpu_fleet.scaling.mix import PoolOption
 
 
-def rung(name: str = "small", rps: float = 1, usd: float = 1, low: int = 0, high: int = 10, **more: Any) -> PoolOption:
+def option(
+    name: str = "small", rps: float = 1, usd: float = 1, low: int = 0, high: int = 10, **more: Any
+) -> PoolOption:
     return PoolOption(name, rps, usd, low, high, **more)
 
 
 @st.composite
-def rungs(draw: st.DrawFn, most_each: int = 4) -> list[PoolOption]:
-    """Up to four rungs with prices in cents and work in tenths, some sharing a quota."""
+def drawn_options(draw: st.DrawFn, most_each: int = 4) -> list[PoolOption]:
+    """Up to four options with prices in cents and work in tenths; some share a quota."""
     made = []
     for i in range(draw(st.integers(1, 4))):
         low = draw(st.integers(0, 2))
@@ -37,10 +39,10 @@ def rungs(draw: st.DrawFn, most_each: int = 4) -> list[PoolOption]:
 quota_sets = st.dictionaries(st.sampled_from(["g", "p"]), st.integers(0, 300), max_size=2)
 
 
-def allowed(all_rungs: Sequence[PoolOption], counts: Mapping[str, int], quotas: Mapping[str, int]) -> bool:
+def allowed(candidates: Sequence[PoolOption], counts: Mapping[str, int], quotas: Mapping[str, int]) -> bool:
     for quota, vcpus in quotas.items():
-        members = [one for one in all_rungs if one.quota == quota]
-        floor = sum(one.vcpus * one.at_least for one in members)
-        if sum(one.vcpus * counts[one.name] for one in members) > max(vcpus, floor):
+        members = [each for each in candidates if each.quota == quota]
+        floor = sum(each.vcpus * each.at_least for each in members)
+        if sum(each.vcpus * counts[each.name] for each in members) > max(vcpus, floor):
             return False
-    return all(one.at_least <= counts[one.name] <= one.at_most for one in all_rungs)
+    return all(each.at_least <= counts[each.name] <= each.at_most for each in candidates)

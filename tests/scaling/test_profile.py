@@ -17,7 +17,7 @@ def test_half_the_load_does_three_quarters_of_the_work_at_slowdown_three() -> No
     assert load_share(0.75, 3) == pytest.approx(0.5)
 
 
-def test_shares_beyond_the_whole_are_clipped() -> None:
+def test_shares_outside_0_to_1_are_clipped() -> None:
     assert work_share(1.7, 3) == load_share(1.7, 3) == 1
     assert work_share(-0.1, 3) == load_share(-0.1, 3) == 0
 

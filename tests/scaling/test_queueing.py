@@ -16,13 +16,13 @@ slowdowns = st.floats(1, 20)
 dispersions = st.floats(0.2, 20)
 
 
-def test_one_server_waits_as_by_hand() -> None:
+def test_one_server_waits_as_computed_by_hand() -> None:
     """M/M/1 at rho 0.8: P(wait > t) = rho * exp(-(1-rho) t / service)."""
     assert Queue(1, 0.8, 2, 1).wait_probability(0) == pytest.approx(0.8)
     assert Queue(1, 0.8, 2, 1).wait_probability(6) == pytest.approx(0.8 * math.exp(-0.2 * 6 / 2))
 
 
-def test_two_servers_wait_as_by_hand() -> None:
+def test_two_servers_wait_as_computed_by_hand() -> None:
     """M/M/2 with 1 Erlang: p0 = 1/3, P(both busy) = (1/2) / (1 - 1/2) * 1/3 = 1/3."""
     assert Queue(2, 1, 1, 1).wait_probability(0) == pytest.approx(1 / 3)
     assert Queue(2, 1, 1, 1).wait_probability(1) == pytest.approx(math.exp(-1) / 3)
@@ -46,7 +46,7 @@ def test_an_overloaded_queue_always_waits() -> None:
 
 @pytest.mark.parametrize(("scv", "tolerance"), [(1.0, 0.25), (4.0, 0.5)])
 def test_waiting_is_as_in_a_simulated_queue(scv: float, tolerance: float) -> None:
-    """8 servers at 85 %, limit of half a service time; gaps from a hyperexponential with the burstiness asked for."""
+    """8 servers at 85 %, limit of half a service time; hyperexponential gaps with the given burstiness."""
     rng = random.Random(7)
     servers, rho, limit = 8, 0.85, 0.5
     rate = servers * rho
@@ -91,7 +91,7 @@ def test_the_shortcut_and_the_probability_itself_agree(
 @pytest.mark.parametrize("limit", [15, 54, 400])
 @pytest.mark.parametrize("slowdown", [1.5, 4.0])
 @pytest.mark.parametrize("scv", [1.0, 3.0])
-def test_the_number_in_flight_passes_its_limit_as_often_as_is_allowed(limit: int, slowdown: float, scv: float) -> None:
+def test_the_number_in_flight_passes_its_limit_as_often_as_allowed(limit: int, slowdown: float, scv: float) -> None:
     """Compared with the negative binomial with the same mean and variance, counted up term by term."""
     z = 2.807  # one in 400
     x = share_in_flight(limit, slowdown, scv, z)
@@ -105,18 +105,16 @@ def test_the_number_in_flight_passes_its_limit_as_often_as_is_allowed(limit: int
 
 
 @given(st.floats(1, 1e5), slowdowns, dispersions, st.floats(-1, 5))
-def test_a_greater_chance_of_too_many_in_flight_allows_more_of_them(
-    limit: float, slowdown: float, scv: float, z: float
-) -> None:
+def test_a_smaller_probability_allows_fewer_in_flight(limit: float, slowdown: float, scv: float, z: float) -> None:
     assert 0 <= share_in_flight(limit, slowdown, scv, z + 0.01) <= share_in_flight(limit, slowdown, scv, z) * (1 + 1e-9)
 
 
-def test_a_limit_that_the_skew_alone_fills_leaves_nothing_in_flight() -> None:
+def test_a_limit_that_the_skew_alone_fills_leaves_no_room_in_flight() -> None:
     """z = 2.8: skew 1.14, and at scv 20 1.14 * 39 = 44 of the 40 that fit."""
     assert share_in_flight(40, 3, 20, 2.8) == 0
     assert share_in_flight(50, 3, 20, 2.8) > 0
 
 
-def test_below_one_deviation_the_skew_is_not_counted() -> None:
-    """At z = 0 the mean may stand at the limit: m = (16 + 2) * x = 16."""
+def test_below_one_deviation_the_skew_does_not_count() -> None:
+    """At z = 0 the mean may equal the limit: m = (16 + 2) * x = 16."""
     assert share_in_flight(16, 3, 1, 0) == pytest.approx(16 / 18)

@@ -1,4 +1,4 @@
-"""How much of an instance may be used, and how much capacity a demand needs."""
+"""How much work an instance may carry, and how much work a demand requires."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ pools = st.builds(
 
 @pytest.mark.parametrize("instances", [1, 3, 8])
 def test_the_batch_stays_below_its_limit_at_the_usable_share(instances: int) -> None:
-    """A pool whose requests go to the instance with the fewest: its time above C is about the budget."""
+    """With least-outstanding routing, the time above C is about the budget."""
     policy = Policy(model="m", slo=SLO, sizing=Sizing(wait_budget=0.02))
     one = pool(capacity=12, slowdown=3)
     share = usable_share(one, policy, instances, scv=1)
@@ -103,7 +103,7 @@ def test_burstier_arrivals_never_raise_the_share(one: Pool, instances: int, a: f
 
 
 @given(pools, counts, dispersions)
-def test_the_share_is_never_nothing_and_never_more_than_all(one: Pool, instances: int, scv: float) -> None:
+def test_the_share_is_above_0_and_at_most_1(one: Pool, instances: int, scv: float) -> None:
     assert 0 < usable_share(one, POLICY, instances, scv) <= 1
 
 
@@ -112,7 +112,7 @@ def test_arrivals_more_even_than_poisson_earn_nothing(one: Pool, instances: int)
     assert usable_share(one, POLICY, instances, 0.1) == usable_share(one, POLICY, instances, 1)
 
 
-def test_no_instance_is_sized_as_the_first() -> None:
+def test_a_pool_without_instances_is_sized_as_for_one() -> None:
     assert usable_share(pool(), POLICY, 0, 1) == usable_share(pool(), POLICY, 1, 1)
 
 
@@ -121,7 +121,7 @@ def test_pooling_pays() -> None:
     assert usable_share(pool(), POLICY, 10, 1, 0.0025) == pytest.approx(0.864, abs=0.01)
 
 
-def test_of_what_the_slo_allows_to_fail_half_may_wait_and_half_may_come_when_no_forecast_saw_it() -> None:
+def test_waiting_and_forecast_each_get_half_of_the_share_that_may_fail() -> None:
     assert POLICY.wait_budget == pytest.approx(0.0025)
     assert 1 - POLICY.forecast_confidence == pytest.approx(0.0025)
 
@@ -151,14 +151,14 @@ def test_a_higher_attainment_needs_more_room() -> None:
 
 
 def test_a_longer_time_to_first_token_lets_requests_wait_for_slots() -> None:
-    """An image model makes one picture at a time: those who may wait 40 s share an instance that others need alone."""
+    """An image model makes one picture at a time: requests that may wait 40 s can share an instance."""
     image = pool(capacity=1, slowdown=1, throughput_rps=0.1, slots=1)
     patient = Policy(model="m", slo=Slo(ttft_seconds=40))
     assert usable_share(image, POLICY, 4, 1) < 0.2
     assert usable_share(image, patient, 4, 1) > 0.35
 
 
-def test_long_prompts_that_are_allowed_more_time_may_wait_longer() -> None:
+def test_long_prompts_with_a_longer_limit_may_wait_longer() -> None:
     slow = pool(first_token_seconds=1.5, throughput_rps=0.4)
     short = Policy(model="m", slo=Slo(ttft_seconds=2))
     allowed = Policy(
@@ -180,7 +180,7 @@ def test_copies_of_the_model_on_one_instance_read_side_by_side() -> None:
     assert usable_share(alone, POLICY, 4, 1) < 0.2
 
 
-def test_a_prompt_that_takes_longer_than_the_limit_leaves_none() -> None:
+def test_a_prompt_that_takes_longer_than_the_limit_leaves_no_room() -> None:
     assert usable_share(pool(first_token_seconds=3), POLICY, 4, 1) < 0.01
 
 
@@ -204,7 +204,7 @@ def test_the_highest_step_that_holds_is_found(most: int) -> None:
     assert highest_step(lambda step: step <= most, 16) == most
 
 
-def test_where_no_step_holds_the_lowest_is_taken() -> None:
+def test_where_no_step_holds_the_lowest_counts() -> None:
     assert highest_step(lambda _: False, 16) == 1
     assert highest_step(lambda _: False, 1) == 1
 
@@ -223,7 +223,7 @@ def test_a_reason_has_no_number_for_a_figure_that_was_not_measured(missing: int)
     assert reason(POLICY, 12.0, (u, t, r), {}).numbers == {"required_rps": 12}
 
 
-def test_what_waits_at_two_instances_asks_for_no_more_than_these_two_can_do() -> None:
-    """It has been handed to them, and no new instance can take it over."""
+def test_the_backlog_of_two_instances_requires_no_more_than_these_two_can_do() -> None:
+    """These requests belong to those instances, and no new instance can take them over."""
     assert required_rps(11, 12_000, 9.4, POLICY) == pytest.approx(20.4)
     assert required_rps(11, 12_000, 0, POLICY) == 11
