@@ -20,7 +20,8 @@ SERVICE_SCV = 1.0
 class Queue:
     """A G/G/n queue, first come, first served.
 
-    With rho = offered / servers,
+    `offered` is arrival rate * service_seconds: the servers that the arrivals need (Erlangs). With rho = offered /
+    servers,
 
         P(wait > t) = P(all busy) * exp(-2 * n/service * (1-rho) * t / (scv + scv_of_service))
 
@@ -33,43 +34,40 @@ class Queue:
     """
 
     servers: float
-    offered: float
-    """Arrival rate * service_seconds: the servers that the arrivals need (Erlangs)."""
     service_seconds: float
     """Time in service while all servers are busy."""
     scv: float
     """Variance of the arrivals over their mean; 1 is Poisson."""
     slowdown: float = 1.0
 
-    def wait_probability(self, limit_seconds: float) -> float:
+    def wait_probability(self, offered: float, limit_seconds: float) -> float:
         """Return P(wait > limit_seconds)."""
-        if self.offered <= 0:
+        if offered <= 0:
             return 0.0
-        if self.offered >= self.servers:
+        if offered >= self.servers:
             return 1.0
-        return self._wait_probability_when_busy(limit_seconds) * self._all_busy()
+        return self._wait_probability_when_busy(offered, limit_seconds) * self._all_busy(offered)
 
-    def keeps_wait_within(self, limit_seconds: float, probability: float) -> bool:
-        """Whether `wait_probability(limit_seconds)` is at most `probability`: the same answer at a part of the cost.
+    def keeps_wait_within(self, offered: float, limit_seconds: float, probability: float) -> bool:
+        """Whether `wait_probability` is at most `probability`: the same answer at a part of the cost.
 
         With many servers one is soon free even when all are busy; then it does not matter how often all are.
         """
-        if self.offered <= 0:
+        if offered <= 0:
             return True
-        if self.offered >= self.servers:
+        if offered >= self.servers:
             return probability >= 1
-        when_busy = self._wait_probability_when_busy(limit_seconds)
+        when_busy = self._wait_probability_when_busy(offered, limit_seconds)
         if when_busy <= probability:
             return True
         allowed = probability / when_busy
-        return self._all_busy(allowed) <= allowed
+        return self._all_busy(offered, allowed) <= allowed
 
-    def _wait_probability_when_busy(self, limit_seconds: float) -> float:
-        rho = self.offered / self.servers
-        decay = 2 * self.servers / self.service_seconds * (1 - rho) / (self.scv + SERVICE_SCV)
+    def _wait_probability_when_busy(self, offered: float, limit_seconds: float) -> float:
+        decay = 2 * self.servers / self.service_seconds * (1 - offered / self.servers) / (self.scv + SERVICE_SCV)
         return math.exp(-decay * limit_seconds)
 
-    def _all_busy(self, least: float = LEAST_PROBABILITY) -> float:
+    def _all_busy(self, offered: float, least: float = LEAST_PROBABILITY) -> float:
         """P(all busy), rho < 1: the states below n weigh `below` times as much as state n, those from n on 1/(1-rho).
 
         State k-1 weighs (work done by k busy servers) / (work that arrives) times as much as state k. The sum runs
@@ -78,7 +76,7 @@ class Queue:
         Of a result below `least` only that is certain, not its value.
         """
         n = math.floor(max(1.0, self.servers / max(1.0, self.scv)))
-        rho = self.offered / self.servers
+        rho = offered / self.servers
         if n == 1:
             return rho  # the result of the sum below
         x, bend, full = load_share(rho, self.slowdown), self.slowdown - 1, self.slowdown / rho

@@ -86,20 +86,20 @@ def _share_within_slo(pool: _Figures, instances: int, scv: float, limit_seconds:
     rate_when_full = pool.throughput_rps * fullness * s / full_slowdown
     slot_seconds = slots / rate_when_full
     pool_slots = max(1.0, instances * slots)
+    serving = Queue(pool_slots, slot_seconds, scv, full_slowdown)
     prefill_seconds = pool.first_token_seconds
     readers = instances * pool.copies
     reader_scv = 1 + (scv - 1) / readers  # a share of the stream, dealt out at random, keeps that share of burstiness
+    reading = Queue(1, prefill_seconds, reader_scv)
 
     def wait_holds(step: int) -> bool:
         rate = step / STEPS * pool.throughput_rps
         late = 0.0
         if prefill_seconds:
-            reading = Queue(1, rate / pool.copies * prefill_seconds, prefill_seconds, reader_scv)
-            late = reading.wait_probability(limit_seconds)
+            late = reading.wait_probability(rate / pool.copies * prefill_seconds, limit_seconds)
         if late > budget:
             return False
-        serving = Queue(pool_slots, rate / rate_when_full * pool_slots, slot_seconds, scv, full_slowdown)
-        return serving.keeps_wait_within(limit_seconds, budget - late)
+        return serving.keeps_wait_within(rate / rate_when_full * pool_slots, limit_seconds, budget - late)
 
     share = 1.0
     if batch_may_pass:

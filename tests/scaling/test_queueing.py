@@ -18,14 +18,14 @@ dispersions = st.floats(0.2, 20)
 
 def test_one_server_waits_as_computed_by_hand() -> None:
     """M/M/1 at rho 0.8: P(wait > t) = rho * exp(-(1-rho) t / service)."""
-    assert Queue(1, 0.8, 2, 1).wait_probability(0) == pytest.approx(0.8)
-    assert Queue(1, 0.8, 2, 1).wait_probability(6) == pytest.approx(0.8 * math.exp(-0.2 * 6 / 2))
+    assert Queue(1, 2, 1).wait_probability(0.8, 0) == pytest.approx(0.8)
+    assert Queue(1, 2, 1).wait_probability(0.8, 6) == pytest.approx(0.8 * math.exp(-0.2 * 6 / 2))
 
 
 def test_two_servers_wait_as_computed_by_hand() -> None:
     """M/M/2 with 1 Erlang: p0 = 1/3, P(both busy) = (1/2) / (1 - 1/2) * 1/3 = 1/3."""
-    assert Queue(2, 1, 1, 1).wait_probability(0) == pytest.approx(1 / 3)
-    assert Queue(2, 1, 1, 1).wait_probability(1) == pytest.approx(math.exp(-1) / 3)
+    assert Queue(2, 1, 1).wait_probability(1, 0) == pytest.approx(1 / 3)
+    assert Queue(2, 1, 1).wait_probability(1, 1) == pytest.approx(math.exp(-1) / 3)
 
 
 @pytest.mark.parametrize(("servers", "rho"), [(10, 0.8), (100, 0.9), (1000, 0.97), (51_200, 0.995)])
@@ -35,13 +35,13 @@ def test_many_servers_wait_as_erlang_c_says(servers: int, rho: float) -> None:
     for k in range(1, servers + 1):
         blocked = offered * blocked / (k + offered * blocked)
     erlang_c = blocked / (1 - rho * (1 - blocked))
-    assert Queue(servers, offered, 1, 1).wait_probability(0) == pytest.approx(erlang_c, rel=0.005)
+    assert Queue(servers, 1, 1).wait_probability(offered, 0) == pytest.approx(erlang_c, rel=0.005)
 
 
 def test_an_overloaded_queue_always_waits() -> None:
-    assert Queue(4, 4, 1, 1).wait_probability(10) == 1
-    assert Queue(4, 9, 1, 1).wait_probability(10) == 1
-    assert Queue(4, 0, 1, 1).wait_probability(0) == 0
+    assert Queue(4, 1, 1).wait_probability(4, 10) == 1
+    assert Queue(4, 1, 1).wait_probability(9, 10) == 1
+    assert Queue(4, 1, 1).wait_probability(0, 0) == 0
 
 
 @pytest.mark.parametrize(("scv", "tolerance"), [(1.0, 0.25), (4.0, 0.5)])
@@ -58,14 +58,14 @@ def test_waiting_is_as_in_a_simulated_queue(scv: float, tolerance: float) -> Non
         start = max(at, heapq.heappop(free))
         late += start - at > limit
         heapq.heappush(free, start + rng.expovariate(1))
-    assert Queue(servers, rate, 1, scv).wait_probability(limit) == pytest.approx(late / arrivals, rel=tolerance)
+    assert Queue(servers, 1, scv).wait_probability(rate, limit) == pytest.approx(late / arrivals, rel=tolerance)
 
 
 @given(st.integers(1, 60_000), st.floats(0.01, 0.999), st.floats(0, 60), st.floats(0.1, 60), dispersions, slowdowns)
 def test_a_probability_is_between_0_and_1(
     servers: int, rho: float, limit: float, service: float, scv: float, slowdown: float
 ) -> None:
-    assert 0 <= Queue(servers, servers * rho, service, scv, slowdown).wait_probability(limit) <= 1
+    assert 0 <= Queue(servers, service, scv, slowdown).wait_probability(servers * rho, limit) <= 1
 
 
 @given(
@@ -80,12 +80,12 @@ def test_a_probability_is_between_0_and_1(
 def test_the_shortcut_and_the_probability_itself_agree(
     chance: float, servers: int, rho: float, limit: float, service: float, scv: float, slowdown: float
 ) -> None:
-    queue = Queue(servers, servers * rho, service, scv, slowdown)
-    exceeds = queue.wait_probability(limit)
-    assert queue.keeps_wait_within(limit, chance) == (exceeds <= chance)
+    queue, offered = Queue(servers, service, scv, slowdown), servers * rho
+    exceeds = queue.wait_probability(offered, limit)
+    assert queue.keeps_wait_within(offered, limit, chance) == (exceeds <= chance)
     if exceeds > 1e-6:
-        assert queue.keeps_wait_within(limit, exceeds * 1.001)
-        assert not queue.keeps_wait_within(limit, exceeds * 0.999)
+        assert queue.keeps_wait_within(offered, limit, exceeds * 1.001)
+        assert not queue.keeps_wait_within(offered, limit, exceeds * 0.999)
 
 
 @pytest.mark.parametrize("limit", [15, 54, 400])
