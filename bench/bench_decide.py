@@ -15,7 +15,7 @@ from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.forecast import season_from
 from gpu_fleet.scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
 from gpu_fleet.scaling.policy import Policy
-from gpu_fleet.scaling.profile import Speed, carrying
+from gpu_fleet.scaling.profile import Speed, instance_capacity
 from gpu_fleet.scaling.record import dump
 from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.scaling.state import DemandMemory, ForecastMemory, State
@@ -43,7 +43,7 @@ def service(pools: int, name: str = "chat") -> Service:
             decode_seconds_per_sequence=0.001 / speed,
             kv_cache_tokens=int(40_000 * speed),
         )
-        one = carrying(measured, policy.request, policy.slo, policy.load.unit)
+        one = instance_capacity(measured, policy.request, policy.slo, policy.load.unit)
         rungs.append(
             Pool(
                 name=pool,

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gpu_fleet.scaling import mix
-from gpu_fleet.scaling.mix import PoolOption, cheapest, choose, cost
+from gpu_fleet.scaling.mix import PoolOption, cheapest, usd_per_hour
+from gpu_fleet.scaling.mix_choice import MixProblem, MoveTerms, choose
 from gpu_fleet.scaling.policy import Vertical
 
 Case = tuple[list[PoolOption], float, Mapping[str, int], int]
@@ -77,16 +78,13 @@ def _gap(case: Case) -> float:
     mix.EXACT_NODES, mix.MOST_NODES = usual
     if plan is None or better is None:
         return 0.0
-    return cost(case[0], plan) / max(1e-9, cost(case[0], better)) - 1
+    return usd_per_hour(case[0], plan) / max(1e-9, usd_per_hour(case[0], better)) - 1
 
 
 def _moves(case: Case, rng: random.Random) -> Callable[[], Any]:
-    rungs, required, quotas, floor = case
-    standing = {rung.name: rng.randint(0, 20) for rung in rungs}
-    leads = {rung.name: 300.0 for rung in rungs}
-    return lambda: choose(
-        rungs, required, standing, quotas, floor, vertical=Vertical(), lead_seconds=leads, last_move_at=0, now=1e6
-    )
+    current = {rung.name: rng.randint(0, 20) for rung in case[0]}
+    terms = MoveTerms(Vertical(), {rung.name: 300.0 for rung in case[0]}, last_move_at=0, now=1e6)
+    return lambda: choose(MixProblem(*case), current, terms)
 
 
 def _timed(calls: Iterator[Callable[[], Any]]) -> list[float]:

@@ -18,7 +18,7 @@ import numpy as np
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation
 from gpu_fleet.scaling.policy import Policy, Request, Slo
-from gpu_fleet.scaling.profile import Profile, carrying
+from gpu_fleet.scaling.profile import Profile, instance_capacity
 from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.simulator.drive import run
 from gpu_fleet.simulator.simulated_fleet import BootTime
@@ -81,7 +81,7 @@ def world(days: float) -> Callable[[], int]:
     rps = 30 + 20 * np.sin(np.arange(steps) / 144 * 2 * np.pi)
     trace = RateTrace("day", np.arange(steps) * 600.0, rps, 600.0)
     policy = Policy(model="m", request=Request(input_tokens=800, output_tokens=180), slo=SLO)
-    carried = carrying(PROFILE, policy.request, policy.slo, policy.load.unit)
+    carried = instance_capacity(PROFILE, policy.request, policy.slo, policy.load.unit)
     pool = Pool(
         name="a10g",
         types=("g5.xlarge",),

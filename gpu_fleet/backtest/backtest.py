@@ -356,7 +356,7 @@ def own_start(service: Service, demand: bound.TraceDemand) -> dict[str, int]:
             )
         )
     counts = mix.cheapest(rungs, required, {}, service.policy.availability.min_instances)
-    return dict(mix.most(rungs, {}) if counts is None else counts)
+    return dict(mix.largest(rungs, {}) if counts is None else counts)
 
 
 def _first_minutes(demand: bound.TraceDemand) -> NDArray[np.bool_]:

@@ -49,7 +49,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpu_fleet.scaling.policy import LoadUnit, Slo
-from gpu_fleet.scaling.profile import Profile, carrying
+from gpu_fleet.scaling.profile import Profile, instance_capacity
 from gpu_fleet.scaling.service import Pool, Service
 
 if TYPE_CHECKING:
@@ -166,7 +166,8 @@ def demand_of_means(
         if pool.name not in profiles:
             raise ValueError(f"profiles: {pool.name} is missing")
         profile = profiles[pool.name]
-        typical = carrying(profile, service.policy.request, service.policy.slo, LoadUnit.CONCURRENCY).throughput_rps
+        policy = service.policy
+        typical = instance_capacity(profile, policy.request, policy.slo, LoadUnit.CONCURRENCY).throughput_rps
         here = full_rate_rps(profile, service.policy.slo, input_tokens, output_tokens)
         columns.append(np.where(requests > 0, rate * typical / here, 0.0))
     lengths = np.broadcast_to(input_tokens, rate.shape), np.broadcast_to(output_tokens, rate.shape)
@@ -177,8 +178,8 @@ def full_rate_rps(
     profile: Profile, slo: Slo | None, input_tokens: Floats | float, output_tokens: Floats | float
 ) -> Floats:
     """Requests a second that one instance completes at the largest batch within the SLO:
-    `gpu_fleet.scaling.profile.carrying`, for many mixes of lengths at once. The batch is not rounded down to whole
-    requests: over a minute its mean need not be whole, and rounding would put the bound above what can be done.
+    `gpu_fleet.scaling.profile.instance_capacity`, for many mixes of lengths at once. The batch is not rounded down to
+    whole requests: over a minute its mean need not be whole, and rounding would put the bound above what can be done.
 
     In a steady state it depends on the mixture of lengths only by their means: with completions at rate r, a batch of b
     and mean lengths i and o, tokens come at r*o = b/tpot and prompts take r*p(i) of each second, so

@@ -83,13 +83,13 @@ def _alternative(types: tuple[str, ...], value: PoolSettings, policy_name: str, 
     policy = library.policies[policy_name]
     kinds = [library.catalog.types[type_name] for type_name in types]
     model = library.profiles.models[policy.model]
-    carried: list[tuple[float, profile.Carrying, int, profile.Profile]] = []
+    carried: list[tuple[float, profile.InstanceCapacity, int, profile.Profile]] = []
     for kind in kinds:
         gpus = value.gpus_per_copy or kind.gpus
         placement = model.placement(kind.gpu, gpus)
         if placement is None:
             raise ValueError(f"{policy.model} has no profile on {gpus} x {kind.gpu}")
-        one = profile.carrying(placement, policy.request, policy.slo, policy.load.unit)
+        one = profile.instance_capacity(placement, policy.request, policy.slo, policy.load.unit)
         copies = kind.gpus // gpus
         carried.append((one.throughput_rps * copies, one, copies, placement))
     throughput_rps, weakest, copies, slowest = min(carried, key=lambda one: one[0])

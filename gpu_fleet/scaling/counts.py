@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpu_fleet.scaling import learning, mix, zero
+from gpu_fleet.scaling import learning, mix_choice, zero
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Reason
 from gpu_fleet.scaling.fleet import Fleet, survey
@@ -62,18 +62,16 @@ def _choose(context: Context, fleet: Fleet, wanted: float) -> Counts:
     return Counts(chosen.counts, fleet, MixMemory(context.now) if chosen.moved else memory, tuple(chosen.reasons))
 
 
-def _mix(context: Context, fleet: Fleet, wanted: float, floor: int) -> mix.Mix:
-    return mix.choose(
-        fleet.options,
-        wanted,
-        fleet.standing,
-        quotas=context.service.vcpu_quotas,
-        min_instances=floor,
-        vertical=context.policy.vertical,
-        lead_seconds={p.name: learning.lead_seconds(p, context.state) for p in context.service.pools},
-        last_move_at=context.state.mix.moved_at or None,
+def _mix(context: Context, fleet: Fleet, wanted: float, floor: int) -> mix_choice.Mix:
+    state = context.state
+    problem = mix_choice.MixProblem(fleet.options, wanted, context.service.vcpu_quotas, floor)
+    terms = mix_choice.MoveTerms(
+        context.policy.vertical,
+        lead_seconds={p.name: learning.lead_seconds(p, state) for p in context.service.pools},
+        last_move_at=state.mix.moved_at or None,
         now=context.now,
     )
+    return mix_choice.choose(problem, fleet.standing, terms)
 
 
 def _to_open_zones(context: Context, wanted: int) -> int:

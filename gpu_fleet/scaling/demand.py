@@ -16,8 +16,8 @@ from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.model import ratio, response_time, utilization
 from gpu_fleet.scaling.observation import Observation, PoolObservation, current
 from gpu_fleet.scaling.policy import LoadUnit
+from gpu_fleet.scaling.profile import work_share
 from gpu_fleet.scaling.service import Pool
-from gpu_fleet.scaling.sizing import work_share
 from gpu_fleet.scaling.state import DemandMemory, Point
 
 WEIGHT_HALF_LIFE_SECONDS = 900.0

@@ -131,7 +131,7 @@ def _changes_types(service: Service) -> bool:
 
 def _kinds(pool: Pool) -> tuple[Pool, ...]:
     """The pool with each of its sets of types, in the order written."""
-    return (pool, *(pool.of(kind) for kind in pool.alternatives))
+    return (pool, *(pool.with_types(kind) for kind in pool.alternatives))
 
 
 def _standing(pool: Pool, view: PoolObservation, *phases: Phase) -> list[tuple[Pool, int]]:

@@ -1,11 +1,11 @@
-"""The article's three quantities: utilisation U, response time T and ratio R (its part 4)."""
+"""The article's three quantities: utilisation U, response time T and ratio R (part 4)."""
 
 from collections.abc import Sequence
 from operator import truediv
 
 
 def utilization(loads: Sequence[float], capacities: Sequence[float]) -> float:
-    """U = sum of L_i / C_i, in instances' worth of load (0 is idle, n is n full instances).
+    """Return U = sum of L_i / C_i, in full instances: 0 is idle, n is n full instances.
 
     Source: the article, 4.2.1. Raises ValueError when the two differ in length or a capacity is not positive.
     """
@@ -14,10 +14,10 @@ def utilization(loads: Sequence[float], capacities: Sequence[float]) -> float:
 
 
 def response_time(queues: Sequence[float], capacities: Sequence[float]) -> float:
-    """T = (1/n) * sum of Q_i / C_i, Q_i the requests that wait or are in service at instance i.
+    """Return T = (1/n) * sum of Q_i / C_i, Q_i the requests that wait or are in service at instance i.
 
-    In units of one capacity's worth of work, so 1.0 is "each instance holds just what it can carry"; without
-    instances there is nothing to average and T is 0. Source: the article, 4.2.2. Raises as `utilization` does.
+    At 1.0 each instance holds just what it can carry; without instances T is 0. Source: the article, 4.2.2.
+    Raises as `utilization` does.
     """
     _same_length("queues", queues, capacities)
     if not capacities:
@@ -26,9 +26,9 @@ def response_time(queues: Sequence[float], capacities: Sequence[float]) -> float
 
 
 def ratio(utilization: float, limit: float) -> float:
-    """R = U / U_max, U_max = n * target utilisation; above 1 the service is too small.
+    """Return R = U / U_max, U_max = n * target utilisation; above 1 the service is too small.
 
-    Source: the article, 4.2.3. A limit of 0 (no instance at all) gives 0 without load and infinity with it.
+    Source: the article, 4.2.3. A limit of 0 (no instance) gives 0 without load and infinity with it.
     Raises ValueError for a negative limit.
     """
     if limit < 0:

@@ -1,8 +1,8 @@
-"""The policy: what a service aims at, and how boldly. One file of policies/ is one `Policy`.
+"""The policy: a service's aims and how boldly it pursues them. One file of policies/ is one `Policy`.
 
 Every key has a default that suits a chat model on GPU instances that take minutes to boot; a policy file names only
-what it wants otherwise. Units stand in the names; shares are fractions only where the name says so (`attainment`,
-`confidence`, `target_utilization`), else `_percent`.
+the keys that differ. Names carry their units. Shares are fractions in `attainment`, `confidence`, `wait_budget` and
+`target_utilization`, and percentages elsewhere (`_percent`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetG
 
 
 class Section(BaseModel):
-    """A mapping of a file that a user writes: unknown keys are errors, and what was read never changes."""
+    """A mapping in a user's file: unknown keys are errors, and values never change once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -41,7 +41,7 @@ class Mode(StrEnum):
 
 
 class LoadUnit(StrEnum):
-    """What `load` and `capacity` count. The first three add up over instances; the last two are means of percents."""
+    """Unit of load and capacity. The first three add up over instances; the last two are means of percentages."""
 
     CONCURRENCY = "concurrency"
     REQUESTS = "requests_per_second"
@@ -51,7 +51,7 @@ class LoadUnit(StrEnum):
 
 
 class Request(Section):
-    """The typical request, from which a profile's capacity follows."""
+    """The typical request: a profile's capacity is computed for it."""
 
     input_tokens: Annotated[float, Field(gt=0)] = 1000
     """Prompt length, tokens."""
@@ -60,48 +60,48 @@ class Request(Section):
 
 
 class Slo(Section):
-    """What a request may expect. Without it the service is sized by `sizing.target_utilization` alone."""
+    """Latency limits of a request. Without them, `sizing.target_utilization` alone sizes the service."""
 
     ttft_seconds: Annotated[float, Field(gt=0)]
-    """Longest time to the first token of a short prompt."""
+    """Longest time to first token for a short prompt."""
     ttft_seconds_per_1000_input_tokens: Seconds = 0.0
-    """Allowed on top for each 1000 tokens of prompt: a long prompt may take longer to read."""
+    """Extra time for each 1000 tokens of prompt: a long prompt may take longer to read."""
     tpot_seconds: Annotated[float, Field(gt=0)] = 0.1
     """Longest mean time per output token after the first."""
     attainment: Fraction = 0.995
-    """Share of requests that must keep to the limits."""
+    """Share of requests that must keep the limits."""
 
     def ttft_limit_seconds(self, input_tokens: float) -> float:
-        """The limit of a request with this prompt length."""
+        """Return the limit on time to first token for a prompt of this length."""
         return self.ttft_seconds + self.ttft_seconds_per_1000_input_tokens * input_tokens / 1000
 
 
 class Load(Section):
-    """How load is measured."""
+    """How to measure load."""
 
     unit: LoadUnit = LoadUnit.CONCURRENCY
     """Unit of load and capacity."""
     stale_after_seconds: Annotated[float, Field(gt=0)] = 180
-    """A value older than this is missing, not old; CloudWatch's newest minute arrives up to two minutes late."""
+    """A value older than this counts as missing; CloudWatch's newest minute arrives up to two minutes late."""
 
 
 class Thresholds(Section):
-    """Node signals (the article, 3.2.1) that call for more instances when they pass their limit, whatever the load."""
+    """Limits of node signals (the article, 3.2.1): a signal over its limit adds instances, whatever the load."""
 
     cpu_percent: Percent | None = None
-    """Mean CPU use of a pool."""
+    """Mean CPU use of the pool's instances."""
     memory_percent: Percent | None = None
     """Mean use of main memory."""
     gpu_percent: Percent | None = None
     """Mean GPU use."""
     kv_cache_percent: Percent | None = 95.0
-    """Mean use of the KV cache: beyond it the engine preempts requests."""
+    """Mean use of the KV cache: above this the engine preempts requests."""
     network_latency_seconds: Annotated[float, Field(gt=0)] | None = None
-    """ALB to target, connection and first byte of a health check."""
+    """From ALB to target: connection and first byte of a health check."""
 
 
 class SizingMode(StrEnum):
-    """What capacity follows from."""
+    """What decides how much an instance may carry."""
 
     SLO = "slo"
     THRESHOLD = "threshold"
@@ -111,17 +111,17 @@ class Sizing(Section):
     """How much capacity a demand needs."""
 
     mode: SizingMode | None = None
-    """`slo` sizes by waiting time, `threshold` by utilisation; unset: `slo` where the policy has an SLO."""
+    """`slo` sizes by waiting time, `threshold` by utilisation; unset: `slo` if the policy has an SLO."""
     target_utilization: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """U_max per instance: the article's threshold of 80 %. In mode `slo` it is used for R alone."""
+    """U_max per instance: the article's threshold of 80 %. Mode `slo` uses it for R alone."""
     wait_budget: Fraction | None = None
-    """Share of requests that may wait longer than the SLO leaves time for; unset: half of 1 - slo.attainment."""
+    """Share of requests that may wait longer than the SLO allows; unset: half of 1 - slo.attainment."""
     drain_backlog_seconds: Annotated[float, Field(gt=0)] = 120
-    """A backlog is worked off within this time."""
+    """Time within which capacity must work off a backlog."""
 
 
 class ForecastMethod(StrEnum):
-    """How demand is looked ahead."""
+    """How to forecast demand."""
 
     NONE = "none"
     PEAK = "peak"
@@ -131,48 +131,49 @@ class ForecastMethod(StrEnum):
 
 
 class Forecast(Section):
-    """Demand at the time when an instance ordered now would serve."""
+    """Forecast of the demand at the time when an instance ordered now would serve."""
 
     method: ForecastMethod = ForecastMethod.AUTO
-    """`none` the level now, `peak` the highest of the last ten minutes or hour, `trend`, `seasonal`; `auto` takes the
-    method that would lately have carried the share `confidence` for the least capacity."""
+    """`none` takes the level now, `peak` the highest of the last ten minutes or hour, `trend` extrapolates, `seasonal`
+    follows the day and the week; `auto` takes the method that recently carried the share `confidence` with the least
+    capacity."""
     confidence: Fraction | None = None
-    """Quantile of the forecast's own recent errors that becomes head-room; unset: half of what the SLO allows to fail
-    is left to the forecast, 0.95 without an SLO."""
+    """Quantile of the forecast's own recent errors that becomes head-room; unset: the forecast may miss half of the
+    share that the SLO allows to fail, or 0.05 without an SLO."""
     max_headroom_percent: Annotated[float, Field(ge=0)] = 150
-    """Head-room never exceeds this share of the forecast."""
+    """Largest head-room, as a share of the forecast."""
     history_days: Annotated[int, Field(ge=1, le=14)] = 14
-    """Days of 5-minute history read for `seasonal`, and of which each day's highest demand is remembered."""
+    """Days of 5-minute history that `seasonal` reads, and days whose highest demand the scaler remembers."""
 
 
 class Burst(Section):
-    """A sudden rise, taken from the newest high-resolution data and acted on at once."""
+    """A sudden rise in the newest high-resolution data, answered at once."""
 
     factor: Annotated[float, Field(gt=1)] = 1.5
-    """The newest load counts as a burst from this multiple of the minute's load on."""
+    """The newest load is a burst when it reaches this multiple of the minute's load."""
     hold_seconds: Seconds = 300
-    """How long the size reached in a burst is kept at least."""
+    """Shortest time for which the size reached in a burst stays."""
 
 
 class Horizontal(Section):
-    """How far and how fast counts may change."""
+    """How far and how fast instance counts may change."""
 
     tolerance_percent: Percent = 5
-    """No change while the wanted capacity is within this of what stands."""
+    """Counts stay while the required capacity is within this share of the present capacity."""
     max_step_out: Annotated[int, Field(ge=1)] = 50
-    """Instances added to one pool in one step, at most."""
+    """Most instances added to one pool in one step."""
     max_step_in: Annotated[int, Field(ge=1)] = 10
-    """Instances taken from one pool in one step, at most."""
+    """Most instances removed from one pool in one step."""
     scale_in_stabilization_seconds: Seconds = 120
-    """Capacity goes down to the highest that was wanted within this time."""
+    """Scale in only to the highest capacity required within this time."""
     launch_timeout_seconds: Annotated[float, Field(gt=0)] = 1200
-    """An instance that is not ready after this time no longer counts as coming."""
+    """An instance that is not ready after this time no longer counts as starting."""
     busy_max_drain_seconds: Seconds = 900
-    """How long a draining instance may finish its requests."""
+    """Time for a draining instance to finish its requests."""
 
 
 class VerticalMethod(StrEnum):
-    """How the type of instance may change."""
+    """How the instance type may change."""
 
     POOLS = "pools"
     IN_PLACE = "in_place"
@@ -180,36 +181,36 @@ class VerticalMethod(StrEnum):
 
 
 class Vertical(Section):
-    """Changing the type of instance that serves."""
+    """Changing the instance type that serves."""
 
     method: VerticalMethod = VerticalMethod.POOLS
     """`pools` moves between the service's pools, make-before-break; `in_place` rolls another type through the only
-    pool by instance refresh; `off` never changes types."""
+    pool by instance refresh; `off` never changes the type."""
     minimum_stay_seconds: Annotated[float, Field(gt=0)] = 3600
-    """A move must pay for the overlap of both pools within this time, and the next one waits for it. Above 0: within
-    no time no move ever pays."""
+    """A move must pay for the overlap of both pools within this time, and the next move waits for as long. Above 0:
+    in no time, no move pays."""
     minimum_saving_percent: Percent = 5
-    """A move that saves less is not made."""
+    """Smallest saving that justifies a move."""
 
 
 class Availability(Section):
-    """The floor that is kept whatever the load."""
+    """The least that must run, whatever the load."""
 
     min_instances: Annotated[int, Field(ge=0)] = 1
-    """Ready instances over all pools, while the service is awake."""
+    """Serving or starting instances over all pools, while the service is awake."""
     min_zones: Annotated[int, Field(ge=1, le=6)] = 1
-    """Zones that hold them."""
+    """Availability zones that hold them."""
 
 
 class CapacityErrors(Section):
-    """What follows when AWS has no such instance (InsufficientInstanceCapacity and its kin)."""
+    """Reaction when AWS has no capacity for an instance type (InsufficientInstanceCapacity and similar errors)."""
 
     avoid_seconds: Annotated[float, Field(gt=0)] = 300
-    """First time a pool and zone are left alone; doubles with each error in a row up to an hour."""
+    """Time to avoid the pool and zone after a first error; doubles with each further error in a row, up to an hour."""
 
 
 class RoutingStrategy(StrEnum):
-    """How traffic is shared among pools."""
+    """How pools share the traffic."""
 
     STATIC = "static"
     STICKY = "sticky"
@@ -219,84 +220,85 @@ class RoutingStrategy(StrEnum):
 
 
 class RoutingPolicy(Section):
-    """How traffic is shared among pools (the article, 3.2.1)."""
+    """How pools share the traffic (the article, 3.2.1)."""
 
     strategy: RoutingStrategy = RoutingStrategy.AUTO
-    """`static` fixed weights; `sticky` sessions stay with a pool; `capacity` by healthy capacity; `response_time`
-    by capacity, corrected by latency seen; `auto` starts as capacity and goes over when the loads drift apart."""
+    """`static`: fixed weights; `sticky`: sessions stay with a pool; `capacity`: by healthy capacity; `response_time`:
+    by capacity, corrected by measured latency; `auto`: starts as `capacity` and becomes `response_time` when the
+    pools' loads drift apart."""
     static_weights: dict[str, Weight] = {}
-    """Weight of each pool, for `static`."""
+    """`static`: weight of each pool."""
     stickiness_seconds: Annotated[int, Field(ge=1, le=604800)] = 3600
-    """How long a session stays with its pool, for `sticky`."""
+    """`sticky`: how long a session stays with its pool."""
     dead_band_percent: Percent = 1
-    """Weights are rewritten only when some pool's share changes by more than this."""
+    """Weights change only when some pool's share is off by more than this."""
     max_step_percent: Annotated[float, Field(gt=0, le=100)] = 25
-    """A healthy pool's share moves by at most this in one step."""
+    """Largest change of a healthy pool's share in one step."""
     slow_start_seconds: Seconds = 60
-    """A pool that has just become healthy reaches its share over this time."""
+    """Time over which a newly healthy pool reaches its share."""
     drift_percent: Percent = 20
-    """`auto`: spread of the pools' utilisations from which on response times are taken into account."""
+    """`auto`: response times count once the pools' loads over capacity are this far apart."""
     damping: Annotated[float, Field(gt=0, le=1)] = 0.3
-    """`response_time`: part of the correction made in one step."""
+    """`response_time`: part of the correction applied in one step."""
 
 
 class Zero(Section):
-    """Sleeping when nobody asks. A service can sleep only where every pool's minimum is 0."""
+    """Sleep while there are no requests. A service can sleep only if every pool's minimum is 0."""
 
     idle_seconds: Annotated[float, Field(ge=60)] | None = None
-    """Sleep after this long without a request; unset: never."""
+    """Sleep after this time without a request; unset: never."""
     wake_instances: Annotated[int, Field(ge=1)] = 1
-    """Instances started by the first request."""
+    """Instances that the first request starts."""
 
 
 class Training(Section):
-    """For `workload: training`: capacity follows the job queue."""
+    """`workload: training`: capacity follows the job queue."""
 
     jobs_per_instance: Annotated[int, Field(ge=1)] = 1
-    """Jobs that run on an instance at a time."""
+    """Jobs that run on one instance at a time."""
     start_within_seconds: Annotated[float, Field(gt=0)] = 600
-    """How long a job may wait for a free place before more instances are started for it."""
+    """Longest time that a job may wait for a free place before the scaler starts an instance for it."""
     idle_seconds: Seconds = 300
-    """An instance without a job is kept this long for the next."""
+    """Time that an instance without a job waits for the next one."""
     protect_remaining_seconds: Seconds = 300
-    """Waiting jobs that a running one's end will serve within this time start no instance of their own."""
+    """A waiting job starts no instance if a running job will end and make room for it within this time."""
 
 
 class Learning(Section):
-    """Correcting the catalog's capacity by what is seen."""
+    """Correction of the catalog's capacity by measured capacity."""
 
     enabled: bool = True
-    """Whether the catalog's capacity is corrected at all."""
+    """Whether to correct the catalog's capacity."""
     bound_percent: Annotated[float, Field(ge=0, le=90)] = 30
-    """The correction never exceeds this in either direction."""
+    """Largest correction in either direction."""
     half_life_seconds: Annotated[float, Field(gt=0)] = 21600
-    """How slowly it follows."""
+    """Half-life with which the correction follows measurements."""
     reset: str = ""
-    """Any change of this text forgets what was learnt."""
+    """Any change of this text discards what was learnt."""
 
 
 class PolicyCase(Section):
-    """A test that the policy's owner writes: `given` an observation in short form, `expect` bounds on the decision."""
+    """A test written by the policy's owner: `given` an observation in short form, `expect` bounds on the decision."""
 
     name: str
-    """What must hold, as one would say it."""
+    """The expectation, in a sentence."""
     given: dict[str, Any]
-    """An observation in short form; the keys stand below, under Cases."""
+    """An observation in short form; see Cases below for its keys."""
     expect: dict[str, Any]
-    """Bounds on the decision; the keys stand below, under Cases."""
+    """Bounds on the decision; see Cases below for their keys."""
 
 
 class Policy(Section):
     """One file of policies/."""
 
     description: str = ""
-    """What the policy is for."""
+    """Purpose of the policy."""
     workload: Workload = Workload.INFERENCE
-    """`inference` serves requests, `training` runs jobs of a queue."""
+    """`inference` serves requests, `training` runs the jobs of a queue."""
     mode: Mode = Mode.ENFORCE
-    """`shadow` decides, logs and publishes, and touches nothing."""
+    """`enforce` applies decisions; `shadow` decides, logs and publishes, and changes nothing."""
     model: str
-    """The serving profile that says what an instance can carry."""
+    """Name of the serving profile, which says what an instance can carry."""
     request: Request = Request()
     slo: Slo | None = None
     load: Load = Load()
@@ -316,13 +318,13 @@ class Policy(Section):
 
     @property
     def sizing_mode(self) -> SizingMode:
-        """The mode in force: the one named, else `slo` where there is an SLO."""
+        """The mode in force: `sizing.mode`, else `slo` if there is an SLO."""
         return self.sizing.mode or (SizingMode.SLO if self.slo else SizingMode.THRESHOLD)
 
     @property
     def wait_budget(self) -> float:
-        """Share of requests that may wait too long: half of what the SLO allows to fail; the other half is left to
-        demand that no forecast saw.
+        """Share of requests that may wait too long: half of the share that the SLO allows to fail. The other half is
+        for demand above its forecast.
         """
         if self.sizing.wait_budget is not None:
             return self.sizing.wait_budget
@@ -330,19 +332,19 @@ class Policy(Section):
 
     @property
     def forecast_confidence(self) -> float:
-        """Share of the demand that the capacity ordered in time shall carry."""
+        """Share of the demand that capacity ordered in time must carry."""
         if self.forecast.confidence is not None:
             return self.forecast.confidence
         return 1 - (1 - self.slo.attainment) / 2 if self.slo else 0.95
 
     @model_validator(mode="after")
-    def _slo_is_there(self) -> Self:
+    def _mode_slo_has_an_slo(self) -> Self:
         if self.sizing.mode is SizingMode.SLO and self.slo is None:
             raise ValueError("sizing.mode: slo needs the key slo")
         return self
 
     @model_validator(mode="after")
-    def _static_weights_are_there(self) -> Self:
+    def _strategy_static_has_weights(self) -> Self:
         if self.routing.strategy is RoutingStrategy.STATIC and not self.routing.static_weights:
             raise ValueError("routing.strategy: static needs routing.static_weights")
         return self

@@ -1,19 +1,19 @@
 """The serving profile: how fast one instance type serves one model, and what it can carry within an SLO.
 
-An instance under continuous batching is described by four measured figures (Agrawal et al., "Taming
-Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve", OSDI'24, section 3, for the two phases):
+Four measured figures describe an instance under continuous batching (Agrawal et al., "Taming Throughput-Latency
+Tradeoff in LLM Inference with Sarathi-Serve", OSDI'24, section 3, for the two phases):
 
-- reading a prompt of i tokens takes  p(i) = prefill_base_seconds + i / prefill_tokens_per_second
-  and decoding stands still meanwhile;
+- reading a prompt of i tokens takes  p(i) = prefill_base_seconds + i / prefill_tokens_per_second,
+  and decoding stops meanwhile;
 - one decoding step of a batch of b takes  d(b) = decode_base_seconds + b * decode_seconds_per_sequence
-  (weights are read once a step whatever the batch, each sequence adds its KV cache and arithmetic);
-- at most `max_sequences` sequences are in the batch, and their tokens fit into `kv_cache_tokens`.
+  (each step reads the weights once whatever the batch; each sequence adds its KV cache and arithmetic);
+- the batch holds at most `max_sequences` sequences, and their tokens fit into `kv_cache_tokens`.
 
 With requests of i tokens in and o out, batch b completes
     rate(b) = 1 / (o * d(b) / b + p(i)) = b / (o * decode_base + (o * decode_per_sequence + p(i)) * b)
 requests per second. Capacity C is the largest b whose time per output token stays within the SLO; with
 r = C * (o * decode_per_sequence + p) / (o * decode_base), load x*C completes the share x(1+r)/(1+r*x) of rate(C),
-which is why a pool carries `slowdown` = 1+r.
+which is why a pool has a `slowdown` of 1+r (`work_share`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 class Speed(Section):
-    """How fast one copy of a model serves: the four figures, and what bounds the batch."""
+    """How fast one copy of a model serves: the four figures, and the bounds of the batch."""
 
     prefill_base_seconds: Annotated[float, Field(ge=0)] = 0.0
     """Time to read a prompt, whatever its length."""
@@ -39,38 +39,38 @@ class Speed(Section):
     decode_base_seconds: PositiveFloat
     """Time of a decoding step, whatever the batch."""
     decode_seconds_per_sequence: Annotated[float, Field(ge=0)]
-    """What each sequence of the batch adds to a step."""
+    """Time that each sequence of the batch adds to a step."""
     kv_cache_tokens: Annotated[int, Field(gt=0)]
-    """Tokens of prompts and answers that fit into the memory beside the weights."""
+    """Tokens of prompts and answers that fit into GPU memory beside the weights."""
     max_sequences: Annotated[int, Field(ge=1)] = 256
-    """The engine's limit of the batch (vLLM: max-num-seqs)."""
+    """The engine's limit on the batch (vLLM: max-num-seqs)."""
 
     def prefill_seconds(self, input_tokens: float) -> float:
-        """Time to read one prompt alone."""
+        """Return the time to read one prompt alone."""
         return self.prefill_base_seconds + input_tokens / self.prefill_tokens_per_second
 
     def step_seconds(self, batch: float) -> float:
-        """Time of one decoding step, which gives each sequence of the batch one token."""
+        """Return the time of one decoding step, which gives each sequence of the batch one token."""
         return self.decode_base_seconds + batch * self.decode_seconds_per_sequence
 
 
 class Profile(Speed):
-    """One model on one instance type. Every figure has its source, or says that it is an estimate and from what."""
+    """One model on one instance type. Every figure has its source, or is an estimate that names its basis."""
 
     load_seconds: PositiveFloat
-    """From container start to a model that answers."""
+    """Time from container start to the model's first answer."""
     estimate: bool
-    """Whether the figures are derived and not measured on this very type."""
+    """Whether the figures are derived rather than measured on this very type."""
     source: str
-    """Where the figures come from: file, rows and error of the fit, or the arithmetic of the estimate."""
+    """Source of the figures: file, rows and error of the fit, or the arithmetic of the estimate."""
 
 
 @dataclass(frozen=True, slots=True)
-class Carrying:
+class InstanceCapacity:
     """What one instance carries within an SLO."""
 
     capacity: float
-    """C, in the load unit asked for."""
+    """C, in the policy's load unit."""
     throughput_rps: float
     slowdown: float
     service_seconds: float
@@ -81,19 +81,19 @@ class Carrying:
     """Time to read the typical prompt alone."""
 
 
-def carrying(profile: Speed, request: Request, slo: Slo | None, unit: LoadUnit) -> Carrying:
-    """What an instance with this profile carries of such requests within the SLO (see the module's text)."""
+def instance_capacity(speed: Speed, request: Request, slo: Slo | None, unit: LoadUnit) -> InstanceCapacity:
+    """Return what one copy with this speed carries of such requests within the SLO (see the module's docstring)."""
     i, o = request.input_tokens, request.output_tokens
-    prefill = profile.prefill_seconds(i)
-    by_memory = profile.kv_cache_tokens / (i + o / 2)
-    slots = batch = max(1.0, min(profile.max_sequences, by_memory))
-    reaches = by_memory >= 1
+    prefill = speed.prefill_seconds(i)
+    by_memory = speed.kv_cache_tokens / (i + o / 2)
+    slots = batch = max(1.0, min(speed.max_sequences, by_memory))
+    reaches_slo = by_memory >= 1
     if slo is not None:
-        reaches = reaches and _tpot(profile, prefill, o, 1.0) <= slo.tpot_seconds
-        reaches = reaches and prefill <= slo.ttft_limit_seconds(i)
-        batch = _largest_batch(profile, prefill, o, slo.tpot_seconds, batch)
-    rate = 1 / (o * profile.step_seconds(batch) / batch + prefill)
-    r = batch * (o * profile.decode_seconds_per_sequence + prefill) / (o * profile.decode_base_seconds)
+        reaches_slo = reaches_slo and _seconds_per_output_token(speed, prefill, o, 1.0) <= slo.tpot_seconds
+        reaches_slo = reaches_slo and prefill <= slo.ttft_limit_seconds(i)
+        batch = _largest_batch(speed, prefill, o, slo.tpot_seconds, batch)
+    rate = 1 / (o * speed.step_seconds(batch) / batch + prefill)
+    r = batch * (o * speed.decode_seconds_per_sequence + prefill) / (o * speed.decode_base_seconds)
     capacity, slowdown = {
         LoadUnit.CONCURRENCY: (batch, 1 + r),
         LoadUnit.REQUESTS: (rate, 1.0),
@@ -101,22 +101,41 @@ def carrying(profile: Speed, request: Request, slo: Slo | None, unit: LoadUnit) 
         LoadUnit.GPU: (100.0, 1.0),
         LoadUnit.KV_CACHE: (100.0 * min(1.0, batch / by_memory), 1 + r),
     }[unit]
-    return Carrying(capacity, rate, slowdown, batch / rate, reaches, slots, prefill)
+    return InstanceCapacity(capacity, rate, slowdown, batch / rate, reaches_slo, slots, prefill)
 
 
-def _tpot(profile: Speed, prefill: float, output_tokens: float, batch: float) -> float:
+def work_share(load_share: float, slowdown: float) -> float:
+    """Return the share of `throughput_rps` that an instance completes at this share of its capacity C.
+
+    x*s/(1+(s-1)*x), see the module's docstring. A share outside 0..1 is clipped.
+    """
+    x = min(1.0, max(0.0, load_share))
+    return x * slowdown / (1 + (slowdown - 1) * x)
+
+
+def load_share(work_share: float, slowdown: float) -> float:
+    """Return the share of C that an instance holds at this share of `throughput_rps`: the inverse of `work_share`."""
+    y = min(1.0, max(0.0, work_share))
+    return y / (slowdown - (slowdown - 1) * y)
+
+
+def _seconds_per_output_token(speed: Speed, prefill_seconds: float, output_tokens: float, batch: float) -> float:
     """Mean time per output token in a steady batch: the step, stretched by the prefills in between.
 
-    While o tokens of one sequence are made, each other sequence is replaced once: batch * prefill seconds stand
-    between o steps.
+    While one sequence makes o tokens, each other sequence is replaced once: o steps and batch * prefill seconds.
     """
-    return profile.step_seconds(batch) + batch * prefill / output_tokens
+    return speed.step_seconds(batch) + batch * prefill_seconds / output_tokens
 
 
-def _largest_batch(profile: Speed, prefill: float, output_tokens: float, limit: float, most: float) -> float:
-    """`_tpot` is linear in the batch: base + batch * (per_sequence + prefill / o) <= limit."""
-    per_sequence = profile.decode_seconds_per_sequence + prefill / output_tokens
+def _largest_batch(
+    speed: Speed, prefill_seconds: float, output_tokens: float, limit_seconds: float, slots: float
+) -> float:
+    """The largest batch within the limit per output token, at most `slots`.
+
+    The time is linear in the batch: decode_base + batch * (decode_per_sequence + prefill / o) <= limit.
+    """
+    per_sequence = speed.decode_seconds_per_sequence + prefill_seconds / output_tokens
     if per_sequence == 0:
-        return most
-    fits = (limit - profile.decode_base_seconds) / per_sequence
-    return max(1.0, min(most, math.floor(fits)))
+        return slots
+    fits = (limit_seconds - speed.decode_base_seconds) / per_sequence
+    return max(1.0, min(slots, math.floor(fits)))

@@ -13,6 +13,6 @@ from gpu_fleet.scaling.fleet import Fleet, ready_throughput_rps
 def require(context: Context, demand: Demand, expected: Expectation, fleet: Fleet) -> tuple[float, tuple[Reason, ...]]:
     """Return the work that must be done per second, and why."""
     required = sizing.required_rps(expected.rps, expected.backlog, ready_throughput_rps(context), context.policy)
-    why = sizing.said(context.policy, required, (demand.utilization, demand.response_time, demand.ratio), fleet.worth)
+    why = sizing.reason(context.policy, required, (demand.utilization, demand.response_time, demand.ratio), fleet.worth)
     required, of_signals = thresholds.raised(context, fleet, required)
     return required, (why, *of_signals)

@@ -1,4 +1,4 @@
-"""The service as the model sees it: a policy and one to five pools, with what an instance of each can carry."""
+"""The service as the model sees it: a policy and one to five pools, with the figures of an instance of each."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balance
 
 
 class Alternative(Section):
-    """Instance types of one GPU class, interchangeable, and what one instance of them carries and costs."""
+    """Interchangeable instance types of one GPU class, and what one instance carries and costs."""
 
     types: tuple[str, ...]
-    """Instance types, the first preferred."""
+    """Instance types, the preferred one first."""
     capacity: Annotated[float, Field(gt=0)]
     """C: load that one instance carries within the SLO, in the policy's load unit."""
     throughput_rps: Annotated[float, Field(gt=0)]
-    """Typical requests per second that one instance completes at load C: the measure in which work is compared
-    between pools."""
+    """Typical requests per second that one instance completes at load C: the unit in which pools' work is compared."""
     slowdown: Annotated[float, Field(ge=1)] = 1.0
     """How many times longer a request takes at load C than alone. Concurrency is not proportional to work: at load
-    x*C an instance completes x*s/(1+(s-1)*x) of `throughput_rps` (see `gpu_fleet.scaling.profile`). 1 where it is."""
+    x*C an instance completes x*s/(1+(s-1)*x) of `throughput_rps` (see `gpu_fleet.scaling.profile`). At 1 it is."""
     service_seconds: Annotated[float, Field(gt=0)] = 10.0
-    """Time in service of a typical request at load C."""
+    """Service time of a typical request at load C."""
     slots: Annotated[float, Field(ge=0)] = 0.0
-    """Requests that an instance takes into service at a time; those beyond wait. 0: not known. Above
-    throughput_rps * service_seconds where the SLO's time per token is reached before memory is full."""
+    """Requests that an instance serves at a time; more have to wait. 0: unknown. Above throughput_rps *
+    service_seconds where the SLO's time per token is reached before memory is full."""
     first_token_seconds: Annotated[float, Field(ge=0)] = 0.0
-    """Time to read the typical prompt on an idle instance: what of the SLO's time to first token is not for waiting."""
+    """Time to read the typical prompt on an idle instance: the part of the SLO's time to first token that leaves no
+    room for waiting."""
     copies: Annotated[int, Field(ge=1)] = 1
-    """Copies of the model on one instance; each reads its prompts one after the other."""
+    """Copies of the model on one instance; each reads its prompts one after another."""
     reaches_slo: bool = True
-    """Whether an instance of this class meets the latency limits at all, even alone."""
+    """Whether an instance of this class meets the latency limits at all, even for a lone request."""
     on_demand_usd_per_hour: Annotated[float, Field(ge=0)]
     spot_usd_per_hour: Annotated[float, Field(ge=0)] | None = None
     vcpus: Annotated[int, Field(ge=1)] = 4
-    """vCPUs of one instance, for the quota."""
+    """vCPUs of one instance, counted against the quota."""
     quota: str = ""
-    """Name of the vCPU quota that on-demand instances of this class count against; empty: none is known."""
+    """Name of the vCPU quota that on-demand instances of this class count against; empty: unknown."""
     lead_seconds: Annotated[float, Field(ge=0)] = 300
-    """Expected time from order to first request, until the pool's own launches are known."""
+    """Expected time from order to first request, until the pool's own launches have been measured."""
     speed: Speed | None = None
-    """How fast one copy serves. With it capacity follows the prompts and answers that are seen, instead of the
+    """How fast one copy serves. With it, capacity follows the measured prompt and answer lengths instead of the
     policy's typical request."""
 
 
 class Pool(Alternative):
-    """One rung: instances of one GPU class, interchangeable within it.
+    """Interchangeable instances of one GPU class.
 
-    The figures are those of the types that a user named first.
+    The figures are those of the types that the user names first.
     """
 
     name: str
@@ -66,19 +66,19 @@ class Pool(Alternative):
     zones: tuple[str, ...] = ()
     """Availability zones of its subnets."""
     alternatives: tuple[Alternative, ...] = ()
-    """What may stand in place of `types` (`vertical.method: in_place`)."""
+    """Types that may replace `types` (`vertical.method: in_place`)."""
 
     @property
     def usd_per_hour(self) -> float:
-        """Mean price of an instance at the pool's spot share."""
+        """Return the mean price of an instance at the pool's spot share."""
         if self.spot_usd_per_hour is None:
             return self.on_demand_usd_per_hour
         share = self.spot_percent / 100
         return (1 - share) * self.on_demand_usd_per_hour + share * self.spot_usd_per_hour
 
-    def of(self, kind: Alternative) -> Self:
-        """The pool as it is when these types stand in it."""
-        return self.model_copy(update={name: getattr(kind, name) for name in Alternative.model_fields})
+    def with_types(self, alternative: Alternative) -> Self:
+        """Return the pool with these types and their figures."""
+        return self.model_copy(update={name: getattr(alternative, name) for name in Alternative.model_fields})
 
     @model_validator(mode="after")
     def _min_not_above_max(self) -> Self:
@@ -96,7 +96,7 @@ class Service(Section):
     policy: Policy
     pools: Annotated[tuple[Pool, ...], Field(min_length=1, max_length=MAX_POOLS)]
     vcpu_quotas: dict[str, int] = Field(default={})
-    """vCPUs this service may use of each quota."""
+    """vCPUs of each quota that this service may use."""
 
     @model_validator(mode="after")
     def _pool_names_differ(self) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Reason
 from gpu_fleet.scaling.fleet import Fleet
-from gpu_fleet.scaling.reasons import thresholds as reasons
+from gpu_fleet.scaling.reasons import sizing as reasons
 
 
 def raised(context: Context, fleet: Fleet, required_rps: float) -> tuple[float, tuple[Reason, ...]]:
@@ -27,5 +27,5 @@ def raised(context: Context, fleet: Fleet, required_rps: float) -> tuple[float, 
             more = view.ready_count * fleet.worth[pool.name] * (min(2.0, value / limit) - 1)
             if fleet.standing_rps + more > required_rps:
                 required_rps = fleet.standing_rps + more
-                why.append(reasons.threshold(pool.name, name, value, limit, required_rps))
+                why.append(reasons.threshold_passed(pool.name, name, value, limit, required_rps))
     return required_rps, tuple(why)

@@ -260,7 +260,7 @@ def _grown(
     short = counts is None
     if counts is None:
         want = max(want, floor)
-        counts = mix.most(options, quotas)
+        counts = mix.largest(options, quotas)
         if sum(counts.values()) > want:  # the floor alone did not fit; without it the need does
             counts = mix.cheapest(options, want, quotas) or counts
     started = {name: count - before[name] for name, count in counts.items() if count > before[name]}

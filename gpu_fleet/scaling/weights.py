@@ -10,7 +10,7 @@ from gpu_fleet.scaling.continuity import is_extra
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.demand import Demand
 from gpu_fleet.scaling.observation import Phase
-from gpu_fleet.scaling.reasons import weights as reasons
+from gpu_fleet.scaling.reasons import routing as reasons
 from gpu_fleet.scaling.routing import PoolInput, Routing, route
 from gpu_fleet.scaling.service import Pool
 
@@ -44,6 +44,6 @@ def _input(context: Context, demand: Demand, pool: Pool, target: PoolTarget) -> 
         ready=ready,
         capacity_rps=ready * pool.throughput_rps * correction,
         weight=view.weight,
-        utilization=load / (ready * pool.capacity * correction) if load is not None and ready else None,
+        load_over_capacity=load / (ready * pool.capacity * correction) if load is not None and ready else None,
         response_time_seconds=context.value(view.response_time_seconds),
     )

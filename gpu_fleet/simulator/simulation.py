@@ -281,8 +281,8 @@ class Simulation:
 
     `engines`: one a pool. `slo`: what counts as attained; None: every request completed. `output_reserved`: share of
     a request's output tokens that admission reserves memory for beside its prompt. 0.5 is what a sequence holds on
-    average while it decodes under paged memory (and what `gpu_fleet.scaling.profile.carrying` counts with); 1.0 is an
-    engine that reserves for the longest answer. `keep_requests`: keep every request's outcome and times.
+    average while it decodes under paged memory (and what `gpu_fleet.scaling.profile.instance_capacity` counts with);
+    1.0 is an engine that reserves for the longest answer. `keep_requests`: keep every request's outcome and times.
     `sample_seconds`: read the gauges so often, from `start` on (`samples`).
 
     Times are in seconds from any origin, and never go back.

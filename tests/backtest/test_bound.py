@@ -22,7 +22,7 @@ from gpu_fleet.backtest.bound import (
     without_boot,
 )
 from gpu_fleet.scaling.policy import LoadUnit, Policy, Request, Slo
-from gpu_fleet.scaling.profile import Profile, carrying
+from gpu_fleet.scaling.profile import Profile, instance_capacity
 from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.traffic.trace import Trace
 
@@ -316,7 +316,7 @@ def test_an_instance_carries_what_the_models_own_formula_says_up_to_the_rounding
     inputs: float, outputs: float, with_slo: bool
 ) -> None:
     slo = SLO if with_slo else None
-    model = carrying(PROFILE, Request(input_tokens=inputs, output_tokens=outputs), slo, LoadUnit.CONCURRENCY)
+    model = instance_capacity(PROFILE, Request(input_tokens=inputs, output_tokens=outputs), slo, LoadUnit.CONCURRENCY)
     here = float(full_rate_rps(PROFILE, slo, inputs, outputs))
     assert here >= model.throughput_rps * (1 - 1e-12)
     prefill = PROFILE.prefill_seconds(inputs)
@@ -325,7 +325,7 @@ def test_an_instance_carries_what_the_models_own_formula_says_up_to_the_rounding
 
 
 def profiled() -> Service:
-    values = carrying(PROFILE, Request(), SLO, LoadUnit.CONCURRENCY)
+    values = instance_capacity(PROFILE, Request(), SLO, LoadUnit.CONCURRENCY)
     pool = a_pool("cheap", **CHEAP | {"throughput_rps": values.throughput_rps})
     return a_service(pool, slo=SLO.model_dump())
 
@@ -365,7 +365,9 @@ def test_two_pools_share_a_window_in_the_measure_that_asks_least() -> None:
     service = a_service(
         *(
             a_pool(
-                n, **kind | {"throughput_rps": carrying(both[n], Request(), SLO, LoadUnit.CONCURRENCY).throughput_rps}
+                n,
+                **kind
+                | {"throughput_rps": instance_capacity(both[n], Request(), SLO, LoadUnit.CONCURRENCY).throughput_rps},
             )
             for n, kind in (("cheap", CHEAP), ("dear", DEAR))
         ),

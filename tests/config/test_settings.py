@@ -339,8 +339,8 @@ def test_each_alternative_has_figures_of_its_own(library: Library) -> None:
     l40s, h100 = pool.alternatives
     assert pool.throughput_rps < l40s.throughput_rps < h100.throughput_rps
     assert h100.quota == "Running On-Demand P instances"
-    assert pool.of(h100).types == ("p5.4xlarge",)
-    assert (pool.of(h100).name, pool.of(h100).max_instances) == ("l4", 4)
+    assert pool.with_types(h100).types == ("p5.4xlarge",)
+    assert (pool.with_types(h100).name, pool.with_types(h100).max_instances) == ("l4", 4)
     for figure in Alternative.model_fields:
         assert getattr(h100, figure) == getattr(alone[0].pools[0], figure)
 

@@ -23,6 +23,7 @@ from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.decision import Decision
 from gpu_fleet.scaling.fleet import survey
 from gpu_fleet.scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
+from gpu_fleet.scaling.profile import load_share, work_share
 from gpu_fleet.scaling.record import Record
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.scaling.state import State
@@ -100,7 +101,7 @@ class _Fleet:
             mine, here = self.launched[pool.name], ready[pool.name]
             rate = arrivals * carried[pool.name] / sum(carried.values())
             share = rate / carried[pool.name] if here else 0.0
-            each = pool.capacity * sizing.load_share(share, pool.slowdown)
+            each = pool.capacity * load_share(share, pool.slowdown)
             pools[pool.name] = PoolObservation(
                 desired=len(mine),
                 min_size=pool.min_instances,
@@ -221,7 +222,7 @@ def section() -> str:
         view = seen.pools[pool.name]
         held = view.load.value if view.load else 0.0
         each = held / ready[pool.name]
-        share = sizing.work_share(each / pool.capacity, pool.slowdown)
+        share = work_share(each / pool.capacity, pool.slowdown)
         terms.append(f"{ready[pool.name]} * {each:.1f}/{pool.capacity:.0f}")
         rows.append(
             f"| {pool.name} | {ready[pool.name]} | {pool.capacity:.0f} | {pool.throughput_rps:.2f}"

@@ -10,7 +10,7 @@ CAPACITIES = [100, 150, 200, 250, 300]
 LOADS = [50, 100, 150, 200, 250]
 
 
-def test_the_articles_example_comes_to_its_right_figures():
+def test_the_articles_example_gives_the_right_figures():
     """Five nodes, part 4.3. The article prints 3.75, 3.75 and 1.25: slips of its arithmetic.
 
     1/2 + 2/3 + 3/4 + 4/5 + 5/6 = 3.55; a fifth of it is 0.71; over a limit of 3 it is 1.1833...
@@ -36,7 +36,7 @@ def test_a_service_without_instances_waits_for_nothing_and_is_too_small_for_any_
         ([1, 1], [1, -5], r"capacities\[1\]: must be above 0 \(got -5\)"),
     ],
 )
-def test_what_cannot_be_a_capacity_is_refused(loads, capacities, message):
+def test_wrong_capacities_are_refused(loads, capacities, message):
     with pytest.raises(ValueError, match=message):
         utilization(loads, capacities)
     with pytest.raises(ValueError, match=message.replace("loads", "queues")):
@@ -60,6 +60,6 @@ def test_u_and_t_do_not_depend_on_the_unit_of_load(pairs, factor):
 
 
 @given(nodes)
-def test_t_is_the_mean_of_what_u_adds_up(pairs):
+def test_t_is_the_mean_of_the_terms_of_u(pairs):
     loads, capacities = zip(*pairs, strict=True)
     assert response_time(loads, capacities) * len(pairs) == pytest.approx(utilization(loads, capacities))

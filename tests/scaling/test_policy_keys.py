@@ -26,7 +26,7 @@ from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.decision import Decision
 from gpu_fleet.scaling.observation import CapacityError, JobQueue, Observation, PoolObservation, Reading
 from gpu_fleet.scaling.policy import LoadUnit, Policy, Request, Section, Slo
-from gpu_fleet.scaling.profile import Profile, carrying
+from gpu_fleet.scaling.profile import Profile, instance_capacity
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.scaling.state import Errors, Point, PoolState, Season, State
 from lambdas.scaler.apply import plan
@@ -185,7 +185,7 @@ def model() -> None:
 
 def carried(unit: LoadUnit = LoadUnit.CONCURRENCY, slo: dict[str, Any] | None = None, **request: float) -> Any:
     limits = Slo.model_validate({"ttft_seconds": 2, "tpot_seconds": 0.05} | (slo or {}))
-    return carrying(PROFILE, Request.model_validate(request), limits, unit)
+    return instance_capacity(PROFILE, Request.model_validate(request), limits, unit)
 
 
 @effect("request.input_tokens")

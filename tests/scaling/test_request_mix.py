@@ -1,4 +1,4 @@
-"""Capacity follows the requests that are seen."""
+"""Capacity follows the measured requests."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def seen_for_hours(tokens_in, tokens_out):
     return remembered(at=NOW - 60, request=(float(tokens_in), float(tokens_out)))
 
 
-def test_the_first_requests_to_end_are_the_short_ones_and_do_not_make_the_capacity():
+def test_the_first_requests_to_end_are_short_and_do_not_set_the_capacity():
     adapted, state = as_seen(CHAT, lengths(100, 20), State(at=NOW - 60), NOW)
     typical = CHAT.policy.request
     assert 0.9 * typical.input_tokens < state.requests.tokens[0] < typical.input_tokens
@@ -58,7 +58,7 @@ def test_what_is_sized_for_is_the_request_that_is_seen():
     assert state.requests.tokens == (12000, 340)
 
 
-def test_longer_requests_are_believed_sooner_than_shorter_ones():
+def test_the_mean_follows_longer_requests_faster_than_shorter_ones():
     state = remembered(at=NOW, request=(1000.0, 200.0))
     _, longer = as_seen(CHAT, lengths(2000, 200, NOW + 240), state, NOW + 240)
     assert longer.requests.tokens == pytest.approx((1500, 200))
@@ -66,8 +66,8 @@ def test_longer_requests_are_believed_sooner_than_shorter_ones():
     assert shorter.requests.tokens == pytest.approx((750, 200))
 
 
-def test_a_busy_first_minute_of_long_requests_is_believed_at_once():
-    """834 of 12,000 tokens against a guess that counts for 200: 1,000 + 11,000 * 834 / 1,034."""
+def test_a_busy_first_minute_of_long_requests_moves_the_mean_at_once():
+    """834 requests of 12,000 tokens against a typical one that weighs 200: 1,000 + 11,000 * 834 / 1,034."""
     busy = seen(arrivals=13.9, input_tokens=Reading(12000, NOW), output_tokens=Reading(200, NOW))
     typical = CHAT.policy.request.input_tokens
     _, state = as_seen(CHAT, busy, State(at=NOW - 60), NOW)
@@ -75,7 +75,7 @@ def test_a_busy_first_minute_of_long_requests_is_believed_at_once():
     assert state.requests.count == 834
 
 
-def test_a_few_requests_of_a_quiet_service_are_not():
+def test_a_few_long_requests_of_a_quiet_service_do_not():
     quiet = seen(arrivals=0.05, input_tokens=Reading(12000, NOW), output_tokens=Reading(200, NOW))
     _, state = as_seen(CHAT, quiet, State(at=NOW - 60), NOW)
     assert state.requests.tokens[0] < 0.3 * 12000
@@ -88,18 +88,18 @@ def test_after_hours_one_busy_minute_moves_the_lengths_no_faster_than_its_time()
     assert state.requests.tokens[0] == pytest.approx(1000 + 1000 * (1 - 0.5 ** (60 / 240)), rel=1e-3)
 
 
-def test_lengths_that_are_not_seen_leave_everything_as_it_was():
+def test_unknown_lengths_change_nothing():
     adapted, state = as_seen(CHAT, seen(arrivals=1.0), State(), NOW)
     assert adapted is CHAT
     assert state.requests.tokens is None
 
 
-def test_a_stale_length_is_not_seen():
+def test_a_stale_length_does_not_count():
     _, state = as_seen(CHAT, lengths(5000, 100, NOW - 400), State(), NOW)
     assert state.requests.tokens is None
 
 
-def test_a_pool_whose_speed_is_not_known_stays_as_it_is():
+def test_a_pool_of_unknown_speed_stays_as_it_is():
     plain = service()
     adapted, _ = as_seen(plain, lengths(12000, 340), State(), NOW)
     assert adapted.pools == plain.pools
@@ -124,7 +124,7 @@ def test_the_figures_follow_the_answers_as_well_as_the_prompts():
     assert adapted.policy.request.output_tokens == 340
 
 
-def test_types_that_may_stand_in_a_pool_follow_the_requests_too():
+def test_alternative_types_follow_the_requests_too():
     kind = Alternative(
         types=("g5.xlarge",), capacity=20.0, throughput_rps=2.0, on_demand_usd_per_hour=1.0, speed=SPEED, copies=2
     )
@@ -137,7 +137,7 @@ def test_types_that_may_stand_in_a_pool_follow_the_requests_too():
 
 
 @pytest.mark.parametrize("unit", ["gpu_utilization", "kv_cache_utilization"])
-def test_a_load_in_per_cent_of_the_gpu_has_the_same_capacity_with_eight_copies(unit):
+def test_a_load_in_percent_has_the_same_capacity_with_eight_copies(unit):
     def carried(copies):
         of = service(pool(speed=SPEED, copies=copies), load={"unit": unit})
         return as_seen(of, lengths(1000, 200), seen_for_hours(1000, 200), NOW)[0].pools[0]
@@ -153,23 +153,23 @@ def test_prompts_without_answers_or_answers_without_prompts_teach_nothing(which)
     assert state == before
 
 
-def test_a_second_look_at_the_same_time_moves_nothing():
+def test_a_second_run_at_the_same_time_moves_nothing():
     _, state = as_seen(CHAT, lengths(2000, 400), remembered(at=NOW, request=(1000.0, 200.0)), NOW)
     assert state.requests.tokens == (1000, 200)
 
 
-def test_after_a_long_pause_one_look_counts_for_ten_minutes():
+def test_after_a_long_pause_one_run_counts_for_ten_minutes():
     _, state = as_seen(CHAT, lengths(500, 100), remembered(at=NOW - 7200, request=(1000.0, 200.0)), NOW)
     assert state.requests.tokens == (750, 150)
 
 
-def test_requests_seen_are_forgotten_by_half_in_four_minutes():
+def test_the_number_of_measured_requests_halves_in_four_minutes():
     lived = remembered(at=NOW - 240, request=(1000.0, 200.0), request_count=1000.0)
     assert as_seen(CHAT, lengths(1000, 200), lived, NOW)[1].requests.count == 500
 
 
-def test_long_requests_are_weighed_against_the_guess_and_what_is_remembered():
-    """1,200 new ones against 200 of the guess and 50 that are left of 100: 1,200 of 1,450 parts."""
+def test_long_requests_are_weighed_against_the_typical_and_the_remembered_ones():
+    """1,200 new requests against 200 of the typical one and 50 left of 100: 1,200 of 1,450 parts."""
     lived = remembered(at=NOW - 240, request=(1000.0, 200.0), request_count=100.0)
     busy = seen(arrivals=5.0, input_tokens=Reading(2450, NOW), output_tokens=Reading(200, NOW))
     _, state = as_seen(CHAT, busy, lived, NOW)
@@ -178,6 +178,6 @@ def test_long_requests_are_weighed_against_the_guess_and_what_is_remembered():
 
 
 def test_a_request_every_few_minutes_is_counted_in_parts():
-    """0.3 a minute, rounded to whole requests, would never come to one."""
+    """0.3 a minute, rounded to whole requests, would never add up to one."""
     rare = seen(arrivals=0.005, input_tokens=Reading(1000, NOW), output_tokens=Reading(200, NOW))
     assert as_seen(CHAT, rare, State(at=NOW - 60), NOW)[1].requests.count == 0.3

@@ -1,4 +1,4 @@
-"""How traffic is shared among the pools."""
+"""How the pools share the traffic."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def decide(
 
 
 def settle(pools: Sequence[PoolInput], settings: Settings, steps: int = 300, every: float = 60) -> list[Routing]:
-    """Decisions of one input, each evaluated with the weights that the last one wrote, until nothing changes."""
+    """Decisions on constant input, each with the weights that the last one wrote, until nothing changes."""
     state, made = RoutingState(), []
     for i in range(steps):
         decided = route(settings, pools, state, NOW + i * every)
         made.append(decided)
-        if i > 20 and decided.weights == {one.name: one.weight for one in pools}:
+        if i > 20 and decided.weights == {each.name: each.weight for each in pools}:
             break
-        pools = [replace(one, weight=decided.weights[one.name]) for one in pools]
+        pools = [replace(each, weight=decided.weights[each.name]) for each in pools]
         state = decided.state
     return made
 
@@ -85,30 +85,30 @@ settings_drawn = st.builds(
 
 
 @given(inputs(), settings_drawn)
-def test_weights_are_what_a_load_balancer_takes(pools: list[PoolInput], settings: Settings) -> None:
+def test_weights_are_valid_for_a_load_balancer(pools: list[PoolInput], settings: Settings) -> None:
     weights = decide(pools, settings).weights
-    assert set(weights) == {one.name for one in pools}
+    assert set(weights) == {each.name for each in pools}
     assert all(isinstance(weight, int) and 0 <= weight <= 999 for weight in weights.values())
 
 
 @given(inputs(), settings_drawn)
 def test_a_pool_without_ready_instances_gets_nothing_at_once(pools: list[PoolInput], settings: Settings) -> None:
     weights = decide(pools, settings).weights
-    if any(one.ready for one in pools):
-        assert all(weights[one.name] == 0 for one in pools if not one.ready)
+    if any(each.ready for each in pools):
+        assert all(weights[each.name] == 0 for each in pools if not each.ready)
         assert any(weights.values())
     else:
-        assert weights == {one.name: one.weight for one in pools}
+        assert weights == {each.name: each.weight for each in pools}
 
 
 @given(inputs(), settings_drawn)
 def test_a_healthy_share_moves_by_no_more_than_the_step(pools: list[PoolInput], settings: Settings) -> None:
-    ready = [one for one in pools if one.ready]
-    total = sum(one.weight for one in ready)
+    ready = [each for each in pools if each.ready]
+    total = sum(each.weight for each in ready)
     if not total:
         return
     weights = decide(pools, settings).weights
-    moved = max(abs(weights[one.name] / sum(weights.values()) - one.weight / total) for one in ready)
+    moved = max(abs(weights[each.name] / sum(weights.values()) - each.weight / total) for each in ready)
     # Five pools that must not be nothing cost up to four weights of 999 in rounding.
     assert 100 * moved <= settings.max_step_percent + 0.5
 
@@ -118,26 +118,26 @@ def test_a_healthy_share_moves_by_no_more_than_the_step(pools: list[PoolInput], 
 def test_constant_input_settles_at_the_ideal_and_then_nothing_changes(
     pools: list[PoolInput], settings: Settings
 ) -> None:
-    """Within 0.5 % when a move was made, within the dead band otherwise; and nobody with capacity is starved."""
+    """Within 0.5 % after a move, else within the dead band; and each pool with capacity gets traffic."""
     settings = settings.model_copy(update={"strategy": RoutingStrategy.CAPACITY})
     made = settle(pools, settings, steps=400)
     last = made[-1]
-    ready = [one for one in pools if one.ready]
+    ready = [each for each in pools if each.ready]
     if not ready:
         return
     assert codes(last) == ["routing.keep"]
-    total = sum(one.capacity_rps for one in ready)
-    for one in ready:
-        ideal = one.capacity_rps / total if total else one.ready / sum(each.ready for each in ready)
+    total = sum(each.capacity_rps for each in ready)
+    for each in ready:
+        ideal = each.capacity_rps / total if total else each.ready / sum(each.ready for each in ready)
         written = any(code != "routing.keep" for decided in made for code in codes(decided))
         band = 0.5 if written else max(0.5, settings.dead_band_percent)
-        assert 100 * abs(shares(last.weights)[one.name] - ideal) <= band
-        assert (last.weights[one.name] > 0) == (ideal > 0)
+        assert 100 * abs(shares(last.weights)[each.name] - ideal) <= band
+        assert (last.weights[each.name] > 0) == (ideal > 0)
 
 
 @run(max_examples=40)
 @given(inputs(), settings_drawn)
-def test_a_repeated_decision_on_what_was_written_writes_no_more(pools: list[PoolInput], settings: Settings) -> None:
+def test_repeated_decisions_stop_writing(pools: list[PoolInput], settings: Settings) -> None:
     made = settle(pools, settings, steps=300)
     assert len(made) < 300
 
@@ -146,7 +146,7 @@ def test_capacity_is_the_share() -> None:
     decided = decide([pool("a", capacity_rps=30), pool("b", capacity_rps=10)])
     assert shares(decided.weights) == pytest.approx({"a": 0.75, "b": 0.25}, abs=0.001)
     assert codes(decided) == ["routing.fill"]
-    assert decided.reasons[0].sentence == "Traffic to a, b; shares: a 75.0 %, b 25.0 %."
+    assert decided.reasons[0].sentence == "First traffic to a, b; shares: a 75.0 %, b 25.0 %."
 
 
 def test_weights_of_the_same_shares_are_left_alone() -> None:
@@ -161,7 +161,7 @@ def test_static_weights_are_kept_whatever_the_capacity() -> None:
     assert shares(decided.weights) == pytest.approx({"a": 0.8, "b": 0.2}, abs=0.001)
 
 
-def test_static_weights_of_none_that_is_ready_leave_no_traffic_without_a_target() -> None:
+def test_traffic_has_a_target_when_static_weights_name_no_ready_pool() -> None:
     fixed = Settings(strategy=RoutingStrategy.STATIC, static_weights={"a": 80}, slow_start_seconds=0)
     decided = decide([pool("a", 999, ready=0), pool("b", 0)], fixed)
     assert decided.weights == {"a": 0, "b": 999}
@@ -170,11 +170,11 @@ def test_static_weights_of_none_that_is_ready_leave_no_traffic_without_a_target(
 
 def test_sticky_shares_new_sessions_by_capacity_whatever_the_latency() -> None:
     sticky = Settings(strategy=RoutingStrategy.STICKY, slow_start_seconds=0)
-    slow = [pool("a", 1, response_time_seconds=9.0, utilization=2.0), pool("b", 1, response_time_seconds=1.0)]
+    slow = [pool("a", 1, response_time_seconds=9.0, load_over_capacity=2.0), pool("b", 1, response_time_seconds=1.0)]
     assert decide(slow, sticky).weights == {"a": 1, "b": 1}
 
 
-def test_when_nobody_is_ready_the_weights_stay() -> None:
+def test_weights_stay_when_no_pool_is_ready() -> None:
     decided = decide([pool("a", 700, ready=0), pool("b", 299, ready=0)])
     assert decided.weights == {"a": 700, "b": 299}
     assert codes(decided) == ["routing.none"]
@@ -194,21 +194,21 @@ def test_a_pool_to_be_emptied_goes_step_by_step() -> None:
     assert len([weight for weight in old if weight]) == 4
 
 
-def test_the_step_is_the_policys() -> None:
+def test_the_policy_sets_the_step() -> None:
     bold = Settings(strategy=RoutingStrategy.CAPACITY, slow_start_seconds=0, max_step_percent=100)
     pools = [pool("a", 999), pool("b", 0)]
     assert decide(pools).weights["b"] == pytest.approx(249, abs=1)
     assert decide(pools, bold).weights["b"] == pytest.approx(499.5, abs=1)
 
 
-def test_a_small_difference_is_left_within_the_dead_band() -> None:
+def test_a_difference_within_the_dead_band_stays() -> None:
     pools = [pool("a", 508), pool("b", 491)]
     assert decide(pools).weights == {"a": 508, "b": 491}
     narrow = CAPACITY.model_copy(update={"dead_band_percent": 0.5})
     assert decide(pools, narrow).weights["a"] == pytest.approx(499.5, abs=1)
 
 
-def test_a_dead_band_wider_than_the_step_does_not_stop_a_move_that_is_due() -> None:
+def test_a_dead_band_wider_than_the_step_does_not_stop_a_due_move() -> None:
     wide = CAPACITY.model_copy(update={"dead_band_percent": 30, "max_step_percent": 5})
     made = settle([pool("a", 900), pool("b", 99)], wide)
     assert shares(made[-1].weights)["a"] == pytest.approx(0.5, abs=0.002)
@@ -228,7 +228,7 @@ def test_a_new_pool_starts_slowly() -> None:
     assert shares(decide([pool("a", 999), pool("b", 0)], at_once).weights)["b"] == pytest.approx(0.5, abs=0.002)
 
 
-def test_the_last_bit_of_a_slow_start_is_not_left_in_the_dead_band() -> None:
+def test_a_slow_start_ends_at_the_ideal_despite_the_dead_band() -> None:
     slow = Settings(strategy=RoutingStrategy.CAPACITY, slow_start_seconds=61, max_step_percent=100)
     made = settle([pool("a", 999), pool("b", 0)], slow)
     assert shares(made[-1].weights)["b"] == pytest.approx(0.5, abs=0.001)
@@ -265,7 +265,7 @@ def test_response_times_change_a_share_by_a_factor_of_two_at_most() -> None:
     assert got["a"] / got["b"] == pytest.approx(4, rel=0.02)
 
 
-def test_damping_is_the_part_of_the_way_gone_in_one_step() -> None:
+def test_damping_sets_the_part_of_the_correction_per_step() -> None:
     pools = [pool("a", 500, response_time_seconds=1.0), pool("b", 499, response_time_seconds=1.5)]
     slow = decide(pools, BY_TIME.model_copy(update={"damping": 0.1}))
     fast = decide(pools, BY_TIME.model_copy(update={"damping": 1}))
@@ -274,7 +274,7 @@ def test_damping_is_the_part_of_the_way_gone_in_one_step() -> None:
 
 
 def test_a_damped_loop_comes_to_rest() -> None:
-    """A pool's response time rises with its share: 1 s empty, and a at half the speed of b at the same share."""
+    """Response times rise with the share: 1 s when empty; at the same share a is half as fast as b."""
     state, weights = RoutingState(), {"a": 500, "b": 499}
     seen = []
     for i in range(200):
@@ -299,12 +299,12 @@ def drifting(apart: float, weight_a: int = 500) -> list[PoolInput]:
     """Two equal pools; at equal shares a is `apart` more loaded than b, and twice as slow."""
     part = weight_a / 999
     return [
-        pool("a", weight_a, utilization=2 * part * (0.5 + apart), response_time_seconds=2.0),
-        pool("b", 999 - weight_a, utilization=2 * (1 - part) * 0.5, response_time_seconds=1.0),
+        pool("a", weight_a, load_over_capacity=2 * part * (0.5 + apart), response_time_seconds=2.0),
+        pool("b", 999 - weight_a, load_over_capacity=2 * (1 - part) * 0.5, response_time_seconds=1.0),
     ]
 
 
-def test_auto_starts_by_capacity_and_goes_over_when_loads_drift_apart() -> None:
+def test_auto_starts_by_capacity_and_counts_response_times_when_loads_drift_apart() -> None:
     calm = decide(drifting(0.15), AUTO)
     assert not calm.state.by_response_time
     assert calm.weights["a"] == pytest.approx(500, abs=1)
@@ -315,12 +315,12 @@ def test_auto_starts_by_capacity_and_goes_over_when_loads_drift_apart() -> None:
     assert "25 % apart" in apart.reasons[0].sentence
 
 
-def test_the_drift_that_counts_is_the_policys() -> None:
+def test_the_policy_sets_the_drift() -> None:
     assert decide(drifting(0.15), AUTO.model_copy(update={"drift_percent": 10})).state.by_response_time
 
 
-def test_auto_does_not_go_back_for_an_evenness_that_it_made_itself() -> None:
-    """With the load evened out by the correction, back to capacity would mean to drift apart again, for ever."""
+def test_auto_does_not_go_back_because_its_own_correction_evened_the_loads() -> None:
+    """The correction evens the loads; going back to capacity would let them drift apart again, for ever."""
     state, weight = RoutingState(), 500
     modes = []
     for i in range(60):
@@ -342,10 +342,12 @@ def test_auto_goes_back_only_when_loads_are_well_within_the_drift() -> None:
 def test_auto_without_readings_stays_as_it_is() -> None:
     for mode in (True, False):
         state = RoutingState(by_response_time=mode)
-        assert decide([pool("a", 500, utilization=3.0), pool("b", 499)], AUTO, state).state.by_response_time is mode
+        assert (
+            decide([pool("a", 500, load_over_capacity=3.0), pool("b", 499)], AUTO, state).state.by_response_time is mode
+        )
 
 
-def test_when_nobody_is_ready_slow_starts_and_corrections_begin_anew_and_the_mode_stays() -> None:
+def test_without_ready_pools_slow_starts_and_corrections_begin_anew_and_the_mode_stays() -> None:
     before = RoutingState(
         by_response_time=True,
         healthy_since={"a": NOW - 500},
@@ -356,14 +358,14 @@ def test_when_nobody_is_ready_slow_starts_and_corrections_begin_anew_and_the_mod
     assert after == RoutingState(by_response_time=True)
 
 
-def test_a_move_that_is_done_is_no_longer_under_way() -> None:
+def test_a_finished_move_is_no_longer_moving() -> None:
     for pools in ([pool("a"), pool("b")], [pool("a", 520), pool("b", 479)], [pool("a", 1), pool("b", 1)]):
         decided = decide(pools)
         assert not decided.state.moving
     assert decide([pool("a", 999), pool("b", 0)]).state.moving
 
 
-def test_a_difference_within_a_dead_band_wider_than_the_step_is_left_alone_for_good() -> None:
+def test_a_difference_within_a_dead_band_wider_than_the_step_stays_for_good() -> None:
     wide = CAPACITY.model_copy(update={"dead_band_percent": 30, "max_step_percent": 5})
     made = settle([pool("a", 700), pool("b", 299)], wide)
     assert all(decided.weights == {"a": 700, "b": 299} for decided in made)
@@ -379,11 +381,11 @@ def test_weights_are_whole_and_exact() -> None:
 
 
 def even(a: float | None, b: float | None) -> list[PoolInput]:
-    """Two alike that get the same traffic, at these utilisations."""
-    return [pool("a", 1, 1.0, utilization=a), pool("b", 1, 1.0, utilization=b)]
+    """Two equal pools with the same traffic, at these loads over capacity."""
+    return [pool("a", 1, 1.0, load_over_capacity=a), pool("b", 1, 1.0, load_over_capacity=b)]
 
 
-def test_auto_goes_over_at_the_drift_and_back_below_half_of_it() -> None:
+def test_auto_changes_at_the_drift_and_back_below_half_of_it() -> None:
     at_25 = AUTO.model_copy(update={"drift_percent": 25})
     over = RoutingState(by_response_time=True)
     gone_over = decide(even(0.75, 0.5), at_25)
@@ -397,12 +399,12 @@ def test_auto_goes_over_at_the_drift_and_back_below_half_of_it() -> None:
     assert "11 % apart" in back.reasons[0].sentence
 
 
-def test_a_pool_with_nothing_to_do_counts_as_empty_and_not_as_full() -> None:
+def test_an_idle_pool_counts_as_empty() -> None:
     assert not decide(even(0.0, 0.15), AUTO).state.by_response_time
     assert decide(even(0.0, 0.25), AUTO).state.by_response_time
 
 
-def test_the_mean_response_time_is_that_of_the_traffic() -> None:
+def test_the_mean_response_time_is_weighted_by_traffic() -> None:
     """One request in three takes 1 s and two take 2: 5/3 in the mean."""
     at_once = BY_TIME.model_copy(update={"damping": 1})
     pools = [pool("a", 1, response_time_seconds=1.0), pool("b", 2, response_time_seconds=2.0)]
@@ -411,7 +413,7 @@ def test_the_mean_response_time_is_that_of_the_traffic() -> None:
     assert decide(alone, at_once).state.corrections == {"a": 1.0}
 
 
-def test_a_correction_reaches_its_bound_and_one_that_has_died_away_is_forgotten() -> None:
+def test_a_correction_reaches_its_bound_and_is_forgotten_once_it_has_decayed() -> None:
     at_once = BY_TIME.model_copy(update={"damping": 1})
     apart = [pool("a", 10, response_time_seconds=0.01), pool("b", 90, response_time_seconds=90.0)]
     assert decide(apart, at_once).state.corrections == pytest.approx({"a": 2.0, "b": 0.9}, rel=0.001)
@@ -426,22 +428,26 @@ def numbers(pools: Sequence[PoolInput], settings: Settings = CAPACITY) -> tuple[
     return reason.code, reason.numbers, reason.sentence
 
 
-def test_each_decision_tells_how_far_off_the_shares_were_and_the_weights() -> None:
-    code, told, _ = numbers([pool("a"), pool("b")])
-    assert (code, told["off_percent"]) == ("routing.fill", 100.0)
-    assert {told["weight_a"], told["weight_b"]} == {499.0, 500.0}
-    code, told, said = numbers([pool("a", 450), pool("b", 450), pool("c", 100, ready=0)])
-    assert (code, told["weight_c"]) == ("routing.empty", 0.0)
-    assert told["off_percent"] == pytest.approx(10.0)
-    assert "No more traffic to c; shares: a 50.1 %, b 49.9 %, c 0.0 %" in said
-    code, told, said = numbers([pool("a", 3), pool("b", 1)], CAPACITY.model_copy(update={"max_step_percent": 100}))
-    assert (code, told["off_percent"]) == ("routing.shift", 25.0)
-    assert "A share is 25.0 % of the traffic off" in said
-    code, told, said = numbers([pool("a", 3), pool("b", 1)], CAPACITY.model_copy(update={"dead_band_percent": 25}))
-    assert (code, told["off_percent"]) == ("routing.keep", 25.0)
-    assert "more than 25.0 % off; routing.dead_band_percent is 25 %" in said
+def test_each_reason_gives_the_weights_and_how_far_off_the_shares_were() -> None:
+    code, figures, _ = numbers([pool("a"), pool("b")])
+    assert (code, figures["off_percent"]) == ("routing.fill", 100.0)
+    assert {figures["weight_a"], figures["weight_b"]} == {499.0, 500.0}
+    code, figures, sentence = numbers([pool("a", 450), pool("b", 450), pool("c", 100, ready=0)])
+    assert (code, figures["weight_c"]) == ("routing.empty", 0.0)
+    assert figures["off_percent"] == pytest.approx(10.0)
+    assert "No more traffic to c; shares: a 50.1 %, b 49.9 %, c 0.0 %" in sentence
+    code, figures, sentence = numbers(
+        [pool("a", 3), pool("b", 1)], CAPACITY.model_copy(update={"max_step_percent": 100})
+    )
+    assert (code, figures["off_percent"]) == ("routing.shift", 25.0)
+    assert "A share is off by 25.0 % of the traffic" in sentence
+    code, figures, sentence = numbers(
+        [pool("a", 3), pool("b", 1)], CAPACITY.model_copy(update={"dead_band_percent": 25})
+    )
+    assert (code, figures["off_percent"]) == ("routing.keep", 25.0)
+    assert "off by more than 25.0 %, and routing.dead_band_percent is 25 %" in sentence
 
 
-def test_the_pools_that_static_weights_leave_without_traffic_are_named() -> None:
+def test_the_reason_names_the_pools_that_static_weights_leave_without_traffic() -> None:
     fixed = Settings(strategy=RoutingStrategy.STATIC, static_weights={"a": 80}, slow_start_seconds=0)
     assert "(b, c)" in decide([pool("a", 999, ready=0), pool("b"), pool("c")], fixed).reasons[0].sentence

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from gpu_fleet.scaling.decision import Decision
 from gpu_fleet.scaling.observation import CapacityError, Instance, Observation, Phase, PoolObservation, Reading
+from gpu_fleet.scaling.profile import load_share
 from gpu_fleet.scaling.service import Pool, Service
-from gpu_fleet.scaling.sizing import load_share
 from gpu_fleet.scaling.state import State
 
 MINUTE = 60.0

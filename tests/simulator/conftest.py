@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gpu_fleet.scaling.policy import Horizontal, Policy, Request, Slo
-from gpu_fleet.scaling.profile import Profile, carrying
+from gpu_fleet.scaling.profile import Profile, instance_capacity
 from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.simulator.world import World
 
@@ -68,7 +68,7 @@ def make_service(**pool_keys: object) -> Service:
         slo=Slo(ttft_seconds=2, tpot_seconds=0.06),
         horizontal=Horizontal(busy_max_drain_seconds=300),
     )
-    carried = carrying(PROFILE, policy.request, policy.slo, policy.load.unit)
+    carried = instance_capacity(PROFILE, policy.request, policy.slo, policy.load.unit)
     keys = {
         "types": ("g6.xlarge",),
         "min_instances": 0,

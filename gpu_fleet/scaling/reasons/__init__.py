@@ -1,1 +1,1 @@
-"""The sentences of a decision: one constructor for each reason code, one module for each step."""
+"""The reasons that decisions carry: one module per step, one constructor per code."""

@@ -11,7 +11,7 @@ from gpu_fleet.backtest.bound import demand, with_boot, without_boot
 from gpu_fleet.backtest.rivals.static_peak import StaticPeak
 from gpu_fleet.backtest.roster import RIVALS, make, service_with
 from gpu_fleet.scaling.policy import LoadUnit, Request, Slo
-from gpu_fleet.scaling.profile import Profile, carrying
+from gpu_fleet.scaling.profile import Profile, instance_capacity
 from gpu_fleet.simulator.drive import run
 from gpu_fleet.simulator.world import World
 from gpu_fleet.traffic.trace import Trace
@@ -27,7 +27,7 @@ PROFILE = Profile(
 )
 SLO = Slo(ttft_seconds=2.0, tpot_seconds=0.1)
 TYPICAL = Request(input_tokens=800, output_tokens=100)
-CARRYING = carrying(PROFILE, TYPICAL, SLO, LoadUnit.CONCURRENCY)
+CARRYING = instance_capacity(PROFILE, TYPICAL, SLO, LoadUnit.CONCURRENCY)
 
 
 @pytest.fixture(scope="module")
