@@ -21,10 +21,10 @@ from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import library_texts, read_text
 from gpu_fleet.emulator import EmbeddedCloud, Launch, Registered, provision
 from gpu_fleet.replay import Opening, PoolHardware, Replay, ReplayDelays, ReplayResult, pool_hardware
-from gpu_fleet.replay.feed import Feed
 from gpu_fleet.replay.replay import until_told
 from gpu_fleet.scaling.policy import Workload
 from gpu_fleet.scaling.service import Pool, Service
+from gpu_fleet.simulator.feed import Feed
 from gpu_fleet.simulator.simulation import Simulation
 from gpu_fleet.traffic import RateTrace, Trace, TraceError, crop, hour, peak_rps, read, scale_to
 from gpu_fleet.traffic.errors import about

@@ -1,4 +1,4 @@
-"""Compiled code is kept between processes where it can be, and does without where it cannot."""
+"""Compiled code is cached between processes if possible, and works without a cache otherwise."""
 
 from __future__ import annotations
 

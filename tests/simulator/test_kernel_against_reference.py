@@ -1,4 +1,4 @@
-"""The compiled kernel and the plain-Python reference come to the same, request by request."""
+"""The compiled kernel and the plain-Python reference agree, request by request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_fleet.scaling.policy import Slo
-from gpu_fleet.simulator.simulation import Engine, PoolChoice, RequestOutcome, Simulation, TargetChoice
+from gpu_fleet.simulator.simulation import (
+    Engine,
+    PoolChoice,
+    RequestOutcome,
+    Simulation,
+    SimulationOptions,
+    TargetChoice,
+)
 from tests.simulator import reference
 from tests.simulator.reference import Balancer, Splitmix
 
@@ -18,14 +25,14 @@ SLO = Slo(ttft_seconds=0.6, ttft_seconds_per_1000_input_tokens=0.2, tpot_seconds
 
 @dataclass(frozen=True)
 class Plan:
-    """A random run: engines, traffic, and what happens to the fleet on the way."""
+    """A random run: engines, traffic, and changes of the fleet."""
 
     seed: int
     pools: int
     instances: int
     requests: int
     load: float
-    """Arrivals over what the fleet could complete, roughly."""
+    """Arrival rate over the rate that the fleet could complete, roughly."""
     pool_choice: PoolChoice
     target_choice: TargetChoice
     output_reserved: float
@@ -91,10 +98,7 @@ def run_both(plan: Plan) -> tuple[list[reference.Request], Simulation]:
         engines,
         slo=SLO,
         seed=plan.seed,
-        pool_choice=plan.pool_choice,
-        target_choice=plan.target_choice,
-        output_reserved=plan.output_reserved,
-        keep_requests=True,
+        options=SimulationOptions(plan.pool_choice, plan.target_choice, plan.output_reserved, keep_requests=True),
     )
     balancer.set_weights(weights)
     simulation.set_weights(weights.tolist())

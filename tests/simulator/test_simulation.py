@@ -1,6 +1,8 @@
-"""One machine worked by hand, and what holds of any run."""
+"""Runs worked by hand, and properties of every run."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +11,14 @@ from hypothesis import strategies as st
 
 from gpu_fleet.scaling.policy import Slo
 from gpu_fleet.simulator import kernel
-from gpu_fleet.simulator.simulation import Engine, PoolChoice, RequestOutcome, Simulation, TargetChoice
+from gpu_fleet.simulator.simulation import (
+    Engine,
+    PoolChoice,
+    RequestOutcome,
+    Simulation,
+    SimulationOptions,
+    TargetChoice,
+)
 from gpu_fleet.simulator.sketch import Sketch
 
 ENGINE = Engine(
@@ -22,8 +31,11 @@ ENGINE = Engine(
 )
 
 
-def one(engine: Engine = ENGINE, **keys: object) -> Simulation:
-    simulation = Simulation([engine], keep_requests=True, **keys)  # type: ignore[arg-type]
+KEPT = SimulationOptions(keep_requests=True)
+
+
+def one(engine: Engine = ENGINE, slo: Slo | None = None, output_reserved: float = 0.5) -> Simulation:
+    simulation = Simulation([engine], slo=slo, options=replace(KEPT, output_reserved=output_reserved))
     simulation.join(0)
     return simulation
 
@@ -89,7 +101,7 @@ def test_a_full_queue_turns_away_and_an_idle_instance_without_a_queue_does_not()
 
 
 def test_without_a_target_a_request_is_rejected_at_once() -> None:
-    simulation = Simulation([ENGINE, ENGINE], keep_requests=True)
+    simulation = Simulation([ENGINE, ENGINE], options=KEPT)
     simulation.join(0)
     simulation.set_weights([0.0, 1.0])
     simulation.run(1.0, [0.5], [10], [10])
@@ -102,7 +114,7 @@ def test_without_a_target_a_request_is_rejected_at_once() -> None:
 
 
 def test_a_draining_instance_finishes_what_it_has_and_gets_nothing_new() -> None:
-    simulation = Simulation([ENGINE], keep_requests=True)
+    simulation = Simulation([ENGINE], options=KEPT)
     old = simulation.join(0)
     simulation.run(1.0, [0.5], [100], [101])
     simulation.drain(old, deadline=100.0)
@@ -159,7 +171,7 @@ def test_requests_go_to_the_instance_with_the_least_to_do() -> None:
 
 
 def test_round_robin_goes_round_whatever_they_have_to_do() -> None:
-    simulation = Simulation([ENGINE], target_choice=TargetChoice.ROUND_ROBIN)
+    simulation = Simulation([ENGINE], options=SimulationOptions(target_choice=TargetChoice.ROUND_ROBIN))
     for _ in range(3):
         simulation.join(0)
     simulation.run(10.0, np.linspace(0, 9, 9), np.full(9, 100), [5000, 2, 2, 5000, 2, 2, 5000, 2, 2])
@@ -167,7 +179,7 @@ def test_round_robin_goes_round_whatever_they_have_to_do() -> None:
 
 
 def test_smooth_weights_interleave_the_pools_exactly() -> None:
-    simulation = Simulation([ENGINE] * 3, keep_requests=True, pool_choice=PoolChoice.SMOOTH_WEIGHTED)
+    simulation = Simulation([ENGINE] * 3, options=replace(KEPT, pool_choice=PoolChoice.SMOOTH_WEIGHTED))
     for pool in range(3):
         simulation.join(pool)
     simulation.set_weights([5, 1, 1])
@@ -177,7 +189,7 @@ def test_smooth_weights_interleave_the_pools_exactly() -> None:
 
 
 def test_weights_change_at_their_time() -> None:
-    simulation = Simulation([ENGINE, ENGINE], keep_requests=True)
+    simulation = Simulation([ENGINE, ENGINE], options=KEPT)
     simulation.join(0)
     simulation.join(1)
     simulation.set_weights([1.0, 0.0])
@@ -242,7 +254,7 @@ def test_stepping_in_windows_gives_to_the_bit_what_one_run_gives(seed: int, cuts
     inputs, outputs = random.uniform(10, 500, n), random.uniform(1, 300, n)
 
     def start() -> Simulation:
-        simulation = Simulation([ENGINE, ENGINE], seed=seed, keep_requests=True)
+        simulation = Simulation([ENGINE, ENGINE], seed=seed, options=KEPT)
         for k in range(6):
             simulation.join(k % 2, at=float(k))
         simulation.drain(0, at=20.0, deadline=25.0)
@@ -272,7 +284,7 @@ def test_stepping_in_windows_gives_to_the_bit_what_one_run_gives(seed: int, cuts
 
 def test_the_same_seed_gives_the_same_run_and_another_another() -> None:
     def routed(seed: int) -> list[int]:
-        simulation = Simulation([ENGINE, ENGINE], seed=seed, keep_requests=True)
+        simulation = Simulation([ENGINE, ENGINE], seed=seed, options=KEPT)
         simulation.join(0)
         simulation.join(1)
         simulation.run(100.0, np.arange(50.0), np.full(50, 10), np.full(50, 2))

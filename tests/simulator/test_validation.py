@@ -1,4 +1,4 @@
-"""The simulator comes to what queueing theory says exactly, and to published measurements within what its model can."""
+"""The simulator agrees with queueing theory, and with published measurements as far as its model can."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.simulator.validation import erlang_c, published, theory, whole_steps
 CHECKS = list(theory(requests=1_000_000, seed=1))
 
 ALLOWED = {"share": 0.015, "mean": 0.04, "99 %": 0.06}
-"""Sampling error of a million requests, whose waits hang together at a use of 0.9: by the quantity's first word."""
+"""Sampling error of a million requests by the quantity's first word; at a use of 0.9 their waits are correlated."""
 
 
 def test_erlang_c_has_the_values_of_its_tables() -> None:

@@ -1,4 +1,4 @@
-"""Machines, bill and metrics of the world, and a contender's loop through it."""
+"""Machines, bill and metrics of the world, and a scaling rule run in it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gpu_fleet.scaling.observation import Observation, Phase
 from gpu_fleet.scaling.policy import Load, LoadUnit, Workload
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator.drive import run
-from gpu_fleet.simulator.simulated_fleet import BootTime, CapacityShortage, Faults
+from gpu_fleet.simulator.simulated_fleet import BootTime, CapacityShortage, Faults, MachineModel
 from gpu_fleet.simulator.telemetry import Delays
-from gpu_fleet.simulator.world import START, World
+from gpu_fleet.simulator.world import START, World, WorldOptions
 
 from .conftest import PROFILE, Requests, make_service
 
@@ -463,13 +463,13 @@ def test_a_world_refuses_what_does_not_fit_together(service: Service) -> None:
         World(service, source, profiles, initial={"l4": 1})
     with pytest.raises(ValueError, match=r"initial.small: must be from 0 to 40 \(got 41\)"):
         World(service, source, profiles, initial={"small": 41})
-    with pytest.raises(ValueError, match=r"boot: must name pools of the service \(small, big\) \(got l4\)"):
-        World(service, source, profiles, boot={"l4": BootTime(1.0)})
+    with pytest.raises(ValueError, match=r"gpus: must name pools of the service \(small, big\) \(got l4\)"):
+        World(service, source, profiles, machines=MachineModel(gpus={"l4": 1}))
     training = service.model_copy(update={"policy": service.policy.model_copy(update={"workload": Workload.TRAINING})})
     with pytest.raises(ValueError, match="service: must serve inference"):
         World(training, source, profiles)
     with pytest.raises(ValueError, match="start: must be a whole minute"):
-        World(service, source, profiles, start=START + 1)
+        World(service, source, profiles, options=WorldOptions(start=START + 1))
 
 
 @given(
@@ -485,10 +485,16 @@ def test_whatever_is_decided_the_books_balance(
     source = Requests.poisson(5.0, 60.0 * (len(counts) + 1), seed)
     service = make_service(spot_percent=30, on_demand_base=1, spot_usd_per_hour=0.4)
     w = World(
-        service, source, {"small": PROFILE, "big": PROFILE}, initial={"small": 3},
-        boot=BootTime(70.0, 200.0, failed_share=0.1, failed_after_seconds=100.0), seed=seed,
-        faults=Faults(failures_per_hour=failures, interruptions_per_hour=failures, capacity_error_share=errors),
-    )  # fmt: skip
+        service,
+        source,
+        {"small": PROFILE, "big": PROFILE},
+        initial={"small": 3},
+        machines=MachineModel(
+            boot=BootTime(70.0, 200.0, failed_share=0.1, failed_after_seconds=100.0),
+            faults=Faults(failures_per_hour=failures, interruptions_per_hour=failures, capacity_error_share=errors),
+        ),
+        options=WorldOptions(seed=seed),
+    )
     for small_count, big_count, weight in counts:
         w.run(w.now + 60)
         w.apply({"small": PoolTarget(small_count, 100 - weight), "big": PoolTarget(big_count, weight)}, w.now)
