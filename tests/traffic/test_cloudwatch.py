@@ -1,4 +1,4 @@
-"""What CloudWatch exports, in each of its shapes."""
+"""Every format of CloudWatch exports."""
 
 from __future__ import annotations
 
@@ -124,14 +124,14 @@ def counts(minutes: list[int], values: list[float]) -> str:
     ("text", "words"),
     [
         ('{"MetricDataResults": [}', ":1:24: not JSON"),
-        ('{"Metrics": []}', ":1:1: JSON of an unknown kind"),
-        ("[1, 2]", ":1:1: JSON of an unknown kind"),
+        ('{"Metrics": []}', ":1:1: JSON in an unknown format"),
+        ("[1, 2]", ":1:1: JSON in an unknown format"),
         (metric_data(), "must be a list with at least one result"),
         (counts([], []), "RequestCount has no point"),
         (counts([0, 1], [60]), "MetricDataResults[0].Values: must be as many as Timestamps (2)"),
         (counts([0, 1], [60, -1]), "MetricDataResults[0].Values[1]: must be a number, not negative (got -1)"),
         (counts([0, 0], [60, 1]), "MetricDataResults[0].Timestamps[1]: the same time twice"),
-        (metric_data(result("x", [0], [1], StatusCode="Forbidden")), "CloudWatch did not give this metric"),
+        (metric_data(result("x", [0], [1], StatusCode="Forbidden")), "CloudWatch did not return this metric"),
         (metric_data({"Id": "a", "Timestamps": ["noon"], "Values": [1]}), "must be a time like"),
         (metric_data({"Id": "a", "Timestamps": 5, "Values": [1]}), "Timestamps: must be a list"),
         (metric_data(ONE, OTHER), "several metrics, none named RequestCount (a, b)"),

@@ -1,4 +1,4 @@
-"""Statistics, on traffic of which the truth is known."""
+"""Statistics of traffic whose true figures are known."""
 
 from __future__ import annotations
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_fleet.traffic import RateTrace, TokenLengths, Trace, read
+from gpu_fleet.traffic import RateTrace, Trace, read
 from gpu_fleet.traffic.arrivals import arrivals
+from gpu_fleet.traffic.tokens import ANSWERS, PROMPTS, TokenLengths
 
 
 def rates(rps, step_seconds=60.0, **more) -> RateTrace:
@@ -126,19 +127,22 @@ def test_windows_of_recorded_requests_are_views_and_idle_ones_come_too():
 
 def test_the_token_figures_are_those_of_the_recorded_conversation(shared):
     trace = read(shared / "traces" / "azure_llm_2023_conv.csv")
-    fitted = TokenLengths.fitted(trace.input_tokens, trace.output_tokens)
-    default = TokenLengths()
-    for name in ("input_median", "input_sigma", "input_most", "output_median", "output_sigma", "output_most"):
-        assert getattr(default, name) == pytest.approx(getattr(fitted, name), rel=0.005), name
+    for lengths, tokens in ((PROMPTS, trace.input_tokens), (ANSWERS, trace.output_tokens)):
+        logarithms = np.log(np.maximum(tokens, 1.0))
+        assert lengths.median == pytest.approx(np.exp(logarithms.mean()), rel=0.005)
+        assert lengths.sigma == pytest.approx(logarithms.std(), rel=0.005)
+        assert lengths.longest == pytest.approx(tokens.max(), rel=0.005)
 
 
-def test_tokens_around_a_typical_request_have_its_means():
-    inputs, outputs = TokenLengths.around(1000, 200).draw(200_000, np.random.default_rng(4))
-    # A little below: the longest are cut at twelve means.
-    assert inputs.mean() == pytest.approx(1000, rel=0.02)
-    assert outputs.mean() == pytest.approx(200, rel=0.02)
-    assert inputs.max() <= 12_000
-    assert (inputs == np.rint(inputs)).all()
+def test_lengths_are_whole_tokens_within_the_limit_and_have_the_mean_of_their_lognormal():
+    # Mean 1000: 616 * exp(0.985^2 / 2). A little below: the longest are cut at twelve means.
+    tokens = TokenLengths(median=1000 / np.exp(0.985**2 / 2), sigma=0.985, longest=12_000).draw(
+        200_000, np.random.default_rng(4)
+    )
+    assert tokens.mean() == pytest.approx(1000, rel=0.02)
+    assert tokens.min() >= 1
+    assert tokens.max() <= 12_000
+    assert (tokens == np.rint(tokens)).all()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Traffic of a live stack out of CloudWatch, against moto."""
+"""Traffic of a live stack from CloudWatch, against moto."""
 
 from __future__ import annotations
 

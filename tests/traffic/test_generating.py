@@ -1,4 +1,4 @@
-"""Made-up traffic."""
+"""Generated traffic."""
 
 from __future__ import annotations
 

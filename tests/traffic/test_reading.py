@@ -1,4 +1,4 @@
-"""Every format, and every way in which a file can be wrong."""
+"""Every format, and every kind of broken file."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ JSON_LINE = '{"timestamp": 1, "input_length": 2, "output_length": 3}\n'
     [
         ("", "1:1", "is empty"),
         ("  \n\n", "1:1", "is empty"),
-        ("timestamp,count\n", "1:1", "a header and no row"),
+        ("timestamp,count\n", "1:1", "a header without rows"),
         ("foo,bar\n1,2\n", "1:1", "unknown header foo,bar"),
         ("timestamp,inputtokens,output_tokens\n1,2,3\n", "1:1", "did you mean input_tokens"),
         ("timestamp,count,rps\n1,2,3\n", "1:1", "both a count and a rate: count and rps"),
@@ -133,7 +133,7 @@ JSON_LINE = '{"timestamp": 1, "input_length": 2, "output_length": 3}\n'
         ("t_sec,rps\n0,1\n60,2,9\n", "3:6", "a row of 3 fields under a header of 2"),
         ("t_sec,rps\n0,1\n60,2\n60,3\n", "4:1", "t_sec: the same time twice (got 60)"),
         ("t_sec,rps\n0,1\n60,2\n30,3\n", "4:1", "t_sec: goes backwards by 30 s (got 30)"),
-        ("t_sec,rps\n0,1\n60,2\n120,3\n150,3\n", "5:1", "no multiple of the step of 60 s"),
+        ("t_sec,rps\n0,1\n60,2\n120,3\n150,3\n", "5:1", "not a multiple of the step of 60 s"),
         ("t_sec,rps\n0,1\n", "2:1", "needs at least two rows"),
         ("\n\nt_sec,rps\n0,1\n\n60,no\n", "6:4", "rps: must be a number (got"),
         ("timestamp,rps\n2024-05-01 00:00:00,1\n2024-05-32 00:01:00,2\n", "3:1", "must be a time like 2024-05-01"),

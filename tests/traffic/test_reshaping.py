@@ -1,4 +1,4 @@
-"""Cutting, scaling, counting anew, writing and reading back."""
+"""Cropping, scaling, resampling, and writing and reading back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which threshold suits a history: hand-worked cases first, then what must always hold."""
+"""The threshold that suits a history: cases worked by hand, then general properties."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_fleet.traffic import RateTrace, read
-from gpu_fleet.traffic.threshold_curve import answer, follow
+from gpu_fleet.traffic.threshold_curve import OrderingRule, advise
 
 
 def rates(rps, step_seconds=60.0) -> RateTrace:
@@ -20,25 +20,26 @@ def rates(rps, step_seconds=60.0) -> RateTrace:
 
 def test_capacity_is_the_demand_of_the_lead_time_ago_over_the_threshold():
     # Two steps late, at 50 %: twice the demand of two steps before; the first demand stands for what came before.
-    assert follow(np.array([4.0, 4, 8, 2, 2, 2]), 60, 0.5, 120).tolist() == [8, 8, 8, 8, 16, 4]
+    assert OrderingRule(120).capacity_rps(np.array([4.0, 4, 8, 2, 2, 2]), 60, 0.5).tolist() == [8, 8, 8, 8, 16, 4]
 
 
 def test_a_lead_of_part_of_a_step_takes_the_whole_step():
-    assert follow(np.array([1.0, 2, 3]), 60, 1.0, 61).tolist() == [1, 1, 1]
+    assert OrderingRule(61).capacity_rps(np.array([1.0, 2, 3]), 60, 1.0).tolist() == [1, 1, 1]
 
 
 def test_capacity_comes_in_whole_instances():
-    assert follow(np.array([1.0, 4.0, 4.1]), 60, 1.0, 0, unit_rps=2.0).tolist() == [2, 4, 6]
+    assert OrderingRule(0, unit_rps=2.0).capacity_rps(np.array([1.0, 4.0, 4.1]), 60, 1.0).tolist() == [2, 4, 6]
 
 
 def test_capacity_is_held_at_the_highest_of_the_hold_time():
-    assert follow(np.array([1.0, 9, 2, 2, 2, 2]), 60, 1.0, 0, hold_seconds=120).tolist() == [1, 9, 9, 9, 2, 2]
+    rule = OrderingRule(0, hold_seconds=120)
+    assert rule.capacity_rps(np.array([1.0, 9, 2, 2, 2, 2]), 60, 1.0).tolist() == [1, 9, 9, 9, 2, 2]
 
 
 def test_the_highest_threshold_that_carries_a_known_step_is_recommended():
     # Demand doubles once every half hour and falls back: 10 -> 20 a minute later. With a lead of a minute, a threshold
     # of 50 % carries it, and 51 % breaches by 20 - 10/0.51 = 0.39 in each of those minutes.
-    found = answer(rates(np.tile([10.0] * 15 + [20.0] * 15, 40)), attainment=0.9999, lead_seconds=60)
+    found = advise(rates(np.tile([10.0] * 15 + [20.0] * 15, 40)), OrderingRule(60), attainment=0.9999)
     assert found.recommended.threshold == 0.50
     assert found.recommended.over == 0
     at_51 = next(point for point in found.points if point.threshold == 0.51)
@@ -49,13 +50,13 @@ def test_the_highest_threshold_that_carries_a_known_step_is_recommended():
 
 
 def test_a_demand_that_never_changes_needs_no_headroom():
-    found = answer(rates([10.0] * 600), attainment=0.995, lead_seconds=300)
+    found = advise(rates([10.0] * 600), OrderingRule(300), attainment=0.995)
     assert found.recommended.threshold == 1.0
     assert found.recommended.cost == pytest.approx(1)
 
 
 def test_where_no_threshold_will_do_none_is_recommended():
-    found = answer(rates(np.tile([0.0] * 20 + [10.0] * 5, 30)), attainment=0.995, lead_seconds=300)
+    found = advise(rates(np.tile([0.0] * 20 + [10.0] * 5, 30)), OrderingRule(300), attainment=0.995)
     assert found.recommended is None
     assert found.plain is None
     assert found.plain_low is None
@@ -64,7 +65,7 @@ def test_where_no_threshold_will_do_none_is_recommended():
 
 def test_the_recommendation_is_more_careful_than_the_history_alone(shared):
     trace = read(shared / "traces" / "servegen_m_large_10min.csv")
-    found = answer(trace, attainment=0.995, lead_seconds=300)
+    found = advise(trace, OrderingRule(300), attainment=0.995)
     assert found.recommended.threshold < found.plain.threshold
     assert found.recommended.over_high <= found.target < found.plain.over_high
     assert found.plain_low <= found.plain.threshold <= found.plain_high
@@ -84,7 +85,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
 
     hits = 0
     for _ in range(60):
-        point = answer(history(100), attainment=0.9, lead_seconds=60, grid=[0.8]).points[0]
+        point = advise(history(100), OrderingRule(60), attainment=0.9, grid=[0.8]).points[0]
         hits += point.over_low <= truth <= point.over_high
     # 90 % of 60 is 54; three standard deviations below is 47.
     assert hits >= 47
@@ -97,7 +98,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
 )
 @settings(max_examples=40, deadline=None)
 def test_a_higher_threshold_is_cheaper_and_breaches_more(rps, lead, seed):
-    found = answer(rates(rps), attainment=0.99, lead_seconds=lead, seed=seed, grid=[0.2, 0.4, 0.6, 0.8, 1.0])
+    found = advise(rates(rps), OrderingRule(lead), attainment=0.99, seed=seed, grid=[0.2, 0.4, 0.6, 0.8, 1.0])
     costs = [point.cost for point in found.points]
     over = [point.over for point in found.points]
     assert costs == sorted(costs, reverse=True)
@@ -105,6 +106,10 @@ def test_a_higher_threshold_is_cheaper_and_breaches_more(rps, lead, seed):
     assert all(0 <= point.over_low <= point.over_high <= 1 + 1e-12 for point in found.points)
     if found.recommended and found.plain:
         assert found.recommended.threshold <= found.plain.threshold or found.recommended.over_high <= found.target
+
+
+def ask(demand, *, lead_seconds, unit_rps=0.0, **more):
+    return advise(demand, OrderingRule(lead_seconds, unit_rps=unit_rps), **more)
 
 
 @pytest.mark.parametrize(
@@ -120,9 +125,9 @@ def test_a_higher_threshold_is_cheaper_and_breaches_more(rps, lead, seed):
 )
 def test_a_question_that_makes_no_sense_is_refused(change, words):
     with pytest.raises(ValueError, match=words):
-        answer(rates([1.0] * 10), **({"attainment": 0.99, "lead_seconds": 60} | change))
+        ask(rates([1.0] * 10), **({"attainment": 0.99, "lead_seconds": 60} | change))
 
 
 def test_a_history_without_requests_has_no_threshold():
     with pytest.raises(ValueError, match="has no requests"):
-        answer(rates([0.0] * 10), attainment=0.99, lead_seconds=60)
+        advise(rates([0.0] * 10), OrderingRule(60), attainment=0.99)
