@@ -74,7 +74,8 @@ class _Rows:
 
     def fail(self, row: int, column: TraceColumn, text: str) -> NoReturn:
         """Raise TraceError for a row of the frame. It reads the file again to find the line, which is slow."""
-        line, at = _place(self.content, int(self.numbers[row]) + 1, column.position)
+        line = _line_of_record(self.content, int(self.numbers[row]) + 1)
+        at = _column_of_field(self.content, line, column.position)
         raise TraceError(column.name, text, str(self.path), line, at)
 
 
@@ -147,7 +148,7 @@ def _rows(path: Path, content: bytes, names: list[str], lines_before: int) -> _R
     except pl.exceptions.PolarsError as error:
         _fail_for_field_count(path, padded, len(names))
         raise TraceError("", f"not a CSV file: {str(error).splitlines()[0]}", str(path), 1, 1) from None
-    numbers = pl.Series(range(len(frame))) if len(frame) == 0 else pl.int_range(len(frame), eager=True)
+    numbers = pl.int_range(len(frame), eager=True)
     blank = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
     if blank.any():
         frame, numbers = frame.filter(~blank), numbers.filter(~blank)
@@ -194,42 +195,22 @@ def _text(rows: _Rows, row: int, column: TraceColumn) -> str:
 
 
 def _fail_for_field_count(path: Path, content: bytes, expected: int) -> None:
+    """Raise TraceError for the first row with more fields than the header, if there is one."""
     reader = csv.reader(io.StringIO(content.decode(), newline=""))
     for fields in reader:
         if len(fields) > expected:
-            line, column = _place(content, None, expected, reader.line_num)
+            column = _column_of_field(content, reader.line_num, expected)
             text = f"a row of {len(fields)} fields under a header of {expected}"
-            raise TraceError("", text, str(path), line, column)
+            raise TraceError("", text, str(path), reader.line_num, column)
 
 
-def _place(content: bytes, record: int | None, field: int, line: int | None = None) -> tuple[int, int]:
-    """Return line and column, from 1, of a field of a record (0 is the header; blank lines before it do not count).
-
-    `line` overrides the search for the record's line.
-    """
-    lines = content.decode().split("\n")
-    if line is None:
-        if b'"' not in content:
-            first = next(i for i, text in enumerate(lines) if text)
-            line = first + (record or 0) + 1
-        else:
-            line = _line_of_record("\n".join(lines), record or 0)
-    text = lines[line - 1] if line <= len(lines) else ""
-    column, quoted = 1, False
-    for i, character in enumerate(text):
-        if field == 0:
-            break
-        if character == '"':
-            quoted = not quoted
-        elif character == "," and not quoted:
-            field -= 1
-            column = i + 2
-    # If the row ends before the field: where the field would begin.
-    return line, column if field == 0 else len(text.rstrip("\r")) + 1
-
-
-def _line_of_record(text: str, record: int) -> int:
-    """Return the first line of a record; quoted fields may span lines."""
+def _line_of_record(content: bytes, record: int) -> int:
+    """Return the first line of a record, from 1. Record 0 is the header; blank lines before it do not count."""
+    text = content.decode()
+    if '"' not in text:
+        lines_before = next(i for i, line in enumerate(text.split("\n")) if line)
+        return lines_before + record + 1
+    # Quoted fields may span lines.
     reader = csv.reader(io.StringIO(text, newline=""))
     number, lines_before = -1, 0
     for fields in reader:
@@ -239,6 +220,22 @@ def _line_of_record(text: str, record: int) -> int:
             return lines_before + 1
         lines_before = reader.line_num
     return lines_before
+
+
+def _column_of_field(content: bytes, line: int, field: int) -> int:
+    """Return the column, from 1, of a field in a line; if the line ends before it, the column after the line's end."""
+    lines = content.decode().split("\n")
+    text = lines[line - 1] if line <= len(lines) else ""
+    column, quoted = 1, False
+    for i, character in enumerate(text):
+        if field == 0:
+            return column
+        if character == '"':
+            quoted = not quoted
+        elif character == "," and not quoted:
+            field -= 1
+            column = i + 2
+    return column if field == 0 else len(text.rstrip("\r")) + 1
 
 
 def _json_lines(path: Path, content: bytes) -> Trace:

@@ -1,4 +1,4 @@
-"""Rows of (time, load) put on a grid of equal steps. Missing steps are filled as the user chose, never silently zero."""
+"""Rows of (time, load) put on a grid of equal steps. Missing steps are filled as asked, never silently with zero."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ def as_rates(rows: RateRows, gaps: Gaps, fail: Callable[[int, str], NoReturn]) -
     `fail(row, text)` must raise. It is called for the first row that goes backwards, is off the grid, or follows a
     refused gap.
     """
-    step_seconds, whole = _steps_between(rows, fail)
-    places = np.concatenate(([0], np.cumsum(whole).astype(np.int64)))
+    step_seconds, steps = _steps_between(rows, fail)
+    places = np.concatenate(([0], np.cumsum(steps).astype(np.int64)))
     count = int(places[-1]) + 1
     rps = rows.loads / (rows.per_seconds or step_seconds)
     measured, notes = None, rows.notes
     if count > len(places):
         if gaps is Gaps.REFUSE:
-            row = int(np.flatnonzero(whole > 1)[0]) + 1
-            fail(row, f"a gap of {(whole[row - 1] - 1) * step_seconds:g} s before this row, and gaps are refused")
+            row = int(np.flatnonzero(steps > 1)[0]) + 1
+            fail(row, f"a gap of {(steps[row - 1] - 1) * step_seconds:g} s before this row, and gaps are refused")
         rps = _filled(places, rps, count, gaps)
         measured = np.zeros(count, dtype=np.bool_)
         measured[places] = True
-        notes = (*notes, _gap_note(whole, step_seconds, gaps))
+        notes = (*notes, _gap_note(steps, step_seconds, gaps))
     return RateTrace(
         rows.name,
         np.arange(count, dtype=np.float64) * step_seconds,
@@ -81,7 +81,7 @@ def as_rates(rows: RateRows, gaps: Gaps, fail: Callable[[int, str], NoReturn]) -
 
 
 def _steps_between(rows: RateRows, fail: Callable[[int, str], NoReturn]) -> tuple[float, Floats]:
-    """Return the step in seconds, and the whole number of steps between each two rows."""
+    """Return the step in seconds, and the whole number of steps between consecutive rows."""
     seconds, step_seconds = rows.seconds, rows.step_seconds
     distances = np.diff(seconds)
     if (backwards := np.flatnonzero(distances <= 0)).size:
@@ -92,16 +92,16 @@ def _steps_between(rows: RateRows, fail: Callable[[int, str], NoReturn]) -> tupl
         if len(seconds) < 2:
             fail(0, "needs at least two rows: the length of a step is the distance between rows")
         step_seconds = _most_common(distances)
-    steps = distances / step_seconds
-    whole = np.rint(steps)
-    off = np.flatnonzero((np.abs(steps - whole) > TOLERANCE) | (whole < 1))
+    exact = distances / step_seconds
+    steps = np.rint(exact)
+    off = np.flatnonzero((np.abs(exact - steps) > TOLERANCE) | (steps < 1))
     if off.size:
         row = int(off[0]) + 1
         fail(
             row,
             f"is {distances[row - 1]:g} s after the row before, not a multiple of the step of {step_seconds:g} s",
         )
-    return step_seconds, whole
+    return step_seconds, steps
 
 
 def _most_common(distances: Floats) -> float:
@@ -121,15 +121,15 @@ def _filled(places: NDArray[np.int64], rps: Floats, count: int, gaps: Gaps) -> F
     return np.interp(grid, places, rps)
 
 
-def _gap_note(whole: Floats, step_seconds: float, gaps: Gaps) -> str:
-    jumps = whole[whole > 1]
-    steps, longest = int((jumps - 1).sum()), (jumps.max() - 1) * step_seconds
-    count = f"{len(jumps)} gap{'s' if len(jumps) > 1 else ''}"
-    how = {
+def _gap_note(steps: Floats, step_seconds: float, gaps: Gaps) -> str:
+    jumps = steps[steps > 1]
+    missing, longest_seconds = int((jumps - 1).sum()), (jumps.max() - 1) * step_seconds
+    filling = {
         Gaps.LINEAR: "filled along the line between the neighbours",
         Gaps.HOLD: "filled with the step before",
         Gaps.ZERO: "taken as no requests",
     }[gaps]
     return (
-        f"{count}, {steps} missing step{'s' if steps > 1 else ''} of {step_seconds:g} s (longest {longest:g} s), {how}"
+        f"{len(jumps)} gap{'s' if len(jumps) > 1 else ''}, {missing} missing step{'s' if missing > 1 else ''} of "
+        f"{step_seconds:g} s (longest {longest_seconds:g} s), {filling}"
     )
