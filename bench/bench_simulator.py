@@ -47,7 +47,7 @@ def kernel(pools: int, instances: int, requests: int) -> Callable[[], int]:
     at = np.cumsum(random.exponential(1 / (1.6 * pools * instances), requests))
     inputs, outputs = random.lognormal(6.5, 0.6, requests), random.lognormal(5, 0.6, requests)
 
-    def once() -> int:
+    def one_run() -> int:
         simulation = Simulation([Engine.of(PROFILE)] * pools, slo=SLO)
         for pool in range(pools):
             for _ in range(instances):
@@ -59,7 +59,7 @@ def kernel(pools: int, instances: int, requests: int) -> Callable[[], int]:
             simulation.run(float(np.nextafter(at[part][-1], np.inf)), at[part], inputs[part], outputs[part])
         return simulation.window().total.ended
 
-    return once
+    return one_run
 
 
 class Proportional:
@@ -90,21 +90,21 @@ def world(days: float) -> Callable[[], int]:
     )
     service = Service(name="chat", policy=policy, pools=(pool,))
 
-    def once() -> int:
+    def one_run() -> int:
         machines = MachineModel(boot=BootTime(300, 500))
         simulated = World(service, trace, {"a10g": PROFILE}, initial={"a10g": 20}, machines=machines)
         return run(simulated, Proportional(), 60.0).requests
 
-    return once
+    return one_run
 
 
-def measure(name: str, once: Callable[[], int], runs: int) -> None:
+def measure(name: str, one_run: Callable[[], int], runs: int) -> None:
     """Print requests per second of processor time: the median of `runs` runs after one that compiles."""
-    once()
+    one_run()
     speeds = []
     for _ in range(runs):
         begin = time.process_time()
-        requests = once()
+        requests = one_run()
         speeds.append(requests / (time.process_time() - begin))
     spread = f"{min(speeds) / 1e6:.2f} to {max(speeds) / 1e6:.2f}"
     print(f"{name:<56} {statistics.median(speeds) / 1e6:6.2f} million requests/s ({spread})", flush=True)

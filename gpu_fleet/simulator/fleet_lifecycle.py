@@ -141,8 +141,8 @@ class FleetLifecycle:
         for id_ in take:
             if id_ in group.machines:
                 self._release(group.machines[id_])
-        newest_first = [machine for machine in reversed(group.standing()) if machine.id not in protect]
-        for machine in newest_first[: max(0, len(group.standing()) - group.desired)]:
+        newest_first = [machine for machine in reversed(group.not_draining()) if machine.id not in protect]
+        for machine in newest_first[: max(0, len(group.not_draining()) - group.desired)]:
             self._release(machine)
 
     def _weights_by_throughput(self) -> dict[str, int]:
@@ -159,7 +159,7 @@ class FleetLifecycle:
         """Launch the missing machines; if AWS has no capacity, try again later."""
         index = list(self.groups.values()).index(group)
         now = self._simulation.now
-        while len(group.standing()) < group.desired:
+        while len(group.not_draining()) < group.desired:
             machine = self._market.launch(group, index, now, self._epoch)
             if machine is None:
                 if not group.retry_due:

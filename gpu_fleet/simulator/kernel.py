@@ -105,7 +105,7 @@ SMALLEST_SECONDS = 1e-4
 GROWTH = 1.02
 """The latency histogram: bucket k >= 1 holds (SMALLEST * GROWTH^(k-1), SMALLEST * GROWTH^k], up to 10.9 hours;
 a value read from its middle is at most 1 % off (Masson et al., "DDSketch", VLDB'19, section 2)."""
-_PER_LOG = 1 / np.log(GROWTH)
+_BUCKETS_PER_LOG = 1 / np.log(GROWTH)
 
 INSTANCE = np.dtype(
     [
@@ -113,26 +113,26 @@ INSTANCE = np.dtype(
         ("pool", "i8"),
         ("state", "i8"),
         ("seat", "i8"),  # index in the pool's list of targets; -1: takes no new requests
-        ("event", "i8"),  # index in the heap of next events; -1: none
+        ("event_index", "i8"),  # index in the heap of next events; -1: none
         ("prefilling", "i8"),  # the request in prefill; -1: none
         ("head", "i8"),  # first waiting request; -1: none
         ("tail", "i8"),
         ("batch", "i8"),  # decoding sequences
         ("waiting", "i8"),
         ("served", "i8"),
-        ("sampled", "i8"),  # value of `served` at the last sample
+        ("served_at_sample", "i8"),  # value of `served` at the last sample
         ("served_input", "f8"),  # prompt tokens of the requests served since the last sample
         ("served_output", "f8"),  # their answer tokens
-        ("clock", "f8"),  # V at the time `touched`
-        ("touched", "f8"),
+        ("clock", "f8"),  # V at the time `clock_at`
+        ("clock_at", "f8"),
         ("prefill_end", "f8"),
         ("kv_tokens", "f8"),  # reserved
-        ("counted", "f8"),  # the integrals below are complete up to this time
+        ("integrated_until", "f8"),  # the integrals below are complete up to this time
         ("running_seconds", "f8"),
         ("waiting_seconds", "f8"),
         ("busy_seconds", "f8"),
         ("present_seconds", "f8"),
-        ("emptied", "f8"),  # when its last request left
+        ("emptied_at", "f8"),  # when its last request left
     ],
     align=True,
 )
@@ -221,7 +221,7 @@ class KernelState(NamedTuple):
 
 
 @inlined
-def _lift(m: KernelState, k: int, time: float, i: int) -> None:
+def _sift_up(m: KernelState, k: int, time: float, i: int) -> None:
     """Move the entry (time, i) from place k towards the root."""
     while k > 0:
         above = (k - 1) >> 1
@@ -230,15 +230,15 @@ def _lift(m: KernelState, k: int, time: float, i: int) -> None:
         j = m.event_instances[above]
         m.event_times[k] = m.event_times[above]
         m.event_instances[k] = j
-        m.instances[j].event = k
+        m.instances[j].event_index = k
         k = above
     m.event_times[k] = time
     m.event_instances[k] = i
-    m.instances[i].event = k
+    m.instances[i].event_index = k
 
 
 @inlined
-def _sink(m: KernelState, k: int, time: float, i: int) -> None:
+def _sift_down(m: KernelState, k: int, time: float, i: int) -> None:
     """Move the entry (time, i) from place k towards the leaves."""
     n = m.core[0].events
     while True:
@@ -252,11 +252,11 @@ def _sink(m: KernelState, k: int, time: float, i: int) -> None:
         j = m.event_instances[below]
         m.event_times[k] = m.event_times[below]
         m.event_instances[k] = j
-        m.instances[j].event = k
+        m.instances[j].event_index = k
         k = below
     m.event_times[k] = time
     m.event_instances[k] = i
-    m.instances[i].event = k
+    m.instances[i].event_index = k
 
 
 @inlined
@@ -264,32 +264,32 @@ def _schedule(m: KernelState, i: int) -> None:
     """Enter the instance's next event: the end of its prefill, else the end of a sequence of the batch."""
     instance = m.instances[i]
     core = m.core[0]
-    k = instance.event
+    k = instance.event_index
     if instance.prefilling >= 0:
         time = instance.prefill_end
     elif instance.batch > 0:
         pool = m.pools[instance.pool]
         step = pool.decode_base + instance.batch * pool.decode_per_sequence
-        time = instance.touched + max(0.0, m.marks[i, 0] - instance.clock) * step
+        time = instance.clock_at + max(0.0, m.marks[i, 0] - instance.clock) * step
     else:
         if k >= 0:
             core.events -= 1
             last: int = core.events
-            instance.event = -1
+            instance.event_index = -1
             if k != last:
                 moved, moved_time = m.event_instances[last], m.event_times[last]
                 if k > 0 and m.event_times[(k - 1) >> 1] > moved_time:
-                    _lift(m, k, moved_time, moved)
+                    _sift_up(m, k, moved_time, moved)
                 else:
-                    _sink(m, k, moved_time, moved)
+                    _sift_down(m, k, moved_time, moved)
         return
     if k < 0:
         core.events += 1
-        _lift(m, core.events - 1, time, i)
+        _sift_up(m, core.events - 1, time, i)
     elif time < m.event_times[k]:
-        _lift(m, k, time, i)
+        _sift_up(m, k, time, i)
     else:
-        _sink(m, k, time, i)
+        _sift_down(m, k, time, i)
 
 
 # --- the batch: a heap of marks per instance ---------------------------------------------------------------------
@@ -340,10 +340,10 @@ def _leave_batch(m: KernelState, i: int) -> int:
 
 
 @inlined
-def _count(m: KernelState, i: int, now: float) -> None:
+def _integrate(m: KernelState, i: int, now: float) -> None:
     """Bring the integrals over time up to now. The course of the simulation does not depend on them."""
     instance = m.instances[i]
-    elapsed = now - instance.counted
+    elapsed = now - instance.integrated_until
     if elapsed > 0:
         running = instance.batch + (1 if instance.prefilling >= 0 else 0)
         if running > 0:
@@ -352,21 +352,21 @@ def _count(m: KernelState, i: int, now: float) -> None:
             instance.busy_seconds += elapsed
         if running > 0 or instance.state == READY:
             instance.present_seconds += elapsed
-        instance.counted = now
+        instance.integrated_until = now
 
 
 @inlined
-def _turn_clock(m: KernelState, i: int, now: float) -> None:
+def _advance_clock(m: KernelState, i: int, now: float) -> None:
     """Bring the token clock up to now. Not for use during a prefill, when the clock pauses."""
     instance = m.instances[i]
     if instance.batch > 0:
         pool = m.pools[instance.pool]
         step = pool.decode_base + instance.batch * pool.decode_per_sequence
         # Rounding must not carry the clock past a mark whose event is still to come.
-        instance.clock = min(instance.clock + (now - instance.touched) / step, m.marks[i, 0])
+        instance.clock = min(instance.clock + (now - instance.clock_at) / step, m.marks[i, 0])
     else:
         instance.clock = 0.0
-    instance.touched = now
+    instance.clock_at = now
 
 
 @inlined
@@ -393,11 +393,11 @@ def _admit(m: KernelState, i: int, now: float) -> None:
 def _bucket(seconds: float) -> int:
     if seconds <= SMALLEST_SECONDS:
         return 0
-    return min(BUCKETS - 1, 1 + int(np.log(seconds / SMALLEST_SECONDS) * _PER_LOG))
+    return min(BUCKETS - 1, 1 + int(np.log(seconds / SMALLEST_SECONDS) * _BUCKETS_PER_LOG))
 
 
 @inlined
-def _release(m: KernelState, r: int) -> None:
+def _free_request(m: KernelState, r: int) -> None:
     m.requests[r].next = m.core[0].free
     m.core[0].free = r
     m.core[0].in_flight -= 1
@@ -433,19 +433,19 @@ def _complete(m: KernelState, i: int, r: int, now: float) -> None:
     instance.kv_tokens -= request.kv_tokens
     if instance.seat >= 0:
         m.outstanding[p, instance.seat] -= 1
-    _release(m, r)
+    _free_request(m, r)
 
 
 @inlined
-def _happen(m: KernelState, i: int, now: float) -> None:
+def _execute_event(m: KernelState, i: int, now: float) -> None:
     """Execute the instance's next event: a prefill ends, or a sequence has its last token."""
     instance = m.instances[i]
-    _count(m, i, now)
+    _integrate(m, i, now)
     if instance.prefilling >= 0:
         r = instance.prefilling
         request = m.requests[r]
         instance.prefilling = -1
-        instance.touched = now
+        instance.clock_at = now
         request.first = now
         ttft = now - request.at
         m.counters[instance.pool, FIRST_TOKENS] += 1
@@ -457,7 +457,7 @@ def _happen(m: KernelState, i: int, now: float) -> None:
             _complete(m, i, r, now)
     else:
         instance.clock = m.marks[i, 0]
-        instance.touched = now
+        instance.clock_at = now
         while instance.batch > 0 and m.marks[i, 0] <= instance.clock + SAME_TOKEN:
             _complete(m, i, _leave_batch(m, i), now)
     if instance.batch == 0:
@@ -466,7 +466,7 @@ def _happen(m: KernelState, i: int, now: float) -> None:
     if instance.batch == 0 and instance.prefilling < 0:
         # Nothing runs, so no memory is reserved: clear what rounding left of the sum.
         instance.kv_tokens = 0.0
-        instance.emptied = now
+        instance.emptied_at = now
     _schedule(m, i)
 
 
@@ -474,7 +474,7 @@ def _happen(m: KernelState, i: int, now: float) -> None:
 
 
 @inlined
-def _draw(m: KernelState) -> float:
+def _draw_uniform(m: KernelState) -> float:
     """Draw uniformly from [0, 1) by splitmix64 (Steele, Lea, Flood, OOPSLA'14)."""
     core = m.core[0]
     core.random = core.random + np.uint64(0x9E3779B97F4A7C15)
@@ -505,7 +505,7 @@ def _choose_pool(m: KernelState) -> int:
                     best = p
         m.pools[best].credit -= total
         return best
-    mark = _draw(m) * total
+    mark = _draw_uniform(m) * total
     chosen = -1
     for p in range(m.pools.size):
         if m.pools[p].weight > 0:
@@ -565,7 +565,7 @@ def _arrive(m: KernelState, now: float, input_tokens: float, output_tokens: floa
     if kv_tokens > pool.kv_tokens:
         _reject(m, p, REJECTED_TOO_LONG, TOO_LONG)
         return
-    _count(m, i, now)
+    _integrate(m, i, now)
     if pool.max_waiting >= 0 and instance.waiting >= pool.max_waiting:
         at_once = (
             instance.waiting == 0
@@ -598,7 +598,7 @@ def _arrive(m: KernelState, now: float, input_tokens: float, output_tokens: floa
     instance.tail = r
     instance.waiting += 1
     if instance.prefilling < 0 and instance.head == r:
-        _turn_clock(m, i, now)
+        _advance_clock(m, i, now)
         _admit(m, i, now)
         if instance.prefilling >= 0:
             _schedule(m, i)
@@ -620,7 +620,7 @@ def _sample(m: KernelState) -> None:
             m.sample_sums[k, instance.pool, 0] += 1
             m.sample_sums[k, instance.pool, 1] += running
             m.sample_sums[k, instance.pool, 2] += instance.waiting
-            ended = instance.served - instance.sampled
+            ended = instance.served - instance.served_at_sample
             m.sample_sums[k, instance.pool, 3] += ended
             m.sample_values[k, size, 5] = ended
             m.sample_values[k, size, 6] = m.sample_values[k, size, 7] = 0.0
@@ -630,7 +630,7 @@ def _sample(m: KernelState) -> None:
                 m.sample_sums[k, instance.pool, 4] += 1
                 m.sample_sums[k, instance.pool, 5] += m.sample_values[k, size, 6]
                 m.sample_sums[k, instance.pool, 6] += m.sample_values[k, size, 7]
-            instance.sampled = instance.served
+            instance.served_at_sample = instance.served
             instance.served_input = instance.served_output = 0.0
             m.sample_values[k, size, 0] = instance.number
             m.sample_values[k, size, 1] = instance.pool
@@ -667,7 +667,7 @@ def run(
         elif event <= arrival:
             if not event < until:
                 break
-            _happen(m, m.event_instances[0], event)
+            _execute_event(m, m.event_instances[0], event)
         else:
             if not arrival < until:
                 break
@@ -678,7 +678,7 @@ def run(
             k += 1
     for i in range(core.instances):
         if m.instances[i].state != FREE:
-            _count(m, i, until)
+            _integrate(m, i, until)
     core.now = until
     return k
 
@@ -695,11 +695,11 @@ def join(m: KernelState, i: int, p: int, now: float, number: int) -> None:
     instance.pool = p
     instance.state = READY
     instance.seat = pool.targets
-    instance.event = instance.prefilling = instance.head = instance.tail = -1
-    instance.batch = instance.waiting = instance.served = instance.sampled = 0
+    instance.event_index = instance.prefilling = instance.head = instance.tail = -1
+    instance.batch = instance.waiting = instance.served = instance.served_at_sample = 0
     instance.clock = instance.kv_tokens = instance.served_input = instance.served_output = 0.0
     instance.running_seconds = instance.waiting_seconds = instance.busy_seconds = instance.present_seconds = 0.0
-    instance.touched = instance.counted = instance.emptied = now
+    instance.clock_at = instance.integrated_until = instance.emptied_at = now
     m.outstanding[p, pool.targets] = 0
     m.targets[p, pool.targets] = i
     pool.targets += 1
@@ -710,7 +710,7 @@ def join(m: KernelState, i: int, p: int, now: float, number: int) -> None:
 def drain(m: KernelState, i: int, now: float) -> None:
     """Stop new requests to the instance, which finishes those it has."""
     instance = m.instances[i]
-    _count(m, i, now)
+    _integrate(m, i, now)
     if instance.seat >= 0:
         p = instance.pool
         pool = m.pools[p]
@@ -723,15 +723,15 @@ def drain(m: KernelState, i: int, now: float) -> None:
         instance.seat = -1
     instance.state = DRAINING
     if instance.prefilling < 0 and instance.batch == 0 and instance.waiting == 0:
-        instance.emptied = now
+        instance.emptied_at = now
 
 
 @inlined
-def _lose(m: KernelState, i: int, r: int) -> None:
+def _lose_request(m: KernelState, i: int, r: int) -> None:
     m.counters[m.instances[i].pool, LOST_REQUESTS] += 1
     if m.outcome.size > 0:
         m.outcome[m.requests[r].index] = LOST
-    _release(m, r)
+    _free_request(m, r)
 
 
 @compiled
@@ -741,15 +741,15 @@ def kill(m: KernelState, i: int, now: float) -> int:
     instance = m.instances[i]
     lost = 0
     if instance.prefilling >= 0:
-        _lose(m, i, instance.prefilling)
+        _lose_request(m, i, instance.prefilling)
         lost += 1
     for k in range(instance.batch):
-        _lose(m, i, m.sequences[i, k])
+        _lose_request(m, i, m.sequences[i, k])
         lost += 1
     r = instance.head
     while r >= 0:
         following = m.requests[r].next
-        _lose(m, i, r)
+        _lose_request(m, i, r)
         r = following
         lost += 1
     instance.prefilling = instance.head = instance.tail = -1

@@ -143,7 +143,7 @@ class SimulatedGroup:
     errors: list[CapacityError] = field(default_factory=list)
     retry_due: bool = False
 
-    def standing(self) -> list[SimulatedInstance]:
+    def not_draining(self) -> list[SimulatedInstance]:
         """Return the machines that count towards the desired number, oldest first."""
         return [machine for machine in self.machines.values() if machine.phase is not Phase.DRAINING]
 
@@ -159,15 +159,15 @@ class SimulatedGroup:
         """
         if self.pool.spot_percent == 0 or self.pool.spot_usd_per_hour is None:
             return False
-        standing = self.standing()
-        above = max(0, len(standing) + 1 - self.on_demand_base)
-        on_demand = len(standing) + 1 - above + math.ceil(above * (1 - self.pool.spot_percent / 100) - 1e-9)
-        return sum(not machine.spot for machine in standing) >= on_demand
+        machines = self.not_draining()
+        above = max(0, len(machines) + 1 - self.on_demand_base)
+        on_demand = len(machines) + 1 - above + math.ceil(above * (1 - self.pool.spot_percent / 100) - 1e-9)
+        return sum(not machine.spot for machine in machines) >= on_demand
 
     def zones_by_count(self) -> list[str]:
         """Return the pool's zones, emptiest first: the group balances over them."""
         zones = self.pool.zones or ("",)
-        occupied = [machine.zone for machine in self.standing()]
+        occupied = [machine.zone for machine in self.not_draining()]
         return sorted(zones, key=lambda zone: (occupied.count(zone), zones.index(zone)))
 
 

@@ -117,7 +117,7 @@ class Gauges:
     """[pools] Sum over the targets."""
     pool_ended: tuple[float, ...]
     """[pools] Requests completed since the last sample."""
-    pool_telling: tuple[float, ...]
+    pool_reporters: tuple[float, ...]
     """[pools] Targets that completed requests since the last sample, and so report their lengths."""
     pool_input_tokens: tuple[float, ...]
     """[pools] Sum of those targets' mean prompts."""
@@ -408,7 +408,7 @@ class Simulation:
         for instance in sorted(self._draining):
             row = self._state.instances[self._slots[instance]]
             if row["batch"] == 0 and row["waiting"] == 0 and row["prefilling"] < 0:
-                at = float(row["emptied"])
+                at = float(row["emptied_at"])
                 kernel.kill(self._state, self._slots[instance], self.now)
                 self._remove(instance, at, 0)
 

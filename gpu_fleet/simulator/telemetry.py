@@ -142,10 +142,10 @@ class Telemetry:
 
         Each is the mean over the instances' 10 s readings that have arrived. None if that minute ended before `oldest`.
         """
-        end, samples = self._newest_minute(now, oldest, lambda gauges: gauges.pool_telling[pool] > 0)
+        end, samples = self._newest_minute(now, oldest, lambda gauges: gauges.pool_reporters[pool] > 0)
         if not samples:
             return None
-        count = sum(gauges.pool_telling[pool] for gauges in samples)
+        count = sum(gauges.pool_reporters[pool] for gauges in samples)
         inputs = sum(gauges.pool_input_tokens[pool] for gauges in samples)
         outputs = sum(gauges.pool_output_tokens[pool] for gauges in samples)
         return Reading(inputs / count, end), Reading(outputs / count, end)

@@ -130,13 +130,12 @@ def dispersion(at_seconds: Floats, span_seconds: float) -> dict[float, float]:
     """
     by_window: dict[float, float] = {}
     for window in COUNT_WINDOWS_SECONDS:
-        whole = int(span_seconds // window)
-        size = int(STRETCH_SECONDS // window)
-        if whole < LEAST_STEPS:
+        windows = int(span_seconds // window)
+        if windows < LEAST_STEPS:
             continue
-        counts = np.diff(np.searchsorted(at_seconds, np.arange(whole + 1) * window, side="left")).astype(np.float64)
-        size = min(size, whole)
-        stretches = counts[: whole // size * size].reshape(-1, size)
+        counts = np.diff(np.searchsorted(at_seconds, np.arange(windows + 1) * window, side="left")).astype(np.float64)
+        size = min(int(STRETCH_SECONDS // window), windows)
+        stretches = counts[: windows // size * size].reshape(-1, size)
         if total := float(stretches.mean(axis=1).sum()):
             by_window[window] = float(stretches.var(axis=1, ddof=1).sum()) / total
     return by_window

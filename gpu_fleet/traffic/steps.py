@@ -86,8 +86,8 @@ def _steps_between(rows: RateRows, fail: Callable[[int, str], NoReturn]) -> tupl
     distances = np.diff(seconds)
     if (backwards := np.flatnonzero(distances <= 0)).size:
         row = int(backwards[0]) + 1
-        before, here = seconds[row - 1], seconds[row]
-        fail(row, "the same time twice" if here == before else f"goes backwards by {before - here:g} s")
+        previous, current = seconds[row - 1], seconds[row]
+        fail(row, "the same time twice" if current == previous else f"goes backwards by {previous - current:g} s")
     if step_seconds is None:
         if len(seconds) < 2:
             fail(0, "needs at least two rows: the length of a step is the distance between rows")

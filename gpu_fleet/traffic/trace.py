@@ -88,7 +88,7 @@ class Trace:
             part = slice(cuts[i], cuts[i + 1])
             yield Requests(
                 i * window_seconds,
-                min((i + 1) * window_seconds, self.span_seconds) if i == count - 1 else (i + 1) * window_seconds,
+                min((i + 1) * window_seconds, self.span_seconds),
                 self.at_seconds[part],
                 self.input_tokens[part],
                 self.output_tokens[part],
@@ -158,13 +158,13 @@ class RateTrace:
                 drawn.append(self._block(next_block, steps, seed))
                 next_block += 1
             parts: list[tuple[Floats, Floats, Floats]] = []
-            rest: list[tuple[Floats, Floats, Floats]] = []
+            later: list[tuple[Floats, Floats, Floats]] = []
             for at, inputs, outputs in drawn:
                 cut = len(at) if i == count - 1 else int(np.searchsorted(at, ends, side="left"))
                 parts.append((at[:cut], inputs[:cut], outputs[:cut]))
                 if cut < len(at):
-                    rest.append((at[cut:], inputs[cut:], outputs[cut:]))
-            drawn = rest
+                    later.append((at[cut:], inputs[cut:], outputs[cut:]))
+            drawn = later
             yield Requests(i * window_seconds, ends, *_joined(parts))
 
     def sample(self, seed: int = 0) -> Trace:
