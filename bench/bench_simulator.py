@@ -1,4 +1,4 @@
-"""Speed of the serving simulator on one core, after compilation; with --validate, the tables of docs/simulator.md too.
+"""Speed of the serving simulator on one core, after compilation; --validate adds the tables of docs/simulator.md.
 
 python bench/bench_simulator.py [--runs 5] [--requests 2000000] [--validate] [--profiles FOLDER]
 """
@@ -21,7 +21,7 @@ from gpu_fleet.scaling.policy import Policy, Request, Slo
 from gpu_fleet.scaling.profile import Profile, instance_capacity
 from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.simulator.drive import run
-from gpu_fleet.simulator.simulated_fleet import BootTime
+from gpu_fleet.simulator.simulated_fleet import BootTime, MachineModel
 from gpu_fleet.simulator.simulation import Engine, Simulation
 from gpu_fleet.simulator.world import World
 from gpu_fleet.traffic.trace import RateTrace
@@ -42,12 +42,12 @@ SLO = Slo(ttft_seconds=2, tpot_seconds=0.05)
 
 
 def kernel(pools: int, instances: int, requests: int) -> Callable[[], int]:
-    """Arrivals, routing and completions: `pools` x `instances`, each at about two thirds of its capacity."""
+    """Return a run of arrivals, routing and completions: each instance at about two thirds of its capacity."""
     random = np.random.default_rng(0)
     at = np.cumsum(random.exponential(1 / (1.6 * pools * instances), requests))
     inputs, outputs = random.lognormal(6.5, 0.6, requests), random.lognormal(5, 0.6, requests)
 
-    def once() -> int:
+    def one_run() -> int:
         simulation = Simulation([Engine.of(PROFILE)] * pools, slo=SLO)
         for pool in range(pools):
             for _ in range(instances):
@@ -59,24 +59,21 @@ def kernel(pools: int, instances: int, requests: int) -> Callable[[], int]:
             simulation.run(float(np.nextafter(at[part][-1], np.inf)), at[part], inputs[part], outputs[part])
         return simulation.window().total.ended
 
-    return once
+    return one_run
 
 
 class Proportional:
-    """As many instances as the newest rate needs, and a third more."""
-
-    name = "proportional"
-    every_seconds = 60.0
+    """The instances that the newest rate needs, and a third more."""
 
     def decide(self, service: Service, observation: Observation, now: float) -> dict[str, PoolTarget]:
-        """By the arrivals."""
+        """Size the first pool by the arrivals."""
         pool = service.pools[0]
         rate = observation.arrivals_rps.value if observation.arrivals_rps else 30.0
         return {pool.name: PoolTarget(max(1, int(1.3 * rate / pool.throughput_rps) + 1), 100)}
 
 
 def world(days: float) -> Callable[[], int]:
-    """Everything: traffic drawn from rates, the fleet, metrics, an observation and a decision a minute."""
+    """Return a run of everything: drawn traffic, machines, metrics, an observation and a decision a minute."""
     steps = int(days * 144)
     rps = 30 + 20 * np.sin(np.arange(steps) / 144 * 2 * np.pi)
     trace = RateTrace("day", np.arange(steps) * 600.0, rps, 600.0)
@@ -93,27 +90,28 @@ def world(days: float) -> Callable[[], int]:
     )
     service = Service(name="chat", policy=policy, pools=(pool,))
 
-    def once() -> int:
-        here = World(service, trace, {"a10g": PROFILE}, initial={"a10g": 20}, boot=BootTime(300, 500))
-        return run(here, Proportional(), 60.0).requests
+    def one_run() -> int:
+        machines = MachineModel(boot=BootTime(300, 500))
+        simulated = World(service, trace, {"a10g": PROFILE}, initial={"a10g": 20}, machines=machines)
+        return run(simulated, Proportional(), 60.0).requests
 
-    return once
+    return one_run
 
 
-def measure(name: str, once: Callable[[], int], runs: int) -> None:
-    """Print the median of `runs` runs after one that compiles, per second of processor time."""
-    once()
+def measure(name: str, one_run: Callable[[], int], runs: int) -> None:
+    """Print requests per second of processor time: the median of `runs` runs after one that compiles."""
+    one_run()
     speeds = []
     for _ in range(runs):
         begin = time.process_time()
-        requests = once()
+        requests = one_run()
         speeds.append(requests / (time.process_time() - begin))
     spread = f"{min(speeds) / 1e6:.2f} to {max(speeds) / 1e6:.2f}"
     print(f"{name:<56} {statistics.median(speeds) / 1e6:6.2f} million requests/s ({spread})", flush=True)
 
 
 def tables(folder: Path | None) -> None:
-    """The validations, as the rows of docs/simulator.md."""
+    """Print the validations as rows of docs/simulator.md."""
     print("\n| queue | quantity | exact | simulated | error |\n|---|---|---|---|---|")
     for check in [*theory(2_000_000), *whole_steps()]:
         row = f"{check.expected:.4f} | {check.simulated:.4f} | {100 * check.error:.2f} %"

@@ -40,8 +40,8 @@ from gpu_fleet.scaling.profile import Profile
 from gpu_fleet.scaling.request_mix import at_request
 from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.simulator import drive
-from gpu_fleet.simulator.simulated_fleet import BootTime
-from gpu_fleet.simulator.world import World
+from gpu_fleet.simulator.simulated_fleet import BootTime, MachineModel
+from gpu_fleet.simulator.world import World, WorldOptions
 from gpu_fleet.traffic import RateTrace, Trace, crop, peak_rps, scale_to
 
 PEAK_INSTANCES = 24.0
@@ -541,10 +541,8 @@ def run(
         scenario.source() if source is None else source,
         {name: setting.profiles[name] for name in names},
         initial=initial,
-        boot=BootTime(scenario.boot_seconds),
-        gpus={name: setting.gpus[name] for name in names},
-        seed=scenario.seed,
-        keep_minutes=details or give_up,
+        machines=MachineModel(boot=BootTime(scenario.boot_seconds), gpus={name: setting.gpus[name] for name in names}),
+        options=WorldOptions(seed=scenario.seed, keep_minutes=details or give_up),
     )
     decider: drive.Decider = contender
     listening = _Listening(contender) if details and isinstance(contender, Ours) else None

@@ -99,12 +99,12 @@ def plan(
     """Traces at their height, one for each seed. Raises DocumentError for what does not go together."""
     from gpu_fleet.backtest.backtest import PEAK_INSTANCES, factor_for
     from gpu_fleet.backtest.compare import Planned
-    from gpu_fleet.traffic.errors import about
+    from gpu_fleet.traffic.errors import trace_errors
 
     check_height(scale, peak_instances, hours)
     planned: list[Planned] = []
     for one in distinct(files):
-        with about(one[0]):
+        with trace_errors(one[0]):
             there = cut(one[1], hours)
             wanted = PEAK_INSTANCES if peak_instances is None else peak_instances
             factor = factor_for(held, there, wanted) if scale is None else scale

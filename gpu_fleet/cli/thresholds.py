@@ -41,26 +41,20 @@ def thresholds(
 
     from gpu_fleet.reports.thresholds_page import thresholds_page, verdict
     from gpu_fleet.traffic import read, scale_to, to_rates
-    from gpu_fleet.traffic.errors import about
-    from gpu_fleet.traffic.threshold_curve import answer
+    from gpu_fleet.traffic.errors import trace_errors
+    from gpu_fleet.traffic.threshold_curve import OrderingRule, advise
 
     known = _policy(policy) if policy else None
     wanted = attainment or (known.slo.attainment if known and known.slo else 0.995)
     hold_seconds = known.horizontal.scale_in_stabilization_seconds if known else 0.0
     current = known.sizing.target_utilization if known else None
-    with about(trace):
+    with trace_errors(trace):
         history = read(trace)
         if peak_rps is not None:
             history = scale_to(history, peak_rps, seed=seed)
         demand = to_rates(history)
-        found = answer(
-            demand,
-            attainment=wanted,
-            lead_seconds=boot_seconds,
-            hold_seconds=hold_seconds,
-            unit_rps=instance_rps,
-            seed=seed,
-        )
+        rule = OrderingRule(boot_seconds, hold_seconds, instance_rps)
+        found = advise(demand, rule, attainment=wanted, seed=seed)
     if output is Format.JSON:
         typer.echo(json.dumps(asdict(found), indent=2, allow_nan=False))
     else:
@@ -68,9 +62,7 @@ def thresholds(
         console.print(_table(found))
         console.print(verdict(found, current), soft_wrap=True, highlight=False)
     if report:
-        text = thresholds_page(
-            demand, found, lead_seconds=boot_seconds, hold_seconds=hold_seconds, unit_rps=instance_rps, current=current
-        )
+        text = thresholds_page(demand, found, rule, current=current)
         write_report(report, text)
 
 

@@ -44,9 +44,9 @@ def describe(
     from gpu_fleet.reports.trace_page import trace_page
     from gpu_fleet.traffic import describe as describe_trace
     from gpu_fleet.traffic import read
-    from gpu_fleet.traffic.errors import about
+    from gpu_fleet.traffic.errors import trace_errors
 
-    with about(file):
+    with trace_errors(file):
         trace = read(file, gaps=gaps)
         statistics = describe_trace(trace)
     if output is Format.JSON:
@@ -90,7 +90,7 @@ def export(
     from gpu_fleet.config.project_file import read_project_name
     from gpu_fleet.traffic import write
     from gpu_fleet.traffic.errors import TraceError
-    from gpu_fleet.traffic.export import endpoints, now, period_seconds
+    from gpu_fleet.traffic.export import default_end, endpoints, period_seconds
     from gpu_fleet.traffic.export import export as export_trace
 
     period_seconds(days)
@@ -109,7 +109,7 @@ def export(
             raise TraceError(
                 "--output", f"one file cannot take several services ({names}): name a folder, or one --service"
             )
-        until = now()
+        until = default_end()
         with Progress(console=Console(stderr=True), transient=True) as bar:
             for endpoint in chosen:
                 task = bar.add_task(endpoint.service, total=1.0)

@@ -58,7 +58,7 @@ def tune(
     from gpu_fleet.backtest.tune import tune as search
     from gpu_fleet.backtest.workers import workers
     from gpu_fleet.traffic import read
-    from gpu_fleet.traffic.errors import about
+    from gpu_fleet.traffic.errors import trace_errors
 
     for name, value in (("--slo", slo), ("--train-share", train_share)):
         if value is not None and not 0 < value < 1:
@@ -68,7 +68,7 @@ def tune(
     wanted = held.attainment if slo is None else slo
     aimed = aimed_at(held, wanted)
     with (
-        about(trace),
+        trace_errors(trace),
         progress(Console(stderr=True)) as (begin, done),
         workers(backend, jobs, scheduler) as everywhere,
     ):

@@ -21,13 +21,13 @@ from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import library_texts, read_text
 from gpu_fleet.emulator import EmbeddedCloud, Launch, Registered, provision
 from gpu_fleet.replay import Opening, PoolHardware, Replay, ReplayDelays, ReplayResult, pool_hardware
-from gpu_fleet.replay.feed import Feed
 from gpu_fleet.replay.replay import until_told
 from gpu_fleet.scaling.policy import Workload
 from gpu_fleet.scaling.service import Pool, Service
+from gpu_fleet.simulator.feed import Feed
 from gpu_fleet.simulator.simulation import Simulation
 from gpu_fleet.traffic import RateTrace, Trace, TraceError, crop, hour, peak_rps, read, scale_to
-from gpu_fleet.traffic.errors import about
+from gpu_fleet.traffic.errors import trace_errors
 from infra.parameter import parameter
 
 PEAK_INSTANCES = 12
@@ -282,7 +282,7 @@ def _traffic(service: Service, file: Path | None, peak: int | None, minutes: int
     if peak is None:
         most = max(1, min(most, int(0.75 * middle.max_instances)))
     wanted_rps = most * middle.throughput_rps
-    with about(file or GENERATED):
+    with trace_errors(file or GENERATED):
         whole: Trace | RateTrace = read(file) if file else hour(wanted_rps or PEAK_INSTANCES, seed)
         if whole.span_seconds < 60:
             raise TraceError("", f"must be at least a minute long (is {whole.span_seconds:.3g} s)", str(file))

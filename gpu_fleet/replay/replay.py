@@ -15,15 +15,15 @@ from gpu_fleet.emulator.lifelike.metric_store import Key
 from gpu_fleet.emulator.publishing import BALANCER
 from gpu_fleet.replay.alarms import Alarms
 from gpu_fleet.replay.engine_fleet import EngineFleet
-from gpu_fleet.replay.feed import Feed
 from gpu_fleet.replay.function import Decided, Invocation, ScalerFunction
 from gpu_fleet.replay.hardware import PoolHardware
 from gpu_fleet.replay.replay_result import MinuteOfReplay, PoolMinute, ReplayResult
 from gpu_fleet.scaling import record
 from gpu_fleet.scaling.observation import Phase
 from gpu_fleet.scaling.service import Service
-from gpu_fleet.simulator.simulation import PoolWindow, Simulation, Window
-from gpu_fleet.simulator.world import Source
+from gpu_fleet.simulator.feed import Feed, Source
+from gpu_fleet.simulator.pool_window import PoolWindow, Window
+from gpu_fleet.simulator.simulation import Simulation
 
 FINE_SECONDS = 10.0
 """How often the instances publish."""

@@ -7,7 +7,7 @@ import polars as pl
 from gpu_fleet.reports import charts
 from gpu_fleet.reports.page import Block, Column, Figure, Figures, PageSection, Table, Text, page
 from gpu_fleet.reports.trace_page import duration
-from gpu_fleet.traffic.threshold_curve import ThresholdAdvice, ThresholdPoint, follow
+from gpu_fleet.traffic.threshold_curve import OrderingRule, ThresholdAdvice, ThresholdPoint
 from gpu_fleet.traffic.trace import RateTrace
 
 RULE = (
@@ -17,15 +17,7 @@ RULE = (
 )
 
 
-def thresholds_page(
-    demand: RateTrace,
-    answer: ThresholdAdvice,
-    *,
-    lead_seconds: float,
-    hold_seconds: float,
-    unit_rps: float,
-    current: float | None,
-) -> str:
+def thresholds_page(demand: RateTrace, answer: ThresholdAdvice, rule: OrderingRule, *, current: float | None) -> str:
     """The whole page. `current` is the threshold that the policy has now."""
     best = answer.recommended
     blocks: list[Block] = [_figures(answer), Text(verdict(answer, current))]
@@ -37,14 +29,14 @@ def thresholds_page(
     sections = [PageSection("Which threshold", blocks)]
     shown = best or answer.plain
     if shown:
-        capacity = follow(demand.rps, demand.step_seconds, shown.threshold, lead_seconds, hold_seconds, unit_rps)
+        capacity = rule.capacity_rps(demand.rps, demand.step_seconds, shown.threshold)
         frame = pl.DataFrame(
             {"at_seconds": demand.at_seconds + (demand.starts_at or 0.0), "demand": demand.rps, "capacity": capacity}
         )
         sections.append(PageSection(f"The history at {shown.threshold:.0%}", [charts.demand_and_capacity(frame)]))
     sections.append(PageSection("The curve in figures", [_table(answer)], RULE))
     subtitle = (
-        f"{demand.name}: {duration(demand.span_seconds)}, lead time {duration(lead_seconds)}, "
+        f"{demand.name}: {duration(demand.span_seconds)}, lead time {duration(rule.lead_seconds)}, "
         f"{(1 - answer.target) * 100:.4g} % of requests to be within capacity."
     )
     return page("Utilisation threshold", sections, subtitle=subtitle)

@@ -1,5 +1,6 @@
 """The serving simulator: request by request, on virtual time.
 
-`kernel` is the machine (compiled), `simulation` its owner, `sketch` the quantiles, `world` the cloud around it,
-`drive` the loop of a contender, `reference` the same machine in plain Python, to be checked by eye.
+`kernel` is the compiled event loop, `simulation` owns its state, `pool_window` and `sketch` hold its figures. Around
+them, `feed` hands out the traffic, `simulated_fleet` and `fleet_lifecycle` are the machines, `telemetry` the metrics,
+`world` all of it together, and `drive` runs a scaling rule in a world.
 """

@@ -1,4 +1,4 @@
-"""A contender in the world's loop: observe, decide, apply, from the trace's first minute to its last."""
+"""A scaling rule run in a world: observe, decide, apply, from the trace's first minute to its last."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from gpu_fleet.simulator.world import MinuteOfWorld, World
 
 
 class Decider(Protocol):
-    """What is asked for targets: a `gpu_fleet.backtest.rivals.Contender`.
+    """A scaling rule, such as `gpu_fleet.backtest.rivals.Contender`.
 
-    One that has a `state` (`gpu_fleet.scaling.state.State`) is shown the history and the instances' own loads when its
-    state wants them, as the Lambda does; any other when it says so itself (`wants_history`, `wants_instance_loads`).
+    Observations carry the history and the instances' own loads only when `wants_history` and `wants_instance_loads`
+    are true: of the rule's `state` if it has one (`gpu_fleet.scaling.state.State`, as in the Lambda), else of the rule.
     """
 
     def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:
-        """Counts and weights at `now` (seconds since the epoch)."""
+        """Return counts and weights at `now` (seconds since the epoch)."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MinuteSeries:
-    """Minute by minute; [m] or [pools, m]."""
+    """Figures minute by minute; [m] or [pools, m]."""
 
     at: NDArray[np.float64]
     """End of each minute, seconds since the epoch."""
@@ -42,7 +42,7 @@ class MinuteSeries:
     running: NDArray[np.float64]
     waiting: NDArray[np.float64]
     ttft_p95_seconds: NDArray[np.float64]
-    """nan where no first token came."""
+    """nan for a minute without a first token."""
     usd_per_hour: NDArray[np.float64]
     desired: NDArray[np.int64]
     ready: NDArray[np.int64]
@@ -53,12 +53,12 @@ class MinuteSeries:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunResult:
-    """How a contender did."""
+    """Result of a run."""
 
     pools: tuple[str, ...]
     requests: int
     slo_attainment: float
-    """Share of all requests; 1.0 where there was none."""
+    """Share of all requests; 1.0 without requests."""
     cost_usd: float
     usd_by_pool: Mapping[str, float]
     gpu_hours: float
@@ -76,19 +76,19 @@ class RunResult:
     p95_tpot_seconds: float | None
     p95_e2e_seconds: float | None
     series: MinuteSeries | None
-    """Where the world keeps its minutes."""
+    """None if the world does not keep its minutes."""
 
 
 def run(
     world: World,
-    contender: Decider,
+    decider: Decider,
     every_seconds: float = 60.0,
     progress: Callable[[float], None] | None = None,
 ) -> RunResult:
-    """Run the world to its trace's end under the contender's rule, which is asked each `every_seconds`, first at the
-    end of the first such time. Then the requests that are there may end; the bill ends with the trace.
+    """Run the world to the end of its trace; the rule decides every `every_seconds`, first after one such period.
 
-    `progress` is called with the share done after each step. Raises ValueError for a step that is not above 0.
+    The requests then in flight may end; the bill ends with the trace. `progress` is called after each step with the
+    share done. Raises ValueError if `every_seconds` is not above 0.
     """
     if not every_seconds > 0:
         raise ValueError(f"every_seconds: must be above 0 (got {every_seconds})")
@@ -98,21 +98,21 @@ def run(
         step += 1
         world.run(min(world.ends, world.start + step * every_seconds))
         if world.now < world.ends:
-            wants = getattr(contender, "state", contender)
+            wants = getattr(decider, "state", decider)
             observation = world.observe(
                 world.now,
                 history=bool(getattr(wants, "wants_history", False)),
                 instance_loads=bool(getattr(wants, "wants_instance_loads", False)),
             )
-            world.apply(contender.decide(world.service, observation, world.now), world.now)
+            world.apply(decider.decide(world.service, observation, world.now), world.now)
         if progress is not None:
             progress((world.now - world.start) / span)
     world.finish()
-    return result(world)
+    return _result(world)
 
 
-def result(world: World) -> RunResult:
-    """What the world's run came to."""
+def _result(world: World) -> RunResult:
+    """Return the result of the world's run so far."""
     totals = world.totals
     total = totals.window.total
     return RunResult(

@@ -1,23 +1,24 @@
-"""The compiled machine: arrivals, routing, continuous batching and completions as one event loop over arrays.
+"""The compiled event loop over arrays: arrivals, routing, continuous batching and completions.
 
 One instance, as `gpu_fleet.scaling.profile` describes it:
 
-- requests wait in order of arrival; the first is admitted when the batch has a place and its tokens fit into memory;
-- an admitted prompt is read alone, and decoding stands still meanwhile; its end yields the first token;
-- then the sequence joins the batch and needs `output_tokens - 1` decoding steps more. All b sequences of the batch
-  share each step of decode_base + b * decode_per_sequence seconds.
+- requests wait in order of arrival; the first is admitted when the batch has a place and memory has room for its
+  tokens;
+- an admitted prompt is prefilled alone, and decoding pauses meanwhile; the end of the prefill yields the first token;
+- then the sequence joins the batch for `output_tokens - 1` decoding steps. All b sequences of the batch share each
+  step of decode_base + b * decode_per_sequence seconds.
 
 So decoding is processor sharing, which a token clock V makes exact: V advances by 1/step(b) a second while the
-instance decodes and stands still while it reads a prompt. A sequence that joins at V leaves at V + output_tokens - 1,
-whatever comes or goes in between, and the batch is a heap of these marks. Worked: base 10 ms, 5 ms a sequence, one
-sequence of 101 tokens joins at V = 0 and another at V = 50 (0.75 s later); the first leaves at V = 100, another
-50 steps of 20 ms later, at 1.75 s.
+instance decodes and pauses during a prefill. A sequence that joins at V leaves at V + output_tokens - 1, whatever
+joins or leaves in between, and the batch is a heap of these marks. Example: base 10 ms, 5 ms a sequence; one sequence
+of 101 tokens joins at V = 0 and another at V = 50 (0.75 s later); the first leaves at V = 100, 50 steps of 20 ms
+later, at 1.75 s.
 
-Step boundaries are not modelled: a sequence joins and leaves between two steps, which is off by at most one step.
+Step boundaries are not modelled: sequences may join and leave between them, an error of at most one step.
 
-Everything lives in arrays, in `KernelState`; a window that ends changes nothing in them but the counters of time, so
-that stepping in windows gives to the bit what one run gives. All compiled code is in this one file: numba's cache on
-disk notices a change of the file of a function, not of the files of the functions that it calls.
+All state is in the arrays of `KernelState`. The end of a window changes only the counters of time, so a run in windows
+gives the same bits as a single run. All compiled code is in this one file: numba's disk cache notices a change to a
+function's own file, not to the files of the functions it calls.
 """
 
 from __future__ import annotations
@@ -35,15 +36,16 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
-    # No reference counts: the kernel makes no array and keeps none, and its caller holds them all while it runs.
-    # With them three quarters of the time went into counting (measured: 0.7 against 6.6 million requests a second).
+    # No reference counts: the kernel creates and keeps no array, and its caller owns them all while it runs.
+    # Counting makes it nine times slower (measured: 0.7 against 6.6 million requests a second).
     "_nrt": False,
 }
 
 
 def compiled(function: _Function) -> _Function:
-    """Compile at the first call, and keep the machine code on disk: beside the source, in numba's own user cache
-    where that is read-only, and not at all where neither can be written.
+    """Compile at the first call, and cache the machine code on disk.
+
+    The cache is beside the source, in numba's user cache if that is read-only, and absent if neither can be written.
     """
     try:
         return cast(_Function, numba.njit(cache=True, **_OPTIONS)(function))
@@ -52,9 +54,7 @@ def compiled(function: _Function) -> _Function:
 
 
 def inlined(function: _Function) -> _Function:
-    """Compile into the caller's code: handing over the fifteen arrays of a `KernelState` costs more than most calls
-    do.
-    """
+    """Compile into the caller's code: passing the arrays of a `KernelState` costs more than most calls do."""
     return cast(_Function, numba.njit(forceinline=True, **_OPTIONS)(function))
 
 
@@ -62,16 +62,16 @@ FREE, READY, DRAINING = 0, 1, 2
 """State of an instance's slot."""
 
 WEIGHTED_RANDOM, SMOOTH_WEIGHTED = 0, 1
-"""How a pool is chosen: by a seeded draw, or by nginx's smooth weighted round robin
+"""Choice of a pool: a seeded draw, or nginx's smooth weighted round robin
 (https://github.com/phusion/nginx/commit/27e94984486058d73157038f7950a0a36ecc6e35)."""
 
 LEAST_OUTSTANDING, ROUND_ROBIN = 0, 1
-"""How an instance of the pool is chosen: the two algorithms of a target group that we set
+"""Choice of an instance of the pool: the two algorithms of a target group that we set
 (https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html).
-Ties of the first go round."""
+The first breaks ties in turn."""
 
 PENDING, COMPLETED, NO_TARGET, QUEUE_FULL, TOO_LONG, LOST = 0, 1, 2, 3, 4, 5
-"""What became of a request."""
+"""Outcome of a request."""
 
 (
     ROUTED,
@@ -89,50 +89,50 @@ PENDING, COMPLETED, NO_TARGET, QUEUE_FULL, TOO_LONG, LOST = 0, 1, 2, 3, 4, 5
     OUTPUT_TOKENS,
 ) = range(13)
 COUNTERS = 13
-"""Columns of `KernelState.counters`: one row a pool, and a last one for requests that found no pool at all."""
+"""Columns of `KernelState.counters`: one row a pool, and a last row for requests that reached no pool."""
 
 TTFT, TPOT, E2E = 0, 1, 2
 
 SAMPLES = 16
-"""Readings of the gauges that are kept: the newest."""
+"""Number of gauge samples kept, the newest ones."""
 
 SAME_TOKEN = 1e-9
-"""Sequences whose last tokens are this close leave together: apart by rounding alone, the first one's place could go to
-a prompt, and the second would wait for it with nothing left to do."""
+"""Sequences whose last tokens are this close leave together. If rounding alone separated them, the first one's place
+could go to a prompt, and the second would wait for its prefill with nothing left to do."""
 
 BUCKETS = 1000
 SMALLEST_SECONDS = 1e-4
 GROWTH = 1.02
 """The latency histogram: bucket k >= 1 holds (SMALLEST * GROWTH^(k-1), SMALLEST * GROWTH^k], up to 10.9 hours;
-a value read from its middle is at most 1 % off (the sketch of Masson et al., "DDSketch", VLDB'19, section 2)."""
-_PER_LOG = 1 / np.log(GROWTH)
+a value read from its middle is at most 1 % off (Masson et al., "DDSketch", VLDB'19, section 2)."""
+_BUCKETS_PER_LOG = 1 / np.log(GROWTH)
 
 INSTANCE = np.dtype(
     [
-        ("number", "i8"),  # of the instance, for whoever looks in from outside
+        ("number", "i8"),  # of the instance outside the kernel
         ("pool", "i8"),
         ("state", "i8"),
-        ("seat", "i8"),  # place in the pool's list of targets; -1: takes no new requests
-        ("event", "i8"),  # place in the heap of next events; -1: has none
-        ("prefilling", "i8"),  # the request whose prompt is read; -1: none
-        ("head", "i8"),  # first that waits; -1: none
+        ("seat", "i8"),  # index in the pool's list of targets; -1: takes no new requests
+        ("event_index", "i8"),  # index in the heap of next events; -1: none
+        ("prefilling", "i8"),  # the request in prefill; -1: none
+        ("head", "i8"),  # first waiting request; -1: none
         ("tail", "i8"),
-        ("batch", "i8"),  # sequences that decode
+        ("batch", "i8"),  # decoding sequences
         ("waiting", "i8"),
         ("served", "i8"),
-        ("sampled", "i8"),  # of them at the last reading of the gauges
-        ("served_input", "f8"),  # tokens of the requests served since the last reading of the gauges
-        ("served_output", "f8"),
-        ("clock", "f8"),  # V, at the time `touched`
-        ("touched", "f8"),
+        ("served_at_sample", "i8"),  # value of `served` at the last sample
+        ("served_input", "f8"),  # prompt tokens of the requests served since the last sample
+        ("served_output", "f8"),  # their answer tokens
+        ("clock", "f8"),  # V at the time `clock_at`
+        ("clock_at", "f8"),
         ("prefill_end", "f8"),
         ("kv_tokens", "f8"),  # reserved
-        ("counted", "f8"),  # the integrals below reach to this time
+        ("integrated_until", "f8"),  # the integrals below are complete up to this time
         ("running_seconds", "f8"),
         ("waiting_seconds", "f8"),
         ("busy_seconds", "f8"),
         ("present_seconds", "f8"),
-        ("emptied", "f8"),  # when it last had no request left
+        ("emptied_at", "f8"),  # when its last request left
     ],
     align=True,
 )
@@ -144,8 +144,8 @@ REQUEST = np.dtype(
         ("output_tokens", "f8"),
         ("kv_tokens", "f8"),
         ("first", "f8"),  # time of the first token
-        ("next", "i8"),  # the next that waits, or the next free place
-        ("index", "i8"),  # its number in the order of arrival
+        ("next", "i8"),  # the next waiting request, or the next free place
+        ("index", "i8"),  # its number in order of arrival
     ],
     align=True,
 )
@@ -182,18 +182,18 @@ CORE = np.dtype(
         ("ttft_limit", "f8"),
         ("ttft_limit_per_token", "f8"),
         ("tpot_limit", "f8"),
-        ("sample_at", "f8"),  # when the gauges are read next; infinity: never
+        ("sample_at", "f8"),  # time of the next sample; infinity: never
         ("sample_every", "f8"),
-        ("samples", "i8"),  # read so far
+        ("samples", "i8"),  # taken so far
     ],
     align=True,
 )
 
 
 class KernelState(NamedTuple):
-    """The whole state. P pools, N instance slots, M places in a batch, R places for requests in flight.
+    """The complete state, with P pools, N instance slots, M places in a batch and R places for requests in flight.
 
-    The first four are record arrays, whose fields only numba knows by name.
+    The first four are record arrays, whose fields numba alone can name.
     """
 
     core: Any  # [1] CORE
@@ -201,10 +201,10 @@ class KernelState(NamedTuple):
     instances: Any  # [N] INSTANCE
     requests: Any  # [R] REQUEST
     marks: NDArray[np.float64]  # [N, M], heap: token clock at which the sequence leaves
-    sequences: NDArray[np.int64]  # [N, M], the request of each mark
+    sequences: NDArray[np.int64]  # [N, M], request of each mark
     outstanding: NDArray[np.int32]  # [P, N], requests at each target of a pool
-    targets: NDArray[np.int64]  # [P, N], the instance of each
-    event_times: NDArray[np.float64]  # [N], heap: when something happens next at an instance
+    targets: NDArray[np.int64]  # [P, N], instance of each
+    event_times: NDArray[np.float64]  # [N], heap: time of an instance's next event
     event_instances: NDArray[np.int64]  # [N]
     counters: NDArray[np.float64]  # [P + 1, COUNTERS]
     histogram: NDArray[np.int64]  # [P, 3, BUCKETS]
@@ -212,16 +212,16 @@ class KernelState(NamedTuple):
     sample_sizes: NDArray[np.int64]  # [SAMPLES], targets
     sample_values: NDArray[np.float64]  # [SAMPLES, N, 8], as `simulation.Gauges`
     sample_sums: NDArray[np.float64]  # [SAMPLES, P, 7], as `simulation.Gauges`
-    outcome: NDArray[np.int8]  # [requests of the trace], or empty: not kept
+    outcome: NDArray[np.int8]  # [requests of the trace], or empty if not kept
     place: NDArray[np.int32]  # [same, 2], pool and instance slot
     times: NDArray[np.float64]  # [same, 2], time of the first token and of the end
 
 
-# --- the heap of next events: one entry an instance that has something to do -------------------------------------
+# --- the heap of next events: one entry for each instance with work ----------------------------------------------
 
 
 @inlined
-def _lift(m: KernelState, k: int, time: float, i: int) -> None:
+def _sift_up(m: KernelState, k: int, time: float, i: int) -> None:
     """Move the entry (time, i) from place k towards the root."""
     while k > 0:
         above = (k - 1) >> 1
@@ -230,15 +230,15 @@ def _lift(m: KernelState, k: int, time: float, i: int) -> None:
         j = m.event_instances[above]
         m.event_times[k] = m.event_times[above]
         m.event_instances[k] = j
-        m.instances[j].event = k
+        m.instances[j].event_index = k
         k = above
     m.event_times[k] = time
     m.event_instances[k] = i
-    m.instances[i].event = k
+    m.instances[i].event_index = k
 
 
 @inlined
-def _sink(m: KernelState, k: int, time: float, i: int) -> None:
+def _sift_down(m: KernelState, k: int, time: float, i: int) -> None:
     """Move the entry (time, i) from place k towards the leaves."""
     n = m.core[0].events
     while True:
@@ -252,47 +252,47 @@ def _sink(m: KernelState, k: int, time: float, i: int) -> None:
         j = m.event_instances[below]
         m.event_times[k] = m.event_times[below]
         m.event_instances[k] = j
-        m.instances[j].event = k
+        m.instances[j].event_index = k
         k = below
     m.event_times[k] = time
     m.event_instances[k] = i
-    m.instances[i].event = k
+    m.instances[i].event_index = k
 
 
 @inlined
 def _schedule(m: KernelState, i: int) -> None:
-    """Enter the instance's next event: the end of its prompt, else the next sequence that leaves the batch."""
+    """Enter the instance's next event: the end of its prefill, else the end of a sequence of the batch."""
     instance = m.instances[i]
     core = m.core[0]
-    k = instance.event
+    k = instance.event_index
     if instance.prefilling >= 0:
         time = instance.prefill_end
     elif instance.batch > 0:
         pool = m.pools[instance.pool]
         step = pool.decode_base + instance.batch * pool.decode_per_sequence
-        time = instance.touched + max(0.0, m.marks[i, 0] - instance.clock) * step
+        time = instance.clock_at + max(0.0, m.marks[i, 0] - instance.clock) * step
     else:
         if k >= 0:
             core.events -= 1
             last: int = core.events
-            instance.event = -1
+            instance.event_index = -1
             if k != last:
                 moved, moved_time = m.event_instances[last], m.event_times[last]
                 if k > 0 and m.event_times[(k - 1) >> 1] > moved_time:
-                    _lift(m, k, moved_time, moved)
+                    _sift_up(m, k, moved_time, moved)
                 else:
-                    _sink(m, k, moved_time, moved)
+                    _sift_down(m, k, moved_time, moved)
         return
     if k < 0:
         core.events += 1
-        _lift(m, core.events - 1, time, i)
+        _sift_up(m, core.events - 1, time, i)
     elif time < m.event_times[k]:
-        _lift(m, k, time, i)
+        _sift_up(m, k, time, i)
     else:
-        _sink(m, k, time, i)
+        _sift_down(m, k, time, i)
 
 
-# --- the batch: a heap of marks an instance ----------------------------------------------------------------------
+# --- the batch: a heap of marks per instance ---------------------------------------------------------------------
 
 
 @inlined
@@ -313,7 +313,7 @@ def _join_batch(m: KernelState, i: int, mark: float, r: int) -> None:
 
 @inlined
 def _leave_batch(m: KernelState, i: int) -> int:
-    """Take the sequence with the least mark out of the batch."""
+    """Remove the sequence with the least mark from the batch."""
     instance = m.instances[i]
     first = m.sequences[i, 0]
     instance.batch -= 1
@@ -340,10 +340,10 @@ def _leave_batch(m: KernelState, i: int) -> int:
 
 
 @inlined
-def _count(m: KernelState, i: int, now: float) -> None:
-    """Bring the integrals over time up to now. Changes nothing that the simulation goes by."""
+def _integrate(m: KernelState, i: int, now: float) -> None:
+    """Bring the integrals over time up to now. The course of the simulation does not depend on them."""
     instance = m.instances[i]
-    elapsed = now - instance.counted
+    elapsed = now - instance.integrated_until
     if elapsed > 0:
         running = instance.batch + (1 if instance.prefilling >= 0 else 0)
         if running > 0:
@@ -352,26 +352,26 @@ def _count(m: KernelState, i: int, now: float) -> None:
             instance.busy_seconds += elapsed
         if running > 0 or instance.state == READY:
             instance.present_seconds += elapsed
-        instance.counted = now
+        instance.integrated_until = now
 
 
 @inlined
-def _turn_clock(m: KernelState, i: int, now: float) -> None:
-    """Bring the token clock up to now. Only while it runs, so not while a prompt is read."""
+def _advance_clock(m: KernelState, i: int, now: float) -> None:
+    """Bring the token clock up to now. Not for use during a prefill, when the clock pauses."""
     instance = m.instances[i]
     if instance.batch > 0:
         pool = m.pools[instance.pool]
         step = pool.decode_base + instance.batch * pool.decode_per_sequence
         # Rounding must not carry the clock past a mark whose event is still to come.
-        instance.clock = min(instance.clock + (now - instance.touched) / step, m.marks[i, 0])
+        instance.clock = min(instance.clock + (now - instance.clock_at) / step, m.marks[i, 0])
     else:
         instance.clock = 0.0
-    instance.touched = now
+    instance.clock_at = now
 
 
 @inlined
 def _admit(m: KernelState, i: int, now: float) -> None:
-    """Start reading the first prompt that waits, if it may join. The instance reads none now."""
+    """Start the prefill of the first waiting request if it fits. No prefill may be in progress."""
     instance = m.instances[i]
     r = instance.head
     if r < 0:
@@ -393,11 +393,11 @@ def _admit(m: KernelState, i: int, now: float) -> None:
 def _bucket(seconds: float) -> int:
     if seconds <= SMALLEST_SECONDS:
         return 0
-    return min(BUCKETS - 1, 1 + int(np.log(seconds / SMALLEST_SECONDS) * _PER_LOG))
+    return min(BUCKETS - 1, 1 + int(np.log(seconds / SMALLEST_SECONDS) * _BUCKETS_PER_LOG))
 
 
 @inlined
-def _release(m: KernelState, r: int) -> None:
+def _free_request(m: KernelState, r: int) -> None:
     m.requests[r].next = m.core[0].free
     m.core[0].free = r
     m.core[0].in_flight -= 1
@@ -433,19 +433,19 @@ def _complete(m: KernelState, i: int, r: int, now: float) -> None:
     instance.kv_tokens -= request.kv_tokens
     if instance.seat >= 0:
         m.outstanding[p, instance.seat] -= 1
-    _release(m, r)
+    _free_request(m, r)
 
 
 @inlined
-def _happen(m: KernelState, i: int, now: float) -> None:
-    """The instance's next event: a prompt is read, or a sequence has its last token."""
+def _execute_event(m: KernelState, i: int, now: float) -> None:
+    """Execute the instance's next event: a prefill ends, or a sequence has its last token."""
     instance = m.instances[i]
-    _count(m, i, now)
+    _integrate(m, i, now)
     if instance.prefilling >= 0:
         r = instance.prefilling
         request = m.requests[r]
         instance.prefilling = -1
-        instance.touched = now
+        instance.clock_at = now
         request.first = now
         ttft = now - request.at
         m.counters[instance.pool, FIRST_TOKENS] += 1
@@ -457,16 +457,16 @@ def _happen(m: KernelState, i: int, now: float) -> None:
             _complete(m, i, r, now)
     else:
         instance.clock = m.marks[i, 0]
-        instance.touched = now
+        instance.clock_at = now
         while instance.batch > 0 and m.marks[i, 0] <= instance.clock + SAME_TOKEN:
             _complete(m, i, _leave_batch(m, i), now)
     if instance.batch == 0:
         instance.clock = 0.0
     _admit(m, i, now)
     if instance.batch == 0 and instance.prefilling < 0:
-        # Nothing runs, so nothing holds memory: what rounding left of the sums goes.
+        # Nothing runs, so no memory is reserved: clear what rounding left of the sum.
         instance.kv_tokens = 0.0
-        instance.emptied = now
+        instance.emptied_at = now
     _schedule(m, i)
 
 
@@ -474,8 +474,8 @@ def _happen(m: KernelState, i: int, now: float) -> None:
 
 
 @inlined
-def _draw(m: KernelState) -> float:
-    """Uniform in [0, 1): splitmix64 (Steele, Lea, Flood, OOPSLA'14), its state a part of the machine's."""
+def _draw_uniform(m: KernelState) -> float:
+    """Draw uniformly from [0, 1) by splitmix64 (Steele, Lea, Flood, OOPSLA'14)."""
     core = m.core[0]
     core.random = core.random + np.uint64(0x9E3779B97F4A7C15)
     z = core.random
@@ -487,8 +487,9 @@ def _draw(m: KernelState) -> float:
 
 @inlined
 def _choose_pool(m: KernelState) -> int:
-    """By weight, -1 where all weights are 0. A pool without targets is chosen like any other: a load balancer does not
-    fail over between weighted target groups.
+    """Choose a pool by weight; -1 if all weights are 0.
+
+    A pool without targets is chosen like any other: a load balancer does not fail over between weighted target groups.
     """
     total = 0.0
     for p in range(m.pools.size):
@@ -504,7 +505,7 @@ def _choose_pool(m: KernelState) -> int:
                     best = p
         m.pools[best].credit -= total
         return best
-    mark = _draw(m) * total
+    mark = _draw_uniform(m) * total
     chosen = -1
     for p in range(m.pools.size):
         if m.pools[p].weight > 0:
@@ -517,7 +518,7 @@ def _choose_pool(m: KernelState) -> int:
 
 @inlined
 def _choose_seat(m: KernelState, p: int) -> int:
-    """A target of pool p, which has at least one."""
+    """Choose a target of pool p, which has at least one."""
     pool = m.pools[p]
     n = pool.targets
     turn = pool.turn
@@ -564,7 +565,7 @@ def _arrive(m: KernelState, now: float, input_tokens: float, output_tokens: floa
     if kv_tokens > pool.kv_tokens:
         _reject(m, p, REJECTED_TOO_LONG, TOO_LONG)
         return
-    _count(m, i, now)
+    _integrate(m, i, now)
     if pool.max_waiting >= 0 and instance.waiting >= pool.max_waiting:
         at_once = (
             instance.waiting == 0
@@ -597,7 +598,7 @@ def _arrive(m: KernelState, now: float, input_tokens: float, output_tokens: floa
     instance.tail = r
     instance.waiting += 1
     if instance.prefilling < 0 and instance.head == r:
-        _turn_clock(m, i, now)
+        _advance_clock(m, i, now)
         _admit(m, i, now)
         if instance.prefilling >= 0:
             _schedule(m, i)
@@ -605,7 +606,7 @@ def _arrive(m: KernelState, now: float, input_tokens: float, output_tokens: floa
 
 @inlined
 def _sample(m: KernelState) -> None:
-    """Read the gauges of all targets."""
+    """Sample the gauges of all targets."""
     core = m.core[0]
     k = core.samples % SAMPLES
     size = 0
@@ -619,7 +620,7 @@ def _sample(m: KernelState) -> None:
             m.sample_sums[k, instance.pool, 0] += 1
             m.sample_sums[k, instance.pool, 1] += running
             m.sample_sums[k, instance.pool, 2] += instance.waiting
-            ended = instance.served - instance.sampled
+            ended = instance.served - instance.served_at_sample
             m.sample_sums[k, instance.pool, 3] += ended
             m.sample_values[k, size, 5] = ended
             m.sample_values[k, size, 6] = m.sample_values[k, size, 7] = 0.0
@@ -629,7 +630,7 @@ def _sample(m: KernelState) -> None:
                 m.sample_sums[k, instance.pool, 4] += 1
                 m.sample_sums[k, instance.pool, 5] += m.sample_values[k, size, 6]
                 m.sample_sums[k, instance.pool, 6] += m.sample_values[k, size, 7]
-            instance.sampled = instance.served
+            instance.served_at_sample = instance.served
             instance.served_input = instance.served_output = 0.0
             m.sample_values[k, size, 0] = instance.number
             m.sample_values[k, size, 1] = instance.pool
@@ -647,11 +648,11 @@ def _sample(m: KernelState) -> None:
 def run(
     m: KernelState, at_seconds: Floats, input_tokens: Floats, output_tokens: Floats, start: int, until: float
 ) -> int:
-    """Let everything before `until` happen; returns how many of the arrivals were taken in.
+    """Let everything before `until` happen; return the index of the first request that has not arrived.
 
-    `at_seconds`, `input_tokens`, `output_tokens`: float64 [n], sorted; taken from index `start` on. At one time: the
-    gauges are read first, then come the instances' events, then arrivals. Returns early, at an arrival, when no place
-    for a request is free: make more and call again.
+    `at_seconds`, `input_tokens`, `output_tokens`: float64 [n], sorted; read from index `start` on. At one time, the
+    gauges are sampled first, then the instances' events happen, then arrivals. Returns early, at an arrival, if no
+    place for a request is free: add places and call again.
     """
     core = m.core[0]
     k = start
@@ -666,7 +667,7 @@ def run(
         elif event <= arrival:
             if not event < until:
                 break
-            _happen(m, m.event_instances[0], event)
+            _execute_event(m, m.event_instances[0], event)
         else:
             if not arrival < until:
                 break
@@ -677,28 +678,28 @@ def run(
             k += 1
     for i in range(core.instances):
         if m.instances[i].state != FREE:
-            _count(m, i, until)
+            _integrate(m, i, until)
     core.now = until
     return k
 
 
-# --- instances come and go ---------------------------------------------------------------------------------------
+# --- instances join and leave ------------------------------------------------------------------------------------
 
 
 @compiled
 def join(m: KernelState, i: int, p: int, now: float, number: int) -> None:
-    """Instance slot i, which is free, becomes a target of pool p."""
+    """Make the free instance slot i a target of pool p."""
     instance = m.instances[i]
     pool = m.pools[p]
     instance.number = number
     instance.pool = p
     instance.state = READY
     instance.seat = pool.targets
-    instance.event = instance.prefilling = instance.head = instance.tail = -1
-    instance.batch = instance.waiting = instance.served = instance.sampled = 0
+    instance.event_index = instance.prefilling = instance.head = instance.tail = -1
+    instance.batch = instance.waiting = instance.served = instance.served_at_sample = 0
     instance.clock = instance.kv_tokens = instance.served_input = instance.served_output = 0.0
     instance.running_seconds = instance.waiting_seconds = instance.busy_seconds = instance.present_seconds = 0.0
-    instance.touched = instance.counted = instance.emptied = now
+    instance.clock_at = instance.integrated_until = instance.emptied_at = now
     m.outstanding[p, pool.targets] = 0
     m.targets[p, pool.targets] = i
     pool.targets += 1
@@ -707,9 +708,9 @@ def join(m: KernelState, i: int, p: int, now: float, number: int) -> None:
 
 @compiled
 def drain(m: KernelState, i: int, now: float) -> None:
-    """The instance gets no new requests and finishes those it has."""
+    """Stop new requests to the instance, which finishes those it has."""
     instance = m.instances[i]
-    _count(m, i, now)
+    _integrate(m, i, now)
     if instance.seat >= 0:
         p = instance.pool
         pool = m.pools[p]
@@ -722,33 +723,33 @@ def drain(m: KernelState, i: int, now: float) -> None:
         instance.seat = -1
     instance.state = DRAINING
     if instance.prefilling < 0 and instance.batch == 0 and instance.waiting == 0:
-        instance.emptied = now
+        instance.emptied_at = now
 
 
 @inlined
-def _lose(m: KernelState, i: int, r: int) -> None:
+def _lose_request(m: KernelState, i: int, r: int) -> None:
     m.counters[m.instances[i].pool, LOST_REQUESTS] += 1
     if m.outcome.size > 0:
         m.outcome[m.requests[r].index] = LOST
-    _release(m, r)
+    _free_request(m, r)
 
 
 @compiled
 def kill(m: KernelState, i: int, now: float) -> int:
-    """The instance is gone with all requests that it held. Returns how many; the slot is free."""
+    """Free the instance's slot; all its requests are lost. Return their number."""
     drain(m, i, now)
     instance = m.instances[i]
     lost = 0
     if instance.prefilling >= 0:
-        _lose(m, i, instance.prefilling)
+        _lose_request(m, i, instance.prefilling)
         lost += 1
     for k in range(instance.batch):
-        _lose(m, i, m.sequences[i, k])
+        _lose_request(m, i, m.sequences[i, k])
         lost += 1
     r = instance.head
     while r >= 0:
         following = m.requests[r].next
-        _lose(m, i, r)
+        _lose_request(m, i, r)
         r = following
         lost += 1
     instance.prefilling = instance.head = instance.tail = -1

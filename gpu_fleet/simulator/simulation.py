@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Self
 
@@ -15,45 +15,48 @@ from numpy.typing import ArrayLike, NDArray
 from gpu_fleet.scaling.policy import Slo
 from gpu_fleet.scaling.profile import Profile
 from gpu_fleet.simulator import kernel
+from gpu_fleet.simulator.pool_window import PoolWindow, Window
 from gpu_fleet.simulator.sketch import Sketch
 
 Floats = NDArray[np.float64]
 
+FIRST_INSTANCES = 32
+FIRST_REQUESTS = 1024
+"""Room at the start; it doubles as needed."""
+
 
 class PoolChoice(IntEnum):
-    """How a request finds its pool."""
+    """Rule by which the load balancer chooses a pool for a request."""
 
     WEIGHTED_RANDOM = kernel.WEIGHTED_RANDOM
     SMOOTH_WEIGHTED = kernel.SMOOTH_WEIGHTED
 
 
 class TargetChoice(IntEnum):
-    """How a request finds its instance within the pool."""
+    """Rule by which it then chooses an instance of the pool."""
 
     LEAST_OUTSTANDING = kernel.LEAST_OUTSTANDING
     ROUND_ROBIN = kernel.ROUND_ROBIN
 
 
 class RequestOutcome(IntEnum):
-    """What became of a request."""
+    """Outcome of a request."""
 
     PENDING = kernel.PENDING
     COMPLETED = kernel.COMPLETED
     NO_TARGET = kernel.NO_TARGET
-    """Rejected (503): the pool that it was given to had no target, or all weights were 0."""
+    """Rejected (503): its pool had no target, or all weights were 0."""
     QUEUE_FULL = kernel.QUEUE_FULL
     """Rejected by an instance whose queue was full."""
     TOO_LONG = kernel.TOO_LONG
-    """Rejected by an instance whose memory cannot hold it even alone."""
+    """Rejected by an instance whose memory cannot hold it even when empty."""
     LOST = kernel.LOST
-    """Was at an instance that died, or that had to go before it was finished."""
+    """Held by an instance that died, or that reached its drain deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """How fast an instance of a pool serves: the figures of `gpu_fleet.scaling.profile`, and the length of its
-    queue.
-    """
+    """Speed, memory and queue of an instance, in the figures of `gpu_fleet.scaling.profile`."""
 
     prefill_base_seconds: float
     prefill_seconds_per_token: float
@@ -62,11 +65,11 @@ class Engine:
     kv_cache_tokens: float
     max_sequences: int
     max_waiting: int | None = None
-    """Requests that an instance holds back at most; None: no limit, as vLLM."""
+    """Longest queue of waiting requests; None: no limit, as in vLLM."""
 
     @classmethod
-    def of(cls, profile: Profile, max_waiting: int | None = None) -> Self:
-        """The engine that a serving profile describes."""
+    def of(cls, profile: Profile) -> Self:
+        """Return the engine that a serving profile describes."""
         return cls(
             prefill_base_seconds=profile.prefill_base_seconds,
             prefill_seconds_per_token=1 / profile.prefill_tokens_per_second,
@@ -74,150 +77,20 @@ class Engine:
             decode_seconds_per_sequence=profile.decode_seconds_per_sequence,
             kv_cache_tokens=float(profile.kv_cache_tokens),
             max_sequences=profile.max_sequences,
-            max_waiting=max_waiting,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class PoolWindow:
-    """What one pool did in a window. Adds up over windows that follow each other, and over pools."""
-
-    seconds: float = 0.0
-    target_seconds: float = 0.0
-    """Targets x time."""
-    routed: int = 0
-    """Requests that reached an instance (RequestCount of the target group)."""
-    completed: int = 0
-    attained: int = 0
-    """Completed within the SLO."""
-    rejected_no_target: int = 0
-    rejected_queue_full: int = 0
-    rejected_too_long: int = 0
-    lost: int = 0
-    first_tokens: int = 0
-    ttft_seconds_sum: float = 0.0
-    tpot_seconds_sum: float = 0.0
-    e2e_seconds_sum: float = 0.0
-    input_tokens: float = 0.0
-    """Of the requests completed."""
-    output_tokens: float = 0.0
-    running_seconds: float = 0.0
-    """Requests in service x time."""
-    waiting_seconds: float = 0.0
-    busy_seconds: float = 0.0
-    """Instances with a request in service x time."""
-    present_seconds: float = 0.0
-    """Instances x time: the targets, and those that drain until they are empty."""
-    ttft: Sketch = field(default_factory=Sketch.empty)
-    """Of the first tokens in this window."""
-    tpot: Sketch = field(default_factory=Sketch.empty)
-    """Of the requests completed."""
-    e2e: Sketch = field(default_factory=Sketch.empty)
-
-    @property
-    def rejected(self) -> int:
-        """Requests turned away, for whatever reason."""
-        return self.rejected_no_target + self.rejected_queue_full + self.rejected_too_long
-
-    @property
-    def ended(self) -> int:
-        """Requests whose outcome is known."""
-        return self.completed + self.rejected + self.lost
-
-    @property
-    def slo_attainment(self) -> float | None:
-        """Share of the requests ended that kept to the SLO: none of those rejected or lost; None where none ended."""
-        return self.attained / self.ended if self.ended else None
-
-    @property
-    def running(self) -> float:
-        """Mean number of requests in service."""
-        return self.running_seconds / self.seconds if self.seconds else 0.0
-
-    @property
-    def waiting(self) -> float:
-        """Mean number of requests held back at the instances."""
-        return self.waiting_seconds / self.seconds if self.seconds else 0.0
-
-    @property
-    def targets(self) -> float:
-        """Mean number of targets."""
-        return self.target_seconds / self.seconds if self.seconds else 0.0
-
-    @property
-    def busy_percent(self) -> float | None:
-        """Share of the instances' time in which something ran on them; None without any."""
-        return 100 * self.busy_seconds / self.present_seconds if self.present_seconds else None
-
-    @property
-    def ttft_mean_seconds(self) -> float | None:
-        """Mean time to the first token."""
-        return self.ttft_seconds_sum / self.first_tokens if self.first_tokens else None
-
-    @property
-    def tpot_mean_seconds(self) -> float | None:
-        """Mean over the requests completed of their time per output token."""
-        return self.tpot_seconds_sum / self.completed if self.completed else None
-
-    @property
-    def e2e_mean_seconds(self) -> float | None:
-        """Mean time from arrival to last token."""
-        return self.e2e_seconds_sum / self.completed if self.completed else None
-
-    def beside(self, other: PoolWindow) -> PoolWindow:
-        """Both pools together, over the same time."""
-        return self._sum(other, self.seconds)
-
-    def then(self, other: PoolWindow) -> PoolWindow:
-        """The same pool in both windows, one after the other."""
-        return self._sum(other, self.seconds + other.seconds)
-
-    def _sum(self, other: PoolWindow, seconds: float) -> PoolWindow:
-        values = {name: getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__}
-        return PoolWindow(**{**values, "seconds": seconds})
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What happened from `start` to `end` (seconds)."""
-
-    start: float
-    end: float
-    pools: tuple[PoolWindow, ...]
-    unrouted: int
-    """Rejected because every weight was 0."""
-
-    @property
-    def total(self) -> PoolWindow:
-        """All pools together, with the requests that found none."""
-        total = self.pools[0]
-        for pool in self.pools[1:]:
-            total = total.beside(pool)
-        if self.unrouted:
-            total = replace(total, rejected_no_target=total.rejected_no_target + self.unrouted)
-        return total
-
-    def then(self, other: Window) -> Window:
-        """This window and the one that follows it, as one."""
-        pools = tuple(a.then(b) for a, b in zip(self.pools, other.pools, strict=True))
-        return Window(self.start, other.end, pools, self.unrouted + other.unrouted)
-
-
-@dataclass(frozen=True, slots=True)
 class InstanceLoad:
-    """What one instance holds now, and what it has done since it joined."""
+    """Requests that one instance holds now."""
 
-    pool: int
-    draining: bool
     running: int
     waiting: int
-    kv_percent: float
-    served: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gauges:
-    """What the targets hold at one moment. Instances that drain are not among them."""
+    """Gauges of the targets at one moment. Draining instances are not targets."""
 
     at: float
     instance: Floats
@@ -229,63 +102,78 @@ class Gauges:
     waiting: Floats
     """[targets]"""
     kv_share: Floats
-    """[targets] Share of memory that is reserved, 0 to 1."""
+    """[targets] Share of memory reserved, 0 to 1."""
     ended: Floats
-    """[targets] Requests completed since the last reading."""
+    """[targets] Requests completed since the last sample."""
     input_tokens: Floats
-    """[targets] Their mean prompt; 0 where there were none."""
+    """[targets] Mean prompt of those requests; 0 if none."""
     output_tokens: Floats
-    """[targets] Their mean answer; 0 where there were none."""
+    """[targets] Mean answer of those requests; 0 if none."""
     pool_targets: tuple[float, ...]
-    """Of each pool: how many there are."""
+    """[pools] Number of targets."""
     pool_running: tuple[float, ...]
-    """Of each pool, summed."""
+    """[pools] Sum over the targets."""
     pool_waiting: tuple[float, ...]
-    """Of each pool, summed."""
+    """[pools] Sum over the targets."""
     pool_ended: tuple[float, ...]
-    """Of each pool: requests completed since the last reading."""
-    pool_telling: tuple[float, ...]
-    """Of each pool: targets that completed any since then, and so can tell how long they were."""
+    """[pools] Requests completed since the last sample."""
+    pool_reporters: tuple[float, ...]
+    """[pools] Targets that completed requests since the last sample, and so report their lengths."""
     pool_input_tokens: tuple[float, ...]
-    """Of each pool, summed over those: the mean prompt of what the target completed."""
+    """[pools] Sum of those targets' mean prompts."""
     pool_output_tokens: tuple[float, ...]
-    """The same of the answers."""
+    """[pools] Sum of those targets' mean answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """An instance that is gone."""
+    """An instance that has left."""
 
     instance: int
     at: float
     lost: int
-    """Requests that went with it."""
+    """Requests lost with it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestLog:
-    """Every request in the order of arrival: kept only on demand, 29 bytes each."""
+    """Every request in order of arrival, at 29 bytes each."""
 
     outcome: NDArray[np.int8]
     """[n] `RequestOutcome`."""
     pool: NDArray[np.int32]
-    """[n]; -1 where it reached none."""
+    """[n]; -1 for a request that reached none."""
     first_token_at: Floats
-    """[n] seconds; nan where there was none."""
+    """[n] seconds; nan if it had none."""
     finished_at: Floats
-    """[n] seconds; nan where it was not completed."""
+    """[n] seconds; nan if not completed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationOptions:
+    """Settings that only checks of the simulator change."""
+
+    pool_choice: PoolChoice = PoolChoice.WEIGHTED_RANDOM
+    target_choice: TargetChoice = TargetChoice.LEAST_OUTSTANDING
+    output_reserved: float = 0.5
+    """Share of the output tokens that admission reserves memory for, beside the prompt.
+
+    0.5 is the average of a decoding sequence under paged memory, and what `gpu_fleet.scaling.profile.instance_capacity` assumes;
+    1.0 is an engine that reserves for the whole answer.
+    """
+    keep_requests: bool = False
+    """Keep every request's outcome and times for `Simulation.requests`."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.output_reserved <= 1:
+            raise ValueError(f"output_reserved: must be from 0 to 1 (got {self.output_reserved})")
 
 
 class Simulation:
-    """Up to five pools of instances behind a load balancer.
+    """Up to five pools of instances behind a load balancer, from second 0 on.
 
-    `engines`: one a pool. `slo`: what counts as attained; None: every request completed. `output_reserved`: share of
-    a request's output tokens that admission reserves memory for beside its prompt. 0.5 is what a sequence holds on
-    average while it decodes under paged memory (and what `gpu_fleet.scaling.profile.instance_capacity` counts with);
-    1.0 is an engine that reserves for the longest answer. `keep_requests`: keep every request's outcome and times.
-    `sample_seconds`: read the gauges so often, from `start` on (`samples`).
-
-    Times are in seconds from any origin, and never go back.
+    `engines` has one entry a pool. A request attains the SLO if it completes within `slo` (None: whenever it
+    completes). The gauges are sampled every `sample_seconds`.
     """
 
     def __init__(
@@ -294,68 +182,62 @@ class Simulation:
         *,
         slo: Slo | None = None,
         seed: int = 0,
-        pool_choice: PoolChoice = PoolChoice.WEIGHTED_RANDOM,
-        target_choice: TargetChoice = TargetChoice.LEAST_OUTSTANDING,
-        output_reserved: float = 0.5,
-        keep_requests: bool = False,
         sample_seconds: float = np.inf,
-        start: float = 0.0,
+        options: SimulationOptions | None = None,
     ) -> None:
         if not engines:
             raise ValueError("engines: must be at least one")
-        if not 0 <= output_reserved <= 1:
-            raise ValueError(f"output_reserved: must be from 0 to 1 (got {output_reserved})")
+        if not sample_seconds > 0:
+            raise ValueError(f"sample_seconds: must be above 0 (got {sample_seconds})")
+        options = options or SimulationOptions()
         self.engines = tuple(engines)
-        self._keep_requests = keep_requests
-        self._machine = _machine(self.engines, instances=32, requests=1024)
-        core = self._machine.core[0]
-        core["now"] = start
+        self._keep_requests = options.keep_requests
+        self._state = _initial_state(self.engines, instances=FIRST_INSTANCES, requests=FIRST_REQUESTS)
+        core = self._state.core[0]
         core["random"] = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
-        core["pool_choice"], core["target_choice"] = pool_choice, target_choice
-        core["output_reserved"] = output_reserved
+        core["pool_choice"], core["target_choice"] = options.pool_choice, options.target_choice
+        core["output_reserved"] = options.output_reserved
         core["ttft_limit"] = slo.ttft_seconds if slo else np.inf
         core["ttft_limit_per_token"] = slo.ttft_seconds_per_1000_input_tokens / 1000 if slo else 0.0
         core["tpot_limit"] = slo.tpot_seconds if slo else np.inf
-        if not sample_seconds > 0:
-            raise ValueError(f"sample_seconds: must be above 0 (got {sample_seconds})")
-        core["sample_every"], core["sample_at"] = sample_seconds, start + sample_seconds
-        self._samples_taken = 0
+        core["sample_every"] = core["sample_at"] = sample_seconds
+        self._samples_read = 0
         self._slots: dict[int, int] = {}
         self._serial = itertools.count()
-        self._free_slots = list(range(31, -1, -1))
+        self._free_slots = list(range(FIRST_INSTANCES - 1, -1, -1))
         self._draining: set[int] = set()
         self._departures: list[Departure] = []
         self._planned: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._window_start = start
+        self._window_start = 0.0
         self._target_seconds = np.zeros(len(engines))
-        self._gone = np.zeros((len(engines), len(_INTEGRALS)))
+        self._departed_integrals = np.zeros((len(engines), len(_INTEGRALS)))
 
     @property
     def now(self) -> float:
         """The time reached."""
-        return float(self._machine.core[0]["now"])
+        return float(self._state.core[0]["now"])
 
     @property
     def in_flight(self) -> int:
-        """Requests that wait or are in service."""
-        return int(self._machine.core[0]["in_flight"])
+        """Requests waiting or in service."""
+        return int(self._state.core[0]["in_flight"])
 
     @property
     def arrived(self) -> int:
-        """Requests taken in since the start, rejected ones among them."""
-        return int(self._machine.core[0]["arrived"])
+        """Requests since the start, including rejected ones."""
+        return int(self._state.core[0]["arrived"])
 
     def targets(self, pool: int) -> int:
-        """Instances of the pool that take requests now."""
-        return int(self._machine.pools[pool]["targets"])
+        """Return the number of the pool's instances that take requests now."""
+        return int(self._state.pools[pool]["targets"])
 
-    # --- what changes, at once or at a time to come ---
+    # --- changes, now or at a later time ---
 
     def set_weights(self, weights: Sequence[float], at: float | None = None) -> None:
-        """Share the traffic among the pools in proportion.
+        """Share the traffic among the pools in proportion to the weights.
 
-        Raises ValueError for a negative weight or a wrong number of them.
+        Raises ValueError for a negative weight or a wrong number of weights.
         """
         if len(weights) != len(self.engines):
             raise ValueError(f"weights: must be one a pool (got {len(weights)} for {len(self.engines)})")
@@ -365,55 +247,57 @@ class Simulation:
         values = tuple(weights)
 
         def apply() -> None:
-            self._machine.pools["weight"] = values
-            self._machine.pools["credit"] = 0.0
+            self._state.pools["weight"] = values
+            self._state.pools["credit"] = 0.0
 
-        self._plan(at, apply)
+        self._schedule(at, apply)
 
     def join(self, pool: int, at: float | None = None) -> int:
-        """A new instance takes requests from `at` on. Returns its number, which is never used again."""
+        """Add an instance that takes requests from `at` on; return its number, which is never used again."""
         if not 0 <= pool < len(self.engines):
             raise ValueError(f"pool: must be from 0 to {len(self.engines) - 1} (got {pool})")
         instance = next(self._serial)
 
         def apply() -> None:
             if not self._free_slots:
-                self._more_instances()
+                self._grow_instances()
             slot = self._free_slots.pop()
             self._slots[instance] = slot
-            kernel.join(self._machine, slot, pool, self.now, instance)
+            kernel.join(self._state, slot, pool, self.now, instance)
 
-        self._plan(at, apply)
+        self._schedule(at, apply)
         return instance
 
     def drain(self, instance: int, at: float | None = None, deadline: float | None = None) -> None:
-        """The instance takes no new requests from `at` on, and leaves once it has none. At the deadline it goes with
-        those that it still has. Draining what drains already, or is gone, does nothing.
+        """Let the instance take no new requests from `at` on, and leave once it is empty.
+
+        At the deadline it leaves with the requests it still holds, which are lost. Draining an instance that drains
+        already or has left does nothing.
         """
 
         def apply() -> None:
             slot = self._slots.get(instance)
             if slot is not None and instance not in self._draining:
-                kernel.drain(self._machine, slot, self.now)
+                kernel.drain(self._state, slot, self.now)
                 self._draining.add(instance)
 
-        self._plan(at, apply)
+        self._schedule(at, apply)
         if deadline is not None:
             self.kill(instance, deadline)
 
     def kill(self, instance: int, at: float | None = None) -> None:
-        """The instance is gone at `at`, and its requests are lost. Killing what is gone does nothing."""
+        """Remove the instance at `at`; its requests are lost. Killing an instance that has left does nothing."""
 
         def apply() -> None:
-            self._let_the_empty_go()
+            self._remove_empty()
             slot = self._slots.get(instance)
             if slot is not None:
-                lost = kernel.kill(self._machine, slot, self.now)
-                self._leave(instance, self.now, int(lost))
+                lost = kernel.kill(self._state, slot, self.now)
+                self._remove(instance, self.now, int(lost))
 
-        self._plan(at, apply)
+        self._schedule(at, apply)
 
-    def _plan(self, at: float | None, action: Callable[[], None]) -> None:
+    def _schedule(self, at: float | None, action: Callable[[], None]) -> None:
         if at is None or at <= self.now:
             action()
         else:
@@ -428,10 +312,11 @@ class Simulation:
         input_tokens: ArrayLike = (),
         output_tokens: ArrayLike = (),
     ) -> int:
-        """Let everything before `until` happen, with these requests arriving; returns how many of them did.
+        """Let everything before `until` happen, with these arrivals; return how many of them arrived.
 
-        The three arrays [n] are float64 and sorted by time, none of it before now; those at `until` or later are
-        left for the next call. Raises ValueError where that does not hold.
+        The three arrays [n] are sorted by time, from now on; requests at `until` or later do not arrive, and the next
+        call must bring them again. Raises ValueError for arrays that differ in length or are out of order, and for a
+        time in the past.
         """
         at, inputs, outputs = (np.ascontiguousarray(x, np.float64) for x in (at_seconds, input_tokens, output_tokens))
         if not at.shape == inputs.shape == outputs.shape or at.ndim != 1:
@@ -444,105 +329,95 @@ class Simulation:
         if at.size and (at[0] < self.now or bool(np.any(np.diff(at) < 0))):
             raise ValueError(f"at_seconds: must be sorted and not before {self.now} (got {at[0]} first)")
         if self._keep_requests:
-            self._room_for_log(self.arrived + at.size)
+            self._grow_log(self.arrived + at.size)
         taken = 0
         while self._planned and self._planned[0][0] < until:
             time, _, action = heapq.heappop(self._planned)
             taken = self._advance(time, at, inputs, outputs, taken)
             action()
         taken = self._advance(until, at, inputs, outputs, taken)
-        self._let_the_empty_go()
+        self._remove_empty()
         return taken
 
     def _advance(self, until: float, at: Floats, inputs: Floats, outputs: Floats, taken: int) -> int:
         before = self.now
-        self._target_seconds += self._machine.pools["targets"] * (until - before)
+        self._target_seconds += self._state.pools["targets"] * (until - before)
         while True:
-            taken = kernel.run(self._machine, at, inputs, outputs, taken, until)
+            taken = kernel.run(self._state, at, inputs, outputs, taken, until)
             if taken >= at.size or at[taken] >= until:
                 return taken
-            self._more_requests()
+            self._grow_requests()
 
     def departures(self) -> list[Departure]:
-        """Instances that are gone since the last call, in the order of time."""
-        gone, self._departures = self._departures, []
-        return sorted(gone, key=lambda departure: departure.at)
+        """Return the instances that left since the last call, in order of time."""
+        departures, self._departures = self._departures, []
+        return sorted(departures, key=lambda departure: departure.at)
 
     def loads(self) -> Iterator[tuple[int, InstanceLoad]]:
-        """What each instance holds now, by its number."""
+        """Yield every instance's number and the requests it holds now."""
         for instance, slot in self._slots.items():
-            row = self._machine.instances[slot]
-            pool = int(row["pool"])
-            yield (
-                instance,
-                InstanceLoad(
-                    pool=pool,
-                    draining=instance in self._draining,
-                    running=int(row["batch"] + (row["prefilling"] >= 0)),
-                    waiting=int(row["waiting"]),
-                    kv_percent=100 * float(row["kv_tokens"]) / self.engines[pool].kv_cache_tokens,
-                    served=int(row["served"]),
-                ),
-            )
+            row = self._state.instances[slot]
+            running = int(row["batch"] + (row["prefilling"] >= 0))
+            yield instance, InstanceLoad(running=running, waiting=int(row["waiting"]))
 
     def samples(self) -> list[Gauges]:
-        """The gauges as they were read since the last call, oldest first: the newest `kernel.SAMPLES` of them."""
-        m = self._machine
-        count = int(m.core[0]["samples"])
-        first = max(self._samples_taken, count - kernel.SAMPLES)
-        self._samples_taken = count
-        found: list[Gauges] = []
+        """Return the samples taken since the last call, oldest first: at most the newest `kernel.SAMPLES`."""
+        state = self._state
+        count = int(state.core[0]["samples"])
+        first = max(self._samples_read, count - kernel.SAMPLES)
+        self._samples_read = count
+        samples: list[Gauges] = []
         for k in (number % kernel.SAMPLES for number in range(first, count)):
-            values = m.sample_values[k, : m.sample_sizes[k]].T.copy()
-            sums = [tuple(column) for column in m.sample_sums[k].T.tolist()]
-            found.append(Gauges(float(m.sample_times[k]), *values, *sums))
-        return found
+            values = state.sample_values[k, : state.sample_sizes[k]].T.copy()
+            sums = [tuple(column) for column in state.sample_sums[k].T.tolist()]
+            samples.append(Gauges(float(state.sample_times[k]), *values, *sums))
+        return samples
 
     def window(self) -> Window:
-        """What happened since the last call; the counters start anew."""
-        machine, now = self._machine, self.now
-        integrals = self._gone + self._integrals_of(machine.instances[machine.instances["state"] != kernel.FREE])
+        """Return the figures since the last call, and reset the counters."""
+        state, now = self._state, self.now
+        integrals = self._departed_integrals + self._integrals_of(
+            state.instances[state.instances["state"] != kernel.FREE]
+        )
         pools = tuple(
-            _pool_window(now - self._window_start, self._target_seconds[p], machine, integrals[p], p)
+            _pool_window(now - self._window_start, self._target_seconds[p], state, integrals[p], p)
             for p in range(len(self.engines))
         )
-        unrouted = int(machine.counters[-1, kernel.REJECTED_NO_TARGET])
+        unrouted = int(state.counters[-1, kernel.REJECTED_NO_TARGET])
         window = Window(self._window_start, now, pools, unrouted)
-        machine.counters[:] = 0
-        machine.histogram[:] = 0
+        state.counters[:] = 0
+        state.histogram[:] = 0
         for name in _INTEGRALS:
-            machine.instances[name] = 0.0
-        self._gone[:] = 0
+            state.instances[name] = 0.0
+        self._departed_integrals[:] = 0
         self._target_seconds[:] = 0
         self._window_start = now
         return window
 
     def requests(self) -> RequestLog:
-        """Every request so far. Raises ValueError where they were not kept."""
+        """Return every request so far. Raises ValueError if they were not kept."""
         if not self._keep_requests:
             raise ValueError("keep_requests: must be true to read the requests (got False)")
-        n, machine = self.arrived, self._machine
-        times = machine.times[:n]
-        return RequestLog(
-            machine.outcome[:n].copy(), machine.place[:n, 0].copy(), times[:, 0].copy(), times[:, 1].copy()
-        )
+        n, state = self.arrived, self._state
+        times = state.times[:n]
+        return RequestLog(state.outcome[:n].copy(), state.place[:n, 0].copy(), times[:, 0].copy(), times[:, 1].copy())
 
-    # --- room ---
+    # --- memory ---
 
-    def _let_the_empty_go(self) -> None:
+    def _remove_empty(self) -> None:
         for instance in sorted(self._draining):
-            row = self._machine.instances[self._slots[instance]]
+            row = self._state.instances[self._slots[instance]]
             if row["batch"] == 0 and row["waiting"] == 0 and row["prefilling"] < 0:
-                at = float(row["emptied"])
-                kernel.kill(self._machine, self._slots[instance], self.now)
-                self._leave(instance, at, 0)
+                at = float(row["emptied_at"])
+                kernel.kill(self._state, self._slots[instance], self.now)
+                self._remove(instance, at, 0)
 
-    def _leave(self, instance: int, at: float, lost: int) -> None:
+    def _remove(self, instance: int, at: float, lost: int) -> None:
         slot = self._slots.pop(instance)
         self._draining.discard(instance)
-        self._gone += self._integrals_of(self._machine.instances[slot : slot + 1])
+        self._departed_integrals += self._integrals_of(self._state.instances[slot : slot + 1])
         for name in _INTEGRALS:
-            self._machine.instances[name][slot] = 0.0
+            self._state.instances[name][slot] = 0.0
         self._free_slots.append(slot)
         self._departures.append(Departure(instance, at, lost))
 
@@ -551,38 +426,38 @@ class Simulation:
         sums = [np.bincount(rows["pool"], rows[name], pools) for name in _INTEGRALS]
         return np.stack(sums, axis=1).astype(np.float64)
 
-    def _more_instances(self) -> None:
-        m = self._machine
-        old = m.instances.size
+    def _grow_instances(self) -> None:
+        state = self._state
+        old = state.instances.size
         self._free_slots.extend(range(2 * old - 1, old - 1, -1))
-        self._machine = m._replace(
-            instances=_longer(m.instances, 0, 2 * old),
-            marks=_longer(m.marks, 0, 2 * old),
-            sequences=_longer(m.sequences, 0, 2 * old),
-            outstanding=_longer(m.outstanding, 1, 2 * old),
-            targets=_longer(m.targets, 1, 2 * old),
-            event_times=_longer(m.event_times, 0, 2 * old),
-            event_instances=_longer(m.event_instances, 0, 2 * old),
-            sample_values=_longer(m.sample_values, 1, 2 * old),
+        self._state = state._replace(
+            instances=_longer(state.instances, 0, 2 * old),
+            marks=_longer(state.marks, 0, 2 * old),
+            sequences=_longer(state.sequences, 0, 2 * old),
+            outstanding=_longer(state.outstanding, 1, 2 * old),
+            targets=_longer(state.targets, 1, 2 * old),
+            event_times=_longer(state.event_times, 0, 2 * old),
+            event_instances=_longer(state.event_instances, 0, 2 * old),
+            sample_values=_longer(state.sample_values, 1, 2 * old),
         )
 
-    def _more_requests(self) -> None:
-        m = self._machine
-        old = m.requests.size
-        requests = _longer(m.requests, 0, 2 * old)
+    def _grow_requests(self) -> None:
+        state = self._state
+        old = state.requests.size
+        requests = _longer(state.requests, 0, 2 * old)
         requests["next"][old:] = np.arange(old + 1, 2 * old + 1)
-        requests["next"][-1] = m.core[0]["free"]
-        m.core[0]["free"] = old
-        self._machine = m._replace(requests=requests)
+        requests["next"][-1] = state.core[0]["free"]
+        state.core[0]["free"] = old
+        self._state = state._replace(requests=requests)
 
-    def _room_for_log(self, size: int) -> None:
-        m = self._machine
-        if m.outcome.size < size:
-            size = max(size, 2 * m.outcome.size)
-            self._machine = m._replace(
-                outcome=_longer(m.outcome, 0, size),
-                place=_longer(m.place, 0, size, fill=-1),
-                times=_longer(m.times, 0, size, fill=np.nan),
+    def _grow_log(self, size: int) -> None:
+        state = self._state
+        if state.outcome.size < size:
+            size = max(size, 2 * state.outcome.size)
+            self._state = state._replace(
+                outcome=_longer(state.outcome, 0, size),
+                place=_longer(state.place, 0, size, fill=-1),
+                times=_longer(state.times, 0, size, fill=np.nan),
             )
 
 
@@ -590,7 +465,7 @@ _INTEGRALS = ("running_seconds", "waiting_seconds", "busy_seconds", "present_sec
 
 
 def _longer(array: np.ndarray, axis: int, size: int, fill: float = 0) -> np.ndarray:
-    """A copy with `size` places along the axis, the new ones filled."""
+    """Return a copy with `size` places along the axis, the new ones filled with `fill`."""
     shape = list(array.shape)
     shape[axis] = size - array.shape[axis]
     tail = np.zeros(shape, array.dtype)
@@ -599,10 +474,10 @@ def _longer(array: np.ndarray, axis: int, size: int, fill: float = 0) -> np.ndar
     return np.concatenate([array, tail], axis=axis)
 
 
-def _machine(engines: Sequence[Engine], instances: int, requests: int) -> kernel.KernelState:
+def _initial_state(engines: Sequence[Engine], instances: int, requests: int) -> kernel.KernelState:
     count = len(engines)
     places = max(engine.max_sequences for engine in engines) + 1
-    machine = kernel.KernelState(
+    state = kernel.KernelState(
         core=np.zeros(1, kernel.CORE),
         pools=np.zeros(count, kernel.POOL),
         instances=np.zeros(instances, kernel.INSTANCE),
@@ -623,10 +498,10 @@ def _machine(engines: Sequence[Engine], instances: int, requests: int) -> kernel
         place=np.full((0, 2), -1, np.int32),
         times=np.zeros((0, 2)),
     )
-    machine.requests["next"] = np.arange(1, requests + 1)
-    machine.requests["next"][-1] = -1
+    state.requests["next"] = np.arange(1, requests + 1)
+    state.requests["next"][-1] = -1
     for p, engine in enumerate(engines):
-        pool = machine.pools[p]
+        pool = state.pools[p]
         pool["prefill_base"] = engine.prefill_base_seconds
         pool["prefill_per_token"] = engine.prefill_seconds_per_token
         pool["decode_base"] = engine.decode_base_seconds
@@ -635,15 +510,15 @@ def _machine(engines: Sequence[Engine], instances: int, requests: int) -> kernel
         pool["max_sequences"] = engine.max_sequences
         pool["max_waiting"] = -1 if engine.max_waiting is None else engine.max_waiting
         pool["weight"] = 1.0
-    return machine
+    return state
 
 
 def _pool_window(
-    seconds: float, target_seconds: float, machine: kernel.KernelState, integrals: Floats, p: int
+    seconds: float, target_seconds: float, state: kernel.KernelState, integrals: Floats, p: int
 ) -> PoolWindow:
-    counters = machine.counters[p]
+    counters = state.counters[p]
     running, waiting, busy, present = (float(x) for x in integrals)
-    ttft, tpot, e2e = (Sketch(machine.histogram[p, kind].copy()) for kind in (kernel.TTFT, kernel.TPOT, kernel.E2E))
+    ttft, tpot, e2e = (Sketch(state.histogram[p, kind].copy()) for kind in (kernel.TTFT, kernel.TPOT, kernel.E2E))
     return PoolWindow(
         seconds=seconds,
         target_seconds=float(target_seconds),

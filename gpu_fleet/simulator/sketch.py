@@ -1,4 +1,4 @@
-"""Latency quantiles from the kernel's histogram, in memory that does not grow with the number of requests."""
+"""Latency quantiles from the kernel's histogram, in memory independent of the number of requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpu_fleet.simulator.kernel import BUCKETS, GROWTH, SMALLEST_SECONDS
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sketch:
-    """A histogram with logarithmic buckets: every quantile is within 1 % of an observed value (the kernel's `GROWTH`).
+    """A histogram with logarithmic buckets: every quantile is within 1 % of an observed value (see `kernel.GROWTH`).
 
     `counts`: int64 [BUCKETS].
     """
@@ -21,7 +21,7 @@ class Sketch:
 
     @classmethod
     def empty(cls) -> Sketch:
-        """Nothing seen yet."""
+        """Return a sketch without values."""
         return cls(np.zeros(BUCKETS, np.int64))
 
     def __add__(self, other: Sketch) -> Sketch:
@@ -29,11 +29,11 @@ class Sketch:
 
     @property
     def count(self) -> int:
-        """Values seen."""
+        """Number of values."""
         return int(self.counts.sum())
 
     def quantile(self, share: float) -> float | None:
-        """The value that `share` (0 to 1) of those seen do not exceed, in seconds; None where nothing was seen.
+        """Return the value that `share` (0 to 1) of the values do not exceed, in seconds; None without values.
 
         Raises ValueError for a share outside 0 to 1.
         """
@@ -46,5 +46,5 @@ class Sketch:
         bucket = int(np.searchsorted(np.cumsum(self.counts), rank))
         if bucket == 0:
             return 0.0
-        # The bucket's bounds are GROWTH apart; the value between them with the least relative error to both.
+        # The bucket's bounds differ by the factor GROWTH; this value has the least relative error to both.
         return SMALLEST_SECONDS * GROWTH ** (bucket - 1) * 2 * GROWTH / (1 + GROWTH)

@@ -1,4 +1,4 @@
-"""The world around a service, without AWS: traffic, machines, and what CloudWatch shows of them, on virtual time.
+"""A simulated service: traffic, machines and CloudWatch's view of them, on virtual time, without AWS.
 
     world = World(service, trace, profiles, initial={"l4": 4})
     while world.now < world.ends:
@@ -10,83 +10,58 @@ Public times are in seconds since the epoch; the run starts at `start`, which is
 
 from __future__ import annotations
 
-import heapq
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
 from gpu_fleet.scaling.policy import LoadUnit, Workload
 from gpu_fleet.scaling.profile import Profile
-from gpu_fleet.scaling.service import Pool, Service
-from gpu_fleet.simulator.simulated_fleet import (
-    RETRY_SECONDS,
-    SPOT_NOTICE_SECONDS,
-    Bill,
-    BootTime,
-    Faults,
-    Market,
-    SimulatedGroup,
-    SimulatedInstance,
-)
-from gpu_fleet.simulator.simulation import Engine, PoolChoice, PoolWindow, Simulation, TargetChoice, Window
+from gpu_fleet.scaling.service import Service
+from gpu_fleet.simulator.feed import Feed, Source
+from gpu_fleet.simulator.fleet_lifecycle import FleetLifecycle
+from gpu_fleet.simulator.pool_window import PoolWindow, Window
+from gpu_fleet.simulator.simulated_fleet import MachineModel, SimulatedGroup
+from gpu_fleet.simulator.simulation import Engine, Simulation
 from gpu_fleet.simulator.telemetry import FINE_SECONDS, MINUTE_SECONDS, Delays, Minute, PoolSeries, Sample, Telemetry
 from lambdas.scaler.signals import burst, last_minute, newest, scaled, settled, total
 
 START = 1_700_006_400.0
-"""A Wednesday's midnight (15 November 2023, UTC): where a run starts when nobody says."""
-
-CHUNK_SECONDS = 600.0
-
-Floats = NDArray[np.float64]
+"""A Wednesday's midnight (15 November 2023, UTC): the default start of a run."""
 
 
-class Arrivals(Protocol):
-    """Requests of one stretch of time, sorted, in seconds from the trace's start."""
+@dataclass(frozen=True, slots=True)
+class WorldOptions:
+    """Settings that most runs leave alone."""
 
-    @property
-    def at_seconds(self) -> Floats:
-        """Arrival times [n]."""
-        ...
+    seed: int = 0
+    """Draws the requests of a source that knows only rates."""
+    world_seed: int | None = None
+    """Draws boots, faults and routing; None: `seed`."""
+    start: float = START
+    """Start of the run, a whole minute in seconds since the epoch."""
+    initial_weights: Mapping[str, int] | None = None
+    """Weights at the start, by pool; None: in proportion to what each pool's instances complete."""
+    delays: Delays = field(default_factory=Delays)
+    keep_minutes: bool = True
+    """Keep one `MinuteOfWorld` a minute."""
 
-    @property
-    def input_tokens(self) -> Floats:
-        """Prompt lengths [n]."""
-        ...
-
-    @property
-    def output_tokens(self) -> Floats:
-        """Answer lengths [n]."""
-        ...
-
-
-class Source(Protocol):
-    """Traffic that is read one stretch of time after the other: `gpu_fleet.traffic.Trace` and `RateTrace` are such."""
-
-    @property
-    def span_seconds(self) -> float:
-        """How long it lasts."""
-        ...
-
-    def windows(self, window_seconds: float = ..., *, seed: int = ...) -> Iterator[Arrivals]:
-        """Stretches of that length, in order, without gaps."""
-        ...
+    def __post_init__(self) -> None:
+        if self.start % MINUTE_SECONDS != 0:
+            raise ValueError(f"start: must be a whole minute, as CloudWatch's periods are (got {self.start})")
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Everything since the start."""
+    """Figures of the whole run so far."""
 
     window: Window
     usd: Mapping[str, float]
     """By pool, as if all machines ended now."""
     machine_seconds: Mapping[str, float]
-    """By pool, as they are billed."""
+    """Billed time by pool."""
     gpu_hours: float
     scale_events: int
     """Changes of a pool's desired count."""
@@ -98,7 +73,7 @@ class Totals:
 
     @property
     def cost_usd(self) -> float:
-        """Of all pools."""
+        """Cost of all pools."""
         return sum(self.usd.values())
 
 
@@ -115,7 +90,7 @@ class MinuteOfPool:
 
 @dataclass(frozen=True, slots=True)
 class MinuteOfWorld:
-    """One minute, for time lines."""
+    """One minute of a timeline."""
 
     at: float
     """Its end, seconds since the epoch."""
@@ -128,20 +103,17 @@ class MinuteOfWorld:
     waiting: float
     ttft_p95_seconds: float | None
     usd_per_hour: float
-    """Of the machines that stand at its end."""
+    """Price of the machines at its end."""
     pools: tuple[MinuteOfPool, ...]
 
 
 class World:
     """A service under traffic. The same arguments always give the same run.
 
-    `source`: the traffic, as `gpu_fleet.traffic` has it. `profiles`: by pool, how fast an instance serves. `initial`:
-    ready instances by pool at the start, so that all who are compared start alike (default: each pool's minimum).
-    `initial_weights`: default by what each pool's instances complete. `boot`: one for all pools or by pool (default:
-    each pool's `lead_seconds`). `gpus`: of an instance, by pool (default 1). `seed` draws the traffic (where only
-    rates are known), `world_seed` (default the same) the rest: boots, faults and routing.
+    `source` is the traffic. `profiles` says, by pool, how fast an instance serves. `initial` is the number of ready
+    instances by pool at the start, so that compared rules start alike (default: each pool's minimum).
 
-    Raises ValueError for what does not fit together.
+    Raises ValueError for arguments that do not fit together.
     """
 
     def __init__(
@@ -151,74 +123,37 @@ class World:
         profiles: Mapping[str, Profile],
         *,
         initial: Mapping[str, int] | None = None,
-        initial_weights: Mapping[str, int] | None = None,
-        boot: BootTime | Mapping[str, BootTime] | None = None,
-        faults: Faults | None = None,
-        delays: Delays | None = None,
-        gpus: Mapping[str, int] | None = None,
-        seed: int = 0,
-        world_seed: int | None = None,
-        start: float = START,
-        pool_choice: PoolChoice = PoolChoice.WEIGHTED_RANDOM,
-        target_choice: TargetChoice = TargetChoice.LEAST_OUTSTANDING,
-        max_waiting: int | None = None,
-        keep_minutes: bool = True,
-        keep_requests: bool = False,
+        machines: MachineModel | None = None,
+        options: WorldOptions | None = None,
     ) -> None:
-        if start % MINUTE_SECONDS != 0:
-            raise ValueError(f"start: must be a whole minute, as CloudWatch's periods are (got {start})")
-        if service.policy.workload is Workload.TRAINING:
-            raise ValueError(
-                f"service: must serve inference; a job queue is not simulated (got {service.name}: training)"
-            )
-        names = [pool.name for pool in service.pools]
-        boots_given = None if isinstance(boot, BootTime) else boot
-        named = {"initial": initial, "initial_weights": initial_weights, "gpus": gpus, "boot": boots_given}
-        for key, given in named.items():
-            for name in given or ():
-                if name not in names:
-                    raise ValueError(f"{key}: must name pools of the service ({', '.join(names)}) (got {name})")
-        for name in names:
-            if name not in profiles:
-                raise ValueError(f"profiles: must have one for pool {name}")
-        self.service, self.start = service, start
-        self.ends = start + source.span_seconds
-        self._faults = faults or Faults()
-        self._random = np.random.default_rng(np.random.SeedSequence((seed if world_seed is None else world_seed, 7)))
-        boots = _boots(service.pools, boot)
-        self._market = Market(self._faults, boots, self._random)
-        self._gpus = {name: (gpus or {}).get(name, 1) for name in names}
+        machines, options = machines or MachineModel(), options or WorldOptions()
+        _check(service, profiles, initial, machines, options)
+        seed = options.seed if options.world_seed is None else options.world_seed
+        self.service, self.start = service, options.start
+        self.ends = options.start + source.span_seconds
+        self._gpus = machines.gpus
         self.simulation = Simulation(
-            [Engine.of(profiles[name], max_waiting) for name in names],
+            [Engine.of(profiles[pool.name]) for pool in service.pools],
             slo=service.policy.slo,
-            seed=seed if world_seed is None else world_seed,
-            pool_choice=pool_choice,
-            target_choice=target_choice,
-            keep_requests=keep_requests,
+            seed=seed,
             sample_seconds=FINE_SECONDS,
         )
-        self._chunks = iter(source.windows(CHUNK_SECONDS, seed=seed))
-        self._chunk: tuple[Floats, Floats, Floats] = (np.empty(0), np.empty(0), np.empty(0))
-        self._chunk_ends = 0.0
-        self._cursor = 0
+        self._feed = Feed(source, options.seed)
         self._telemetry = Telemetry(
-            delays or Delays(),
-            [(start + a, start + b) for a, b in self._faults.metric_gaps],
+            options.delays,
+            [(self.start + begin, self.start + end) for begin, end in machines.faults.metric_gaps],
             service.policy.forecast.history_days,
             service.policy.load.stale_after_seconds,
         )
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
-        self._numbers: dict[int, SimulatedInstance] = {}
-        self._bill = Bill()
-        self._minutes = 0
-        self._scale_events = self._launches = self._failed_launches = self._interruptions = self._failures = 0
+        random = np.random.default_rng(np.random.SeedSequence((seed, 7)))
+        self._fleet = FleetLifecycle(service, self.simulation, machines, random, self.start)
+        self.groups = self._fleet.groups
+        self._fleet.start(initial, options.initial_weights)
+        self._minutes_done = 0
         self._minute: Window | None = None
         self._total: Window | None = None
-        self.minutes: list[MinuteOfWorld] | None = [] if keep_minutes else None
-        """One entry a minute, where they are kept."""
-        self.groups = {pool.name: SimulatedGroup(pool, on_demand_base=pool.on_demand_base) for pool in service.pools}
-        self._open(initial, initial_weights)
+        self.minutes: list[MinuteOfWorld] | None = [] if options.keep_minutes else None
+        """One entry a minute; None if they are not kept."""
 
     # --- time ---
 
@@ -228,28 +163,26 @@ class World:
         return self.start + self.simulation.now
 
     def run(self, until: float) -> Window:
-        """Let everything before `until` (seconds since the epoch) happen; returns what did.
+        """Let everything before `until` (seconds since the epoch) happen, and return the window since the last call.
 
-        Raises ValueError for a time that is over.
+        Raises ValueError for a time in the past.
         """
         end = until - self.start
         if end < self.simulation.now:
             raise ValueError(f"until: must not be before {self.now} (got {until})")
         parts: list[Window] = []
         while self.simulation.now < end:
-            tick = (self._minutes + 1) * MINUTE_SECONDS
-            part = self._minutes * MINUTE_SECONDS + self._telemetry.part_seconds
+            tick = (self._minutes_done + 1) * MINUTE_SECONDS
+            part = self._minutes_done * MINUTE_SECONDS + self._telemetry.part_seconds
             if not self._telemetry.part_seconds or part <= self.simulation.now:
                 part = np.inf
-            due = self._events[0][0] if self._events else np.inf
-            edge = min(end, tick, part, due)
+            edge = min(end, tick, part, self._fleet.next_timer)
             self._serve(edge)
-            while self._events and self._events[0][0] <= edge:
-                heapq.heappop(self._events)[2]()
+            self._fleet.run_timers(edge)
             if edge == part:
                 self._telemetry.see_part(Minute(self.start + tick, self._take_window(parts), ()))
             if edge == tick:
-                self._minutes += 1
+                self._minutes_done += 1
                 self._end_minute(edge, self._take_window(parts))
         if not parts or parts[-1].end < self.simulation.now:
             self._take_window(parts)
@@ -259,14 +192,13 @@ class World:
         return window
 
     def finish(self, within_seconds: float = 3600.0) -> None:
-        """Let the requests that are still there end, with the fleet as it stands and nobody new.
+        """Let the requests in flight end on the present fleet, with no new arrivals and at no further cost.
 
-        Costs nothing more. What has not ended after `within_seconds` counts as lost.
+        Requests that have not ended after `within_seconds` count as lost.
         """
         seconds = 0.0
-        parts: list[Window] = []
         if self.now >= self.ends:
-            # A trace's last request often is its last moment, which `run` up to its end leaves out.
+            # A trace often ends with its last request, which `run` up to its end leaves out.
             self._serve(float(np.nextafter(self.simulation.now, np.inf)))
         while self.simulation.in_flight and seconds < within_seconds:
             step = min(MINUTE_SECONDS, within_seconds - seconds)
@@ -274,41 +206,17 @@ class World:
             seconds += step
         for number, _ in list(self.simulation.loads()):
             self.simulation.kill(number)
-        self._take_window(parts)
+        self._take_window([])
 
     def _serve(self, edge: float) -> None:
-        """Run the simulation up to `edge`, with the trace's requests."""
-        while True:
-            at, inputs, outputs = self._chunk
-            stop = int(np.searchsorted(at, edge, side="left"))
-            if stop < at.size or self._chunk_ends >= edge:
-                part = slice(self._cursor, stop)
-                self.simulation.run(edge, at[part], inputs[part], outputs[part])
-                self._cursor = stop
-                break
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                self._chunk_ends = np.inf
-                continue
-            rest = slice(self._cursor, None)
-            self._chunk = tuple(
-                np.concatenate([old[rest], np.asarray(new, np.float64)])
-                for old, new in zip(
-                    self._chunk, (chunk.at_seconds, chunk.input_tokens, chunk.output_tokens), strict=True
-                )
-            )  # type: ignore[assignment]
-            self._cursor = 0
-            self._chunk_ends += CHUNK_SECONDS
+        """Run the simulation up to `edge` with the trace's requests."""
+        self.simulation.run(edge, *self._feed.take(edge))
         for gauges in self.simulation.samples():
             self._telemetry.see_sample(Sample(self.start + gauges.at, gauges))
-        for departure in self.simulation.departures():
-            machine = self._numbers.pop(departure.instance)
-            machine.number = None
-            if machine.phase is Phase.DRAINING:
-                self._terminate(machine, departure.at)
+        self._fleet.remove_departed(self.simulation.departures())
 
     def _take_window(self, parts: list[Window]) -> Window:
-        """Append what happened since the last window; returns the minute so far."""
+        """Append the window since the last one to `parts`; return the minute so far."""
         window = self.simulation.window()
         parts.append(window)
         self._minute = window if self._minute is None else self._minute.then(window)
@@ -324,179 +232,18 @@ class World:
         ]
         self._telemetry.see_minute(Minute(at, window, tuple(registered)))
         if self.minutes is not None:
-            total = window.total
-            self.minutes.append(
-                MinuteOfWorld(
-                    at=at,
-                    arrivals=total.routed + total.rejected_no_target,
-                    ended=total.ended,
-                    attained=total.attained,
-                    rejected=total.rejected,
-                    lost=total.lost,
-                    running=total.running,
-                    waiting=total.waiting,
-                    ttft_p95_seconds=total.ttft.quantile(0.95),
-                    usd_per_hour=sum(m.usd_per_hour for g in self.groups.values() for m in g.machines.values()),
-                    pools=tuple(
-                        MinuteOfPool(
-                            group.desired,
-                            group.count(Phase.READY),
-                            group.count(Phase.STARTING),
-                            group.count(Phase.DRAINING),
-                            group.weight,
-                        )
-                        for group in self.groups.values()
-                    ),
-                )
-            )
+            self.minutes.append(_minute_of_world(at, window, list(self.groups.values())))
 
-    # --- machines ---
-
-    def _open(self, initial: Mapping[str, int] | None, weights: Mapping[str, int] | None) -> None:
-        for index, (name, group) in enumerate(self.groups.items()):
-            pool = group.pool
-            count = (initial or {}).get(name, pool.min_instances if initial is None else 0)
-            if not 0 <= count <= pool.max_instances:
-                raise ValueError(f"initial.{name}: must be from 0 to {pool.max_instances} (got {count})")
-            group.desired = count
-            for _ in range(count):
-                machine = self._market.machine(group, index, group.zones_by_count()[0], 0.0, spot=group.wants_spot())
-                group.machines[machine.id] = machine
-                self._serves(machine)
-        if weights is None:
-            work = {name: group.desired * group.pool.throughput_rps for name, group in self.groups.items()}
-            most = max(work.values())
-            weights = {name: round(100 * value / most) if most > 0 else 100 for name, value in work.items()}
-        for name, group in self.groups.items():
-            group.weight = weights.get(name, 0)
-        self._send_weights()
-
-    def _at(self, time: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self._events, (time, next(self._order), action))
-
-    def _group(self, machine: SimulatedInstance) -> SimulatedGroup:
-        return self.groups[self.service.pools[machine.pool].name]
-
-    def _is_there(self, machine: SimulatedInstance) -> bool:
-        return machine.id in self._group(machine).machines
-
-    def _serves(self, machine: SimulatedInstance) -> None:
-        machine.phase = Phase.READY
-        machine.number = self.simulation.join(machine.pool)
-        self._numbers[machine.number] = machine
-        now = self.simulation.now
-        for seconds, fails in self._market.ends(machine):
-            if fails:
-                self._at(now + seconds, lambda: self._fail(machine))
-            else:
-                self._at(now + seconds, lambda: self._interrupt(machine))
-
-    def _fill(self, group: SimulatedGroup) -> None:
-        """Launch what is missing; try again later where AWS has none."""
-        index = list(self.groups.values()).index(group)
-        now = self.simulation.now
-        while len(group.standing()) < group.desired:
-            machine = self._market.launch(group, index, now, self.start)
-            if machine is None:
-                if not group.retry_due:
-                    group.retry_due = True
-                    self._at(now + RETRY_SECONDS, lambda: self._retry(group))
-                return
-            self._launches += 1
-            group.machines[machine.id] = machine
-            seconds, serves = self._market.boot(group)
-            end = self._boots if serves else self._never_serves
-            self._at(now + seconds, lambda machine=machine, end=end: end(machine))
-
-    def _retry(self, group: SimulatedGroup) -> None:
-        group.retry_due = False
-        self._fill(group)
-
-    def _boots(self, machine: SimulatedInstance) -> None:
-        if self._is_there(machine):
-            machine.ready_at = self.now
-            self._serves(machine)
-
-    def _never_serves(self, machine: SimulatedInstance) -> None:
-        if self._is_there(machine):
-            self._failed_launches += 1
-            self._terminate(machine, self.simulation.now)
-            self._fill(self._group(machine))
-
-    def _interrupt(self, machine: SimulatedInstance) -> None:
-        """The two minutes' notice: it drains, and its replacement is launched."""
-        if machine.phase is Phase.READY and self._is_there(machine):
-            self._interruptions += 1
-            self._drain(machine, SPOT_NOTICE_SECONDS)
-            self._fill(self._group(machine))
-
-    def _fail(self, machine: SimulatedInstance) -> None:
-        if machine.phase is Phase.READY and self._is_there(machine) and machine.number is not None:
-            self._failures += 1
-            machine.phase = Phase.UNHEALTHY
-            self.simulation.kill(machine.number)
-            self._at(self.simulation.now + self._faults.detection_seconds, lambda: self._replace(machine))
-
-    def _replace(self, machine: SimulatedInstance) -> None:
-        if self._is_there(machine):
-            self._terminate(machine, self.simulation.now)
-            self._fill(self._group(machine))
-
-    def _leave(self, machine: SimulatedInstance) -> None:
-        """Scale-in: a machine that serves drains, any other goes at once."""
-        if machine.phase is Phase.READY:
-            self._drain(machine, self.service.policy.horizontal.busy_max_drain_seconds)
-        elif machine.phase is not Phase.DRAINING:
-            self._terminate(machine, self.simulation.now)
-
-    def _drain(self, machine: SimulatedInstance, seconds: float) -> None:
-        machine.phase = Phase.DRAINING
-        if machine.number is not None:
-            self.simulation.drain(machine.number, deadline=self.simulation.now + seconds)
-
-    def _terminate(self, machine: SimulatedInstance, at: float) -> None:
-        group = self._group(machine)
-        del group.machines[machine.id]
-        self._bill.add(group.pool.name, machine, at)
-
-    # --- what the scaler does ---
+    # --- the scaler's calls ---
 
     def apply(self, targets: Mapping[str, PoolTarget], now: float) -> None:
-        """Set counts and weights, as the scaler's calls do: named instances leave first, then the newest.
+        """Set counts and weights as the scaler's calls do: named instances leave first, then the newest.
 
-        Pools that are not named stay as they are. Raises ValueError for an unknown pool, and for a count or weight
-        that AWS would refuse; then nothing is changed.
+        Pools without a target stay as they are. Raises ValueError, changing nothing, for an unknown pool and for a
+        count or weight that AWS would refuse.
         """
         self._must_be_now(now)
-        for name, target in targets.items():
-            if name not in self.groups:
-                raise ValueError(f"targets: must name pools of the service ({', '.join(self.groups)}) (got {name})")
-            pool = self.groups[name].pool
-            if not pool.min_instances <= target.desired <= pool.max_instances:
-                raise ValueError(
-                    f"targets.{name}.desired: must be from {pool.min_instances} to {pool.max_instances} "
-                    f"(got {target.desired})"
-                )
-            if not 0 <= target.weight <= 999:
-                raise ValueError(f"targets.{name}.weight: must be from 0 to 999 (got {target.weight})")
-        for name, target in targets.items():
-            group = self.groups[name]
-            group.weight = target.weight
-            if target.on_demand_base is not None:
-                group.on_demand_base = target.on_demand_base
-            self._scale_events += target.desired != group.desired
-            group.desired = target.desired
-            for id_ in target.take:
-                if id_ in group.machines:
-                    self._leave(group.machines[id_])
-            newest_first = [m for m in reversed(group.standing()) if m.id not in target.protect]
-            for machine in newest_first[: max(0, len(group.standing()) - group.desired)]:
-                self._leave(machine)
-            self._fill(group)
-        self._send_weights()
-
-    def _send_weights(self) -> None:
-        self.simulation.set_weights([float(group.weight) for group in self.groups.values()])
+        self._fleet.apply(targets)
 
     def _must_be_now(self, now: float) -> None:
         # The sum of an epoch and a fraction of a second is rounded.
@@ -644,31 +391,71 @@ class World:
 
     @property
     def totals(self) -> Totals:
-        """Everything since the start; the bill as if it all ended now."""
+        """Figures of the run so far; the bill as if it all ended now."""
         window = self._total
         if window is None:
             window = self.simulation.window()
             self._total = self._minute = window
-        end = min(self.now, self.ends) - self.start
-        bill = self._bill.with_machines(self.groups, end)
+        bill = self._fleet.bill(min(self.now, self.ends) - self.start)
+        events = self._fleet.events
         return Totals(
             window=window,
             usd=bill.usd,
             machine_seconds=bill.seconds,
-            gpu_hours=sum(seconds * self._gpus[name] for name, seconds in bill.seconds.items()) / 3600,
-            scale_events=self._scale_events,
-            launches=self._launches,
-            failed_launches=self._failed_launches,
+            gpu_hours=sum(seconds * self._gpus.get(name, 1) for name, seconds in bill.seconds.items()) / 3600,
+            scale_events=events.scale_events,
+            launches=events.launches,
+            failed_launches=events.failed_launches,
             capacity_errors=sum(len(group.errors) for group in self.groups.values()),
-            interruptions=self._interruptions,
-            failures=self._failures,
+            interruptions=events.interruptions,
+            failures=events.failures,
         )
 
 
-def _boots(pools: Iterable[Pool], boot: BootTime | Mapping[str, BootTime] | None) -> dict[str, BootTime]:
-    if isinstance(boot, BootTime):
-        return {pool.name: boot for pool in pools}
-    return {pool.name: (boot or {}).get(pool.name, BootTime(pool.lead_seconds)) for pool in pools}
+def _check(
+    service: Service,
+    profiles: Mapping[str, Profile],
+    initial: Mapping[str, int] | None,
+    machines: MachineModel,
+    options: WorldOptions,
+) -> None:
+    if service.policy.workload is Workload.TRAINING:
+        raise ValueError(f"service: must serve inference; a job queue is not simulated (got {service.name}: training)")
+    names = [pool.name for pool in service.pools]
+    by_pool = {"initial": initial, "initial_weights": options.initial_weights, "gpus": machines.gpus}
+    for key, mapping in by_pool.items():
+        for name in mapping or ():
+            if name not in names:
+                raise ValueError(f"{key}: must name pools of the service ({', '.join(names)}) (got {name})")
+    for name in names:
+        if name not in profiles:
+            raise ValueError(f"profiles: must have one for pool {name}")
+
+
+def _minute_of_world(at: float, window: Window, groups: Sequence[SimulatedGroup]) -> MinuteOfWorld:
+    total = window.total
+    return MinuteOfWorld(
+        at=at,
+        arrivals=total.routed + total.rejected_no_target,
+        ended=total.ended,
+        attained=total.attained,
+        rejected=total.rejected,
+        lost=total.lost,
+        running=total.running,
+        waiting=total.waiting,
+        ttft_p95_seconds=total.ttft.quantile(0.95),
+        usd_per_hour=sum(machine.usd_per_hour for group in groups for machine in group.machines.values()),
+        pools=tuple(
+            MinuteOfPool(
+                desired=group.desired,
+                ready=group.count(Phase.READY),
+                starting=group.count(Phase.STARTING),
+                draining=group.count(Phase.DRAINING),
+                weight=group.weight,
+            )
+            for group in groups
+        ),
+    )
 
 
 Value = Callable[[PoolWindow], "float | None"]

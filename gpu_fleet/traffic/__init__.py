@@ -1,4 +1,4 @@
-"""Recorded demand: reading it, drawing it from rates, reshaping it, describing it, making it up."""
+"""Recorded demand: read, draw from rates, reshape, describe and generate it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from gpu_fleet.traffic.reader import read
 from gpu_fleet.traffic.reshape import crop, peak_rps, scale_to, to_rates
 from gpu_fleet.traffic.statistics import Statistics, describe
 from gpu_fleet.traffic.steps import Gaps
-from gpu_fleet.traffic.tokens import TokenLengths
 from gpu_fleet.traffic.trace import RateTrace, Requests, Trace
 from gpu_fleet.traffic.writer import write
 
@@ -18,7 +17,6 @@ __all__ = [
     "Requests",
     "Shape",
     "Statistics",
-    "TokenLengths",
     "Trace",
     "TraceError",
     "crop",

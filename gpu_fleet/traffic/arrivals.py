@@ -1,10 +1,10 @@
-"""Single arrivals inside stretches of which only the rate is known: a gamma renewal process.
+"""Single arrivals drawn from rates: a gamma renewal process.
 
 The times between requests are gamma distributed with the coefficient of variation `burstiness` (shape 1/burstiness^2):
-1 is Poisson traffic, above 1 the requests come in clumps, 0 is a metronome. This is the arrival model of ServeGen
+1 is Poisson traffic, above 1 the requests come in clumps, 0 is a metronome. It is the arrival model of ServeGen
 (Xiang et al., "ServeGen: Workload Characterization and Generation of Large Language Model Serving in Production",
-2025, https://arxiv.org/abs/2505.09999), which finds that production traffic is burstier than Poisson. Counted over
-times much longer than a clump, such a process has an index of dispersion (variance/mean of counts) of burstiness^2
+2025, https://arxiv.org/abs/2505.09999), which finds production traffic burstier than Poisson. Counted over
+times much longer than a clump, the process has an index of dispersion (variance/mean of counts) of burstiness^2
 (Cox and Lewis, "The Statistical Analysis of Series of Events", 1966, section 4.3).
 """
 
@@ -16,18 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 METRONOME = 1e-3
-"""Below this coefficient of variation the gaps are taken as all equal."""
+"""Below this coefficient of variation all gaps are equal."""
 
 
 def arrivals(
     counts: NDArray[np.float64], step_seconds: float, burstiness: float, random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Arrival times in seconds from the start of the first step, sorted.
+    """Draw arrival times in seconds from the start of the first step, sorted.
 
-    `counts` are the expected requests of consecutive steps. The process runs in the time in which its rate is 1
-    (the running sum of `counts`) and is mapped back, so that within each step the expected number is exactly the
-    one given. Its first gap is drawn as seen by an observer who arrives at any time (length-biased, then cut at a
-    uniform point), since a fresh gap would leave each stretch too empty at its start.
+    `counts` are the expected requests of consecutive steps. The process runs in operational time, in which its rate
+    is 1 (the running sum of `counts`), and is mapped back, so that each step has exactly its expected number. The
+    first gap is drawn as an observer at a random time sees it (length-biased, then cut at a uniform point): a fresh
+    gap would leave the start too empty.
     """
     total = float(counts.sum())
     if total <= 0:
@@ -37,7 +37,7 @@ def arrivals(
         return points * (step_seconds / total)
     edges = np.concatenate(([0.0], np.cumsum(counts)))
     times = np.arange(len(edges)) * step_seconds
-    # A step without requests is a point in operational time: np.interp would take either end of it.
+    # A step without requests is a single point of operational time: np.interp could take either end of it.
     rising = np.concatenate(([True], np.diff(edges) > 0))
     starts = np.maximum.accumulate(np.where(rising[1:], times[:-1], -1.0))
     step = np.searchsorted(edges, points, side="right") - 1
@@ -46,17 +46,16 @@ def arrivals(
 
 
 def _unit_rate_points(length: float, burstiness: float, random: np.random.Generator) -> NDArray[np.float64]:
-    """Points of the stationary renewal process of rate 1 on [0, length)."""
+    """Draw the points of the stationary renewal process of rate 1 on [0, length)."""
     if burstiness < METRONOME:
         return np.arange(random.random(), length, 1.0)
     shape = 1.0 / burstiness**2
     first = random.random() * float(random.standard_gamma(shape + 1.0)) / shape
-    points = np.empty(0)
     last = first
     pieces = [np.array([first])]
     while last < length:
         missing = length - last
-        # Mean + 3 standard deviations of the count that is still missing: a second round is rare.
+        # Mean + 3 standard deviations of the missing count: a second round is rare.
         count = math.ceil(missing + 3 * burstiness * math.sqrt(missing) + burstiness**2 + 1)
         gaps = random.standard_exponential(count) if burstiness == 1 else random.standard_gamma(shape, count) / shape
         np.cumsum(gaps, out=gaps)

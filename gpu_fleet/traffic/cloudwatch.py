@@ -1,13 +1,13 @@
-"""What CloudWatch gives of a metric: the JSON of its two reading calls, and the CSV of the console.
+"""Files of CloudWatch metrics: the JSON of its two reading calls, and the CSV of the console.
 
 GetMetricData: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html
 GetMetricStatistics: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricStatistics.html
-The console's CSV is described nowhere: rows of names and values (Label, Statistic, Period ...) come first, then one
-row a period, its time in UTC. It is read by that shape, and by no exact list of names.
+The console's CSV is undocumented: rows of names and values (Label, Statistic, Period ...) come first, then one row a
+period, its time in UTC. The reader relies on that shape, not on an exact list of names.
 
-Several series (target groups) are added up. A load balancer publishes RequestCount only when it is not zero, so a
-step without it is no request, if the load balancer stood: a HealthyHostCount beside it tells (it is published
-always), and where it is missing too, the step is a gap. Points may come newest first, as GetMetricData does unasked.
+Several series (target groups) are added up. A load balancer publishes RequestCount only when it is not zero. If the
+file also has HealthyHostCount, which a load balancer always publishes, a step with it and without RequestCount had no
+requests, and a step without either is a gap. Points may come newest first, the default of GetMetricData.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gpu_fleet.config.document import shown
 from gpu_fleet.traffic import timestamps
 from gpu_fleet.traffic.columns import known_formats
 from gpu_fleet.traffic.errors import TraceError
-from gpu_fleet.traffic.steps import Gaps, as_rates
+from gpu_fleet.traffic.steps import Gaps, RateRows, as_rates
 from gpu_fleet.traffic.trace import RateTrace
 
 PREAMBLE = frozenset(
@@ -51,12 +51,12 @@ PREAMBLE = frozenset(
         "account id",
     }
 )
-"""First cells, lower case, of the rows that stand before the console's data."""
+"""First cells, lower case, of the rows before the console's data."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportedMetric:
-    """One metric's points, as they came."""
+    """The points of one metric."""
 
     label: str
     points: dict[float, float]
@@ -64,36 +64,35 @@ class ExportedMetric:
 
 
 def read_json(path: Path, text: str, gaps: Gaps | None) -> RateTrace:
-    """The output of `aws cloudwatch get-metric-data` or `get-metric-statistics`. Raises TraceError."""
+    """Read the output of `aws cloudwatch get-metric-data` or `get-metric-statistics`. Raises TraceError."""
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         raise TraceError("", f"not JSON: {error.msg}", str(path), error.lineno, error.colno) from None
-    document = _Json(path, text)
+    document = _JsonDocument(path, text)
     if isinstance(data, dict) and "MetricDataResults" in data:
         series = _metric_data(document, data["MetricDataResults"])
     elif isinstance(data, dict) and "Datapoints" in data:
         series = [_metric_statistics(document, data)]
     else:
-        raise TraceError("", f"JSON of an unknown kind. What is read:\n{known_formats()}", str(path), 1, 1)
-    return _rates(path, series, None, gaps)
+        raise TraceError("", f"JSON in an unknown format. Known formats:\n{known_formats()}", str(path), 1, 1)
+    return _rates(path, series, gaps)
 
 
 def is_console_csv(beginning: str) -> bool:
-    """Whether a file begins as the console's CSV does: a preamble's name, and further down a row with a time."""
+    """Return whether a file begins like the console's CSV, with a name of its preamble."""
     first = beginning.lstrip("\ufeff\r\n").split("\n", 1)[0]
     cells = next(csv.reader([first]), [])
     return len(cells) > 1 and cells[0].strip().rstrip(":").lower() in PREAMBLE
 
 
 def read_console_csv(path: Path, text: str, gaps: Gaps | None) -> RateTrace:
-    """The console's Download as .csv. Raises TraceError."""
+    """Read the console's "Download as .csv". Raises TraceError."""
     labels: list[str] = []
     period: float | None = None
     times: list[float] = []
     columns: list[dict[float, float]] = []
     reader = csv.reader(io.StringIO(text, newline=""))
-    form = None
     for cells in reader:
         if not any(cell.strip() for cell in cells):
             continue
@@ -104,11 +103,7 @@ def read_console_csv(path: Path, text: str, gaps: Gaps | None) -> RateTrace:
             if name == "period" and len(cells) > 1:
                 period = _period(path, cells[1], reader.line_num)
             continue
-        form = timestamps.read(pl.Series([cells[0]]), 0.0)
-        if form is None or form.seconds[0] is None or not form.since_epoch:
-            text_ = f"must be a time like 2024/05/01 12:00:00 (got {shown(cells[0])})"
-            raise TraceError("time", text_, str(path), reader.line_num, 1)
-        at = float(form.seconds[0])
+        at = _console_time(cells[0], path, reader.line_num)
         if at in times[-1:]:
             raise TraceError("time", f"the same time twice (got {cells[0]})", str(path), reader.line_num, 1)
         times.append(at)
@@ -121,11 +116,18 @@ def read_console_csv(path: Path, text: str, gaps: Gaps | None) -> RateTrace:
     if not times:
         raise TraceError("", "no row with a time and a value", str(path), 1, 1)
     labels += [f"column {i + 2}" for i in range(len(labels), len(columns))]
-    return _rates(path, [ExportedMetric(*pair) for pair in zip(labels, columns, strict=False)], period, gaps)
+    return _rates(path, [ExportedMetric(*pair) for pair in zip(labels, columns, strict=False)], gaps, period)
+
+
+def _console_time(text: str, path: Path, line: int) -> float:
+    times = timestamps.read(pl.Series([text]), 0.0)
+    if times is None or times.seconds[0] is None or not times.since_epoch:
+        raise TraceError("time", f"must be a time like 2024/05/01 12:00:00 (got {shown(text)})", str(path), line, 1)
+    return float(times.seconds[0])
 
 
 def _period(path: Path, text: str, line: int) -> float:
-    """`300`, `5 minutes`, `1 Hour` in seconds."""
+    """Return a period such as `300`, `5 minutes` or `1 Hour` in seconds."""
     match = re.fullmatch(r"\s*(\d+)\s*(s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)?\s*", text.lower())
     if match is None or int(match[1]) == 0:
         raise TraceError("Period", f"must be a time like 300 or 5 minutes (got {shown(text)})", str(path), line, 1)
@@ -143,14 +145,14 @@ def _number(text: str, path: Path, line: int, column: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class _Json:
-    """JSON with the place of each of its values, which is looked up only for an error: JSON is YAML, too."""
+class _JsonDocument:
+    """JSON that can place its values, by parsing it as YAML when an error needs it."""
 
     path: Path
     text: str
 
     def fail(self, at: Sequence[str | int], text: str) -> NoReturn:
-        """Raises TraceError for the value at these keys."""
+        """Raise TraceError for the value at these keys."""
         line, column = self._place(at)
         key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".")
         raise TraceError(key, text, str(self.path), line, column)
@@ -158,7 +160,7 @@ class _Json:
     def _place(self, at: Sequence[str | int]) -> tuple[int, int]:
         try:
             node: Node | None = YAML().compose(self.text)
-        except YAMLError:  # tabs between values are JSON, and not YAML
+        except YAMLError:  # tabs between values are valid JSON but not YAML
             return 1, 1
         for part in at:
             below = _child(node, part)
@@ -178,7 +180,7 @@ def _child(node: Node | None, part: str | int) -> Node | None:
             return None
 
 
-def _metric_data(document: _Json, results: Any) -> list[ExportedMetric]:
+def _metric_data(document: _JsonDocument, results: Any) -> list[ExportedMetric]:
     if not isinstance(results, list) or not results:
         document.fail(["MetricDataResults"], "must be a list with at least one result")
     by_id: dict[str, ExportedMetric] = {}
@@ -187,7 +189,7 @@ def _metric_data(document: _Json, results: Any) -> list[ExportedMetric]:
         if not isinstance(result, dict):
             document.fail(at, f"must be an object (got {shown(result)})")
         if result.get("StatusCode") in {"InternalError", "Forbidden"}:
-            document.fail([*at, "StatusCode"], f"CloudWatch did not give this metric (got {result['StatusCode']})")
+            document.fail([*at, "StatusCode"], f"CloudWatch did not return this metric (got {result['StatusCode']})")
         times, values = result.get("Timestamps"), result.get("Values")
         if not isinstance(times, list):
             document.fail([*at, "Timestamps"], "must be a list")
@@ -196,7 +198,7 @@ def _metric_data(document: _Json, results: Any) -> list[ExportedMetric]:
         if len(times) != len(values):
             document.fail([*at, "Values"], f"must be as many as Timestamps ({len(times)}) (got {len(values)})")
         label = str(result.get("Label") or result.get("Id") or f"result {i}")
-        # A result that is continued on the next page comes again under its Id.
+        # A result that continues on the next page comes again under the same Id.
         series = by_id.setdefault(str(result.get("Id", i)), ExportedMetric(label, {}))
         seconds = _json_times(document, [*at, "Timestamps"], times)
         for j, (moment, value) in enumerate(zip(seconds, values, strict=True)):
@@ -206,7 +208,7 @@ def _metric_data(document: _Json, results: Any) -> list[ExportedMetric]:
     return list(by_id.values())
 
 
-def _metric_statistics(document: _Json, data: dict[str, Any]) -> ExportedMetric:
+def _metric_statistics(document: _JsonDocument, data: dict[str, Any]) -> ExportedMetric:
     points: dict[float, float] = {}
     entries = data["Datapoints"]
     if not isinstance(entries, list) or not entries:
@@ -215,7 +217,7 @@ def _metric_statistics(document: _Json, data: dict[str, Any]) -> ExportedMetric:
         if not isinstance(entry, dict) or "Timestamp" not in entry:
             document.fail(["Datapoints", i], "must be an object with a Timestamp")
         if "Sum" not in entry:
-            document.fail(["Datapoints", i], "has no Sum: requests are counted by --statistics Sum")
+            document.fail(["Datapoints", i], "has no Sum: export with --statistics Sum, which counts requests")
     seconds = _json_times(document, ["Datapoints"], [entry["Timestamp"] for entry in entries])
     for i, (moment, entry) in enumerate(zip(seconds, entries, strict=True)):
         if moment in points:
@@ -224,7 +226,7 @@ def _metric_statistics(document: _Json, data: dict[str, Any]) -> ExportedMetric:
     return ExportedMetric(str(data.get("Label") or "RequestCount"), points)
 
 
-def _json_times(document: _Json, at: Sequence[str | int], values: Sequence[Any]) -> list[float]:
+def _json_times(document: _JsonDocument, at: Sequence[str | int], values: Sequence[Any]) -> list[float]:
     if not values:
         return []
     texts = pl.Series([str(value) for value in values], dtype=pl.String)
@@ -237,36 +239,38 @@ def _json_times(document: _Json, at: Sequence[str | int], values: Sequence[Any])
     return times.seconds.to_list()
 
 
-def _json_number(document: _Json, at: Sequence[str | int], value: Any) -> float:
+def _json_number(document: _JsonDocument, at: Sequence[str | int], value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         document.fail(at, f"must be a number, not negative (got {shown(value)})")
     return float(value)
 
 
-def _rates(path: Path, series: Sequence[ExportedMetric], period: float | None, gaps: Gaps | None) -> RateTrace:
-    def named(word: str) -> list[ExportedMetric]:
-        return [one for one in series if word in re.sub(r"[^a-z]", "", one.label.lower())]
+def _rates(
+    path: Path, series: Sequence[ExportedMetric], gaps: Gaps | None, period_seconds: float | None = None
+) -> RateTrace:
+    def labelled(word: str) -> list[ExportedMetric]:
+        return [metric for metric in series if word in re.sub(r"[^a-z]", "", metric.label.lower())]
 
-    heartbeats = named("healthyhostcount")
-    others = [one for one in series if one not in heartbeats]
-    counts = named("requestcount") or others
-    if len(counts) > 1 and not named("requestcount"):
-        labels = ", ".join(one.label for one in others)
+    heartbeats, request_counts = labelled("healthyhostcount"), labelled("requestcount")
+    others = [metric for metric in series if metric not in heartbeats]
+    counts = request_counts or others
+    if len(counts) > 1 and not request_counts:
+        labels = ", ".join(metric.label for metric in others)
         raise TraceError("", f"several metrics, none named RequestCount ({labels}): keep one", str(path), 1, 1)
     points: dict[float, float] = {}
-    for one in counts:
-        for at, value in one.points.items():
+    for metric in counts:
+        for at, value in metric.points.items():
             points[at] = points.get(at, 0.0) + value
     if not points:
-        raise TraceError("", "no requests in it: RequestCount has no point", str(path), 1, 1)
+        raise TraceError("", "no requests: RequestCount has no point", str(path), 1, 1)
     notes = [f"sum of {len(counts)} metrics"] if len(counts) > 1 else []
-    if left := [one.label for one in others if one not in counts]:
-        notes.append(f"metrics not read: {', '.join(left)}")
-    beats = sorted({at for one in heartbeats for at in one.points} - points.keys())
-    if beats:
-        points |= dict.fromkeys(beats, 0.0)
-        notes.append(f"{len(beats)} steps without RequestCount under a HealthyHostCount: no requests")
-    elif gaps is None and named("requestcount") and not heartbeats:
+    if unread := [metric.label for metric in others if metric not in counts]:
+        notes.append(f"metrics not read: {', '.join(unread)}")
+    silent_steps = sorted({at for metric in heartbeats for at in metric.points} - points.keys())
+    if silent_steps:
+        points |= dict.fromkeys(silent_steps, 0.0)
+        notes.append(f"{len(silent_steps)} steps with HealthyHostCount but no RequestCount: no requests")
+    elif gaps is None and request_counts and not heartbeats:
         gaps = Gaps.ZERO
     times = np.array(sorted(points))
 
@@ -274,14 +278,12 @@ def _rates(path: Path, series: Sequence[ExportedMetric], period: float | None, g
         moment = np.datetime64(round(float(times[row]) * 1000), "ms")
         raise TraceError(str(moment), text, str(path), 1, 1)
 
-    return as_rates(
-        path.stem,
-        times - times[0],
-        np.array([points[at] for at in times]),
-        per_seconds=None,
-        gaps=gaps or Gaps.LINEAR,
-        fail=fail,
-        step_seconds=period,
+    rows = RateRows(
+        name=path.stem,
+        seconds=times - times[0],
+        loads=np.array([points[at] for at in times]),
+        step_seconds=period_seconds,
         starts_at=float(times[0]),
         notes=tuple(notes),
     )
+    return as_rates(rows, gaps or Gaps.LINEAR, fail)

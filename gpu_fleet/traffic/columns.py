@@ -1,4 +1,4 @@
-"""What the columns of a CSV file mean, told from their names: the header decides, never the file's name."""
+"""Meaning of a CSV file's columns by their names. The header decides, never the file's name."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from gpu_fleet.config.document import suggestion
 
 
 class Role(StrEnum):
-    """What a column holds."""
+    """Meaning of a column."""
 
     TIME = "time"
     COUNT = "count"
-    """Requests of the step that begins at the row's time."""
+    """Requests in the step that begins at the row's time."""
     RATE = "rate"
-    """Requests in a unit of time."""
+    """Requests per unit of time."""
     INPUT = "input tokens"
     OUTPUT = "output tokens"
 
 
 @dataclass(frozen=True, slots=True)
 class TraceColumn:
-    """One column that is read: its place in the row from 0, its name as typed, and its unit.
-
-    `unit_seconds` of a time: seconds of one unit where it is a number, 0 where its size decides (see `clock.read`);
-    of a rate: the time it counts over (60 for requests per minute).
-    """
+    """One column that is read."""
 
     position: int
+    """From 0."""
     name: str
+    """As typed."""
     role: Role
     unit_seconds: float = 1.0
+    """Of a numeric time: seconds in its unit, or 0 if its size decides (see `timestamps.read`).
+    Of a rate: the time it counts over (60 for requests per minute)."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestHeader:
-    """The columns of a file with a row for every request."""
+    """The columns of a file with one row per request."""
 
     time: TraceColumn
     input: TraceColumn
@@ -47,14 +47,14 @@ class RequestHeader:
 
 @dataclass(frozen=True, slots=True)
 class RateHeader:
-    """The columns of a file with a row for every step."""
+    """The columns of a file with one row per step."""
 
     time: TraceColumn
     load: TraceColumn
     ignored: tuple[str, ...] = ()
 
 
-KNOWN: dict[str, tuple[Role, float]] = {
+KNOWN_NAMES: dict[str, tuple[Role, float]] = {
     "timestamp": (Role.TIME, 0.0),
     "time": (Role.TIME, 0.0),
     "datetime": (Role.TIME, 0.0),
@@ -89,7 +89,7 @@ KNOWN: dict[str, tuple[Role, float]] = {
     "output_length": (Role.OUTPUT, 1.0),
     "num_decode_tokens": (Role.OUTPUT, 1.0),
 }
-"""Column names, lower case, spaces as underscores."""
+"""Role and unit of each column name (lower case, spaces as underscores)."""
 
 FORMATS = (
     ("timestamp,count", "requests of each step, as CloudWatch counts them; also value, requests, request_count (NAB)"),
@@ -104,26 +104,26 @@ FORMATS = (
     ('{"Datapoints": ...}', "CloudWatch: aws cloudwatch get-metric-statistics"),
     ("Label,... / Statistic,... / Period,...", "CloudWatch: the console's Download as .csv"),
 )
-"""What is read: a header or a beginning, and what it stands for."""
+"""The formats that are read: a header or the beginning of a file, and its meaning."""
 
 
-def recognise(names: Sequence[str]) -> RequestHeader | RateHeader:
-    """The columns that are read. Raises ValueError, whose text says what is missing or twice, and what is known."""
-    found: dict[Role, TraceColumn] = {}
+def columns_of(names: Sequence[str]) -> RequestHeader | RateHeader:
+    """Return the columns of a header. Raises ValueError for missing or duplicate columns, listing the known formats."""
+    columns: dict[Role, TraceColumn] = {}
     ignored: list[str] = []
     for position, name in enumerate(names):
         key = _key(name)
-        if key not in KNOWN:
+        if key not in KNOWN_NAMES:
             ignored.append(name.strip())
             continue
-        role, unit_seconds = KNOWN[key]
-        if role in found:
-            raise ValueError(f"two columns for the {role}: {found[role].name} and {name.strip()}; keep one")
-        found[role] = TraceColumn(position, name.strip(), role, unit_seconds)
-    time, load = found.get(Role.TIME), found.get(Role.COUNT) or found.get(Role.RATE)
-    inputs, outputs = found.get(Role.INPUT), found.get(Role.OUTPUT)
-    if Role.COUNT in found and Role.RATE in found:
-        raise ValueError(f"both a count and a rate: {found[Role.COUNT].name} and {found[Role.RATE].name}; keep one")
+        role, unit_seconds = KNOWN_NAMES[key]
+        if role in columns:
+            raise ValueError(f"two columns for the {role}: {columns[role].name} and {name.strip()}; keep one")
+        columns[role] = TraceColumn(position, name.strip(), role, unit_seconds)
+    time, load = columns.get(Role.TIME), columns.get(Role.COUNT) or columns.get(Role.RATE)
+    inputs, outputs = columns.get(Role.INPUT), columns.get(Role.OUTPUT)
+    if Role.COUNT in columns and Role.RATE in columns:
+        raise ValueError(f"both a count and a rate: {columns[Role.COUNT].name} and {columns[Role.RATE].name}; keep one")
     if time and inputs and outputs and not load:
         return RequestHeader(time, inputs, outputs, tuple(ignored))
     if time and load and not inputs and not outputs:
@@ -134,7 +134,7 @@ def recognise(names: Sequence[str]) -> RequestHeader | RateHeader:
 
 
 def known_formats() -> str:
-    """The formats that are read, one a line, for an error or a help text."""
+    """Return the formats that are read, one per line, for an error or a help text."""
     width = max(len(header) for header, _ in FORMATS)
     return "\n".join(f"  {header:<{width}}  {meaning}" for header, meaning in FORMATS)
 
@@ -147,7 +147,7 @@ def _unknown(names: Sequence[str]) -> str:
     hints = [
         f"{name.strip()}: {hint}"
         for name in names
-        if _key(name) not in KNOWN and (hint := suggestion(_key(name), KNOWN)).startswith("did you mean")
+        if _key(name) not in KNOWN_NAMES and (hint := suggestion(_key(name), KNOWN_NAMES)).startswith("did you mean")
     ]
     hint = f" ({'; '.join(hints)})" if hints else ""
-    return f"unknown header {','.join(names)[:120]}{hint}. What is read:\n{known_formats()}"
+    return f"unknown header {','.join(names)[:120]}{hint}. Known formats:\n{known_formats()}"

@@ -1,4 +1,4 @@
-"""What is wrong with a trace, and where."""
+"""Errors in traces, with their place."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from gpu_fleet.config.document import DocumentError, Problem
 
 
 class TraceError(DocumentError):
-    """A trace that cannot be read or used. Its text is `file:line:column: key: what is wrong (got value)`."""
+    """A trace that cannot be read or used. Its text is `file:line:column: key: problem (got value)`."""
 
     def __init__(self, key: str, text: str, file: str = "", line: int = 0, column: int = 0) -> None:
         super().__init__([Problem(file, line, column, key, text)])
 
 
 @contextmanager
-def about(file: Path | str) -> Iterator[None]:
-    """What a computation says of a trace (ValueError) as a TraceError that names the trace's file."""
+def trace_errors(file: Path | str) -> Iterator[None]:
+    """Raise a computation's ValueError about a trace as a TraceError that names the trace's file."""
     try:
         yield
     except DocumentError:

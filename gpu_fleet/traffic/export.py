@@ -1,10 +1,10 @@
-"""The traffic of a live stack, from CloudWatch: so that a user's own history can be replayed.
+"""The traffic of a live stack, read from CloudWatch, so that users can replay their own history.
 
 The services and their target groups come from the parameters that the stack writes (/<project>/<stack>/services/...).
 Requests are the sum of RequestCount over a service's target groups. A load balancer publishes RequestCount only when
-it is not zero, so a step without it is a zero where a sign of life stands beside it (HealthyHostCount of any of the
-target groups, or ConsumedLCUs of the load balancer, which is always reported), and is left out, as a gap, where none
-does. Source of the reporting criteria:
+it is not zero. A step without it is zero if another metric shows the load balancer alive (HealthyHostCount of any of
+the target groups, or ConsumedLCUs of the load balancer, which is always reported), and otherwise a gap. Source of the
+reporting criteria:
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-cloudwatch-metrics.html
 """
 
@@ -15,13 +15,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from gpu_fleet.config.project_file import PROJECT
 from gpu_fleet.traffic.errors import TraceError
-from gpu_fleet.traffic.steps import Gaps, as_rates
+from gpu_fleet.traffic.steps import Gaps, RateRows, as_rates
 from gpu_fleet.traffic.trace import RateTrace
 
 if TYPE_CHECKING:
@@ -30,38 +30,38 @@ if TYPE_CHECKING:
 
 DAY_SECONDS = 86_400
 RETENTION_DAYS = ((15, 60), (63, 300), (455, 3600))
-"""Days for which CloudWatch keeps data, and the shortest period (seconds) that far back:
+"""Age in days up to which CloudWatch keeps data at a period (seconds):
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_concepts.html (metrics retention)."""
 MOST_QUERIES = 500
-"""Metrics of one GetMetricData call:
+"""Most metrics in one GetMetricData call:
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html"""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a service's requests are counted."""
+    """The load balancer and target groups that count a service's requests."""
 
     service: str
     load_balancer: str
-    """The dimension: app/<name>/<id>."""
+    """Dimension of its metrics: app/<name>/<id>."""
     target_groups: tuple[str, ...]
-    """The dimensions: targetgroup/<name>/<id>."""
+    """Dimensions of their metrics: targetgroup/<name>/<id>."""
 
 
 def endpoints(ssm: SSMClient, stack: str, project: str = PROJECT) -> tuple[Endpoint, ...]:
-    """The stack's services that have a load balancer, by name; `project` is the name in Pulumi.yaml.
+    """Return the endpoints of the stack's services, sorted by name; `project` is the name in Pulumi.yaml.
 
-    Raises TraceError where the stack has no service, or a parameter is not what the stack writes.
+    Raises TraceError for a stack without services and for a parameter that the stack did not write.
     """
     path = f"/{project}/{stack}/services"
-    found: list[Endpoint] = []
+    endpoints_found: list[Endpoint] = []
     for answer in ssm.get_paginator("get_parameters_by_path").paginate(Path=path, Recursive=True):
         for parameter in answer["Parameters"]:
             name = parameter.get("Name", "")
-            found.append(_endpoint(name.rpartition("/")[2], name, parameter.get("Value", "")))
-    if not found:
+            endpoints_found.append(_endpoint(name.rpartition("/")[2], name, parameter.get("Value", "")))
+    if not endpoints_found:
         raise TraceError("", f"no services under {path}: is the stack up, and the region and account right?")
-    return tuple(sorted(found, key=lambda endpoint: endpoint.service))
+    return tuple(sorted(endpoints_found, key=lambda endpoint: endpoint.service))
 
 
 def _endpoint(service: str, name: str, text: str) -> Endpoint:
@@ -74,9 +74,9 @@ def _endpoint(service: str, name: str, text: str) -> Endpoint:
 
 
 def period_seconds(days: float) -> int:
-    """The shortest period that CloudWatch still has for all of these days. Raises TraceError beyond 455 days."""
-    for most, period in RETENTION_DAYS:
-        if days <= most:
+    """Return the shortest period that CloudWatch keeps for that many days. Raises TraceError beyond 455 days."""
+    for kept_days, period in RETENTION_DAYS:
+        if days <= kept_days:
             return period
     raise TraceError("--days", f"CloudWatch keeps 455 days (got {days:g})")
 
@@ -89,10 +89,10 @@ def export(
     until: datetime,
     progress: Callable[[float], None] = lambda _: None,
 ) -> RateTrace:
-    """The requests of the `days` before `until` (which bears a zone), at the shortest period that is kept.
+    """Return the requests of the `days` before `until` (zone-aware), at the shortest period that CloudWatch keeps.
 
-    `progress` is told the share that is done, after each day. Raises TraceError where there is no request at all;
-    errors of AWS (botocore's ClientError) pass through.
+    `progress` is called after each chunk with the share done. Raises TraceError if there was no request; errors of AWS
+    (botocore's ClientError) pass through.
     """
     period = period_seconds(days)
     # Periods begin at multiples of themselves; the newest one may still be counting.
@@ -100,7 +100,7 @@ def export(
     first = end - math.ceil(days * DAY_SECONDS / period) * period
     counts: dict[float, float] = {}
     alive: set[float] = set()
-    for start, stop in _stretches(first, end, period):
+    for start, stop in _chunks(first, end, period):
         for moment, value, is_count in _points(cloudwatch, endpoint, period, start, stop):
             if is_count:
                 counts[moment] = counts.get(moment, 0.0) + value
@@ -111,26 +111,24 @@ def export(
         raise TraceError("", f"{endpoint.service}: CloudWatch has no request of the last {days:g} days")
     points = dict.fromkeys(alive, 0.0) | counts
     times = np.array(sorted(points))
-    silent = len(points) - len(counts)
+    silent_steps = len(points) - len(counts)
 
-    def fail(row: int, text: str) -> Any:
+    def fail(row: int, text: str) -> NoReturn:
         raise TraceError("", f"{endpoint.service}: {datetime.fromtimestamp(times[row], UTC).isoformat()}: {text}")
 
-    return as_rates(
-        endpoint.service,
-        times - times[0],
-        np.array([points[at] for at in times]),
-        per_seconds=None,
-        gaps=Gaps.LINEAR,
-        fail=fail,
+    rows = RateRows(
+        name=endpoint.service,
+        seconds=times - times[0],
+        loads=np.array([points[at] for at in times]),
         step_seconds=float(period),
         starts_at=float(times[0]),
-        notes=(f"{silent} steps without a request",) if silent else (),
+        notes=(f"{silent_steps} steps without a request",) if silent_steps else (),
     )
+    return as_rates(rows, Gaps.LINEAR, fail)
 
 
-def _stretches(first: int, end: int, period: int) -> Iterator[tuple[int, int]]:
-    """A day each at a minute's period, longer ones at longer periods: about 1440 points a metric and call."""
+def _chunks(first: int, end: int, period: int) -> Iterator[tuple[int, int]]:
+    """Yield starts and ends of 1440 periods each: a day at a period of a minute, longer at longer periods."""
     size = 1440 * period
     for start in range(first, end, size):
         yield start, min(start + size, end)
@@ -139,7 +137,7 @@ def _stretches(first: int, end: int, period: int) -> Iterator[tuple[int, int]]:
 def _points(
     cloudwatch: CloudWatchClient, endpoint: Endpoint, period: int, start: int, stop: int
 ) -> Iterator[tuple[float, float, bool]]:
-    """Time, value, and whether it counts requests or is a sign of life."""
+    """Yield each point's time, its value, and whether it counts requests (else it only shows life)."""
     queries = _queries(endpoint, period)
     for offset in range(0, len(queries), MOST_QUERIES):
         pages = cloudwatch.get_paginator("get_metric_data").paginate(
@@ -159,8 +157,8 @@ def _queries(endpoint: Endpoint, period: int) -> Sequence[Any]:
     balancer = {"Name": "LoadBalancer", "Value": endpoint.load_balancer}
 
     def query(key: str, metric: str, statistic: str, dimensions: list[dict[str, str]]) -> dict[str, Any]:
-        named = {"Namespace": "AWS/ApplicationELB", "MetricName": metric, "Dimensions": dimensions}
-        return {"Id": key, "MetricStat": {"Metric": named, "Period": period, "Stat": statistic}}
+        metric_id = {"Namespace": "AWS/ApplicationELB", "MetricName": metric, "Dimensions": dimensions}
+        return {"Id": key, "MetricStat": {"Metric": metric_id, "Period": period, "Stat": statistic}}
 
     queries = [query("alive", "ConsumedLCUs", "Sum", [balancer])]
     for i, group in enumerate(endpoint.target_groups):
@@ -170,6 +168,6 @@ def _queries(endpoint: Endpoint, period: int) -> Sequence[Any]:
     return queries
 
 
-def now() -> datetime:
-    """The end of an export that names none: two minutes ago, since the newest minutes are still being counted."""
+def default_end() -> datetime:
+    """Return the default end of an export: two minutes ago, since CloudWatch still counts the newest minutes."""
     return datetime.now(UTC) - timedelta(minutes=2)

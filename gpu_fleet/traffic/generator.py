@@ -1,55 +1,54 @@
-"""Demand for those who have no trace: days and weeks with bursts, or one hour that shows what an autoscaler does.
+"""Demand for users without a trace: days and weeks with bursts, or one hour that shows what an autoscaler does.
 
-The shapes are made up to be instructive, and measure nothing: working hours with a lunch dip, quieter weekends, bursts
-that come and go at random (a Markov-modulated rate: Fischer and Meier-Hellstern, "The Markov-modulated Poisson process
-(MMPP) cookbook", Performance Evaluation 18, 1993). Everything follows from the seed.
+The shapes are invented, not measured: working hours with a lunch dip, quieter weekends, and random bursts (a
+Markov-modulated rate: Fischer and Meier-Hellstern, "The Markov-modulated Poisson process (MMPP) cookbook", Performance
+Evaluation 18, 1993). The same seed always gives the same trace.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from gpu_fleet.traffic.tokens import TokenLengths
 from gpu_fleet.traffic.trace import Floats, RateTrace
 
 DAY_SECONDS = 86_400.0
+NOTES = ("generated, not recorded",)
 DAY_SHAPE = (
     (0, 0.12), (3, 0.03), (5, 0.0), (6, 0.06), (7, 0.25), (8, 0.55), (9, 0.85), (10, 0.97), (11, 1.0), (12, 0.82),
     (13, 0.78), (14, 0.95), (15, 1.0), (16, 0.96), (17, 0.82), (18, 0.62), (19, 0.55), (20, 0.58), (21, 0.5),
     (22, 0.35), (23, 0.22), (24, 0.12),
 )  # fmt: skip
-"""Hour and height of a working day above its night: 0 at five in the morning, 1 at eleven and at three."""
+"""Hour, and height of a working day above its night: 0 at 5:00, 1 at 11:00 and 15:00."""
 HOUR_SHAPE = (
     (0, 0.45), (4, 0.48), (26, 0.9), (30, 0.92), (37, 0.6), (42, 0.58), (56, 0.98), (58, 1.0), (60, 0.95),
 )  # fmt: skip
-"""Minute and height of the demo's hour: a morning rise, a lunch dip, and an afternoon that goes higher."""
+"""Minute and height of the demo's hour: a morning rise, a lunch dip, and a higher afternoon."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a generated trace looks like. Raises ValueError, naming the field, for what is out of range."""
+    """Shape of a generated trace. Raises ValueError, naming the field, for a value out of range."""
 
     days: float = 7.0
     peak_rps: float = 20.0
-    """Its highest step, bursts and all."""
+    """Rate of the highest step, bursts included."""
     night_share: float = 0.2
-    """Rate at five in the morning, as a share of the working day's height."""
+    """Rate at 5:00 as a share of a working day's height."""
     weekend_share: float = 0.55
-    """Height of Saturday and Sunday, as a share of a working day's; the trace begins on a Monday at midnight."""
+    """Height of Saturday and Sunday as a share of a working day's; the trace begins on a Monday at midnight."""
     bursts_per_day: float = 4.0
     """Mean number of bursts."""
     burst_seconds: float = 600.0
     """Mean length of a burst."""
     burst_factor: float = 1.8
-    """The rate in a burst, in multiples of what it would be."""
+    """Rate in a burst as a multiple of the rate without it."""
     noise: float = 0.05
-    """Standard deviation of the slow noise (a correlation time of half an hour) on the logarithm of the rate."""
+    """Standard deviation of slow noise (correlation time: half an hour) on the logarithm of the rate."""
     step_seconds: float = 60.0
     burstiness: float = 1.5
     """Coefficient of variation of the times between requests within a step."""
-    tokens: TokenLengths = field(default_factory=TokenLengths)
 
     def __post_init__(self) -> None:
         for name in ("days", "peak_rps", "burst_seconds", "step_seconds"):
@@ -70,7 +69,7 @@ class Shape:
 
 
 def generate(shape: Shape | None = None, seed: int = 0) -> RateTrace:
-    """Rates of days and weeks, the highest step exactly `peak_rps`."""
+    """Generate rates of days and weeks; the highest step is exactly `shape.peak_rps`."""
     shape = shape or Shape()
     random = np.random.default_rng(seed)
     at = np.arange(max(1, round(shape.days * DAY_SECONDS / shape.step_seconds)), dtype=np.float64) * shape.step_seconds
@@ -80,13 +79,14 @@ def generate(shape: Shape | None = None, seed: int = 0) -> RateTrace:
     rate *= np.where(at // DAY_SECONDS % 7 >= 5, shape.weekend_share, 1.0)  # Monday is 0
     rate *= np.where(_bursting(at, shape, random), shape.burst_factor, 1.0)
     rate *= _noise(len(at), shape.step_seconds, shape.noise, random)
-    return _scaled("generated", at, rate, shape.peak_rps, shape.step_seconds, shape.burstiness, shape.tokens)
+    rps = rate * (shape.peak_rps / rate.max())
+    return RateTrace("generated", at, rps, shape.step_seconds, burstiness=shape.burstiness, notes=NOTES)
 
 
-def hour(peak_rps: float = 12.0, seed: int = 0, tokens: TokenLengths | None = None) -> RateTrace:
-    """One hour with a rise, a dip and a higher rise: enough for pools to have a reason to move up and down.
+def hour(peak_rps: float = 12.0, seed: int = 0) -> RateTrace:
+    """Generate the demo's hour: a rise, a dip and a higher rise, so that pools have a reason to grow and shrink.
 
-    Rates in steps of 10 s; the highest is exactly `peak_rps`. `sample(seed)` draws its requests.
+    The rates are in steps of 10 s; the highest is exactly `peak_rps`. Raises ValueError for a peak not above 0.
     """
     if not peak_rps > 0:
         raise ValueError(f"peak_rps: must be above 0 (got {peak_rps})")
@@ -94,25 +94,12 @@ def hour(peak_rps: float = 12.0, seed: int = 0, tokens: TokenLengths | None = No
     at = np.arange(360, dtype=np.float64) * step_seconds
     minutes, heights = zip(*HOUR_SHAPE, strict=True)
     rate = np.interp(at / 60, minutes, heights) * _noise(len(at), step_seconds, 0.04, np.random.default_rng(seed))
-    return _scaled("generated-hour", at, rate, peak_rps, step_seconds, 1.2, tokens or TokenLengths())
-
-
-def _scaled(
-    name: str, at: Floats, rate: Floats, peak_rps: float, step_seconds: float, burstiness: float, tokens: TokenLengths
-) -> RateTrace:
-    return RateTrace(
-        name,
-        at,
-        rate * (peak_rps / rate.max()),
-        step_seconds,
-        burstiness=burstiness,
-        tokens=tokens,
-        notes=("generated, not recorded",),
-    )
+    rps = rate * (peak_rps / rate.max())
+    return RateTrace("generated-hour", at, rps, step_seconds, burstiness=1.2, notes=NOTES)
 
 
 def _bursting(at: Floats, shape: Shape, random: np.random.Generator) -> np.ndarray:
-    """A two-state Markov chain in continuous time, looked at at each step: True in a burst."""
+    """Return whether each step is in a burst: a two-state Markov chain in continuous time, read at each step."""
     if shape.bursts_per_day == 0 or shape.burst_factor == 1:
         return np.zeros(len(at), dtype=np.bool_)
     quiet_seconds = DAY_SECONDS / shape.bursts_per_day - shape.burst_seconds
@@ -127,14 +114,14 @@ def _bursting(at: Floats, shape: Shape, random: np.random.Generator) -> np.ndarr
 
 
 def _noise(count: int, step_seconds: float, deviation: float, random: np.random.Generator) -> Floats:
-    """The exp of a first-order autoregression with this standard deviation and a correlation time of half an hour."""
+    """Return exp of a first-order autoregression with that deviation and a correlation time of half an hour."""
     if deviation == 0:
         return np.ones(count)
-    keep = float(np.exp(-step_seconds / 1800))
-    shocks = random.standard_normal(count) * deviation * np.sqrt(1 - keep**2)
+    decay = float(np.exp(-step_seconds / 1800))
+    shocks = random.standard_normal(count) * deviation * np.sqrt(1 - decay**2)
     values = np.empty(count)
     value = random.standard_normal() * deviation
     for i in range(count):
-        value = keep * value + shocks[i]
+        value = decay * value + shocks[i]
         values[i] = value
     return np.exp(values)

@@ -1,4 +1,4 @@
-"""A file of recorded demand, recognised by how it begins: CSV by its header, JSON by its keys."""
+"""Reader of recorded demand. The beginning of a file decides its format: a CSV header, or the keys of JSON."""
 
 from __future__ import annotations
 
@@ -14,41 +14,27 @@ import polars as pl
 
 from gpu_fleet.config.document import shown
 from gpu_fleet.traffic import cloudwatch, timestamps
-from gpu_fleet.traffic.columns import RequestHeader, Role, TraceColumn, known_formats, recognise
+from gpu_fleet.traffic.columns import RateHeader, RequestHeader, Role, TraceColumn, columns_of
 from gpu_fleet.traffic.errors import TraceError
-from gpu_fleet.traffic.steps import Gaps, as_rates
+from gpu_fleet.traffic.steps import Gaps, RateRows, as_rates
 from gpu_fleet.traffic.trace import Floats, RateTrace, Trace
 
 SERVEGEN_BURSTINESS = 3.45
-"""Request-weighted coefficient of variation of the times between requests, of ServeGen's large model (m-large):
-https://github.com/alibaba/ServeGen. Its format (t_sec,rps) gives rates alone."""
+"""Request-weighted coefficient of variation of the times between requests in ServeGen's large model (m-large):
+https://github.com/alibaba/ServeGen. Its format (t_sec,rps) gives only rates."""
 
 
 def read(path: Path | str, *, gaps: Gaps | None = None) -> Trace | RateTrace:
-    """The trace of a file: `Trace` where every request stands in it, `RateTrace` where rates or counts do.
+    """Read a file: a `Trace` if it has every request, a `RateTrace` if it has rates or counts.
 
-    `gaps` says what stands in for missing steps of a rate trace; by default `linear`, and `zero` for the RequestCount
-    of a load balancer, which is published only when it is not zero
+    `gaps` fills missing steps of a rate trace; the default is `linear`, and `zero` for a load balancer's RequestCount,
+    which is published only when it is not zero
     (https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-cloudwatch-metrics.html).
-    Raises TraceError, with file, line and column, for what is not a trace, or not there.
+    Raises TraceError, with file, line and column, for a file that cannot be read or is not a trace.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise TraceError("", f"cannot be read: {(error.strerror or str(error)).lower()}", str(path)) from None
-    if content.startswith(b"\xef\xbb\xbf"):
-        content = content[3:]
-    if not content.strip():
-        raise TraceError("", "the file is empty", str(path), 1, 1)
-    try:
-        content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        column = error.start - content.rfind(b"\n", 0, error.start)
-        raise TraceError("", f"not UTF-8 text (byte 0x{content[error.start]:02x})", str(path), line, column) from None
-    start = content.lstrip()[:1]
-    if start in (b"{", b"["):
+    content = _utf8_content(path)
+    if content.lstrip()[:1] in (b"{", b"["):
         first_line = content.lstrip().split(b"\n", 1)[0]
         if b'"input_length"' in first_line or b'"input_tokens"' in first_line:
             return _json_lines(path, content)
@@ -58,19 +44,38 @@ def read(path: Path | str, *, gaps: Gaps | None = None) -> Trace | RateTrace:
     return _csv(path, content, gaps)
 
 
+def _utf8_content(path: Path) -> bytes:
+    """Return the bytes of a UTF-8 file without its byte order mark. Raises TraceError, also for an empty file."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TraceError("", f"cannot be read: {(error.strerror or str(error)).lower()}", str(path)) from None
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    if not content.strip():
+        raise TraceError("", "the file is empty", str(path), 1, 1)
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - content.rfind(b"\n", 0, error.start)
+        raise TraceError("", f"not UTF-8 text (byte 0x{content[error.start]:02x})", str(path), line, column) from None
+    return content
+
+
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """A file's rows as text columns, and where they stand."""
+    """The rows of a CSV file as text columns, with their places."""
 
     path: Path
     content: bytes
     frame: pl.DataFrame
     numbers: pl.Series
-    """Number of each row of the frame among the file's rows after the header, from 0: blank lines are left out."""
+    """For each row of the frame, its number among the file's rows after the header, from 0; blank lines have no row."""
 
     def fail(self, row: int, column: TraceColumn, text: str) -> NoReturn:
-        """Raises TraceError for a row of the frame; finds its line by reading the file again, which is slow."""
-        line, at = _place(self.content, int(self.numbers[row]) + 1, column.position)
+        """Raise TraceError for a row of the frame. It reads the file again to find the line, which is slow."""
+        line = _line_of_record(self.content, int(self.numbers[row]) + 1)
+        at = _column_of_field(self.content, line, column.position)
         raise TraceError(column.name, text, str(self.path), line, at)
 
 
@@ -79,51 +84,56 @@ def _csv(path: Path, content: bytes, gaps: Gaps | None) -> Trace | RateTrace:
     head = content[blank_lines:].split(b"\n", 1)[0].decode().rstrip("\r")
     names = next(csv.reader([head]))
     try:
-        header = recognise(names)
+        header = columns_of(names)
     except ValueError as error:
         line = content.count(b"\n", 0, blank_lines) + 1
         raise TraceError("", str(error), str(path), line, 1) from None
     rows = _rows(path, content[blank_lines:], names, content.count(b"\n", 0, blank_lines))
     notes = (f"columns not read: {', '.join(name for name in header.ignored if name)}",) if any(header.ignored) else ()
+    if isinstance(header, RequestHeader):
+        return _request_trace(rows, header, notes)
+    return _rate_trace(rows, header, notes, gaps or Gaps.LINEAR)
+
+
+def _request_trace(rows: _Rows, header: RequestHeader, notes: tuple[str, ...]) -> Trace:
     seconds, since_epoch = _seconds(rows, header.time)
     starts_at = float(seconds[0]) if since_epoch else None
-    seconds = seconds - seconds[0] if since_epoch or not isinstance(header, RequestHeader) else seconds
-    if isinstance(header, RequestHeader):
-        if (backwards := np.flatnonzero(np.diff(seconds) < 0)).size:
-            row = int(backwards[0]) + 1
-            rows.fail(
-                row,
-                header.time,
-                f"goes backwards by {seconds[row - 1] - seconds[row]:g} s (got {_text(rows, row, header.time)})",
-            )
-        if seconds[0] < 0:
-            rows.fail(0, header.time, f"must not be negative (got {_text(rows, 0, header.time)})")
-        inputs, outputs = _amounts(rows, header.input), _amounts(rows, header.output)
-        return Trace(path.stem, seconds - seconds[0], inputs, outputs, starts_at=starts_at, notes=notes)
-    loads = _amounts(rows, header.load)
+    if since_epoch:
+        seconds = seconds - seconds[0]
+    if (backwards := np.flatnonzero(np.diff(seconds) < 0)).size:
+        row = int(backwards[0]) + 1
+        text = f"goes backwards by {seconds[row - 1] - seconds[row]:g} s (got {_text(rows, row, header.time)})"
+        rows.fail(row, header.time, text)
+    if seconds[0] < 0:
+        rows.fail(0, header.time, f"must not be negative (got {_text(rows, 0, header.time)})")
+    inputs, outputs = _amounts(rows, header.input), _amounts(rows, header.output)
+    return Trace(rows.path.stem, seconds - seconds[0], inputs, outputs, starts_at=starts_at, notes=notes)
+
+
+def _rate_trace(rows: _Rows, header: RateHeader, notes: tuple[str, ...], gaps: Gaps) -> RateTrace:
+    seconds, since_epoch = _seconds(rows, header.time)
+    is_servegen = header.time.name == "t_sec" and header.load.name == "rps"
+    if is_servegen:
+        notes = (*notes, f"burstiness within a step {SERVEGEN_BURSTINESS}, as published for ServeGen's m-large")
 
     def fail(row: int, text: str) -> NoReturn:
         rows.fail(row, header.time, f"{text} (got {_text(rows, row, header.time)})")
 
-    is_servegen = header.time.name == "t_sec" and header.load.name == "rps"
-    if is_servegen:
-        notes = (*notes, f"burstiness within a step {SERVEGEN_BURSTINESS}, as published for ServeGen's m-large")
-    return as_rates(
-        path.stem,
-        seconds,
-        loads,
+    rate_rows = RateRows(
+        name=rows.path.stem,
+        seconds=seconds - seconds[0],
+        loads=_amounts(rows, header.load),
         per_seconds=header.load.unit_seconds if header.load.role is Role.RATE else None,
-        gaps=gaps or Gaps.LINEAR,
-        fail=fail,
-        starts_at=starts_at,
+        starts_at=float(seconds[0]) if since_epoch else None,
         burstiness=SERVEGEN_BURSTINESS if is_servegen else 1.0,
         notes=notes,
     )
+    return as_rates(rate_rows, gaps, fail)
 
 
 def _rows(path: Path, content: bytes, names: list[str], lines_before: int) -> _Rows:
-    """The columns that are read, as text. Raises TraceError for a row with too many or too few fields, or for none."""
-    # Names may repeat or be empty: columns are taken by place.
+    """Return the file's rows as text. Raises TraceError for a row with too many fields, and for a file without rows."""
+    # Names may repeat or be empty, so columns are read by position.
     labels = [f"column_{i}" for i in range(len(names))]
     padded = b"\n" * lines_before + content
     try:
@@ -138,12 +148,12 @@ def _rows(path: Path, content: bytes, names: list[str], lines_before: int) -> _R
     except pl.exceptions.PolarsError as error:
         _fail_for_field_count(path, padded, len(names))
         raise TraceError("", f"not a CSV file: {str(error).splitlines()[0]}", str(path), 1, 1) from None
-    numbers = pl.Series(range(len(frame))) if len(frame) == 0 else pl.int_range(len(frame), eager=True)
+    numbers = pl.int_range(len(frame), eager=True)
     blank = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
     if blank.any():
         frame, numbers = frame.filter(~blank), numbers.filter(~blank)
     if frame.is_empty():
-        raise TraceError("", "a header and no row", str(path), 1 + lines_before, 1)
+        raise TraceError("", "a header without rows", str(path), 1 + lines_before, 1)
     return _Rows(path, padded, frame, numbers)
 
 
@@ -159,7 +169,7 @@ def _seconds(rows: _Rows, column: TraceColumn) -> tuple[Floats, bool]:
 
 
 def _amounts(rows: _Rows, column: TraceColumn) -> Floats:
-    """A column of numbers, finite and not negative."""
+    """Return a column of finite numbers that are not negative. Raises TraceError."""
     texts = rows.frame.to_series(column.position)
     values = texts.str.strip_chars().cast(pl.Float64, strict=False)
     bad = values.is_null() | ~values.is_finite()
@@ -176,61 +186,60 @@ def _fail_for_text(rows: _Rows, row: int, column: TraceColumn, expected: str) ->
 
 
 def _text(rows: _Rows, row: int, column: TraceColumn) -> str:
+    """Return a field as an error quotes it."""
     text = rows.frame.item(row, column.position)
-    return "nothing" if text is None else _quoted(text.strip())
-
-
-def _quoted(text: str) -> str:
-    return shown(text) if not text or not text[0].isdigit() else text[:60]
+    if text is None:
+        return "nothing"
+    text = text.strip()
+    return text[:60] if text[:1].isdigit() else shown(text)
 
 
 def _fail_for_field_count(path: Path, content: bytes, expected: int) -> None:
+    """Raise TraceError for the first row with more fields than the header, if there is one."""
     reader = csv.reader(io.StringIO(content.decode(), newline=""))
     for fields in reader:
         if len(fields) > expected:
-            line, column = _place(content, None, expected, reader.line_num)
+            column = _column_of_field(content, reader.line_num, expected)
             text = f"a row of {len(fields)} fields under a header of {expected}"
-            raise TraceError("", text, str(path), line, column)
+            raise TraceError("", text, str(path), reader.line_num, column)
 
 
-def _place(content: bytes, record: int | None, field: int, line: int | None = None) -> tuple[int, int]:
-    """Line and column, from 1, of a field of a record (0 is the header; blank lines before it do not count)."""
+def _line_of_record(content: bytes, record: int) -> int:
+    """Return the first line of a record, from 1. Record 0 is the header; blank lines before it do not count."""
+    text = content.decode()
+    if '"' not in text:
+        lines_before = next(i for i, line in enumerate(text.split("\n")) if line)
+        return lines_before + record + 1
+    # Quoted fields may span lines.
+    reader = csv.reader(io.StringIO(text, newline=""))
+    number, lines_before = -1, 0
+    for fields in reader:
+        if number >= 0 or fields:
+            number += 1
+        if number == record:
+            return lines_before + 1
+        lines_before = reader.line_num
+    return lines_before
+
+
+def _column_of_field(content: bytes, line: int, field: int) -> int:
+    """Return the column, from 1, of a field in a line; if the line ends before it, the column after the line's end."""
     lines = content.decode().split("\n")
-    if line is None:
-        if b'"' not in content:
-            first = next(i for i, text in enumerate(lines) if text)
-            line = first + (record or 0) + 1
-        else:
-            line = _line_of_record("\n".join(lines), record or 0)
     text = lines[line - 1] if line <= len(lines) else ""
-    column, inside = 1, False
+    column, quoted = 1, False
     for i, character in enumerate(text):
         if field == 0:
-            break
+            return column
         if character == '"':
-            inside = not inside
-        elif character == "," and not inside:
+            quoted = not quoted
+        elif character == "," and not quoted:
             field -= 1
             column = i + 2
-    # A row that ends before the field: where the field would begin.
-    return line, column if field == 0 else len(text.rstrip("\r")) + 1
-
-
-def _line_of_record(text: str, record: int) -> int:
-    """First line of a record of a file in which quoted fields may hold line ends."""
-    reader = csv.reader(io.StringIO(text, newline=""))
-    seen, before = -1, 0
-    for fields in reader:
-        if seen >= 0 or fields:
-            seen += 1
-        if seen == record:
-            return before + 1
-        before = reader.line_num
-    return before
+    return column if field == 0 else len(text.rstrip("\r")) + 1
 
 
 def _json_lines(path: Path, content: bytes) -> Trace:
-    """Every request as one JSON object a line: {"timestamp": ms, "input_length": n, "output_length": n} (Mooncake)."""
+    """Read one request per line: {"timestamp": ms, "input_length": n, "output_length": n} (Mooncake)."""
     times: list[float] = []
     inputs: list[float] = []
     outputs: list[float] = []
@@ -258,6 +267,3 @@ def _json_lines(path: Path, content: bytes) -> Trace:
             raise TraceError("timestamp", text, str(path), number, column)
     at = np.array(times) / 1000
     return Trace(path.stem, at - at[0], np.array(inputs), np.array(outputs))
-
-
-__all__ = ["Gaps", "known_formats", "read"]

@@ -1,4 +1,4 @@
-"""What a trace is like: its rate, how far peaks stand above the mean, its bursts, its rhythm, its requests."""
+"""Statistics of a trace: its rate, the ratio of peaks to mean, bursts, rhythms, and request lengths."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gpu_fleet.traffic.trace import Floats, RateTrace, Trace
 
 STEPS_SECONDS = (10.0, 60.0, 300.0, 600.0, 3600.0)
 LEAST_STEPS = 4
-"""A peak over fewer steps than this says nothing."""
+"""A peak over fewer steps than this means nothing."""
 COUNT_WINDOWS_SECONDS = (1.0, 10.0, 60.0)
 STRETCH_SECONDS = 600.0
-"""Bursts are measured inside stretches of ten minutes, so that the day's rise and fall does not count as one."""
+"""Bursts are measured within stretches of ten minutes, so that the day's rise and fall is not a burst."""
 RHYTHMS_SECONDS = {"day": 86_400.0, "week": 604_800.0}
 RHYTHM_STEP_SECONDS = 600.0
 LEAD_SECONDS = 300.0
@@ -23,7 +23,7 @@ LEAD_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class PeakToMean:
-    """How a trace looks at one step."""
+    """Mean, peak and trough of the rate at one step."""
 
     step_seconds: float
     mean_rps: float
@@ -32,14 +32,14 @@ class PeakToMean:
 
     @property
     def ratio(self) -> float:
-        """Peak over mean; 0 where there are no requests."""
+        """Peak over mean; 0 without requests."""
         return self.peak_rps / self.mean_rps if self.mean_rps else 0.0
 
     @property
     def most_saving(self) -> float:
-        """1 - mean/peak: the share of static peak capacity that stands idle, which no autoscaler can exceed.
+        """1 - mean/peak: the idle share of static peak capacity, and the most that an autoscaler can save.
 
-        It holds at this step: capacity that followed the demand to the step without any delay would save just this.
+        Capacity that followed the demand at this step without delay would save exactly this.
         """
         return 1 - self.mean_rps / self.peak_rps if self.peak_rps else 0.0
 
@@ -57,38 +57,38 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What `describe` found. What a trace cannot tell is missing from the mappings, or None."""
+    """Statistics of a trace. A figure that the trace cannot give is None, or missing from its mapping."""
 
     name: str
     span_seconds: float
     requests: float
-    """Counted; of a rate trace expected."""
+    """Number of requests; for a rate trace, the expected number."""
     mean_rps: float
     peaks: tuple[PeakToMean, ...]
-    """At each step that the trace has at least `LEAST_STEPS` of, and that is not finer than its own."""
+    """One for each step that is no finer than the trace's own step and fits in it `LEAST_STEPS` times."""
     dispersion: Mapping[float, float]
-    """Index of dispersion for counts by window in seconds: variance / mean of the counts, 1 is Poisson."""
+    """Index of dispersion for counts, by window in seconds: variance / mean of the counts; 1 is Poisson."""
     gap_variation: float | None
-    """Squared coefficient of variation of the times between requests, 1 is Poisson; None for rates."""
+    """Squared coefficient of variation of the times between requests; 1 is Poisson; None for rates."""
     rhythms: Mapping[str, float]
-    """Autocorrelation of the rate at a day and a week, -1 to 1, of traces at least twice as long."""
+    """Autocorrelation of the rate at a day and a week, -1 to 1, if the trace is at least twice as long."""
     steepest_rise: float | None
     """Largest rise of the rate within `rise_seconds`, as a share of its peak."""
     rise_seconds: float
-    """`LEAD_SECONDS`, or the trace's own step where that is longer."""
+    """`LEAD_SECONDS`, or the trace's own step if that is longer."""
     input_tokens: Lengths | None
     output_tokens: Lengths | None
     notes: tuple[str, ...]
 
     @property
     def most_saving(self) -> float:
-        """The bound at the finest step of at least a minute: what results are held against."""
-        fitting = [peak for peak in self.peaks if peak.step_seconds >= 60] or list(self.peaks)
-        return fitting[0].most_saving if fitting else 0.0
+        """The bound at the finest step of at least a minute, with which results are compared."""
+        candidates = [peak for peak in self.peaks if peak.step_seconds >= 60] or list(self.peaks)
+        return candidates[0].most_saving if candidates else 0.0
 
 
 def describe(trace: Trace | RateTrace) -> Statistics:
-    """The statistics of a trace. Pure; a trace that is too short for some of them lacks those."""
+    """Return the statistics of a trace; a short trace lacks some of them."""
     requests = float(len(trace)) if isinstance(trace, Trace) else trace.expected_requests
     is_trace = isinstance(trace, Trace)
     return Statistics(
@@ -109,47 +109,46 @@ def describe(trace: Trace | RateTrace) -> Statistics:
 
 
 def peaks(trace: Trace | RateTrace) -> tuple[PeakToMean, ...]:
-    """Peak and mean at each step that suits the trace; a rate trace's own step comes first."""
-    own = trace.step_seconds if isinstance(trace, RateTrace) else 0.0
-    steps = sorted({step for step in STEPS_SECONDS if step >= own} | ({own} if own else set()))
-    found: list[PeakToMean] = []
+    """Return peak and mean at each step that suits the trace; a rate trace's own step comes first."""
+    own_step = trace.step_seconds if isinstance(trace, RateTrace) else 0.0
+    steps = sorted({step for step in STEPS_SECONDS if step >= own_step} | ({own_step} if own_step else set()))
+    result: list[PeakToMean] = []
     for step in steps:
         if trace.span_seconds < LEAST_STEPS * step:
             continue
         rps = to_rates(trace, step).rps
-        found.append(PeakToMean(step, float(rps.mean()), float(rps.max()), float(rps.min())))
-    return tuple(found)
+        result.append(PeakToMean(step, float(rps.mean()), float(rps.max()), float(rps.min())))
+    return tuple(result)
 
 
 def dispersion(at_seconds: Floats, span_seconds: float) -> dict[float, float]:
-    """Index of dispersion for counts, inside stretches of `STRETCH_SECONDS` and weighted by their requests.
+    """Return the index of dispersion for counts within stretches of `STRETCH_SECONDS`, weighted by their requests.
 
     I(w) = sum over stretches of var(counts in windows of w) / sum over stretches of mean(counts); unbiased variance.
     Source: Cox and Lewis, "The Statistical Analysis of Series of Events", 1966, section 4.3; on web traffic see
     Gusella, "Characterizing the Variability of Arrival Processes with Indexes of Dispersion", IEEE JSAC 9(2), 1991.
     """
-    found: dict[float, float] = {}
+    by_window: dict[float, float] = {}
     for window in COUNT_WINDOWS_SECONDS:
-        whole = int(span_seconds // window)
-        size = int(STRETCH_SECONDS // window)
-        if whole < LEAST_STEPS:
+        windows = int(span_seconds // window)
+        if windows < LEAST_STEPS:
             continue
-        counts = np.diff(np.searchsorted(at_seconds, np.arange(whole + 1) * window, side="left")).astype(np.float64)
-        size = min(size, whole)
-        stretches = counts[: whole // size * size].reshape(-1, size)
+        counts = np.diff(np.searchsorted(at_seconds, np.arange(windows + 1) * window, side="left")).astype(np.float64)
+        size = min(int(STRETCH_SECONDS // window), windows)
+        stretches = counts[: windows // size * size].reshape(-1, size)
         if total := float(stretches.mean(axis=1).sum()):
-            found[window] = float(stretches.var(axis=1, ddof=1).sum()) / total
-    return found
+            by_window[window] = float(stretches.var(axis=1, ddof=1).sum()) / total
+    return by_window
 
 
 def gap_variation(at_seconds: Floats) -> float | None:
-    """Squared coefficient of variation of the times between requests, inside stretches, weighted by requests."""
+    """Return the squared coefficient of variation of the times between requests, within stretches, by requests."""
     gaps = np.diff(at_seconds)
     stretch = (at_seconds[1:] // STRETCH_SECONDS).astype(np.int64)
     count = np.bincount(stretch)
     total = np.bincount(stretch, gaps)
     squares = np.bincount(stretch, gaps**2)
-    enough = (count >= 10) & (total > 0)  # fewer gaps than this have no variance to speak of
+    enough = (count >= 10) & (total > 0)  # fewer gaps give no useful variance
     if not enough.any():
         return None
     mean = total[enough] / count[enough]
@@ -158,23 +157,23 @@ def gap_variation(at_seconds: Floats) -> float | None:
 
 
 def rhythms(trace: Trace | RateTrace) -> dict[str, float]:
-    """Autocorrelation of the rate at a day and a week (Pearson's, between the trace and itself that much later)."""
-    own = trace.step_seconds if isinstance(trace, RateTrace) else 0.0
-    found: dict[str, float] = {}
+    """Return the autocorrelation of the rate at a day and a week (Pearson's, of the trace with itself at that lag)."""
+    own_step = trace.step_seconds if isinstance(trace, RateTrace) else 0.0
+    correlations: dict[str, float] = {}
     for name, lag_seconds in RHYTHMS_SECONDS.items():
-        step = max(RHYTHM_STEP_SECONDS, own)
+        step = max(RHYTHM_STEP_SECONDS, own_step)
         if trace.span_seconds < 2 * lag_seconds or lag_seconds % step:
             continue
         rps = to_rates(trace, step).rps
         lag = round(lag_seconds / step)
         before, after = rps[:-lag], rps[lag:]
         if before.std() > 0 and after.std() > 0:
-            found[name] = float(np.corrcoef(before, after)[0, 1])
-    return found
+            correlations[name] = float(np.corrcoef(before, after)[0, 1])
+    return correlations
 
 
 def strength(correlation: float) -> str:
-    """A correlation in a word; the square is the share of the variance that repeating the last period explains."""
+    """Return a word for a correlation. Its square is the share of variance that repeating the last period explains."""
     explained = correlation**2 if correlation > 0 else 0.0
     for limit, word in ((0.64, "strong"), (0.25, "clear"), (0.04, "weak")):
         if explained >= limit:
@@ -183,12 +182,12 @@ def strength(correlation: float) -> str:
 
 
 def steepest_rise(trace: Trace | RateTrace, lead_seconds: float = LEAD_SECONDS) -> float | None:
-    """Largest rise from one step to one `lead_seconds` later (at least one step), as a share of the peak.
+    """Return the largest rise over `lead_seconds` (at least one step), as a share of the peak.
 
-    Steps are of 60 s, or the trace's own where those are longer; None for a trace too short.
+    Steps are 60 s, or the trace's own step if longer. None for a trace that is too short.
     """
-    own = trace.step_seconds if isinstance(trace, RateTrace) else 0.0
-    step = max(60.0, own)
+    own_step = trace.step_seconds if isinstance(trace, RateTrace) else 0.0
+    step = max(60.0, own_step)
     if trace.span_seconds < LEAST_STEPS * step:
         return None
     rps = to_rates(trace, step).rps
@@ -199,6 +198,6 @@ def steepest_rise(trace: Trace | RateTrace, lead_seconds: float = LEAD_SECONDS) 
 
 
 def lengths(tokens: Floats) -> Lengths:
-    """Mean, percentiles and longest."""
+    """Return mean, percentiles and maximum."""
     p50, p95, p99 = np.percentile(tokens, (50, 95, 99))
     return Lengths(float(tokens.mean()), float(p50), float(p95), float(p99), float(tokens.max()))

@@ -1,8 +1,9 @@
-"""Rows of (time, load) as steps of equal length. A step that is not in the file is missing, and never zero unasked."""
+"""Rows of (time, load) put on a grid of equal steps. Missing steps are filled as asked, never silently with zero."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn
 
@@ -13,109 +14,122 @@ from gpu_fleet.traffic.trace import Floats, RateTrace
 
 
 class Gaps(StrEnum):
-    """What stands in for steps that are not in the file."""
+    """How missing steps are filled."""
 
     LINEAR = "linear"
-    """The line between the steps before and after: the default, since demand has no jump unless one was seen."""
+    """Along the line between the steps before and after. The default: an unseen jump is unlikely."""
     HOLD = "hold"
-    """The last step before."""
+    """With the step before."""
     ZERO = "zero"
-    """No request: right where the source leaves out what is zero, as a load balancer's RequestCount does."""
+    """With zero: right for a source that omits zeros, as a load balancer's RequestCount does."""
     REFUSE = "refuse"
-    """An error."""
+    """Not at all: a missing step is an error."""
 
 
 TOLERANCE = 0.01
-"""How far a row may stand from the grid, in steps: rounded times are common (33.333 s)."""
+"""Largest distance of a row from the grid, in steps: rounded times are common (33.333 s)."""
 
 
-def as_rates(
-    name: str,
-    seconds: Floats,
-    loads: Floats,
-    *,
-    per_seconds: float | None,
-    gaps: Gaps,
-    fail: Callable[[int, str], NoReturn],
-    step_seconds: float | None = None,
-    starts_at: float | None = None,
-    burstiness: float = 1.0,
-    notes: tuple[str, ...] = (),
-) -> RateTrace:
-    """The rows on their grid, gaps filled as `gaps` says and stated in the trace's notes.
+@dataclass(frozen=True, slots=True, eq=False)
+class RateRows:
+    """Rows of (time, load) as read, and facts about their source."""
 
-    `per_seconds` is the time that a load counts over; None: the step itself (a load is a count). The step is the
-    commonest distance of two rows unless `step_seconds` gives it. `fail(row, text)` is called for the first row that
-    goes backwards or does not stand on the grid, or opens a gap that is refused; it must raise.
+    name: str
+    seconds: Floats
+    """Time of each row, from the trace's start."""
+    loads: Floats
+    per_seconds: float | None = None
+    """The time that a load counts over; None: the step (a load is a count)."""
+    step_seconds: float | None = None
+    """None: the most common distance between rows."""
+    starts_at: float | None = None
+    """Second 0, in seconds since the epoch; None if unknown."""
+    burstiness: float = 1.0
+    """See `RateTrace.burstiness`."""
+    notes: tuple[str, ...] = ()
+
+
+def as_rates(rows: RateRows, gaps: Gaps, fail: Callable[[int, str], NoReturn]) -> RateTrace:
+    """Return the rows on their grid, gaps filled as `gaps` says and noted in the trace.
+
+    `fail(row, text)` must raise. It is called for the first row that goes backwards, is off the grid, or follows a
+    refused gap.
     """
-    distances = np.diff(seconds)
-    if (backwards := np.flatnonzero(distances <= 0)).size:
-        row = int(backwards[0]) + 1
-        before, here = seconds[row - 1], seconds[row]
-        fail(row, "the same time twice" if here == before else f"goes backwards by {before - here:g} s")
-    if step_seconds is None:
-        if len(seconds) < 2:  # two rows are what a distance needs
-            fail(0, "needs at least two rows: the length of a step is the distance between rows")
-        step_seconds = _commonest(distances)
-    steps = distances / step_seconds
-    whole = np.rint(steps)
-    off = np.flatnonzero((np.abs(steps - whole) > TOLERANCE) | (whole < 1))
-    if off.size:
-        row = int(off[0]) + 1
-        fail(
-            row,
-            f"stands {distances[row - 1]:g} s after the row before, no multiple of the step of {step_seconds:g} s",
-        )
-    places = np.concatenate(([0], np.cumsum(whole).astype(np.int64)))
+    step_seconds, steps = _steps_between(rows, fail)
+    places = np.concatenate(([0], np.cumsum(steps).astype(np.int64)))
     count = int(places[-1]) + 1
-    measured = np.zeros(count, dtype=np.bool_)
-    measured[places] = True
-    if gaps is Gaps.REFUSE and count > len(places):
-        row = int(np.flatnonzero(whole > 1)[0]) + 1
-        fail(row, f"a gap of {(whole[row - 1] - 1) * step_seconds:g} s before this row, and gaps are refused")
-    rps = _filled(places, loads / (per_seconds or step_seconds), count, gaps)
+    rps = rows.loads / (rows.per_seconds or step_seconds)
+    measured, notes = None, rows.notes
     if count > len(places):
-        notes = (*notes, _gap_note(whole, step_seconds, gaps))
+        if gaps is Gaps.REFUSE:
+            row = int(np.flatnonzero(steps > 1)[0]) + 1
+            fail(row, f"a gap of {(steps[row - 1] - 1) * step_seconds:g} s before this row, and gaps are refused")
+        rps = _filled(places, rps, count, gaps)
+        measured = np.zeros(count, dtype=np.bool_)
+        measured[places] = True
+        notes = (*notes, _gap_note(steps, step_seconds, gaps))
     return RateTrace(
-        name,
+        rows.name,
         np.arange(count, dtype=np.float64) * step_seconds,
         rps,
         step_seconds,
-        burstiness=burstiness,
-        measured=measured if count > len(places) else None,
-        starts_at=starts_at,
+        burstiness=rows.burstiness,
+        measured=measured,
+        starts_at=rows.starts_at,
         notes=notes,
     )
 
 
-def _commonest(distances: Floats) -> float:
-    """The commonest distance, the shortest of equally common ones; to the microsecond, since floats differ below."""
+def _steps_between(rows: RateRows, fail: Callable[[int, str], NoReturn]) -> tuple[float, Floats]:
+    """Return the step in seconds, and the whole number of steps between consecutive rows."""
+    seconds, step_seconds = rows.seconds, rows.step_seconds
+    distances = np.diff(seconds)
+    if (backwards := np.flatnonzero(distances <= 0)).size:
+        row = int(backwards[0]) + 1
+        previous, current = seconds[row - 1], seconds[row]
+        fail(row, "the same time twice" if current == previous else f"goes backwards by {previous - current:g} s")
+    if step_seconds is None:
+        if len(seconds) < 2:
+            fail(0, "needs at least two rows: the length of a step is the distance between rows")
+        step_seconds = _most_common(distances)
+    exact = distances / step_seconds
+    steps = np.rint(exact)
+    off = np.flatnonzero((np.abs(exact - steps) > TOLERANCE) | (steps < 1))
+    if off.size:
+        row = int(off[0]) + 1
+        fail(
+            row,
+            f"is {distances[row - 1]:g} s after the row before, not a multiple of the step of {step_seconds:g} s",
+        )
+    return step_seconds, steps
+
+
+def _most_common(distances: Floats) -> float:
+    """Return the most common distance, rounded to the microsecond; the shortest if several are as common."""
     values, counts = np.unique(np.round(distances, 6), return_counts=True)
     return float(values[int(np.argmax(counts))])
 
 
 def _filled(places: NDArray[np.int64], rps: Floats, count: int, gaps: Gaps) -> Floats:
-    if count == len(places):
-        return rps
     if gaps is Gaps.ZERO:
         filled = np.zeros(count)
         filled[places] = rps
         return filled
-    every = np.arange(count)
+    grid = np.arange(count)
     if gaps is Gaps.HOLD:
-        return rps[np.searchsorted(places, every, side="right") - 1]
-    return np.interp(every, places, rps)
+        return rps[np.searchsorted(places, grid, side="right") - 1]
+    return np.interp(grid, places, rps)
 
 
-def _gap_note(whole: Floats, step_seconds: float, gaps: Gaps) -> str:
-    jumps = whole[whole > 1]
-    steps, longest = int((jumps - 1).sum()), (jumps.max() - 1) * step_seconds
-    count = f"{len(jumps)} gap{'s' if len(jumps) > 1 else ''}"
-    how = {
-        Gaps.LINEAR: "filled by the line between the neighbours",
+def _gap_note(steps: Floats, step_seconds: float, gaps: Gaps) -> str:
+    jumps = steps[steps > 1]
+    missing, longest_seconds = int((jumps - 1).sum()), (jumps.max() - 1) * step_seconds
+    filling = {
+        Gaps.LINEAR: "filled along the line between the neighbours",
         Gaps.HOLD: "filled with the step before",
         Gaps.ZERO: "taken as no requests",
     }[gaps]
     return (
-        f"{count}, {steps} missing step{'s' if steps > 1 else ''} of {step_seconds:g} s (longest {longest:g} s), {how}"
+        f"{len(jumps)} gap{'s' if len(jumps) > 1 else ''}, {missing} missing step{'s' if missing > 1 else ''} of "
+        f"{step_seconds:g} s (longest {longest_seconds:g} s), {filling}"
     )

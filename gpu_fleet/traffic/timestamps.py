@@ -1,4 +1,4 @@
-"""Times as they stand in files: seconds since the epoch, milliseconds, or a date and a time of day."""
+"""Times as files write them: seconds since the epoch, milliseconds, or a date with a time of day."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import polars as pl
 
 MILLISECONDS_FROM = 1e11
-"""A bare number from here on counts milliseconds: as seconds it would be the year 5138."""
+"""A number from here on is in milliseconds: in seconds it would be the year 5138."""
 EPOCH_FROM = 1e8
-"""A bare number of seconds from here on (1973) is since the epoch; below, it is since the trace's start."""
+"""A number of seconds from here on (1973) counts from the epoch, below it from the trace's start."""
 
-# With %z the polars engine reads Z as well as +02:00; times without a zone are taken as UTC, as CloudWatch writes them.
+# With %z polars reads both Z and +02:00. Times without a zone are UTC, as CloudWatch writes them.
 DATE_FORMATS = (
     "%Y-%m-%d %H:%M:%S%.f",
     "%Y-%m-%dT%H:%M:%S%.f",
@@ -28,18 +28,18 @@ DATE_FORMATS = (
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds (float64, null where a text was not a time), and whether they count from the epoch."""
+    """Times in seconds (float64; null for a text that is not a time)."""
 
     seconds: pl.Series
     since_epoch: bool
     expected: str
-    """What the first value showed the form to be, for an error about a later one."""
+    """The form of the first value, for an error about a later one."""
 
 
 def read(texts: pl.Series, unit_seconds: float) -> Times | None:
-    """The texts as times, all in the form of the first; None where the first is no time at all.
+    """Parse the texts as times, all in the form of the first; None if the first is not a time.
 
-    `unit_seconds` is the unit of a number; 0 lets its size decide: seconds, or milliseconds from `MILLISECONDS_FROM`.
+    `unit_seconds` is the unit of a number; with 0 its size decides: seconds, or milliseconds from `MILLISECONDS_FROM`.
     """
     texts = texts.str.strip_chars()
     first = texts.drop_nulls().head(1)
@@ -49,7 +49,7 @@ def read(texts: pl.Series, unit_seconds: float) -> Times | None:
     if number is not None:
         unit = unit_seconds or (0.001 if abs(number) >= MILLISECONDS_FROM else 1.0)
         numbers = texts.cast(pl.Float64, strict=False)
-        # fill_nan: the text `nan` reads as a float, and is no time.
+        # The text `nan` parses as a float but is not a time.
         seconds = numbers.fill_nan(None) * unit
         return Times(seconds, unit_seconds == 0 and abs(number) * unit >= EPOCH_FROM, "a number")
     for form in DATE_FORMATS:

@@ -1,38 +1,38 @@
-"""Demand as it was recorded: every request (`Trace`), or only how many a second (`RateTrace`).
+"""Recorded demand: every request (`Trace`), or only the requests per second (`RateTrace`).
 
-Both give the same thing to whoever replays them: `windows(...)`, the requests of one stretch of time after the other.
-Second 0 is the trace's first moment; `starts_at` says when that was, where the file tells.
+Both hand out their requests one period after another by `windows(...)`, so that a replay need not tell them apart.
+Second 0 is the trace's first moment; `starts_at` is its absolute time if the file has it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpu_fleet.traffic.arrivals import arrivals
-from gpu_fleet.traffic.tokens import TokenLengths
+from gpu_fleet.traffic.tokens import ANSWERS, PROMPTS
 
 Floats: TypeAlias = NDArray[np.float64]
 
 WINDOW_SECONDS = 600.0
 SHORTEST_BLOCK_SECONDS = 60.0
-"""Rates in steps shorter than this are drawn in blocks of several steps: a renewal process that starts anew each
-second could show no clump longer than a second."""
+"""Shorter steps are drawn in blocks of several: a renewal process restarted every second could show no clump longer
+than a second."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Requests:
-    """The requests of one stretch of time, `starts_seconds` <= at < `ends_seconds` (the last window: <=)."""
+    """The requests of one period, `starts_seconds` <= at < `ends_seconds` (<= in the last period)."""
 
     starts_seconds: float
     ends_seconds: float
     at_seconds: Floats
-    """Shape (n,), sorted, from the trace's start (not the window's)."""
+    """Shape (n,), sorted, from the trace's start (not the period's)."""
     input_tokens: Floats
     output_tokens: Floats
 
@@ -42,7 +42,7 @@ class Requests:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """Every request of a stretch of time. Raises ValueError for arrays that differ in length or are out of order."""
+    """Every request of a period. Raises ValueError for arrays that differ in length or are out of order."""
 
     name: str
     at_seconds: Floats
@@ -52,11 +52,11 @@ class Trace:
     output_tokens: Floats
     """Answer lengths: shape (n,), not negative."""
     span_seconds: float = math.nan
-    """How long was recorded; where it is not given, up to the last request."""
+    """Length of the recording; by default up to the last request."""
     starts_at: float | None = None
-    """Second 0, in seconds since the epoch; None where the file tells only relative times."""
+    """Second 0, in seconds since the epoch; None if the file has only relative times."""
     notes: tuple[str, ...] = ()
-    """What a reader of results should know about this trace."""
+    """Facts that readers of results should know about this trace."""
 
     def __post_init__(self) -> None:
         _check_lengths(self, "at_seconds", ("input_tokens", "output_tokens"))
@@ -76,18 +76,10 @@ class Trace:
     def __len__(self) -> int:
         return len(self.at_seconds)
 
-    def windows(
-        self,
-        window_seconds: float = WINDOW_SECONDS,
-        *,
-        seed: int = 0,
-        burstiness: float | None = None,
-        tokens: TokenLengths | None = None,
-    ) -> Iterator[Requests]:
-        """The trace cut into stretches, as views of its arrays: no copy. Stretches without requests come too.
+    def windows(self, window_seconds: float = WINDOW_SECONDS, *, seed: int = 0) -> Iterator[Requests]:
+        """Yield the trace in periods, as views of its arrays; periods without requests are included.
 
-        Called as `RateTrace.windows` is, so that whoever replays need not tell the two apart; `seed`, `burstiness`
-        and `tokens` change nothing, since every request is known and nothing is drawn.
+        `seed` has no effect, as nothing is drawn; `RateTrace.windows` needs it.
         """
         count = _window_count(self.span_seconds, window_seconds)
         edges = np.arange(1, count) * window_seconds
@@ -96,7 +88,7 @@ class Trace:
             part = slice(cuts[i], cuts[i + 1])
             yield Requests(
                 i * window_seconds,
-                min((i + 1) * window_seconds, self.span_seconds) if i == count - 1 else (i + 1) * window_seconds,
+                min((i + 1) * window_seconds, self.span_seconds),
                 self.at_seconds[part],
                 self.input_tokens[part],
                 self.output_tokens[part],
@@ -105,7 +97,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RateTrace:
-    """Requests per second in steps of equal length, without gaps. Raises ValueError for what is not that."""
+    """Requests per second in steps of equal length, without gaps. Raises ValueError for anything else."""
 
     name: str
     at_seconds: Floats
@@ -114,14 +106,13 @@ class RateTrace:
     """Mean rate of each step: shape (n,), not negative."""
     step_seconds: float
     burstiness: float = 1.0
-    """Coefficient of variation of the times between requests within a step; 1 (Poisson) where nothing is known."""
-    tokens: TokenLengths = field(default_factory=TokenLengths)
+    """Coefficient of variation of the times between requests within a step; 1 (Poisson) if unknown."""
     measured: NDArray[np.bool_] | None = None
-    """Which steps were in the file; the others were filled in. None: all."""
+    """Steps that were in the file; the others were filled in. None: all of them."""
     starts_at: float | None = None
-    """Second 0, in seconds since the epoch; None where the file tells only relative times."""
+    """Second 0, in seconds since the epoch; None if the file has only relative times."""
     notes: tuple[str, ...] = ()
-    """What a reader of results should know about this trace."""
+    """Facts that readers of results should know about this trace."""
 
     def __post_init__(self) -> None:
         _check_lengths(self, "at_seconds", ("rps",) if self.measured is None else ("rps", "measured"))
@@ -142,73 +133,59 @@ class RateTrace:
 
     @property
     def span_seconds(self) -> float:
-        """How long was recorded."""
+        """Length of the recording."""
         return len(self.rps) * self.step_seconds
 
     @property
     def expected_requests(self) -> float:
-        """Sum of rate times step: the mean number of requests that `sample` draws."""
+        """Mean number of requests that `sample` draws."""
         return float(self.rps.sum() * self.step_seconds)
 
-    def windows(
-        self,
-        window_seconds: float = WINDOW_SECONDS,
-        *,
-        seed: int = 0,
-        burstiness: float | None = None,
-        tokens: TokenLengths | None = None,
-    ) -> Iterator[Requests]:
-        """Requests drawn from the rates, one stretch of time after the other; only one block is held at a time.
+    def windows(self, window_seconds: float = WINDOW_SECONDS, *, seed: int = 0) -> Iterator[Requests]:
+        """Yield requests drawn from the rates, period by period, holding one block of steps at a time.
 
-        The same seed gives the same requests whatever the window: each block of steps draws from its own generator,
-        seeded with (seed, number of the block). `burstiness` and `tokens` stand for the trace's own where given.
+        The same seed gives the same requests for every window: each block of steps draws from its own generator,
+        seeded with (seed, number of the block).
         """
-        cv = self.burstiness if burstiness is None else burstiness
-        if not cv >= 0:
-            raise ValueError(f"burstiness: must not be negative (got {cv})")
-        lengths = tokens or self.tokens
         steps = max(1, math.ceil(SHORTEST_BLOCK_SECONDS / self.step_seconds))
         blocks = math.ceil(len(self) / steps)
         count = _window_count(self.span_seconds, window_seconds)
-        held: list[tuple[Floats, Floats, Floats]] = []
+        drawn: list[tuple[Floats, Floats, Floats]] = []
         next_block = 0
         for i in range(count):
             ends = self.span_seconds if i == count - 1 else (i + 1) * window_seconds
             while next_block < blocks and next_block * steps * self.step_seconds < ends:
-                held.append(self._block(next_block, steps, seed, cv, lengths))
+                drawn.append(self._block(next_block, steps, seed))
                 next_block += 1
             parts: list[tuple[Floats, Floats, Floats]] = []
-            rest: list[tuple[Floats, Floats, Floats]] = []
-            for at, inputs, outputs in held:
+            later: list[tuple[Floats, Floats, Floats]] = []
+            for at, inputs, outputs in drawn:
                 cut = len(at) if i == count - 1 else int(np.searchsorted(at, ends, side="left"))
                 parts.append((at[:cut], inputs[:cut], outputs[:cut]))
                 if cut < len(at):
-                    rest.append((at[cut:], inputs[cut:], outputs[cut:]))
-            held = rest
+                    later.append((at[cut:], inputs[cut:], outputs[cut:]))
+            drawn = later
             yield Requests(i * window_seconds, ends, *_joined(parts))
 
-    def sample(self, seed: int = 0, burstiness: float | None = None, tokens: TokenLengths | None = None) -> Trace:
-        """All requests drawn at once: 24 bytes each. For what does not fit, see `windows`.
+    def sample(self, seed: int = 0) -> Trace:
+        """Draw all requests at once, at 24 bytes each; `windows` serves traces that do not fit into memory.
 
-        Raises ValueError when no request at all was drawn.
+        Raises ValueError if no request was drawn.
         """
-        drawn = list(
-            self.windows(max(WINDOW_SECONDS, self.step_seconds), seed=seed, burstiness=burstiness, tokens=tokens)
-        )
+        drawn = list(self.windows(max(WINDOW_SECONDS, self.step_seconds), seed=seed))
         at, inputs, outputs = _joined([(part.at_seconds, part.input_tokens, part.output_tokens) for part in drawn])
         return Trace(self.name, at, inputs, outputs, self.span_seconds, self.starts_at, self.notes)
 
-    def _block(
-        self, block: int, steps: int, seed: int, burstiness: float, tokens: TokenLengths
-    ) -> tuple[Floats, Floats, Floats]:
+    def _block(self, block: int, steps: int, seed: int) -> tuple[Floats, Floats, Floats]:
+        """Draw arrivals, prompts and answers of the block with that number, of `steps` steps."""
         random = np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, block))))
         counts = self.rps[block * steps : (block + 1) * steps] * self.step_seconds
         starts = block * steps * self.step_seconds
-        at = arrivals(counts, self.step_seconds, burstiness, random)
+        at = arrivals(counts, self.step_seconds, self.burstiness, random)
         at += starts
-        # Adding the start may round the last arrival up to the block's end, which belongs to the next block.
+        # Adding the start may round the last arrival up to the block's end, which is in the next block.
         np.minimum(at, np.nextafter(starts + len(counts) * self.step_seconds, 0.0), out=at)
-        return at, *tokens.draw(len(at), random)
+        return at, PROMPTS.draw(len(at), random), ANSWERS.draw(len(at), random)
 
 
 def _joined(parts: list[tuple[Floats, Floats, Floats]]) -> tuple[Floats, Floats, Floats]:

@@ -1,4 +1,4 @@
-"""A trace as one of the CSV files that `reader` reads."""
+"""Writer of traces, as CSV that `reader` reads."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from gpu_fleet.traffic.trace import Floats, RateTrace, Trace
 
 
 def write(trace: Trace | RateTrace, path: Path | str) -> None:
-    """Writes `timestamp,...` in UTC where the trace knows when it was, else `at_seconds,...`; a step not measured is
-    left out, so that it is a gap again when it is read. Raises OSError as files do.
+    """Write `timestamp,...` in UTC if the trace has absolute times, else `at_seconds,...`.
+
+    Steps that were not measured are omitted, so that they are gaps again when read. Raises OSError.
     """
-    time, texts = _times(trace.at_seconds, trace.starts_at)
+    time, values = _times(trace.at_seconds, trace.starts_at)
     match trace:
         case Trace():
-            columns = {time: texts, "input_tokens": trace.input_tokens, "output_tokens": trace.output_tokens}
+            columns = {time: values, "input_tokens": trace.input_tokens, "output_tokens": trace.output_tokens}
             frame = pl.DataFrame(columns).with_columns(pl.col("input_tokens", "output_tokens").pipe(_whole))
         case RateTrace():
-            frame = pl.DataFrame({time: texts, "rps": trace.rps})
+            frame = pl.DataFrame({time: values, "rps": trace.rps})
             if trace.measured is not None:
                 frame = frame.filter(pl.Series(trace.measured))
     frame.write_csv(Path(path))
 
 
 def _whole(column: pl.Expr) -> pl.Expr:
-    """Token counts without `.0`."""
+    """Write token counts without `.0`."""
     return column.cast(pl.Int64)
 
 

@@ -14,12 +14,12 @@ from gpu_fleet.emulator import Change, EmbeddedCloud, InstanceChange
 from gpu_fleet.emulator.lifelike.metric_store import DataPoint
 from gpu_fleet.replay.alarms import Alarms
 from gpu_fleet.replay.engine_fleet import EngineFleet
-from gpu_fleet.replay.feed import Feed
 from gpu_fleet.replay.hardware import PoolHardware, Price, pool_hardware
 from gpu_fleet.scaling.observation import Phase
 from gpu_fleet.scaling.policy import Policy
 from gpu_fleet.scaling.profile import Profile
 from gpu_fleet.scaling.service import Pool, Service
+from gpu_fleet.simulator.feed import Feed
 from gpu_fleet.simulator.simulation import Simulation
 from gpu_fleet.traffic import hour
 

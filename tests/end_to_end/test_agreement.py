@@ -22,9 +22,9 @@ from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator import drive
-from gpu_fleet.simulator.simulated_fleet import BootTime
-from gpu_fleet.simulator.telemetry import ReplayDelays as WorldDelays
-from gpu_fleet.simulator.world import World
+from gpu_fleet.simulator.simulated_fleet import BootTime, MachineModel
+from gpu_fleet.simulator.telemetry import Delays as WorldDelays
+from gpu_fleet.simulator.world import World, WorldOptions
 from gpu_fleet.traffic import Trace, crop, hour, read, scale_to
 
 BOOT_SECONDS = 108.0
@@ -69,10 +69,12 @@ def simulated(root: Path, trace: Trace, replay: ReplayResult, service: Service) 
         trace,
         {name: rung.profile for name, rung in found.items()},
         initial=READY,
-        initial_weights={name: pool.weight for name, pool in replay.minutes[0].pools.items()},
-        boot=BootTime(BOOT_SECONDS + JOINS_AFTER_SECONDS),
-        delays=WorldDelays(delays.minute_seconds, delays.fine_seconds),
-        start=replay.start,
+        machines=MachineModel(boot=BootTime(BOOT_SECONDS + JOINS_AFTER_SECONDS)),
+        options=WorldOptions(
+            start=replay.start,
+            initial_weights={name: pool.weight for name, pool in replay.minutes[0].pools.items()},
+            delays=WorldDelays(delays.minute_seconds, delays.fine_seconds),
+        ),
     )
     model = Remembering()
     return model.decided, drive.run(world, model)

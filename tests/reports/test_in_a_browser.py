@@ -9,7 +9,7 @@ from gpu_fleet.reports import Chart, Column, Section, Table, charts, page
 from gpu_fleet.reports.thresholds_page import thresholds_page
 from gpu_fleet.reports.trace_page import trace_page
 from gpu_fleet.traffic import describe, generate, hour, to_rates
-from gpu_fleet.traffic.threshold_curve import answer
+from gpu_fleet.traffic.threshold_curve import OrderingRule, advise
 
 pytestmark = pytest.mark.browser
 
@@ -125,11 +125,12 @@ def test_the_reports_of_the_trace_commands_draw(visit):
     week = generate(seed=2)
     one_hour = hour(seed=2).sample(2)
     demand = to_rates(week, 60)
-    found = answer(demand, attainment=0.995, lead_seconds=300)
+    rule = OrderingRule(300)
+    found = advise(demand, rule, attainment=0.995)
     for text in (
         trace_page(week, describe(week)),
         trace_page(one_hour, describe(one_hour)),
-        thresholds_page(demand, found, lead_seconds=300, hold_seconds=0, unit_rps=0, current=0.8),
+        thresholds_page(demand, found, rule, current=0.8),
     ):
         assert len(text) < 2_000_000
         tab = visit(text)

@@ -1,8 +1,8 @@
-"""A small service, its engines, and traffic to run it with."""
+"""A small service, its engines, and its traffic."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from gpu_fleet.scaling.policy import Horizontal, Policy, Request, Slo
 from gpu_fleet.scaling.profile import Profile, instance_capacity
 from gpu_fleet.scaling.service import Pool, Service
-from gpu_fleet.simulator.world import World
+from gpu_fleet.simulator.simulated_fleet import MachineModel
+from gpu_fleet.simulator.world import World, WorldOptions
 
 PROFILE = Profile(
     prefill_base_seconds=0.01,
@@ -36,7 +37,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Requests:
-    """Requests as a source."""
+    """A source of requests that all have the same lengths."""
 
     at: NDArray[np.float64]
     span_seconds: float
@@ -61,7 +62,7 @@ class Requests:
 
 
 def make_service(**pool_keys: object) -> Service:
-    """Pools `small` (1 USD an hour) and `big` (2 USD), alike but for price and name."""
+    """Pools `small` (1 USD an hour) and `big` (2 USD) that differ only in name and price."""
     policy = Policy(
         model="m",
         request=Request(input_tokens=800, output_tokens=150),
@@ -95,15 +96,26 @@ def service() -> Service:
 
 @pytest.fixture
 def world(service: Service) -> Callable[..., World]:
-    """Makes a world; without arguments an hour of 4 requests a second on four small instances."""
+    """Makes a world; without arguments an hour of 4 requests a second on four small instances.
 
-    def make(source: Requests | None = None, service: Service = service, **keys: object) -> World:
-        keys = {"initial": {"small": 4}, **keys}
+    Other arguments are fields of `MachineModel` and `WorldOptions`.
+    """
+
+    def make(
+        source: Requests | None = None,
+        service: Service = service,
+        *,
+        initial: Mapping[str, int] | None = None,
+        **fields: object,
+    ) -> World:
+        machine_fields = {name: fields.pop(name) for name in ("boot", "faults", "gpus") if name in fields}
         return World(
             service,
             source or Requests.poisson(4.0, 3600.0),
             {"small": PROFILE, "big": PROFILE},
-            **keys,  # type: ignore[arg-type]
+            initial={"small": 4} if initial is None else initial,
+            machines=MachineModel(**machine_fields),  # type: ignore[arg-type]
+            options=WorldOptions(**fields),  # type: ignore[arg-type]
         )
 
     return make

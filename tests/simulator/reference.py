@@ -1,8 +1,8 @@
-"""The same machine in plain Python, to be checked by eye: no arrays, no clock of tokens, no heap.
+"""The simulator in plain Python, simple enough to check by eye: no arrays, no token clock, no heap.
 
 Every sequence counts its own remaining tokens. Between two events each of the b sequences of a batch makes
-elapsed / (decode_base + b * decode_per_sequence) tokens; at an event one thing happens; then the next event is looked
-for among all instances. Slow, and meant to be: the compiled kernel is held against it on random inputs.
+elapsed / (decode_base + b * decode_per_sequence) tokens; after each event the next one is searched among all
+instances. It is slow on purpose: tests compare the compiled kernel with it on random inputs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SAME_TOKEN = 1e-9
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One request, and what became of it."""
+    """One request and its outcome."""
 
     at: float
     input_tokens: float
@@ -31,10 +31,10 @@ class Request:
     first_token_at: float = math.nan
     finished_at: float = math.nan
     remaining: float = 0.0
-    """Decoding steps to go."""
+    """Remaining decoding steps."""
 
     def attains(self, slo: Slo) -> bool:
-        """Whether it was served within the SLO."""
+        """Return whether it completed within the SLO."""
         if self.outcome is not RequestOutcome.COMPLETED:
             return False
         steps = self.output_tokens - 1
@@ -56,27 +56,27 @@ class Instance:
 
     @property
     def outstanding(self) -> int:
-        """Requests that it has."""
+        """Number of requests it holds."""
         return len(self.waiting) + len(self.batch) + (self.prefilling is not None)
 
     def kv_tokens(self, request: Request) -> float:
-        """Memory that is reserved for the request."""
+        """Return the memory reserved for a request."""
         return request.input_tokens + self.output_reserved * request.output_tokens
 
     def fits(self, request: Request) -> bool:
-        """Whether the request could be admitted beside those that are in service (none is being read)."""
-        held = sum(self.kv_tokens(r) for r in self.batch)
+        """Return whether a request fits beside the batch (no prefill is in progress)."""
+        reserved = sum(self.kv_tokens(r) for r in self.batch)
         return (
             len(self.batch) < self.engine.max_sequences
-            and held + self.kv_tokens(request) <= self.engine.kv_cache_tokens
+            and reserved + self.kv_tokens(request) <= self.engine.kv_cache_tokens
         )
 
     def step_seconds(self) -> float:
-        """Time of one decoding step of the batch as it is."""
+        """Return the time of one decoding step of the present batch."""
         return self.engine.decode_base_seconds + len(self.batch) * self.engine.decode_seconds_per_sequence
 
     def next_event(self) -> float:
-        """When something happens here next, if nobody arrives."""
+        """Return the time of the next event if no request arrives."""
         if self.prefilling is not None:
             return self.prefill_end
         if self.batch:
@@ -84,7 +84,7 @@ class Instance:
         return math.inf
 
     def advance(self, time: float) -> None:
-        """Decode until then; while a prompt is read, nobody decodes."""
+        """Decode until `time`; a prefill pauses decoding."""
         if self.prefilling is None and self.batch:
             tokens = (time - self.now) / self.step_seconds()
             for request in self.batch:
@@ -92,14 +92,14 @@ class Instance:
         self.now = time
 
     def admit(self) -> None:
-        """Start reading the first prompt that waits, if none is being read and it fits."""
+        """Start the prefill of the first waiting request if none is in progress and it fits."""
         if self.prefilling is None and self.waiting and self.fits(self.waiting[0]):
             self.prefilling = self.waiting.popleft()
-            reading = self.prefilling.input_tokens * self.engine.prefill_seconds_per_token
-            self.prefill_end = self.now + (self.engine.prefill_base_seconds + reading)
+            seconds = self.prefilling.input_tokens * self.engine.prefill_seconds_per_token
+            self.prefill_end = self.now + (self.engine.prefill_base_seconds + seconds)
 
-    def happen(self) -> None:
-        """A prompt has been read, or sequences have their last token."""
+    def execute_event(self) -> None:
+        """End the prefill, or the sequences that have their last token."""
         if self.prefilling is not None:
             request, self.prefilling = self.prefilling, None
             request.first_token_at = self.now
@@ -117,12 +117,12 @@ class Instance:
         self.admit()
 
     def complete(self, request: Request) -> None:
-        """Its last token is made."""
+        """Complete a request that has its last token."""
         request.outcome = RequestOutcome.COMPLETED
         request.finished_at = self.now
 
     def lose_all(self) -> None:
-        """It dies."""
+        """Lose all requests, as the instance dies."""
         for request in [*self.waiting, *self.batch, *([self.prefilling] if self.prefilling else [])]:
             request.outcome = RequestOutcome.LOST
         self.waiting.clear()
@@ -131,13 +131,13 @@ class Instance:
 
 
 class Splitmix:
-    """splitmix64: the next state is the last one plus a constant, and a draw is its hash."""
+    """splitmix64: each state is the last one plus a constant, and a draw is its hash."""
 
     def __init__(self, state: int) -> None:
         self.state = state
 
     def draw(self) -> float:
-        """Uniform in [0, 1)."""
+        """Draw uniformly from [0, 1)."""
         mask = 2**64 - 1
         self.state = (self.state + 0x9E3779B97F4A7C15) & mask
         z = self.state
@@ -157,7 +157,7 @@ class Balancer:
     pool_choice: PoolChoice = PoolChoice.WEIGHTED_RANDOM
     target_choice: TargetChoice = TargetChoice.LEAST_OUTSTANDING
     targets: list[list[Instance]] = field(default_factory=list)
-    everyone: list[Instance] = field(default_factory=list)
+    instances: list[Instance] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
     credits: list[float] = field(default_factory=list)
 
@@ -167,14 +167,14 @@ class Balancer:
         self.credits = [0.0 for _ in self.engines]
 
     def join(self, pool: int, now: float) -> Instance:
-        """A new target."""
+        """Add a target to a pool."""
         instance = Instance(self.engines[pool], self.output_reserved, now)
         self.targets[pool].append(instance)
-        self.everyone.append(instance)
+        self.instances.append(instance)
         return instance
 
     def drain(self, instance: Instance) -> None:
-        """No new requests. The last target takes its seat, which matters to whose turn it is."""
+        """Stop new requests to an instance. The last target takes its seat, which affects whose turn is next."""
         for seats in self.targets:
             if instance in seats:
                 seat = seats.index(instance)
@@ -183,17 +183,17 @@ class Balancer:
                     seats[seat] = last
 
     def kill(self, instance: Instance) -> None:
-        """The instance is gone with its requests."""
+        """Remove an instance with its requests."""
         self.drain(instance)
         instance.lose_all()
 
     def set_weights(self, weights: Sequence[float]) -> None:
-        """Share the traffic in proportion from now on."""
+        """Share the traffic in proportion to the weights from now on."""
         self.weights = list(weights)
         self.credits = [0.0 for _ in self.engines]
 
     def choose_pool(self) -> int | None:
-        """By weight; None where all are 0."""
+        """Choose a pool by weight; None if all weights are 0."""
         total = sum(self.weights)
         if total <= 0:
             return None
@@ -212,7 +212,7 @@ class Balancer:
         return pools[-1]
 
     def choose_target(self, pool: int) -> Instance:
-        """The one with the least to do, or whose turn it is."""
+        """Choose the target with the fewest requests, or the next in turn."""
         seats = self.targets[pool]
         turn = self.turns[pool] if self.turns[pool] < len(seats) else 0
         order = [(turn + k) % len(seats) for k in range(len(seats))]
@@ -224,7 +224,7 @@ class Balancer:
         return seats[seat]
 
     def arrive(self, request: Request) -> None:
-        """A request comes in, at its time."""
+        """Route a request at its arrival time."""
         pool = self.choose_pool()
         if pool is None or not self.targets[pool]:
             request.outcome = RequestOutcome.NO_TARGET
@@ -245,19 +245,19 @@ class Balancer:
 
 
 Change = tuple[float, Callable[[Balancer, float], None]]
-"""A time, and what is done to the balancer then."""
+"""A time, and the change of the balancer at that time."""
 
 
 def simulate(balancer: Balancer, requests: Sequence[Request], changes: Sequence[Change], until: float) -> None:
-    """Let everything before `until` happen. `requests` and `changes` in the order of time.
+    """Let everything before `until` happen. `requests` and `changes` are in order of time.
 
-    At one time: changes come first, then the instances' events, then arrivals.
+    At one time, changes come first, then the instances' events, then arrivals.
     """
     arrivals, plan = deque(requests), deque(changes)
     while True:
         change = plan[0][0] if plan else math.inf
         arrival = arrivals[0].at if arrivals else math.inf
-        soonest = min(balancer.everyone, key=lambda i: i.next_event(), default=None)
+        soonest = min(balancer.instances, key=lambda i: i.next_event(), default=None)
         event = soonest.next_event() if soonest is not None else math.inf
         if min(change, arrival, event) >= until:
             break
@@ -265,16 +265,16 @@ def simulate(balancer: Balancer, requests: Sequence[Request], changes: Sequence[
             plan.popleft()[1](balancer, change)
         elif soonest is not None and event <= arrival:
             soonest.advance(event)
-            soonest.happen()
+            soonest.execute_event()
         else:
             balancer.arrive(arrivals.popleft())
 
 
 def simulate_steps(engine: Engine, output_reserved: float, requests: Sequence[Request]) -> None:
-    """One instance in whole steps, as an engine's loop runs: what the continuous clock is a simplification of.
+    """Run one instance in whole steps, as an engine's loop does; the token clock simplifies this.
 
-    At each turn of the loop: the first prompt that waits and fits is read whole, else the batch makes one token each.
-    Nobody joins or leaves within a turn. Answers are of whole tokens.
+    Each turn of the loop prefills the first waiting request if it fits, else makes one token for each sequence of the
+    batch. No request joins or leaves within a turn. Answers are whole tokens.
     """
     instance = Instance(engine, output_reserved, 0.0)
     arrivals = deque(requests)

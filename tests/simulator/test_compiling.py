@@ -1,4 +1,4 @@
-"""Compiled code is kept between processes where it can be, and does without where it cannot."""
+"""Compiled code is cached between processes if possible, and works without a cache otherwise."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ def test_a_second_process_does_not_compile_again(root: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_where_nothing_can_be_written_it_compiles_without_a_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_writable_folder_it_compiles_without_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = tmp_path / "installed" / "doubling.py"
     module.parent.mkdir()
     # A file where the folder should be: neither beside the source nor under the home can a cache be made.

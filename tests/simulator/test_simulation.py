@@ -1,6 +1,8 @@
-"""One machine worked by hand, and what holds of any run."""
+"""Runs worked by hand, and properties of every run."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +11,14 @@ from hypothesis import strategies as st
 
 from gpu_fleet.scaling.policy import Slo
 from gpu_fleet.simulator import kernel
-from gpu_fleet.simulator.simulation import Engine, PoolChoice, RequestOutcome, Simulation, TargetChoice
+from gpu_fleet.simulator.simulation import (
+    Engine,
+    PoolChoice,
+    RequestOutcome,
+    Simulation,
+    SimulationOptions,
+    TargetChoice,
+)
 from gpu_fleet.simulator.sketch import Sketch
 
 ENGINE = Engine(
@@ -22,15 +31,18 @@ ENGINE = Engine(
 )
 
 
-def one(engine: Engine = ENGINE, **keys: object) -> Simulation:
-    simulation = Simulation([engine], keep_requests=True, **keys)  # type: ignore[arg-type]
+KEPT = SimulationOptions(keep_requests=True)
+
+
+def one_instance(engine: Engine = ENGINE, slo: Slo | None = None, output_reserved: float = 0.5) -> Simulation:
+    simulation = Simulation([engine], slo=slo, options=replace(KEPT, output_reserved=output_reserved))
     simulation.join(0)
     return simulation
 
 
 def test_two_sequences_share_the_steps_as_worked_by_hand() -> None:
     # The module's example, with prompts that take no time: 101 tokens at 0, and 101 more after 50 steps of 15 ms.
-    simulation = one(Engine(0.0, 0.0, 0.010, 0.005, 10_000, 4))
+    simulation = one_instance(Engine(0.0, 0.0, 0.010, 0.005, 10_000, 4))
     simulation.run(100.0, [0.0, 0.75], [1, 1], [101, 101])
     log = simulation.requests()
     # 50 steps alone (0.75 s), 50 steps of 20 ms together (1.0 s): the first ends at 1.75; 50 alone: the second at 2.5.
@@ -38,8 +50,8 @@ def test_two_sequences_share_the_steps_as_worked_by_hand() -> None:
     assert log.first_token_at.tolist() == pytest.approx([0.0, 0.75])
 
 
-def test_decoding_stands_still_while_a_prompt_is_read() -> None:
-    simulation = one()
+def test_decoding_pauses_during_a_prefill() -> None:
+    simulation = one_instance()
     # 100 tokens in: 0.1 s. The first decodes from 0.1 on; the second's 500 tokens stop it from 0.4 to 0.9.
     simulation.run(100.0, [0.0, 0.4], [100, 500], [101, 2])
     log = simulation.requests()
@@ -49,37 +61,37 @@ def test_decoding_stands_still_while_a_prompt_is_read() -> None:
 
 
 def test_an_answer_of_one_token_ends_with_its_prompt() -> None:
-    simulation = one()
+    simulation = one_instance()
     simulation.run(10.0, [1.0], [300], [1])
     assert simulation.requests().finished_at.tolist() == pytest.approx([1.3])
 
 
-def test_the_first_that_waits_is_not_overtaken_by_one_that_would_fit() -> None:
+def test_the_first_waiting_request_is_not_overtaken_by_one_that_would_fit() -> None:
     engine = Engine(0.0, 0.0, 0.01, 0.0, 1000, 4)
-    simulation = one(engine, output_reserved=0.0)
+    simulation = one_instance(engine, output_reserved=0.0)
     # 700 of 1000 tokens are held for 1 s; 600 more do not fit, and the 100 behind them wait with them.
     simulation.run(10.0, [0.0, 0.1, 0.2], [700, 600, 100], [101, 11, 11])
     assert simulation.requests().first_token_at.tolist() == pytest.approx([0.0, 1.0, 1.0])
 
 
-def test_memory_holds_the_share_of_the_answer_that_is_reserved() -> None:
+def test_admission_reserves_memory_for_a_share_of_the_answer() -> None:
     engine = Engine(0.0, 0.0, 0.01, 0.0, 1000, 4)
     for reserved, second in ((0.5, 0.1), (1.0, 4.99)):
-        simulation = one(engine, output_reserved=reserved)
+        simulation = one_instance(engine, output_reserved=reserved)
         simulation.run(100.0, [0.0, 0.1], [100, 100], [500, 500])
         assert simulation.requests().first_token_at[1] == pytest.approx(second)
 
 
-def test_a_request_that_no_memory_holds_is_turned_away() -> None:
-    simulation = one()
+def test_a_request_too_long_for_the_memory_is_rejected() -> None:
+    simulation = one_instance()
     simulation.run(10.0, [0.0], [20_000], [10])
     assert simulation.requests().outcome.tolist() == [RequestOutcome.TOO_LONG]
     assert simulation.window().total.slo_attainment == 0.0
 
 
-def test_a_full_queue_turns_away_and_an_idle_instance_without_a_queue_does_not() -> None:
+def test_a_full_queue_rejects_and_an_idle_instance_without_a_queue_does_not() -> None:
     engine = Engine(0.0, 0.001, 0.01, 0.0, 10_000, 1, max_waiting=0)
-    simulation = one(engine)
+    simulation = one_instance(engine)
     simulation.run(10.0, [0.0, 0.1, 5.0], [100, 100, 100], [10, 10, 10])
     assert simulation.requests().outcome.tolist() == [
         RequestOutcome.COMPLETED,
@@ -89,7 +101,7 @@ def test_a_full_queue_turns_away_and_an_idle_instance_without_a_queue_does_not()
 
 
 def test_without_a_target_a_request_is_rejected_at_once() -> None:
-    simulation = Simulation([ENGINE, ENGINE], keep_requests=True)
+    simulation = Simulation([ENGINE, ENGINE], options=KEPT)
     simulation.join(0)
     simulation.set_weights([0.0, 1.0])
     simulation.run(1.0, [0.5], [10], [10])
@@ -101,8 +113,8 @@ def test_without_a_target_a_request_is_rejected_at_once() -> None:
     assert (window.pools[1].rejected_no_target, window.unrouted, window.total.rejected) == (1, 1, 2)
 
 
-def test_a_draining_instance_finishes_what_it_has_and_gets_nothing_new() -> None:
-    simulation = Simulation([ENGINE], keep_requests=True)
+def test_a_draining_instance_finishes_its_requests_and_gets_no_new_ones() -> None:
+    simulation = Simulation([ENGINE], options=KEPT)
     old = simulation.join(0)
     simulation.run(1.0, [0.5], [100], [101])
     simulation.drain(old, deadline=100.0)
@@ -116,8 +128,8 @@ def test_a_draining_instance_finishes_what_it_has_and_gets_nothing_new() -> None
     assert [number for number, _ in simulation.loads()] == [new]
 
 
-def test_what_a_draining_instance_still_has_at_its_deadline_is_lost() -> None:
-    simulation = one()
+def test_requests_of_a_draining_instance_are_lost_at_its_deadline() -> None:
+    simulation = one_instance()
     simulation.run(1.0, [0.5, 0.6], [100, 100], [10_000, 10_000])
     simulation.drain(0, deadline=3.0)
     simulation.run(10.0)
@@ -127,8 +139,8 @@ def test_what_a_draining_instance_still_has_at_its_deadline_is_lost() -> None:
     assert simulation.window().total.lost == 2
 
 
-def test_a_deadline_that_comes_after_the_drain_ended_takes_nobody_else() -> None:
-    simulation = one()
+def test_a_deadline_after_the_end_of_the_drain_affects_no_other_instance() -> None:
+    simulation = one_instance()
     simulation.drain(0, at=1.0, deadline=5.0)
     simulation.join(0, at=2.0)  # takes the slot that instance 0 left
     simulation.run(10.0, [4.9], [100], [1000])
@@ -136,8 +148,8 @@ def test_a_deadline_that_comes_after_the_drain_ended_takes_nobody_else() -> None
     assert simulation.window().total.lost == 0
 
 
-def test_the_death_of_an_instance_loses_all_that_it_holds() -> None:
-    simulation = one()
+def test_the_death_of_an_instance_loses_all_its_requests() -> None:
+    simulation = one_instance()
     simulation.kill(0, at=2.0)
     simulation.run(10.0, np.linspace(0.1, 1.9, 19), np.full(19, 100), np.full(19, 500))
     window = simulation.window().total
@@ -146,20 +158,20 @@ def test_the_death_of_an_instance_loses_all_that_it_holds() -> None:
     assert simulation.targets(0) == 0
 
 
-def test_requests_go_to_the_instance_with_the_least_to_do() -> None:
+def test_requests_go_to_the_instance_with_the_fewest_requests() -> None:
     simulation = Simulation([ENGINE])
     for _ in range(3):
         simulation.join(0)
     simulation.run(0.1, np.linspace(0, 0.09, 10), np.full(10, 100), np.full(10, 1000))
-    held = sorted(load.running + load.waiting for _, load in simulation.loads())
-    assert held == [3, 3, 4]
+    loads = sorted(load.running + load.waiting for _, load in simulation.loads())
+    assert loads == [3, 3, 4]
     simulation.join(0)
     simulation.run(0.2, np.linspace(0.1, 0.14, 3), np.full(3, 100), np.full(3, 1000))
     assert dict(simulation.loads())[3].running + dict(simulation.loads())[3].waiting == 3
 
 
-def test_round_robin_goes_round_whatever_they_have_to_do() -> None:
-    simulation = Simulation([ENGINE], target_choice=TargetChoice.ROUND_ROBIN)
+def test_round_robin_ignores_the_load() -> None:
+    simulation = Simulation([ENGINE], options=SimulationOptions(target_choice=TargetChoice.ROUND_ROBIN))
     for _ in range(3):
         simulation.join(0)
     simulation.run(10.0, np.linspace(0, 9, 9), np.full(9, 100), [5000, 2, 2, 5000, 2, 2, 5000, 2, 2])
@@ -167,7 +179,7 @@ def test_round_robin_goes_round_whatever_they_have_to_do() -> None:
 
 
 def test_smooth_weights_interleave_the_pools_exactly() -> None:
-    simulation = Simulation([ENGINE] * 3, keep_requests=True, pool_choice=PoolChoice.SMOOTH_WEIGHTED)
+    simulation = Simulation([ENGINE] * 3, options=replace(KEPT, pool_choice=PoolChoice.SMOOTH_WEIGHTED))
     for pool in range(3):
         simulation.join(pool)
     simulation.set_weights([5, 1, 1])
@@ -177,7 +189,7 @@ def test_smooth_weights_interleave_the_pools_exactly() -> None:
 
 
 def test_weights_change_at_their_time() -> None:
-    simulation = Simulation([ENGINE, ENGINE], keep_requests=True)
+    simulation = Simulation([ENGINE, ENGINE], options=KEPT)
     simulation.join(0)
     simulation.join(1)
     simulation.set_weights([1.0, 0.0])
@@ -186,17 +198,17 @@ def test_weights_change_at_their_time() -> None:
     assert simulation.requests().pool.tolist() == [0] * 5 + [1] * 5
 
 
-def test_an_slo_asks_for_more_patience_with_longer_prompts() -> None:
+def test_an_slo_allows_more_time_for_longer_prompts() -> None:
     slo = Slo(ttft_seconds=0.15, ttft_seconds_per_1000_input_tokens=1.0, tpot_seconds=0.02)
-    simulation = one(slo=slo)
+    simulation = one_instance(slo=slo)
     # 100 tokens in 0.1 s (limit 0.25), 1000 in 1 s (limit 1.15), and one that waits for another's prompt.
     simulation.run(100.0, [0.0, 10.0, 20.0, 20.01], [100, 1000, 500, 10], [2, 2, 1, 1])
     window = simulation.window().total
     assert (window.completed, window.attained) == (4, 3)
 
 
-def test_what_does_not_fit_together_is_refused_and_changes_nothing() -> None:
-    simulation = one()
+def test_invalid_arguments_are_refused_and_change_nothing() -> None:
+    simulation = one_instance()
     simulation.run(5.0)
     for until, at, n in ((4.0, [], 0), (9.0, [3.0], 1), (9.0, [7.0, 6.0], 2), (9.0, [6.0], 2)):
         with pytest.raises(ValueError, match="must"):
@@ -211,7 +223,7 @@ def test_what_does_not_fit_together_is_refused_and_changes_nothing() -> None:
 
 
 def test_requests_beyond_the_first_thousand_find_room() -> None:
-    simulation = one()
+    simulation = one_instance()
     n = 5000
     taken = simulation.run(1.0, np.linspace(0, 0.9, n), np.full(n, 10), np.full(n, 10))
     assert taken == n
@@ -235,14 +247,14 @@ def test_a_thousand_instances_in_five_pools_share_the_load() -> None:
 
 @given(seed=st.integers(0, 1000), cuts=st.lists(st.floats(0.0, 60.0), max_size=12))
 @settings(max_examples=40, deadline=None)
-def test_stepping_in_windows_gives_to_the_bit_what_one_run_gives(seed: int, cuts: list[float]) -> None:
+def test_a_run_in_windows_gives_the_same_bits_as_a_single_run(seed: int, cuts: list[float]) -> None:
     random = np.random.default_rng(seed)
     n = 200
     at = np.sort(random.uniform(0, 50, n))
     inputs, outputs = random.uniform(10, 500, n), random.uniform(1, 300, n)
 
     def start() -> Simulation:
-        simulation = Simulation([ENGINE, ENGINE], seed=seed, keep_requests=True)
+        simulation = Simulation([ENGINE, ENGINE], seed=seed, options=KEPT)
         for k in range(6):
             simulation.join(k % 2, at=float(k))
         simulation.drain(0, at=20.0, deadline=25.0)
@@ -270,9 +282,9 @@ def test_stepping_in_windows_gives_to_the_bit_what_one_run_gives(seed: int, cuts
             assert getattr(ours, name) == pytest.approx(getattr(theirs, name), abs=1e-6), name
 
 
-def test_the_same_seed_gives_the_same_run_and_another_another() -> None:
+def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
     def routed(seed: int) -> list[int]:
-        simulation = Simulation([ENGINE, ENGINE], seed=seed, keep_requests=True)
+        simulation = Simulation([ENGINE, ENGINE], seed=seed, options=KEPT)
         simulation.join(0)
         simulation.join(1)
         simulation.run(100.0, np.arange(50.0), np.full(50, 10), np.full(50, 2))
@@ -292,7 +304,7 @@ def test_a_sketch_is_within_one_percent_of_the_exact_quantile(values: list[float
     assert Sketch(counts).quantile(share) == pytest.approx(exact, rel=0.0100001)
 
 
-def test_a_sketch_that_saw_nothing_has_no_quantile() -> None:
+def test_an_empty_sketch_has_no_quantile() -> None:
     assert Sketch.empty().quantile(0.5) is None
     with pytest.raises(ValueError, match="share: must be from 0 to 1"):
         Sketch.empty().quantile(1.5)

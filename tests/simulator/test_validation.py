@@ -1,4 +1,4 @@
-"""The simulator comes to what queueing theory says exactly, and to published measurements within what its model can."""
+"""The simulator agrees with queueing theory, and with published measurements as far as its model can."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.simulator.validation import erlang_c, published, theory, whole_steps
 CHECKS = list(theory(requests=1_000_000, seed=1))
 
 ALLOWED = {"share": 0.015, "mean": 0.04, "99 %": 0.06}
-"""Sampling error of a million requests, whose waits hang together at a use of 0.9: by the quantity's first word."""
+"""Sampling error of a million requests by the quantity's first word; at a use of 0.9 their waits are correlated."""
 
 
-def test_erlang_c_has_the_values_of_its_tables() -> None:
+def test_erlang_c_has_its_known_values() -> None:
     assert erlang_c(1, 0.8) == pytest.approx(0.8)
     # Two servers, 1.5 erlangs: C = (a^2/2) / (1 - a/2) * p0 with p0 = (1 - rho)/(1 + rho) = 1/7.
     assert erlang_c(2, 1.5) == pytest.approx(1.125 / 0.25 / 7)
@@ -30,7 +30,7 @@ def test_the_checks_together_show_no_bias() -> None:
     assert abs(sum(signed) / len(signed)) < 0.01
 
 
-def test_leaving_out_step_boundaries_costs_half_a_step_to_the_first_token_and_nothing_else() -> None:
+def test_leaving_out_step_boundaries_costs_less_than_a_step_to_first_token_and_little_else() -> None:
     step = 0.02 + 48 * 0.0006
     for check in whole_steps(requests=3_000):
         if "first token" in check.quantity:

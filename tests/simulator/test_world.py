@@ -1,4 +1,4 @@
-"""Machines, bill and metrics of the world, and a contender's loop through it."""
+"""Machines, bill and metrics of the world, and a scaling rule run in it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gpu_fleet.scaling.observation import Observation, Phase
 from gpu_fleet.scaling.policy import Load, LoadUnit, Workload
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator.drive import run
-from gpu_fleet.simulator.simulated_fleet import BootTime, CapacityShortage, Faults
+from gpu_fleet.simulator.simulated_fleet import BootTime, CapacityShortage, Faults, MachineModel
 from gpu_fleet.simulator.telemetry import Delays
-from gpu_fleet.simulator.world import START, World
+from gpu_fleet.simulator.world import START, World, WorldOptions
 
 from .conftest import PROFILE, Requests, make_service
 
@@ -38,7 +38,7 @@ def small(count: int, **keys: object) -> dict[str, PoolTarget]:
 # --- boot and bill ---
 
 
-def test_a_machine_serves_after_its_boot_and_not_before(world: Make) -> None:
+def test_a_machine_serves_only_after_its_boot(world: Make) -> None:
     w = world(boot=BootTime(300.0))
     w.run(at(60))
     w.apply(small(5), w.now)
@@ -72,7 +72,7 @@ def test_the_first_minute_is_billed_whole(world: Make) -> None:
     assert w.totals.machine_seconds == {"small": 600 + 60}
 
 
-def test_a_machine_that_drains_is_billed_until_its_last_request(world: Make) -> None:
+def test_a_draining_machine_is_billed_until_its_last_request(world: Make) -> None:
     # 800 tokens in: 0.11 s. 9001 tokens out: 9000 steps of 20.6 ms, 185.4 s.
     source = Requests(np.array([100.0]), 3600.0, output_tokens=9001.0)
     w = world(source, initial={"small": 1, "big": 1}, initial_weights={"small": 1, "big": 0})
@@ -83,7 +83,7 @@ def test_a_machine_that_drains_is_billed_until_its_last_request(world: Make) -> 
     assert w.totals.window.total.completed == 1
 
 
-def test_a_drain_that_takes_too_long_loses_what_is_left(world: Make) -> None:
+def test_a_drain_that_takes_too_long_loses_the_remaining_requests(world: Make) -> None:
     source = Requests(np.array([100.0]), 3600.0, output_tokens=50_000.0)
     w = world(source, initial={"small": 1})
     w.run(at(120))
@@ -95,7 +95,7 @@ def test_a_drain_that_takes_too_long_loses_what_is_left(world: Make) -> None:
     assert w.totals.machine_seconds["small"] == 120 + 300  # busy_max_drain_seconds
 
 
-def test_lognormal_boots_have_the_quantiles_they_were_given() -> None:
+def test_lognormal_boots_have_the_given_quantiles() -> None:
     random = np.random.default_rng(1)
     seconds = np.array([BootTime(200.0, 500.0).draw(random)[0] for _ in range(20_000)])
     assert np.quantile(seconds, 0.5) == pytest.approx(200, rel=0.02)
@@ -116,7 +116,7 @@ def test_slow_and_failed_launches_are_replaced_by_the_group(world: Make) -> None
     assert totals.launches == 19 + totals.failed_launches
 
 
-def test_boot_refuses_what_is_no_distribution() -> None:
+def test_an_invalid_boot_time_is_refused() -> None:
     with pytest.raises(ValueError, match=r"p99_seconds: must be at least p50_seconds \(300\.0\) \(got 200\)"):
         BootTime(300.0, 200)
     with pytest.raises(ValueError, match="failed_share: must be from 0 to 1"):
@@ -166,7 +166,9 @@ def test_applying_the_same_targets_twice_changes_nothing_more(world: Make) -> No
         ({"small": PoolTarget(1, 1), "big": PoolTarget(1, 1000)}, r"targets.big.weight: must be from 0 to 999"),
     ],
 )
-def test_what_aws_would_refuse_is_refused_whole(world: Make, targets: Mapping[str, PoolTarget], message: str) -> None:
+def test_targets_that_aws_would_refuse_change_nothing(
+    world: Make, targets: Mapping[str, PoolTarget], message: str
+) -> None:
     w = world()
     w.run(at(60))
     before = w.observe(w.now)
@@ -178,7 +180,7 @@ def test_what_aws_would_refuse_is_refused_whole(world: Make, targets: Mapping[st
 # --- faults ---
 
 
-def test_a_shortage_holds_launches_until_it_is_over_and_is_seen(world: Make) -> None:
+def test_a_shortage_delays_launches_and_is_observed(world: Make) -> None:
     faults = Faults(shortages=(CapacityShortage("small", 0.0, 400.0),))
     w = world(Requests.none(3600.0), faults=faults, boot=BootTime(10.0))
     w.run(at(60))
@@ -230,7 +232,7 @@ def test_an_interrupted_spot_instance_drains_for_two_minutes_and_is_replaced(wor
     assert Phase.DRAINING in seen
 
 
-def test_a_failed_instance_loses_its_requests_and_is_seen_unhealthy_until_it_is_replaced(world: Make) -> None:
+def test_a_failed_instance_loses_its_requests_and_is_unhealthy_until_replaced(world: Make) -> None:
     w = world(faults=Faults(failures_per_hour=3.0, detection_seconds=60.0), boot=BootTime(60.0), world_seed=1)
     seen: set[Phase] = set()
     while w.now < w.ends:
@@ -259,7 +261,7 @@ def test_a_minute_can_be_read_only_after_its_delay(world: Make) -> None:
         assert (reading.value, reading.at) == (value, at(end))
 
 
-def test_the_engines_own_counts_come_sooner(world: Make) -> None:
+def test_engine_metrics_arrive_sooner(world: Make) -> None:
     w = world(delays=Delays(60.0, 30.0))
     w.run(at(300))
     seen = w.observe(w.now)
@@ -272,7 +274,7 @@ def test_the_engines_own_counts_come_sooner(world: Make) -> None:
     assert seen.burst_rps.at == at(270)
 
 
-def test_of_the_newest_minute_what_has_arrived_is_shown(world: Make) -> None:
+def test_the_part_of_the_newest_minute_that_has_arrived_is_shown(world: Make) -> None:
     """Two requests a second in the first half of each minute, none in the second: at the minute's end, 30 s before
     all of it has arrived, its engines look as busy as they were in the first half."""
     seconds = np.arange(0, 600, 0.5)
@@ -287,7 +289,7 @@ def test_of_the_newest_minute_what_has_arrived_is_shown(world: Make) -> None:
     assert first_half.value > whole.value
 
 
-def test_load_is_what_runs_and_waits_in_the_pool(world: Make) -> None:
+def test_load_is_the_running_and_waiting_requests_of_the_pool(world: Make) -> None:
     w = world(Requests.poisson(8.0, 3600.0))
     w.run(at(600))
     before = w.run(at(1200)).pools[0]
@@ -298,7 +300,7 @@ def test_load_is_what_runs_and_waits_in_the_pool(world: Make) -> None:
     assert seen.load.value == pytest.approx(seen.running.value + (seen.waiting.value if seen.waiting else 0))
 
 
-def test_a_pool_in_which_nothing_serves_carries_zero_as_one_without_traffic_does(world: Make) -> None:
+def test_a_pool_without_instances_has_zero_load_as_one_without_traffic_has(world: Make) -> None:
     w = world(initial={"small": 2, "big": 1}, initial_weights={"small": 1, "big": 0})
     w.run(at(300))
     seen = w.observe(w.now).pools
@@ -312,7 +314,7 @@ def test_a_pool_in_which_nothing_serves_carries_zero_as_one_without_traffic_does
     assert (big.gpu_percent, big.kv_cache_percent, big.ttft_seconds) == (None, None, None)
 
 
-def test_a_pool_that_only_drains_carries_nothing_and_hides_no_burst(world: Make) -> None:
+def test_a_pool_that_only_drains_has_no_load_and_hides_no_burst(world: Make) -> None:
     w = world(initial={"small": 2, "big": 1}, initial_weights={"small": 1, "big": 1})
     w.run(at(300))
     w.apply({"big": PoolTarget(0, 0)}, w.now)
@@ -335,13 +337,13 @@ def test_the_burst_is_the_rate_of_the_newest_ten_seconds(world: Make) -> None:
         assert (seen.value, seen.at) == (pytest.approx(value, abs=0.11), at(now - 30))
 
 
-def test_a_service_that_cannot_sleep_is_not_asked_for_rejections(world: Make) -> None:
+def test_a_service_that_cannot_sleep_reports_no_rejections(world: Make) -> None:
     w = world(Requests.poisson(2.0, 3600.0), make_service(min_instances=1), initial={"small": 2, "big": 1})
     w.run(at(300))
     assert w.observe(w.now).rejected_rps is None
 
 
-def test_requests_that_found_no_target_are_the_waking_signal(world: Make) -> None:
+def test_requests_without_a_target_are_the_waking_signal(world: Make) -> None:
     w = world(Requests.poisson(2.0, 3600.0), initial={"small": 0})
     w.run(at(300))
     seen = w.observe(w.now)
@@ -352,7 +354,7 @@ def test_requests_that_found_no_target_are_the_waking_signal(world: Make) -> Non
     assert w.totals.window.total.slo_attainment == 0.0
 
 
-def test_in_a_gap_of_the_metrics_nothing_is_seen_and_nothing_is_zero(world: Make) -> None:
+def test_in_a_gap_of_the_metrics_readings_are_missing_not_zero(world: Make) -> None:
     w = world(faults=Faults(metric_gaps=((120.0, 1200.0),)))
     w.run(at(900))
     seen = w.observe(w.now)
@@ -363,7 +365,7 @@ def test_in_a_gap_of_the_metrics_nothing_is_seen_and_nothing_is_zero(world: Make
     assert w.observe(w.now).arrivals_rps is not None
 
 
-def test_instance_loads_come_only_when_they_are_asked_for(world: Make) -> None:
+def test_instance_loads_are_observed_only_on_request(world: Make) -> None:
     w = world(Requests.poisson(8.0, 3600.0))
     w.run(at(300))
     assert all(i.load is None for i in w.observe(w.now).pools["small"].instances)
@@ -378,7 +380,7 @@ def test_instance_loads_come_only_when_they_are_asked_for(world: Make) -> None:
     assert sum(i.load.value for i in pool.instances if i.load) == pytest.approx(pool.load.value)
 
 
-def test_an_instance_that_drains_has_no_part_in_the_pools_kv_cache_use(world: Make) -> None:
+def test_a_draining_instance_is_not_in_the_pools_kv_cache_use(world: Make) -> None:
     """Answers of some 5 minutes: two instances fill up while the one that leaves empties."""
     described = make_service()
     policy = described.policy.model_copy(update={"load": Load(unit=LoadUnit.KV_CACHE)})
@@ -446,16 +448,16 @@ def test_a_request_at_the_traces_last_moment_is_served(world: Make) -> None:
 
 
 def test_the_same_seed_gives_the_same_run(world: Make) -> None:
-    def once(seed: int) -> tuple[object, ...]:
+    def result_of(seed: int) -> tuple[object, ...]:
         faults = Faults(failures_per_hour=2.0, capacity_error_share=0.2)
         result = run(world(faults=faults, boot=BootTime(100.0, 300.0), seed=seed), Fixed(small(5)), 60.0)
         return result.slo_attainment, result.cost_usd, result.lost, result.p95_ttft_seconds
 
-    assert once(1) == once(1)
-    assert once(1) != once(2)
+    assert result_of(1) == result_of(1)
+    assert result_of(1) != result_of(2)
 
 
-def test_a_world_refuses_what_does_not_fit_together(service: Service) -> None:
+def test_a_world_refuses_arguments_that_do_not_fit_together(service: Service) -> None:
     source, profiles = Requests.none(60.0), {"small": PROFILE, "big": PROFILE}
     with pytest.raises(ValueError, match="profiles: must have one for pool big"):
         World(service, source, {"small": PROFILE})
@@ -463,13 +465,13 @@ def test_a_world_refuses_what_does_not_fit_together(service: Service) -> None:
         World(service, source, profiles, initial={"l4": 1})
     with pytest.raises(ValueError, match=r"initial.small: must be from 0 to 40 \(got 41\)"):
         World(service, source, profiles, initial={"small": 41})
-    with pytest.raises(ValueError, match=r"boot: must name pools of the service \(small, big\) \(got l4\)"):
-        World(service, source, profiles, boot={"l4": BootTime(1.0)})
+    with pytest.raises(ValueError, match=r"gpus: must name pools of the service \(small, big\) \(got l4\)"):
+        World(service, source, profiles, machines=MachineModel(gpus={"l4": 1}))
     training = service.model_copy(update={"policy": service.policy.model_copy(update={"workload": Workload.TRAINING})})
     with pytest.raises(ValueError, match="service: must serve inference"):
         World(training, source, profiles)
     with pytest.raises(ValueError, match="start: must be a whole minute"):
-        World(service, source, profiles, start=START + 1)
+        World(service, source, profiles, options=WorldOptions(start=START + 1))
 
 
 @given(
@@ -479,16 +481,22 @@ def test_a_world_refuses_what_does_not_fit_together(service: Service) -> None:
     errors=st.sampled_from([0.0, 0.3]),
 )
 @settings(max_examples=25, deadline=None)
-def test_whatever_is_decided_the_books_balance(
+def test_the_books_balance_for_every_decision(
     counts: list[tuple[int, int, int]], seed: int, failures: float, errors: float
 ) -> None:
     source = Requests.poisson(5.0, 60.0 * (len(counts) + 1), seed)
     service = make_service(spot_percent=30, on_demand_base=1, spot_usd_per_hour=0.4)
     w = World(
-        service, source, {"small": PROFILE, "big": PROFILE}, initial={"small": 3},
-        boot=BootTime(70.0, 200.0, failed_share=0.1, failed_after_seconds=100.0), seed=seed,
-        faults=Faults(failures_per_hour=failures, interruptions_per_hour=failures, capacity_error_share=errors),
-    )  # fmt: skip
+        service,
+        source,
+        {"small": PROFILE, "big": PROFILE},
+        initial={"small": 3},
+        machines=MachineModel(
+            boot=BootTime(70.0, 200.0, failed_share=0.1, failed_after_seconds=100.0),
+            faults=Faults(failures_per_hour=failures, interruptions_per_hour=failures, capacity_error_share=errors),
+        ),
+        options=WorldOptions(seed=seed),
+    )
     for small_count, big_count, weight in counts:
         w.run(w.now + 60)
         w.apply({"small": PoolTarget(small_count, 100 - weight), "big": PoolTarget(big_count, weight)}, w.now)

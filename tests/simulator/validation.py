@@ -1,6 +1,7 @@
-"""The simulator held against what is known: queueing theory where it is exact, and published measurements.
+"""The simulator compared with known figures: queueing theory, a loop of whole steps, and published measurements.
 
-Each check is a row of docs/simulator.md; `bench/bench_simulator.py --validate` prints them, the tests hold them.
+Each check is a row of docs/simulator.md. `bench/bench_simulator.py --validate` prints the rows, and
+`test_validation.py` sets their limits.
 """
 
 from __future__ import annotations
@@ -14,21 +15,23 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from gpu_fleet.simulator.simulation import Engine, RequestLog, Simulation
+from gpu_fleet.simulator.simulation import Engine, RequestLog, Simulation, SimulationOptions
 from tests.simulator.reference import Request, simulate_steps
 
 Floats = NDArray[np.float64]
 
 ROOMY = 1e15
-"""Memory that never is the limit."""
+"""Memory that is never the limit, in tokens."""
 
 ANSWER_TOKENS = 128
-"""Of the published rows."""
+"""Answer length of the published rows."""
+
+WHOLE_LOG = SimulationOptions(output_reserved=0.0, keep_requests=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One figure, as it should be and as the simulator has it."""
+    """One figure, expected and simulated."""
 
     case: str
     quantity: str
@@ -37,7 +40,7 @@ class Check:
 
     @property
     def error(self) -> float:
-        """Relative to what is expected."""
+        """Relative error."""
         return abs(self.simulated - self.expected) / abs(self.expected)
 
 
@@ -45,7 +48,9 @@ class Check:
 
 
 def erlang_c(servers: int, load: float) -> float:
-    """Probability that an arrival waits in M/M/c, `load` = arrival rate x mean service time in erlangs, below c.
+    """Return the probability that an arrival waits in M/M/c; `load`, below c, is in erlangs.
+
+    The load is the arrival rate x the mean service time.
 
     By Erlang's B recursion (Cooper, "Introduction to Queueing Theory", 1981, section 3.4).
     """
@@ -56,7 +61,7 @@ def erlang_c(servers: int, load: float) -> float:
 
 
 def theory(requests: int = 1_000_000, seed: int = 1) -> Iterator[Check]:
-    """Every configuration in which the machine is a queue with a known answer."""
+    """Check every configuration in which the simulator is a queue with a known answer."""
     yield from _common_queue(requests, seed)
     yield from _one_prompt_at_a_time(requests, seed)
     yield from _processor_sharing(requests, seed)
@@ -65,8 +70,8 @@ def theory(requests: int = 1_000_000, seed: int = 1) -> Iterator[Check]:
 
 
 def _run(engine: Engine, at: Floats, inputs: Floats, outputs: Floats, seed: int) -> RequestLog:
-    """One instance, until the last request has ended."""
-    simulation = Simulation([engine], seed=seed, keep_requests=True, output_reserved=0.0)
+    """Run one instance until the last request has ended."""
+    simulation = Simulation([engine], seed=seed, options=WHOLE_LOG)
     simulation.join(0)
     simulation.run(float(at[-1]) + 1e9, at, inputs, outputs)
     return simulation.requests()
@@ -77,12 +82,12 @@ def _poisson(random: np.random.Generator, count: int, rate: float) -> Floats:
 
 
 def _settled(values: Floats) -> Floats:
-    """Without the first tenth, in which an empty start still shows."""
+    """Return the values without the first tenth, which the empty start still affects."""
     return values[len(values) // 10 :]
 
 
 def _common_queue(requests: int, seed: int) -> Iterator[Check]:
-    """M/M/c: an instance with c places whose step does not depend on the batch serves each sequence at one speed."""
+    """Check M/M/c: an instance with c places and a step independent of the batch serves every sequence at one speed."""
     for servers, use in ((1, 0.8), (4, 0.8), (16, 0.9)):
         random = np.random.default_rng((seed, 1, servers))
         step = 0.02
@@ -90,7 +95,7 @@ def _common_queue(requests: int, seed: int) -> Iterator[Check]:
         steps = random.exponential(50.0, requests)  # 1 s of service
         at = _poisson(random, requests, use * servers)
         log = _run(engine, at, np.ones(requests), 1 + steps, seed)
-        # Reading takes no time here, so the first token comes when a place is free.
+        # A prefill takes no time here, so the first token comes when a place is free.
         waits = _settled(log.first_token_at - at)
         name = f"M/M/{servers}, use {use}"
         waiting = erlang_c(servers, use * servers)
@@ -102,7 +107,7 @@ def _common_queue(requests: int, seed: int) -> Iterator[Check]:
 
 
 def _one_prompt_at_a_time(requests: int, seed: int) -> Iterator[Check]:
-    """M/D/1 and M/G/1 in order of arrival: answers of one token, so that only reading takes time.
+    """Check M/D/1 and M/G/1 in order of arrival: with answers of one token, only the prefill takes time.
 
     Mean wait by Pollaczek and Khinchine: rate * E[S^2] / (2 (1 - use)).
     """
@@ -121,8 +126,10 @@ def _one_prompt_at_a_time(requests: int, seed: int) -> Iterator[Check]:
 
 
 def _processor_sharing(requests: int, seed: int) -> Iterator[Check]:
-    """M/G/1-PS: a step that grows with the batch alone shares one server. Mean time in the system E[S] / (1 - use)
-    whatever the distribution, and x / (1 - use) for a request of size x (Kleinrock, "Queueing Systems" II, 4.4).
+    """Check M/G/1-PS: with a step proportional to the batch, the sequences share one server.
+
+    The mean time in the system is E[S] / (1 - use) for every distribution, and x / (1 - use) for a request of size x
+    (Kleinrock, "Queueing Systems" II, 4.4).
     """
     step = 0.001
     engine = Engine(0.0, 0.0, 0.0, step, ROOMY, 4096)
@@ -151,29 +158,30 @@ def _processor_sharing(requests: int, seed: int) -> Iterator[Check]:
 
 
 def _hyperexponential(random: np.random.Generator, count: int, mean: float, cv: float) -> Floats:
-    """Two exponentials with balanced means."""
+    """Draw from two exponentials with balanced means."""
     p = (1 + math.sqrt((cv**2 - 1) / (cv**2 + 1))) / 2
     first = random.random(count) < p
     return random.exponential(1.0, count) * np.where(first, mean / (2 * p), mean / (2 * (1 - p)))
 
 
 def _batch_speed(requests: int, seed: int) -> Iterator[Check]:
-    """The batch's own speed: with exponential answers the number of requests is a birth-death chain whose death rate
-    at n is b / (step(b) * mean tokens), b = min(n, places). Its stationary mean is summed exactly.
+    """Check the speed of a batch. With exponential answers, the number of requests is a birth-death chain.
+
+    Its death rate at n is b / (step(b) * mean tokens), with b = min(n, places); its stationary mean is summed exactly.
     """
     engine = Engine(0.0, 0.0, 0.02, 0.001, ROOMY, 24)
     tokens = 100.0
     for use in (0.5, 0.9):
         random = np.random.default_rng((seed, 4, int(10 * use)))
 
-        def leaves(n: int) -> float:
+        def death_rate(n: int) -> float:
             b = min(n, engine.max_sequences)
             return b / ((engine.decode_base_seconds + b * engine.decode_seconds_per_sequence) * tokens)
 
-        rate = use * leaves(engine.max_sequences)
+        rate = use * death_rate(engine.max_sequences)
         weight, weights = 1.0, [1.0]
         for n in range(1, 5000):
-            weight *= rate / leaves(n)
+            weight *= rate / death_rate(n)
             weights.append(weight)
         share = np.array(weights) / sum(weights)
         at = _poisson(random, requests, rate)
@@ -182,7 +190,7 @@ def _batch_speed(requests: int, seed: int) -> Iterator[Check]:
         mean = float((share * np.arange(len(share))).sum()) / rate
         case = f"batch of 24 as a birth-death chain, use {use}"
         yield Check(case, "mean time in system, s", mean, float(times.mean()))
-        # At a use of 0.5 one in 10 000 waits, too few to count.
+        # At a use of 0.5 one request in 10,000 waits: too few to count.
         if use > 0.5:
             waits = _settled(log.first_token_at - at)
             waiting = float(share[engine.max_sequences :].sum())
@@ -190,12 +198,12 @@ def _batch_speed(requests: int, seed: int) -> Iterator[Check]:
 
 
 def _random_split(requests: int, seed: int) -> Iterator[Check]:
-    """Weights 3 : 1 split a Poisson stream into two independent M/M/1."""
+    """Check that weights of 3 : 1 split a Poisson stream into two independent M/M/1 queues."""
     random = np.random.default_rng((seed, 5))
     engine = Engine(0.0, 0.0, 0.01, 0.0, ROOMY, 1)
     at = _poisson(random, requests, 1.0)
     steps = random.exponential(100.0, requests)
-    simulation = Simulation([engine, engine], seed=seed, keep_requests=True, output_reserved=0.0)
+    simulation = Simulation([engine, engine], seed=seed, options=WHOLE_LOG)
     simulation.set_weights([3.0, 1.0])
     for pool in (0, 1):
         simulation.join(pool)
@@ -212,35 +220,38 @@ def _random_split(requests: int, seed: int) -> Iterator[Check]:
 
 
 def whole_steps(requests: int = 5_000, seed: int = 1) -> Iterator[Check]:
-    """What it costs not to model the boundaries between steps: against a loop of whole steps in plain Python."""
+    """Compare the simulator with a loop of whole steps in plain Python: the error of leaving out step boundaries."""
     engine = Engine(0.01, 1 / 8000, 0.02, 0.0006, 60_000, 48)
     for use in (0.3, 0.6, 0.9):
         random = np.random.default_rng((seed, 6, int(10 * use)))
         inputs = np.ceil(random.lognormal(6.2, 0.8, requests))
         outputs = np.ceil(random.lognormal(4.6, 0.9, requests))
-        # Work of a request in a full batch: its prompt, and its share of the steps.
+        # Work of a request in a full batch: its prefill, and its share of the steps.
         work = 0.01 + inputs.mean() / 8000 + outputs.mean() * (0.02 / 48 + 0.0006)
         at = _poisson(random, requests, use / work)
         rows = [Request(*row) for row in zip(at.tolist(), inputs.tolist(), outputs.tolist(), strict=True)]
         simulate_steps(engine, 0.5, rows)
-        simulation = Simulation([engine], keep_requests=True)
+        simulation = Simulation([engine], options=SimulationOptions(keep_requests=True))
         simulation.join(0)
         simulation.run(1e12, at, inputs, outputs)
         log = simulation.requests()
-        first, end = np.array([row.first_token_at for row in rows]), np.array([row.finished_at for row in rows])
-        long = outputs > 1
-        for name, exact, ours in (
-            ("time to first token", first - at, log.first_token_at - at),
-            ("time per token", *(((b - a)[long] / (outputs[long] - 1)) for a, b in _pairs(first, end, log))),
-            ("end to end", end - at, log.finished_at - at),
-        ):
-            case = f"whole steps, use {use}"
-            yield Check(case, f"mean {name}, s", float(exact.mean()), float(ours.mean()))
-            yield Check(case, f"95 % of {name}, s", float(np.quantile(exact, 0.95)), float(np.quantile(ours, 0.95)))
+        first_token_at = np.array([row.first_token_at for row in rows])
+        finished_at = np.array([row.finished_at for row in rows])
+        exact = _latencies(at, outputs, first_token_at, finished_at)
+        simulated = _latencies(at, outputs, log.first_token_at, log.finished_at)
+        for name, seconds in exact.items():
+            case, ours = f"whole steps, use {use}", simulated[name]
+            yield Check(case, f"mean {name}, s", float(seconds.mean()), float(ours.mean()))
+            yield Check(case, f"95 % of {name}, s", float(np.quantile(seconds, 0.95)), float(np.quantile(ours, 0.95)))
 
 
-def _pairs(first: Floats, end: Floats, log: RequestLog) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
-    return (first, end), (log.first_token_at, log.finished_at)
+def _latencies(at: Floats, outputs: Floats, first_token_at: Floats, finished_at: Floats) -> dict[str, Floats]:
+    long = outputs > 1
+    return {
+        "time to first token": first_token_at - at,
+        "time per token": (finished_at - first_token_at)[long] / (outputs[long] - 1),
+        "end to end": finished_at - at,
+    }
 
 
 # --- published measurements --------------------------------------------------------------------------------------
@@ -248,7 +259,7 @@ def _pairs(first: Floats, end: Floats, log: RequestLog) -> tuple[tuple[Floats, F
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """An engine fitted to a published table, and how far the simulator then is from each of its rows."""
+    """An engine fitted to a published table, and the simulator's error for each of its rows."""
 
     name: str
     engine: Engine
@@ -258,17 +269,17 @@ class Fit:
 
 
 def published(folder: Path) -> Iterator[Fit]:
-    """Every configuration of the tables in `folder` (profiles published with Splitwise and SageServe, MIT).
+    """Fit every configuration of the tables in `folder` (profiles published with Splitwise and SageServe, MIT).
 
-    Rows with the same prompt and batch are one, by their median. Left out:
+    Rows with the same prompt and batch are merged by their median. Left out:
 
-    - rows that asked for more than 128 tokens: most of these answers ended before (up to 48 times earlier than
+    - rows that requested more than 128 tokens: most of these answers ended earlier (up to 48 times earlier than
       prompt_time + (tokens - 1) * token_time, which elsewhere holds to 1 %);
-    - rows in which memory overflowed and requests were put off: those where that sum is off by more than 2 % (70B at
+    - rows in which memory overflowed and requests were delayed: those where that sum is off by more than 2 % (70B at
       tensor parallel 2 from batch 32 on), batch 64 of the 8B at tensor parallel 2, and its prompts of 8192 tokens,
       whose time per token doubles;
-    - the power-capped H100: most of its end-to-end times are those of the uncapped one;
-    - of the 8B tables, prompt_time of batches: it is the same from 2 to 32 prompts, so it is not the time to read them.
+    - the power-capped H100: most of its end-to-end times equal those of the uncapped one;
+    - of the 8B tables, prompt_time of batches: it is the same from 2 to 32 prompts, so it is not their prefill time.
     """
     big = pl.read_csv(folder / "llama2_70b_a100_h100.csv").with_columns(
         pl.col("prompt_time") / 1000, pl.col("token_time") / 1000, pl.col("e2e_time") / 1000
@@ -301,7 +312,7 @@ def _fitted(name: str, rows: pl.DataFrame, *, batched_prompts: bool) -> Fit:
     column = {key: rows[key].to_numpy().astype(np.float64) for key in rows.columns[3:]}
     prompt, batch = column["prompt_size"], column["batch_size"]
     read = batch >= 1 if batched_prompts else batch == 1
-    # A batch of b prompts is read one after the other: b * (base + prompt * per token).
+    # The prompts of a batch are prefilled one after another: b * (base + prompt * per token).
     prefill = _relative_fit(np.stack([batch, batch * prompt], axis=1)[read], column["prompt_time"][read])
     decode = _relative_fit(np.stack([np.ones_like(batch), batch], axis=1), column["token_time"])
     engine = Engine(prefill[0], prefill[1], decode[0], decode[1], ROOMY, int(batch.max()))
@@ -316,20 +327,20 @@ def _fitted(name: str, rows: pl.DataFrame, *, batched_prompts: bool) -> Fit:
 
 
 def _relative_fit(matrix: Floats, values: Floats) -> list[float]:
-    """Least squares of the relative error over two coefficients, neither below 0."""
+    """Return the two coefficients, neither below 0, of the least squares of the relative error."""
     scaled, ones = matrix / values[:, None], np.ones(len(values))
     both = np.linalg.lstsq(scaled, ones, rcond=None)[0]
     if both.min() >= 0:
         return [float(x) for x in both]
-    # One of them is 0 then: each alone, and the better of the two.
+    # Then one of them is 0: fit each alone, and take the better fit.
     alone = [np.where(np.arange(2) == k, (column @ ones) / (column @ column), 0.0) for k, column in enumerate(scaled.T)]
     best = min(alone, key=lambda coefficients: float(((scaled @ coefficients - 1) ** 2).sum()))
     return [float(x) for x in best]
 
 
 def _last_of_batch(engine: Engine, prompt: float, batch: int) -> tuple[float, float, float]:
-    """A batch sent at once, as it was measured: seconds to the first token of the last, per token, and to the end."""
-    simulation = Simulation([engine], keep_requests=True)
+    """Run a batch sent at once; return the last request's seconds to first token, per token and to the end."""
+    simulation = Simulation([engine], options=SimulationOptions(keep_requests=True))
     simulation.join(0)
     simulation.run(1e9, np.zeros(batch), np.full(batch, prompt), np.full(batch, float(ANSWER_TOKENS)))
     log = simulation.requests()

@@ -1,4 +1,4 @@
-"""What CloudWatch exports, in each of its shapes."""
+"""Every format of CloudWatch exports."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def write(tmp_path):
     return _write
 
 
-def test_metric_data_comes_newest_first_and_is_put_in_order(write):
+def test_metric_data_is_sorted_by_time(write):
     trace = read(write(metric_data(result("RequestCount", [3, 2, 1, 0], [240, 180, 120, 60], StatusCode="Complete"))))
     assert trace.rps.tolist() == [1, 2, 3, 4]
     assert trace.step_seconds == 60
     assert trace.starts_at == 1714564800
 
 
-def test_pages_of_one_metric_are_joined_and_target_groups_added(write):
+def test_pages_of_one_metric_are_joined_and_target_groups_added_up(write):
     trace = read(
         write(
             metric_data(
@@ -61,7 +61,7 @@ def test_a_minute_without_request_count_is_no_request(write):
     assert "taken as no requests" in trace.notes[0]
 
 
-def test_beside_a_heartbeat_only_a_living_minute_is_zero_and_the_rest_is_missing(write):
+def test_with_a_heartbeat_a_silent_minute_is_zero_and_without_one_it_is_missing(write):
     trace = read(
         write(
             metric_data(
@@ -75,7 +75,7 @@ def test_beside_a_heartbeat_only_a_living_minute_is_zero_and_the_rest_is_missing
     assert trace.measured.tolist() == [True, True, True, True, False, True]
 
 
-def test_metrics_that_count_nothing_are_left_out_and_named(write):
+def test_metrics_that_do_not_count_requests_are_skipped_and_noted(write):
     series = [result("RequestCount", [0, 1], [60, 60], id="a"), result("TargetResponseTime", [0, 1], [0.2, 9], id="b")]
     trace = read(write(metric_data(*series)))
     assert trace.rps.tolist() == [1, 1]
@@ -105,7 +105,7 @@ def test_the_consoles_csv_is_read_by_its_preamble(write):
     assert trace.step_seconds == 300
 
 
-def test_columns_of_the_consoles_csv_are_added_where_they_count_requests(write):
+def test_request_count_columns_of_the_consoles_csv_are_added_up(write):
     labels = "Label,a RequestCount,b RequestCount,TargetResponseTime"
     text = f"{labels}\n2024-05-01 12:00:00,60,30,1\n2024-05-01 12:01:00,,90,1\n"
     trace = read(write(text))
@@ -124,14 +124,14 @@ def counts(minutes: list[int], values: list[float]) -> str:
     ("text", "words"),
     [
         ('{"MetricDataResults": [}', ":1:24: not JSON"),
-        ('{"Metrics": []}', ":1:1: JSON of an unknown kind"),
-        ("[1, 2]", ":1:1: JSON of an unknown kind"),
+        ('{"Metrics": []}', ":1:1: JSON in an unknown format"),
+        ("[1, 2]", ":1:1: JSON in an unknown format"),
         (metric_data(), "must be a list with at least one result"),
         (counts([], []), "RequestCount has no point"),
         (counts([0, 1], [60]), "MetricDataResults[0].Values: must be as many as Timestamps (2)"),
         (counts([0, 1], [60, -1]), "MetricDataResults[0].Values[1]: must be a number, not negative (got -1)"),
         (counts([0, 0], [60, 1]), "MetricDataResults[0].Timestamps[1]: the same time twice"),
-        (metric_data(result("x", [0], [1], StatusCode="Forbidden")), "CloudWatch did not give this metric"),
+        (metric_data(result("x", [0], [1], StatusCode="Forbidden")), "CloudWatch did not return this metric"),
         (metric_data({"Id": "a", "Timestamps": ["noon"], "Values": [1]}), "must be a time like"),
         (metric_data({"Id": "a", "Timestamps": 5, "Values": [1]}), "Timestamps: must be a list"),
         (metric_data(ONE, OTHER), "several metrics, none named RequestCount (a, b)"),
@@ -147,7 +147,7 @@ def test_a_broken_export_is_refused_with_its_place(write, text, words):
     assert words in str(caught.value)
 
 
-def test_a_value_of_json_is_named_with_its_line(write):
+def test_an_error_in_json_has_its_line(write):
     text = metric_data(result("RequestCount", [0, 1], [60, -1]))
     line = next(i for i, line in enumerate(text.splitlines(), start=1) if "-1" in line)
     with pytest.raises(TraceError, match=rf":{line}:9: MetricDataResults"):

@@ -16,7 +16,7 @@ from gpu_fleet.traffic import RateTrace, Trace, generate, read, write
 @pytest.fixture
 def call():
     def _call(*arguments, code: int = 0):
-        outcome = CliRunner().invoke(app, [str(one) for one in arguments])
+        outcome = CliRunner().invoke(app, [str(argument) for argument in arguments])
         assert outcome.exit_code == code, outcome.output
         return outcome
 
@@ -38,13 +38,15 @@ def test_describe_shows_the_bound_and_the_rhythm(call, week):
 
 
 def test_describe_as_json_holds_every_figure(call, week):
-    found = json.loads(call("trace", "describe", week, "--format", "json").stdout)
-    assert found["most_saving"] == pytest.approx(1 - found["peaks"][0]["mean_rps"] / found["peaks"][0]["peak_rps"])
-    assert found["rhythms"]["day"] > 0.8
+    figures = json.loads(call("trace", "describe", week, "--format", "json").stdout)
+    assert figures["most_saving"] == pytest.approx(
+        1 - figures["peaks"][0]["mean_rps"] / figures["peaks"][0]["peak_rps"]
+    )
+    assert figures["rhythms"]["day"] > 0.8
 
 
 @pytest.mark.parametrize("name", ["trace describe", "thresholds --trace"])
-def test_a_broken_trace_ends_with_its_place_and_code_1(call, tmp_path, name):
+def test_a_broken_trace_is_refused_with_its_place_and_exit_code_1(call, tmp_path, name):
     path = tmp_path / "bad.csv"
     path.write_text("t_sec,rps\n0,1\n60,x\n")
     outcome = call(*name.split(), path, code=1)
@@ -52,43 +54,43 @@ def test_a_broken_trace_ends_with_its_place_and_code_1(call, tmp_path, name):
     assert "Traceback" not in outcome.output
 
 
-def test_a_report_stands_beside_the_table(call, week, tmp_path):
+def test_a_report_is_written_in_addition_to_the_table(call, week, tmp_path):
     page = tmp_path / "new" / "page.html"
     call("trace", "describe", week, "--report", page)
     assert page.read_text().count("<section") >= 3
 
 
-def test_thresholds_prints_a_recommendation_and_takes_the_policys_target(call, week, tmp_path, root, monkeypatch):
+def test_thresholds_prints_a_recommendation_and_uses_the_policys_target(call, week, tmp_path, root, monkeypatch):
     monkeypatch.chdir(root)
     text = call("thresholds", "--trace", week, "--policy", "chat", "--report", tmp_path / "t.html").stdout
     assert "of requests over capacity" in text
     assert "The policy's" in text
-    found = json.loads(call("thresholds", "--trace", week, "--attainment", "0.9", "--format", "json").stdout)
-    assert found["target"] == pytest.approx(0.1)
-    assert found["recommended"]["over_high"] <= 0.1
+    figures = json.loads(call("thresholds", "--trace", week, "--attainment", "0.9", "--format", "json").stdout)
+    assert figures["target"] == pytest.approx(0.1)
+    assert figures["recommended"]["over_high"] <= 0.1
 
 
-def test_thresholds_as_json_is_json_where_nothing_will_do(call, tmp_path):
+def test_thresholds_as_json_is_valid_without_a_recommendation(call, tmp_path):
     path = tmp_path / "spikes.csv"
     values = np.tile([0.0] * 20 + [10.0] * 5, 20)
     write(RateTrace("spikes", np.arange(500) * 60.0, values, 60.0), path)
-    found = json.loads(call("thresholds", "--trace", path, "--format", "json").stdout)
-    assert found["recommended"] is None
-    assert found["plain_low"] is None
+    figures = json.loads(call("thresholds", "--trace", path, "--format", "json").stdout)
+    assert figures["recommended"] is None
+    assert figures["plain_low"] is None
 
 
-def test_a_trace_too_short_for_the_lead_time_is_named(call, tmp_path):
+def test_a_trace_too_short_for_the_lead_time_is_refused(call, tmp_path):
     path = tmp_path / "short.csv"
     write(RateTrace("short", np.arange(5) * 60.0, np.ones(5), 60.0), path)
     assert f"{path}: short: is 300 s long" in call("thresholds", "--trace", path, code=1).stderr
 
 
-def test_a_policy_that_is_not_there_is_named(call, week):
+def test_a_missing_policy_is_named(call, week):
     outcome = call("thresholds", "--trace", week, "--policy", "nope.yaml", code=1)
     assert "nope.yaml" in outcome.stderr
 
 
-def test_generate_writes_what_can_be_read(call, tmp_path):
+def test_generated_files_can_be_read(call, tmp_path):
     rates, requests = tmp_path / "a.csv", tmp_path / "b.csv"
     call("trace", "generate", "-o", rates, "--days", 1, "--peak-rps", 5)
     assert read(rates).rps.max() == pytest.approx(5)
@@ -96,7 +98,7 @@ def test_generate_writes_what_can_be_read(call, tmp_path):
     assert isinstance(read(requests), Trace)
 
 
-def test_generate_names_the_option_that_is_wrong(call, tmp_path):
+def test_generate_names_the_invalid_option(call, tmp_path):
     path = tmp_path / "a.csv"
     assert (
         "--night-share: must be from 0 to 1" in call("trace", "generate", "-o", path, "--night-share", 3, code=1).stderr

@@ -1,4 +1,4 @@
-"""Statistics, on traffic of which the truth is known."""
+"""Statistics of traffic whose true figures are known."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def requests(at) -> Trace:
         ("nab_elb_request_count", 300, 10.6),
     ],
 )
-def test_peak_to_mean_of_the_recorded_traces_is_what_is_published_of_them(shared, name, step, ratio):
-    found = {peak.step_seconds: peak for peak in describe(read(shared / "traces" / f"{name}.csv")).peaks}
-    assert found[step].ratio == pytest.approx(ratio, rel=0.025)
-    assert found[step].most_saving == pytest.approx(1 - 1 / ratio, abs=0.02)
+def test_peak_to_mean_of_the_recorded_traces_is_as_published(shared, name, step, ratio):
+    peaks_by_step = {peak.step_seconds: peak for peak in describe(read(shared / "traces" / f"{name}.csv")).peaks}
+    assert peaks_by_step[step].ratio == pytest.approx(ratio, rel=0.025)
+    assert peaks_by_step[step].most_saving == pytest.approx(1 - 1 / ratio, abs=0.02)
 
 
 @given(st.lists(st.floats(0, 50), min_size=4, max_size=300).filter(any))
@@ -62,13 +62,13 @@ def test_a_metronome_has_no_bursts():
     assert statistics.gap_variation == pytest.approx(0, abs=1e-6)
 
 
-def test_the_rise_of_a_day_is_no_burst():
+def test_the_rise_of_a_day_is_not_a_burst():
     hours = rates(np.linspace(1, 40, 144), 600.0, burstiness=1.0)
     dispersion = describe(hours.sample(3)).dispersion
     assert dispersion[60.0] == pytest.approx(1, abs=0.15)
 
 
-def test_clumps_are_seen():
+def test_clumps_raise_dispersion_and_gap_variation():
     statistics = describe(rates(np.full(40, 20.0), 600.0, burstiness=3.0).sample(4))
     assert statistics.gap_variation == pytest.approx(9, rel=0.1)
     assert statistics.dispersion[60.0] > 6
@@ -81,9 +81,9 @@ def test_a_daily_rhythm_is_found_and_noise_has_none():
     noise = rates(np.random.default_rng(1).random(len(at)), 600.0)
     assert all(abs(value) < 0.1 for value in rhythms(noise).values())
     weekly = rates(np.where(at // 86_400 % 7 >= 5, 1.0, 10.0), 600.0)
-    found = rhythms(weekly)
-    assert found["week"] == pytest.approx(1)
-    assert found["day"] < 0.75
+    correlations = rhythms(weekly)
+    assert correlations["week"] == pytest.approx(1)
+    assert correlations["day"] < 0.75
 
 
 def test_a_trace_too_short_for_a_rhythm_has_none():
@@ -104,7 +104,7 @@ def test_the_steepest_rise_is_within_the_lead_time():
     assert (slow.steepest_rise, slow.rise_seconds) == (pytest.approx(0.9), 600)
 
 
-def test_one_request_is_described_by_what_it_tells():
+def test_a_single_request_is_described_without_peaks():
     statistics = describe(requests([0.0]))
     assert statistics.requests == 1
     assert statistics.peaks == ()
@@ -112,7 +112,7 @@ def test_one_request_is_described_by_what_it_tells():
     assert statistics.most_saving == 0
 
 
-def test_silence_saves_nothing_and_divides_by_nothing():
+def test_a_trace_without_requests_is_described():
     statistics = describe(rates(np.zeros(10)))
     assert statistics.most_saving == 0
     assert statistics.steepest_rise is None

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_fleet.traffic import RateTrace, TokenLengths, Trace, read
+from gpu_fleet.traffic import RateTrace, Trace, read
 from gpu_fleet.traffic.arrivals import arrivals
+from gpu_fleet.traffic.tokens import ANSWERS, PROMPTS, TokenLengths
 
 
 def rates(rps, step_seconds=60.0, **more) -> RateTrace:
@@ -32,7 +33,7 @@ BURSTINESS = st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.45])
 
 @given(RATES, WINDOWS, BURSTINESS, st.sampled_from([10.0, 60.0, 600.0]), st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
-def test_windows_cut_one_and_the_same_stream_whatever_their_length(rps, window, burstiness, step, seed):
+def test_windows_of_every_length_cut_the_same_stream(rps, window, burstiness, step, seed):
     trace = rates(rps, step, burstiness=burstiness)
     whole = joined(trace, trace.span_seconds, seed=seed)
     cut = joined(trace, window, seed=seed)
@@ -42,7 +43,7 @@ def test_windows_cut_one_and_the_same_stream_whatever_their_length(rps, window, 
 
 @given(RATES, WINDOWS, BURSTINESS, st.sampled_from([10.0, 60.0, 600.0]))
 @settings(max_examples=60, deadline=None)
-def test_every_request_stands_in_its_window_and_in_order(rps, window, burstiness, step):
+def test_every_request_is_in_its_window_and_in_order(rps, window, burstiness, step):
     trace = rates(rps, step, burstiness=burstiness)
     end = 0.0
     for part in trace.windows(window, seed=3):
@@ -80,7 +81,7 @@ def test_the_mean_of_the_draws_is_the_rate(burstiness, step_seconds):
 
 
 @pytest.mark.parametrize("burstiness", [0.5, 1.0, 2.0, 3.45])
-def test_the_draws_are_as_bursty_as_asked(burstiness):
+def test_the_draws_have_the_requested_burstiness(burstiness):
     trace = rates(np.full(200, 20.0), 600.0, burstiness=burstiness)
     at, _, _ = joined(trace, 6000, seed=5)
     gaps = np.diff(at)
@@ -90,7 +91,7 @@ def test_the_draws_are_as_bursty_as_asked(burstiness):
     assert counts.var() / counts.mean() == pytest.approx(burstiness**2, rel=0.15)
 
 
-def test_another_seed_draws_others_and_the_same_seed_the_same():
+def test_the_same_seed_draws_the_same_requests_and_another_seed_others():
     trace = rates([3.0] * 10)
     one, same, other = (trace.sample(seed) for seed in (1, 1, 2))
     assert np.array_equal(one.at_seconds, same.at_seconds)
@@ -116,7 +117,7 @@ def test_two_weeks_of_millions_of_requests_need_the_memory_of_a_window():
     assert most < 6_000_000
 
 
-def test_windows_of_recorded_requests_are_views_and_idle_ones_come_too():
+def test_windows_of_recorded_requests_are_views_and_include_idle_ones():
     trace = Trace("t", np.array([0.0, 1, 250, 300]), np.ones(4), np.ones(4))
     parts = list(trace.windows(100))
     assert [len(part) for part in parts] == [2, 0, 2]
@@ -124,21 +125,24 @@ def test_windows_of_recorded_requests_are_views_and_idle_ones_come_too():
     assert all(np.shares_memory(part.at_seconds, trace.at_seconds) for part in parts if len(part))
 
 
-def test_the_token_figures_are_those_of_the_recorded_conversation(shared):
+def test_the_token_figures_fit_the_recorded_conversation(shared):
     trace = read(shared / "traces" / "azure_llm_2023_conv.csv")
-    fitted = TokenLengths.fitted(trace.input_tokens, trace.output_tokens)
-    default = TokenLengths()
-    for name in ("input_median", "input_sigma", "input_most", "output_median", "output_sigma", "output_most"):
-        assert getattr(default, name) == pytest.approx(getattr(fitted, name), rel=0.005), name
+    for lengths, tokens in ((PROMPTS, trace.input_tokens), (ANSWERS, trace.output_tokens)):
+        logarithms = np.log(np.maximum(tokens, 1.0))
+        assert lengths.median == pytest.approx(np.exp(logarithms.mean()), rel=0.005)
+        assert lengths.sigma == pytest.approx(logarithms.std(), rel=0.005)
+        assert lengths.longest == pytest.approx(tokens.max(), rel=0.005)
 
 
-def test_tokens_around_a_typical_request_have_its_means():
-    inputs, outputs = TokenLengths.around(1000, 200).draw(200_000, np.random.default_rng(4))
-    # A little below: the longest are cut at twelve means.
-    assert inputs.mean() == pytest.approx(1000, rel=0.02)
-    assert outputs.mean() == pytest.approx(200, rel=0.02)
-    assert inputs.max() <= 12_000
-    assert (inputs == np.rint(inputs)).all()
+def test_lengths_are_whole_tokens_within_the_limit_and_have_the_mean_of_their_lognormal():
+    # Mean 1000: 616 * exp(0.985^2 / 2). A little below: the longest are cut at twelve means.
+    tokens = TokenLengths(median=1000 / np.exp(0.985**2 / 2), sigma=0.985, longest=12_000).draw(
+        200_000, np.random.default_rng(4)
+    )
+    assert tokens.mean() == pytest.approx(1000, rel=0.02)
+    assert tokens.min() >= 1
+    assert tokens.max() <= 12_000
+    assert (tokens == np.rint(tokens)).all()
 
 
 @pytest.mark.parametrize(
@@ -151,7 +155,7 @@ def test_tokens_around_a_typical_request_have_its_means():
         ({"burstiness": -1.0}, "burstiness: must not be negative"),
     ],
 )
-def test_rates_that_are_none_are_refused(change, words):
+def test_invalid_rates_are_refused(change, words):
     fields = {"name": "t", "at_seconds": np.array([0.0, 60.0]), "rps": np.ones(2), "step_seconds": 60.0} | change
     with pytest.raises(ValueError, match=words):
         RateTrace(**fields)
@@ -167,6 +171,6 @@ def test_rates_that_are_none_are_refused(change, words):
         ([0, 1], [1], "input_tokens: must be as long as at_seconds"),
     ],
 )
-def test_requests_that_are_none_are_refused(at, tokens, words):
+def test_invalid_requests_are_refused(at, tokens, words):
     with pytest.raises(ValueError, match=words):
         Trace("t", np.array(at, dtype=float), np.array(tokens, dtype=float), np.ones(len(at)))

@@ -1,4 +1,4 @@
-"""Traffic of a live stack out of CloudWatch, against moto."""
+"""Traffic of a live stack from CloudWatch, against moto."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def cloud(monkeypatch):
         yield
 
 
-def put(metric: str, points: dict[datetime, float], group: str | None) -> None:
+def put_metric(metric: str, points: dict[datetime, float], group: str | None) -> None:
     cloudwatch = boto3.client("cloudwatch")
     dimensions = [{"Name": "TargetGroup", "Value": group}] if group else []
     dimensions.append({"Name": "LoadBalancer", "Value": BALANCER})
@@ -65,8 +65,8 @@ def exported(days: float = 2):
 
 
 def test_the_requests_of_all_pools_are_added_up_over_days(cloud):
-    put("RequestCount", {minute(i): 60.0 for i in range(0, 2880, 2)}, GROUPS[0])
-    put("RequestCount", {minute(i): 120.0 for i in range(2880)}, GROUPS[1])
+    put_metric("RequestCount", {minute(i): 60.0 for i in range(0, 2880, 2)}, GROUPS[0])
+    put_metric("RequestCount", {minute(i): 120.0 for i in range(2880)}, GROUPS[1])
     trace = exported()
     assert len(trace) == 2880
     assert trace.starts_at == START.timestamp()
@@ -76,9 +76,9 @@ def test_the_requests_of_all_pools_are_added_up_over_days(cloud):
 
 
 def test_silence_under_a_heartbeat_is_zero_and_without_one_it_is_a_gap(cloud):
-    put("RequestCount", {minute(i): 60.0 for i in (0, 1, 9)}, GROUPS[0])
-    put("HealthyHostCount", {minute(i): 2.0 for i in (0, 1, 2, 3, 9)}, GROUPS[1])
-    put("ConsumedLCUs", {minute(4): 0.01}, None)
+    put_metric("RequestCount", {minute(i): 60.0 for i in (0, 1, 9)}, GROUPS[0])
+    put_metric("HealthyHostCount", {minute(i): 2.0 for i in (0, 1, 2, 3, 9)}, GROUPS[1])
+    put_metric("ConsumedLCUs", {minute(4): 0.01}, None)
     trace = exported()
     assert trace.measured.tolist() == [True] * 5 + [False] * 4 + [True]
     assert trace.rps[:5].tolist() == [1, 1, 0, 0, 0]
@@ -86,23 +86,23 @@ def test_silence_under_a_heartbeat_is_zero_and_without_one_it_is_a_gap(cloud):
     assert any("4 missing steps" in note for note in trace.notes)
 
 
-def test_longer_spans_take_the_period_that_is_still_kept():
+def test_longer_spans_use_the_period_that_cloudwatch_still_keeps():
     assert [period_seconds(days) for days in (1, 15, 16, 63, 64, 455)] == [60, 60, 300, 300, 3600, 3600]
     with pytest.raises(TraceError, match="CloudWatch keeps 455 days"):
         period_seconds(456)
 
 
-def test_a_service_without_requests_is_an_error_and_no_empty_file(cloud):
-    put("HealthyHostCount", {minute(5): 2.0}, GROUPS[0])
+def test_a_service_without_requests_is_an_error(cloud):
+    put_metric("HealthyHostCount", {minute(5): 2.0}, GROUPS[0])
     with pytest.raises(TraceError, match="chat: CloudWatch has no request of the last 2 days"):
         exported()
 
 
-def test_progress_is_told_after_each_day(cloud):
-    put("RequestCount", {minute(i): 60.0 for i in range(10)}, GROUPS[0])
-    told: list[float] = []
-    export(boto3.client("cloudwatch"), ENDPOINT, days=2, until=UNTIL, progress=told.append)
-    assert told == [0.5, 1.0]
+def test_progress_is_reported_after_each_day(cloud):
+    put_metric("RequestCount", {minute(i): 60.0 for i in range(10)}, GROUPS[0])
+    shares_done: list[float] = []
+    export(boto3.client("cloudwatch"), ENDPOINT, days=2, until=UNTIL, progress=shares_done.append)
+    assert shares_done == [0.5, 1.0]
 
 
 class Pages:
@@ -135,7 +135,7 @@ def test_every_page_of_a_call_is_read():
     (call,) = pages.calls
     assert len(call["MetricDataQueries"]) == 5
     assert call["EndTime"] == datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
-    dimensions = [one["Name"] for one in call["MetricDataQueries"][1]["MetricStat"]["Metric"]["Dimensions"]]
+    dimensions = [dimension["Name"] for dimension in call["MetricDataQueries"][1]["MetricStat"]["Metric"]["Dimensions"]]
     assert dimensions == ["TargetGroup", "LoadBalancer"]
 
 
@@ -146,12 +146,12 @@ def test_services_are_found_by_their_parameters(cloud):
     assert endpoints(boto3.client("ssm"), "prod") == (Endpoint("batch", BALANCER, GROUPS[:1]), ENDPOINT)
 
 
-def test_a_stack_that_is_not_there_is_said_to_be(cloud):
+def test_an_unknown_stack_is_an_error(cloud):
     with pytest.raises(TraceError, match="no services under /gpu-fleet/nope/services"):
         endpoints(boto3.client("ssm"), "nope")
 
 
-def test_a_parameter_that_is_none_of_ours_is_named(cloud):
+def test_a_parameter_that_the_stack_did_not_write_is_an_error(cloud):
     boto3.client("ssm").put_parameter(Name="/gpu-fleet/prod/services/x", Value="{}", Type="String")
     with pytest.raises(TraceError, match=r"/gpu-fleet/prod/services/x: is not a service's parameter"):
         endpoints(boto3.client("ssm"), "prod")
@@ -161,7 +161,7 @@ def test_the_command_writes_files_that_can_be_read_back(cloud, tmp_path):
     parameter("prod", "chat")
     parameter("prod", "batch", GROUPS[:1])
     now = datetime.now(UTC).replace(second=0, microsecond=0)
-    put("RequestCount", {now - timedelta(minutes=i): 60.0 for i in range(5, 65)}, GROUPS[0])
+    put_metric("RequestCount", {now - timedelta(minutes=i): 60.0 for i in range(5, 65)}, GROUPS[0])
     outcome = CliRunner().invoke(app, ["trace", "export", "--stack", "prod", "--days", "1", "-o", str(tmp_path)])
     assert outcome.exit_code == 0, outcome.output
     for service in ("chat", "batch"):
@@ -179,7 +179,7 @@ def test_the_command_writes_files_that_can_be_read_back(cloud, tmp_path):
         (["--stack", "prod", "--days", "999"], "CloudWatch keeps 455 days (got 999)"),
     ],
 )
-def test_a_wrong_export_is_refused_in_a_sentence(cloud, tmp_path, monkeypatch, options, words):
+def test_an_invalid_export_is_refused_with_a_sentence(cloud, tmp_path, monkeypatch, options, words):
     monkeypatch.chdir(tmp_path)
     parameter("prod", "chat")
     parameter("prod", "batch")

@@ -1,4 +1,4 @@
-"""Made-up traffic."""
+"""Generated traffic."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gpu_fleet.traffic import Shape, describe, generate, hour, to_rates
 
 
-def test_the_same_seed_gives_the_same_trace_and_another_another():
+def test_the_same_seed_gives_the_same_trace_and_another_seed_another():
     assert np.array_equal(generate(seed=3).rps, generate(seed=3).rps)
     assert not np.array_equal(generate(seed=3).rps, generate(seed=4).rps)
 
@@ -25,7 +25,7 @@ def test_the_same_seed_gives_the_same_trace_and_another_another():
     st.integers(0, 9),
 )
 @settings(max_examples=40, deadline=None)
-def test_whatever_the_shape_the_highest_step_is_the_peak(days, peak, night, weekend, bursts, factor, seed):
+def test_the_highest_step_is_the_peak_for_every_shape(days, peak, night, weekend, bursts, factor, seed):
     shape = Shape(
         days=days, peak_rps=peak, night_share=night, weekend_share=weekend, bursts_per_day=bursts, burst_factor=factor
     )
@@ -35,7 +35,7 @@ def test_whatever_the_shape_the_highest_step_is_the_peak(days, peak, night, week
     assert trace.span_seconds == pytest.approx(days * 86_400, abs=60)
 
 
-def test_days_have_nights_and_weekends_and_a_rhythm():
+def test_generated_days_have_nights_and_weekends_and_a_rhythm():
     trace = generate(Shape(days=14, bursts_per_day=0, noise=0))
     by_day = to_rates(trace, 3600).rps.reshape(14, 24)
     assert by_day[0, 5] < 0.35 * by_day[0, 10]
@@ -44,7 +44,7 @@ def test_days_have_nights_and_weekends_and_a_rhythm():
     assert describe(trace).rhythms["week"] == pytest.approx(1)
 
 
-def test_bursts_come_as_often_and_last_as_long_as_asked():
+def test_bursts_have_the_requested_frequency_and_length():
     shape = Shape(
         days=200, night_share=1, weekend_share=1, noise=0, bursts_per_day=6, burst_seconds=900, burst_factor=2
     )
@@ -55,7 +55,7 @@ def test_bursts_come_as_often_and_last_as_long_as_asked():
     assert bursting.sum() * 60 / starts == pytest.approx(900, rel=0.12)
 
 
-def test_without_bursts_and_noise_nothing_is_left_to_chance():
+def test_without_bursts_and_noise_the_seed_has_no_effect():
     shape = Shape(bursts_per_day=0, noise=0)
     assert np.array_equal(generate(shape, 1).rps, generate(shape, 2).rps)
 
@@ -85,6 +85,6 @@ def test_the_demos_hour_rises_dips_and_goes_higher(seed):
         ({"days": 0.0001}, "at least one step"),
     ],
 )
-def test_a_shape_that_is_none_is_refused_by_name(change, words):
+def test_an_invalid_shape_is_refused_by_field(change, words):
     with pytest.raises(ValueError, match=words):
         Shape(**change)

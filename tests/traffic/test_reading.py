@@ -1,4 +1,4 @@
-"""Every format, and every way in which a file can be wrong."""
+"""Every format, and every kind of broken file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_every_recorded_trace_is_read_by_its_header_alone(shared, tmp_path, name
     assert trace.at_seconds[0] == 0
 
 
-def test_the_figures_that_the_recorded_traces_are_known_for_come_out(shared):
+def test_the_recorded_traces_have_their_published_figures(shared):
     mooncake = read(shared / "traces" / "mooncake_conversation.csv")
     assert mooncake.input_tokens.mean() == pytest.approx(12_035, abs=1)
     assert mooncake.output_tokens.mean() == pytest.approx(343, abs=1)
@@ -52,7 +52,7 @@ def test_the_figures_that_the_recorded_traces_are_known_for_come_out(shared):
     assert coding.rps[0] == pytest.approx(1344.3 / 60)
 
 
-def test_the_gaps_of_a_recorded_trace_are_missing_and_said_to_be(shared):
+def test_the_gaps_of_a_recorded_trace_are_marked_and_noted(shared):
     trace = read(shared / "traces" / "nab_elb_request_count.csv")
     assert trace.measured is not None
     missing = np.flatnonzero(~trace.measured)
@@ -77,7 +77,7 @@ def test_the_gaps_of_a_recorded_trace_are_missing_and_said_to_be(shared):
         ("\ufefftimestamp,rps", "{i},2", 2.0),
     ],
 )
-def test_rates_and_counts_come_out_in_requests_per_second(tmp_path, header, row, rps):
+def test_rates_and_counts_are_read_as_requests_per_second(tmp_path, header, row, rps):
     text = "\r\n".join([header, *(row.format(i=i) for i in range(1, 6)), "", ""])
     trace = read(written(tmp_path, text))
     assert isinstance(trace, RateTrace)
@@ -96,7 +96,7 @@ def test_rates_and_counts_come_out_in_requests_per_second(tmp_path, header, row,
         ("arrived_at,num_prefill_tokens,num_decode_tokens", "{i}.25,100,10"),
     ],
 )
-def test_requests_come_out_in_seconds_from_the_first(tmp_path, header, row):
+def test_requests_are_read_in_seconds_from_the_first(tmp_path, header, row):
     trace = read(written(tmp_path, "\n".join([header, *(row.format(i=i) for i in range(1, 4))])))
     assert isinstance(trace, Trace)
     assert trace.at_seconds == pytest.approx([0, 1, 2])
@@ -119,7 +119,7 @@ JSON_LINE = '{"timestamp": 1, "input_length": 2, "output_length": 3}\n'
     [
         ("", "1:1", "is empty"),
         ("  \n\n", "1:1", "is empty"),
-        ("timestamp,count\n", "1:1", "a header and no row"),
+        ("timestamp,count\n", "1:1", "a header without rows"),
         ("foo,bar\n1,2\n", "1:1", "unknown header foo,bar"),
         ("timestamp,inputtokens,output_tokens\n1,2,3\n", "1:1", "did you mean input_tokens"),
         ("timestamp,count,rps\n1,2,3\n", "1:1", "both a count and a rate: count and rps"),
@@ -133,7 +133,7 @@ JSON_LINE = '{"timestamp": 1, "input_length": 2, "output_length": 3}\n'
         ("t_sec,rps\n0,1\n60,2,9\n", "3:6", "a row of 3 fields under a header of 2"),
         ("t_sec,rps\n0,1\n60,2\n60,3\n", "4:1", "t_sec: the same time twice (got 60)"),
         ("t_sec,rps\n0,1\n60,2\n30,3\n", "4:1", "t_sec: goes backwards by 30 s (got 30)"),
-        ("t_sec,rps\n0,1\n60,2\n120,3\n150,3\n", "5:1", "no multiple of the step of 60 s"),
+        ("t_sec,rps\n0,1\n60,2\n120,3\n150,3\n", "5:1", "not a multiple of the step of 60 s"),
         ("t_sec,rps\n0,1\n", "2:1", "needs at least two rows"),
         ("\n\nt_sec,rps\n0,1\n\n60,no\n", "6:4", "rps: must be a number (got"),
         ("timestamp,rps\n2024-05-01 00:00:00,1\n2024-05-32 00:01:00,2\n", "3:1", "must be a time like 2024-05-01"),
@@ -158,21 +158,21 @@ def test_a_broken_file_is_refused_with_line_and_column(tmp_path, text, place, wo
     assert words in str(caught.value)
 
 
-def test_an_unknown_header_lists_what_is_read(tmp_path):
+def test_an_unknown_header_lists_the_known_formats(tmp_path):
     with pytest.raises(TraceError) as caught:
         read(written(tmp_path, "a,b\n1,2\n"))
     for header in ("timestamp,count", "TIMESTAMP,ContextTokens,GeneratedTokens", "MetricDataResults"):
         assert header in str(caught.value)
 
 
-def test_bytes_that_are_no_text_are_refused_with_their_place(tmp_path):
+def test_bytes_that_are_not_text_are_refused_with_their_place(tmp_path):
     path = tmp_path / "trace.csv"
     path.write_bytes(b"t_sec,rps\n0,1\n60,\xff\n")
     with pytest.raises(TraceError, match=r"trace.csv:3:4: not UTF-8 text \(byte 0xff\)"):
         read(path)
 
 
-def test_a_file_that_is_not_there_is_an_error_of_the_user(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(TraceError, match="cannot be read: no such file"):
         read(tmp_path / "none.csv")
 
@@ -189,7 +189,7 @@ GAPPY = "t_sec,rps\n0,10\n60,20\n120,30\n240,50\n300,60\n"
 
 
 @pytest.mark.parametrize(("gaps", "filled"), [(None, 40), (Gaps.LINEAR, 40), (Gaps.HOLD, 30), (Gaps.ZERO, 0)])
-def test_a_gap_is_filled_as_asked_and_by_the_line_unasked(tmp_path, gaps, filled):
+def test_a_gap_is_filled_as_requested_and_linearly_by_default(tmp_path, gaps, filled):
     trace = read(written(tmp_path, GAPPY), gaps=gaps)
     assert trace.rps.tolist() == [10, 20, 30, filled, 50, 60]
     assert trace.measured.tolist() == [True, True, True, False, True, True]
@@ -201,6 +201,6 @@ def test_a_gap_can_be_refused(tmp_path):
         read(written(tmp_path, GAPPY), gaps=Gaps.REFUSE)
 
 
-def test_columns_that_are_not_read_are_named(tmp_path):
+def test_columns_that_are_not_read_are_noted(tmp_path):
     trace = read(written(tmp_path, "timestamp,count,region\n0,5,eu\n60,6,eu\n"))
     assert trace.notes == ("columns not read: region",)

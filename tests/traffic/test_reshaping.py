@@ -1,4 +1,4 @@
-"""Cutting, scaling, counting anew, writing and reading back."""
+"""Cropping, scaling, resampling, and writing and reading back."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def requests(at, **more) -> Trace:
     return Trace("t", times, np.arange(len(times)) + 1.0, np.arange(len(times)) + 2.0, **more)
 
 
-def test_requests_are_counted_by_step_and_a_last_part_of_a_step_is_left_out():
+def test_requests_are_counted_by_step_and_a_partial_last_step_is_left_out():
     counted = to_rates(requests([0, 10, 59.9, 60, 119, 125]), 60)
     assert counted.rps.tolist() == pytest.approx([3 / 60, 2 / 60])
 
 
-def test_the_last_request_counts_where_the_span_ends_with_it():
+def test_a_request_at_the_end_of_the_span_counts_in_the_last_step():
     assert to_rates(requests([0, 60]), 60).rps.tolist() == pytest.approx([2 / 60])
 
 
 @given(st.lists(st.floats(0, 100), min_size=4, max_size=60), st.sampled_from([10.0, 45.0, 60.0, 90.0, 120.0]))
 @settings(max_examples=60, deadline=None)
-def test_rates_counted_anew_keep_the_number_of_requests(rps, step):
+def test_resampled_rates_keep_the_number_of_requests(rps, step):
     trace = rates(rps)
     anew = to_rates(trace, step)
     whole = np.floor(trace.span_seconds / step + 1e-9) * step
@@ -40,12 +40,12 @@ def test_rates_counted_anew_keep_the_number_of_requests(rps, step):
     assert anew.rps.max() <= max(rps) + 1e-9
 
 
-def test_a_trace_shorter_than_a_step_cannot_be_counted():
+def test_a_trace_shorter_than_a_step_is_refused():
     with pytest.raises(ValueError, match="less than one step of 60 s"):
         to_rates(requests([0, 30]), 60)
 
 
-def test_a_part_begins_at_zero_and_knows_when_it_was():
+def test_a_part_begins_at_zero_and_keeps_its_absolute_time():
     part = crop(requests([0, 50, 70, 100, 160], starts_at=1000.0), 60, 120)
     assert part.at_seconds.tolist() == [10, 40]
     assert part.input_tokens.tolist() == [3, 4]
@@ -67,7 +67,7 @@ def test_an_empty_part_is_refused(start, end):
 
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=30), st.floats(0.1, 1000))
 @settings(max_examples=40, deadline=None)
-def test_scaled_rates_have_just_the_peak_asked_for_and_the_same_shape(rps, peak):
+def test_scaled_rates_have_the_requested_peak_and_the_same_shape(rps, peak):
     trace = rates(rps)
     scaled = scale_to(trace, peak)
     assert peak_rps(scaled) == pytest.approx(peak)
@@ -96,12 +96,12 @@ def test_copies_do_not_arrive_at_the_same_moment():
 
 
 @pytest.mark.parametrize("peak", [0, -1, float("nan"), float("inf")])
-def test_a_peak_that_is_none_is_refused(peak):
+def test_an_invalid_peak_is_refused(peak):
     with pytest.raises(ValueError, match="peak_rps: must be above 0"):
         scale_to(rates([1]), peak)
 
 
-def test_silence_cannot_be_scaled():
+def test_a_trace_without_requests_cannot_be_scaled():
     with pytest.raises(ValueError, match="no requests"):
         scale_to(rates([0, 0]), 5)
 
@@ -112,7 +112,7 @@ def test_silence_cannot_be_scaled():
     st.sampled_from([None, 1714521600.0]),
 )
 @settings(max_examples=40, deadline=None)
-def test_requests_written_are_read_back(tmp_path_factory, at, tokens, starts_at):
+def test_written_requests_are_read_back(tmp_path_factory, at, tokens, starts_at):
     times = np.sort(np.asarray(at))
     times -= times[0]
     lengths = np.asarray(tokens[: len(times)], dtype=float)
@@ -132,7 +132,7 @@ def test_requests_written_are_read_back(tmp_path_factory, at, tokens, starts_at)
     st.sampled_from([None, 1714521600.0]),
 )
 @settings(max_examples=40, deadline=None)
-def test_rates_written_are_read_back(tmp_path_factory, rps, step, starts_at):
+def test_written_rates_are_read_back(tmp_path_factory, rps, step, starts_at):
     trace = rates(rps, step, starts_at=starts_at)
     path = tmp_path_factory.mktemp("w") / "t.csv"
     write(trace, path)

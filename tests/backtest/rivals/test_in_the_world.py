@@ -13,7 +13,7 @@ from gpu_fleet.backtest.roster import RIVALS, make, service_with
 from gpu_fleet.scaling.policy import LoadUnit, Request, Slo
 from gpu_fleet.scaling.profile import Profile, instance_capacity
 from gpu_fleet.simulator.drive import run
-from gpu_fleet.simulator.world import World
+from gpu_fleet.simulator.world import World, WorldOptions
 from gpu_fleet.traffic.trace import Trace
 
 PROFILE = Profile(
@@ -53,7 +53,7 @@ def a_trace(seconds: float, instances: Any, seed: int = 0) -> Trace:
 
 
 def ran(service: Any, trace: Trace, contender: Any, start: int) -> Any:
-    world = World(service, trace, {"l40s": PROFILE}, initial={"l40s": start}, keep_minutes=False)
+    world = World(service, trace, {"l40s": PROFILE}, initial={"l40s": start}, options=WorldOptions(keep_minutes=False))
     return run(world, contender, contender.every_seconds)
 
 
