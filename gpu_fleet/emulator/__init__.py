@@ -1,17 +1,19 @@
 """The embedded cloud: the Pulumi program run without a CLI, its resources made in a lifelike moto."""
 
 from gpu_fleet.emulator.cloud_world import Change, InstanceChange, Launch
-from gpu_fleet.emulator.embedded import START, EmbeddedCloud, provision
+from gpu_fleet.emulator.embedded import START, CloudOptions, EmbeddedCloud, provision
 from gpu_fleet.emulator.program import Registered
 from gpu_fleet.emulator.provider import UnknownResourceError
-from gpu_fleet.emulator.publishing import Traffic
+from gpu_fleet.emulator.publishing import PublishingDelays, Traffic
 
 __all__ = [
     "START",
     "Change",
+    "CloudOptions",
     "EmbeddedCloud",
     "InstanceChange",
     "Launch",
+    "PublishingDelays",
     "Registered",
     "Traffic",
     "UnknownResourceError",

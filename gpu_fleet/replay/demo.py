@@ -19,7 +19,7 @@ from gpu_fleet.config.library import Library, library, policy_name
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import library_texts, read_text
-from gpu_fleet.emulator import EmbeddedCloud, Launch, Registered, provision
+from gpu_fleet.emulator import CloudOptions, EmbeddedCloud, Launch, Registered, provision
 from gpu_fleet.replay import Opening, PoolHardware, Replay, ReplayDelays, ReplayResult, pool_hardware
 from gpu_fleet.replay.feed import Feed
 from gpu_fleet.replay.replay import until_told
@@ -185,11 +185,8 @@ def play(
     cloud = provision(
         plan.stack,
         plan.root,
+        CloudOptions(seed=plan.seed, boot_seconds=plan.boots_in, drain_seconds=until_told, delays=delays.for_cloud),
         on_resource,
-        seed=plan.seed,
-        boot_seconds=plan.boots_in,
-        drain_seconds=until_told,
-        **delays.for_cloud,
     )
     with cloud:
         if plan.other_policy:

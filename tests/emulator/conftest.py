@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gpu_fleet.emulator import EmbeddedCloud, InstanceChange
+from gpu_fleet.emulator import CloudOptions, EmbeddedCloud, InstanceChange
 
 LAUNCHING = "autoscaling:EC2_INSTANCE_LAUNCHING"
 TERMINATING = "autoscaling:EC2_INSTANCE_TERMINATING"
@@ -120,9 +120,9 @@ def make_desk() -> Iterator[Callable[..., Desk]]:
     """Boots take 120 s, drains 30 s, where nothing else is said."""
     with contextlib.ExitStack() as stack:
 
-        def make(**how: Any) -> Desk:
-            settings = {"boot_seconds": 120, "drain_seconds": 30, **how}
-            return Desk(stack.enter_context(EmbeddedCloud(**settings)))
+        def make(**options: Any) -> Desk:
+            options = {"boot_seconds": 120, "drain_seconds": 30, **options}
+            return Desk(stack.enter_context(EmbeddedCloud(options=CloudOptions(**options))))
 
         yield make
 

@@ -101,7 +101,7 @@ def test_lost_metrics_are_missing_and_not_zero(desk: Any) -> None:
 def test_a_shortage_has_its_time(desk: Any) -> None:
     desk.make_group()
     now = desk.cloud.now
-    with faults.no_capacity(desk.cloud, group="group", since=now + 100, until=now + 300):
+    with faults.no_capacity(desk.cloud, faults.Shortage(group="group", since=now + 100, until=now + 300)):
         desk.scale(1)
         desk.pass_time(50)
         assert len(desk.instances()) == 1

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from gpu_fleet.emulator import EmbeddedCloud, provision
+from gpu_fleet.emulator import CloudOptions, EmbeddedCloud, provision
 from infra.package import PackageError
 
 
 def stands(stack: str, root: Path) -> EmbeddedCloud:
     try:
-        return provision(stack, root, boot_seconds=120)
+        return provision(stack, root, CloudOptions(boot_seconds=120))
     except PackageError as error:
         pytest.skip(f"the scaler's package cannot be built here: {error}")
 

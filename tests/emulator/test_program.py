@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from gpu_fleet.config.document import DocumentError
-from gpu_fleet.emulator import EmbeddedCloud, Registered, UnknownResourceError, provision
+from gpu_fleet.emulator import CloudOptions, EmbeddedCloud, Registered, UnknownResourceError, provision
 
 Make = Callable[..., Path]
 
@@ -73,7 +73,7 @@ CONFIG = "small:max: 4\n"
 
 
 def test_a_program_stands_in_moto_and_its_group_lives(make_project: Make) -> None:
-    with provision("local", make_project(PROGRAM, CONFIG), boot_seconds=100) as cloud:
+    with provision("local", make_project(PROGRAM, CONFIG), CloudOptions(boot_seconds=100)) as cloud:
         name = cloud.outputs["group"]
         assert name.startswith("pool-")
         assert cloud.outputs["suffix"].startswith("targetgroup/pool-")
@@ -91,7 +91,7 @@ def test_a_program_stands_in_moto_and_its_group_lives(make_project: Make) -> Non
 
 def test_each_resource_is_told_with_its_parent_and_what_it_ignores(make_project: Make) -> None:
     seen: list[Registered] = []
-    with provision("local", make_project(PROGRAM, CONFIG), seen.append) as cloud:
+    with provision("local", make_project(PROGRAM, CONFIG), on_resource=seen.append) as cloud:
         assert cloud.resources == seen
     by_type = {r.type: r for r in seen}
     assert len(seen) == 9
@@ -108,7 +108,7 @@ def test_a_program_is_provisioned_twice_alike(make_project: Make) -> None:
     root = make_project(PROGRAM, CONFIG)
 
     def stands(seed: int) -> tuple[dict[str, str], list[str]]:
-        with provision("local", root, seed=seed) as cloud:
+        with provision("local", root, CloudOptions(seed=seed)) as cloud:
             cloud.advance(cloud.now + 400)
             instances = cloud.client("autoscaling").describe_auto_scaling_instances()["AutoScalingInstances"]
             return {r.urn: r.id for r in cloud.resources}, [i["InstanceId"] for i in instances]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gpu_fleet.emulator import Traffic, faults
+from gpu_fleet.emulator import PublishingDelays, Traffic, faults
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_engines_publish_for_their_group_and_for_themselves(up: Any) -> None:
 
 
 def test_delays_hold_back_what_was_published(make_desk: Any) -> None:
-    desk = make_desk(balancer_delay_seconds=90, engine_delay_seconds=20)
+    desk = make_desk(delays=PublishingDelays(balancer_seconds=90, engine_seconds=20))
     desk.make_group(DesiredCapacity=1)
     desk.pass_time(240)
     instance = desk.instances()[0]["InstanceId"]

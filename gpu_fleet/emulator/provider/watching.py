@@ -1,20 +1,20 @@
-"""Alarms, dashboards, logs, topics."""
+"""Alarms, dashboards, logs and topics."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from gpu_fleet.emulator.provider.identity import document
 from gpu_fleet.emulator.provider.registry import (
     Made,
     MotoAccount,
     Resource,
     UnknownResourceError,
-    given,
+    json_text,
     makes,
     tag_list,
-    tagged,
-    whole,
+    tags_argument,
+    to_int,
+    without_none,
 )
 
 
@@ -26,22 +26,22 @@ def _query(query: dict[str, Any]) -> dict[str, Any]:
     metric = query.get("metric")
     statistic = None
     if metric:
-        statistic = given(
-            Metric=given(
+        statistic = without_none(
+            Metric=without_none(
                 MetricName=metric["metricName"],
                 Namespace=metric.get("namespace"),
                 Dimensions=_dimensions(metric.get("dimensions")),
             ),
-            Period=whole(metric["period"]),
+            Period=to_int(metric["period"]),
             Stat=metric["stat"],
             Unit=metric.get("unit"),
         )
-    return given(
+    return without_none(
         Id=query["id"],
         Expression=query.get("expression"),
         Label=query.get("label"),
         ReturnData=query.get("returnData", False),
-        Period=whole(query.get("period")),
+        Period=to_int(query.get("period")),
         AccountId=query.get("accountId"),
         MetricStat=statistic,
     )
@@ -49,15 +49,15 @@ def _query(query: dict[str, Any]) -> dict[str, Any]:
 
 @makes("aws:cloudwatch/metricAlarm:MetricAlarm", longest_name=255)
 def metric_alarm(aws: MotoAccount, r: Resource) -> Made:
-    """An alarm. moto stores it and never evaluates it."""
+    """An alarm, which moto stores and never evaluates."""
     i = r.inputs
     client = aws.client("cloudwatch")
     client.put_metric_alarm(
         AlarmName=r.physical_name,
         ComparisonOperator=i["comparisonOperator"],
-        EvaluationPeriods=whole(i["evaluationPeriods"]),
-        **tagged(i),
-        **given(
+        EvaluationPeriods=to_int(i["evaluationPeriods"]),
+        **tags_argument(i),
+        **without_none(
             AlarmDescription=i.get("alarmDescription"),
             ActionsEnabled=i.get("actionsEnabled"),
             AlarmActions=i.get("alarmActions"),
@@ -68,11 +68,11 @@ def metric_alarm(aws: MotoAccount, r: Resource) -> Made:
             Statistic=i.get("statistic"),
             ExtendedStatistic=i.get("extendedStatistic"),
             Dimensions=_dimensions(i.get("dimensions")),
-            Period=whole(i.get("period")),
+            Period=to_int(i.get("period")),
             Unit=i.get("unit"),
             Threshold=i.get("threshold"),
             ThresholdMetricId=i.get("thresholdMetricId"),
-            DatapointsToAlarm=whole(i.get("datapointsToAlarm")),
+            DatapointsToAlarm=to_int(i.get("datapointsToAlarm")),
             TreatMissingData=i.get("treatMissingData"),
             EvaluateLowSampleCountPercentile=i.get("evaluateLowSampleCountPercentiles"),
             Metrics=[_query(q) for q in i.get("metricQueries") or []] or None,
@@ -83,7 +83,7 @@ def metric_alarm(aws: MotoAccount, r: Resource) -> Made:
 
 @makes("aws:cloudwatch/compositeAlarm:CompositeAlarm", named="alarmName")
 def composite_alarm(_: MotoAccount, r: Resource) -> Made:
-    """Moto has no composite alarms."""
+    """A composite alarm, which moto lacks. Raises UnknownResourceError."""
     raise UnknownResourceError(f"{r.name} ({r.type}): moto has no composite alarms; use a metric alarm")
 
 
@@ -91,7 +91,7 @@ def composite_alarm(_: MotoAccount, r: Resource) -> Made:
 def dashboard(aws: MotoAccount, r: Resource) -> Made:
     """A dashboard."""
     name = r.inputs["dashboardName"]
-    aws.client("cloudwatch").put_dashboard(DashboardName=name, DashboardBody=document(r.inputs["dashboardBody"]))
+    aws.client("cloudwatch").put_dashboard(DashboardName=name, DashboardBody=json_text(r.inputs["dashboardBody"]))
     return name, {"dashboardArn": aws.arn("cloudwatch", f"dashboard/{name}", region=False)}
 
 
@@ -101,14 +101,14 @@ def log_group(aws: MotoAccount, r: Resource) -> Made:
     logs, i = aws.client("logs"), r.inputs
     logs.create_log_group(
         logGroupName=r.physical_name,
-        **given(
+        **without_none(
             kmsKeyId=i.get("kmsKeyId"),
             logGroupClass=i.get("logGroupClass"),
             tags={t["Key"]: t["Value"] for t in tag_list(i)} or None,
         ),
     )
     if i.get("retentionInDays"):
-        logs.put_retention_policy(logGroupName=r.physical_name, retentionInDays=whole(i["retentionInDays"]))
+        logs.put_retention_policy(logGroupName=r.physical_name, retentionInDays=to_int(i["retentionInDays"]))
     return r.physical_name, {"arn": aws.arn("logs", f"log-group:{r.physical_name}")}
 
 
@@ -122,7 +122,7 @@ def log_metric_filter(aws: MotoAccount, r: Resource) -> Made:
         logGroupName=i["logGroupName"],
         filterPattern=i["pattern"],
         metricTransformations=[
-            given(
+            without_none(
                 metricName=change["name"],
                 metricNamespace=change["namespace"],
                 metricValue=str(change["value"]),
@@ -136,7 +136,7 @@ def log_metric_filter(aws: MotoAccount, r: Resource) -> Made:
 
 @makes("aws:cloudwatch/queryDefinition:QueryDefinition")
 def query_definition(aws: MotoAccount, r: Resource) -> Made:
-    """A saved query of CloudWatch Logs Insights; moto does not keep them, and nothing reads them."""
+    """A saved query of CloudWatch Logs Insights, which moto lacks and nothing reads."""
     identity = f"{r.physical_name}-query"
     return identity, {
         "queryDefinitionId": identity,
@@ -150,12 +150,12 @@ def query_definition(aws: MotoAccount, r: Resource) -> Made:
 def topic(aws: MotoAccount, r: Resource) -> Made:
     """A topic."""
     i = r.inputs
-    attributes = given(
+    attributes = without_none(
         KmsMasterKeyId=i.get("kmsMasterKeyId"),
-        Policy=document(i["policy"]) if "policy" in i else None,
+        Policy=json_text(i["policy"]) if "policy" in i else None,
         DisplayName=i.get("displayName"),
     )
-    made = aws.client("sns").create_topic(Name=r.physical_name, Attributes=attributes, **tagged(i))
+    made = aws.client("sns").create_topic(Name=r.physical_name, Attributes=attributes, **tags_argument(i))
     return made["TopicArn"], {"arn": made["TopicArn"], "owner": aws.account}
 
 
@@ -163,7 +163,7 @@ def topic(aws: MotoAccount, r: Resource) -> Made:
 def topic_policy(aws: MotoAccount, r: Resource) -> Made:
     """A topic's policy."""
     aws.client("sns").set_topic_attributes(
-        TopicArn=r.inputs["arn"], AttributeName="Policy", AttributeValue=document(r.inputs["policy"])
+        TopicArn=r.inputs["arn"], AttributeName="Policy", AttributeValue=json_text(r.inputs["policy"])
     )
     return r.inputs["arn"], {}
 

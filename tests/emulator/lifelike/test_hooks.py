@@ -99,7 +99,7 @@ def test_every_hook_of_a_launch_is_waited_for(desk: Any) -> None:
 def test_a_terminating_hook_that_runs_out_lets_go(desk: Any) -> None:
     desk.make_group(DesiredCapacity=1)
     desk.pass_time(200)
-    member = desk.cloud.life.lifecycle.members[desk.instances()[0]["InstanceId"]]
+    member = desk.cloud.lifelike.lifecycle.members[desk.instances()[0]["InstanceId"]]
     desk.cloud.world.drain_seconds = lambda _: None
     member.answers = False  # a dead engine: its agent sends no heartbeats
     desk.scale(0)

@@ -60,7 +60,7 @@ def test_instances_are_spread_over_zones_with_the_preferred_type_and_the_spot_sh
 
 def test_the_next_type_is_launched_where_the_preferred_one_has_no_capacity(desk: Any) -> None:
     desk.make_group()
-    with faults.no_capacity(desk.cloud, type="g6.xlarge", zone="us-east-1a"):
+    with faults.no_capacity(desk.cloud, faults.Shortage(type="g6.xlarge", zone="us-east-1a")):
         desk.scale(2)
         desk.pass_time(10)
     found = {i["AvailabilityZone"]: i["InstanceType"] for i in desk.instances()}
@@ -69,7 +69,7 @@ def test_the_next_type_is_launched_where_the_preferred_one_has_no_capacity(desk:
 
 def test_the_other_zone_is_used_where_one_has_nothing(desk: Any) -> None:
     desk.make_group()
-    with faults.no_capacity(desk.cloud, zone="us-east-1a"):
+    with faults.no_capacity(desk.cloud, faults.Shortage(zone="us-east-1a")):
         desk.scale(2)
         desk.pass_time(10)
     assert {i["AvailabilityZone"] for i in desk.instances()} == {"us-east-1b"}

@@ -95,7 +95,7 @@ def test_what_matches_already_may_be_skipped(up: Any) -> None:
 
 def test_a_refresh_that_gets_no_capacity_fails_and_leaves_the_old_instances(up: Any) -> None:
     before = {i["InstanceId"] for i in up.instances()}
-    with faults.no_capacity(up.cloud, type="g6e.xlarge"):
+    with faults.no_capacity(up.cloud, faults.Shortage(type="g6e.xlarge")):
         preferences = {"MinHealthyPercentage": 100, "MaxHealthyPercentage": 150}
         start(up, DesiredConfiguration=bigger(up), Preferences=preferences)
         run(up, 4000)

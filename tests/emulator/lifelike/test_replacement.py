@@ -29,7 +29,7 @@ def test_a_lower_base_brings_spot_back_the_new_one_first(desk: Any) -> None:
 
 def test_a_higher_base_makes_up_for_spot_that_did_not_come(desk: Any) -> None:
     desk.make_group(distribution={"OnDemandBaseCapacity": 1, "OnDemandPercentageAboveBaseCapacity": 0})
-    with faults.no_capacity(desk.cloud, spot=True):
+    with faults.no_capacity(desk.cloud, faults.Shortage(spot=True)):
         desk.scale(3)
         desk.pass_time(200)
         assert len(desk.instances()) == 1
@@ -45,7 +45,7 @@ def test_zones_are_balanced_again_unless_that_is_suspended(desk: Any) -> None:
     for name in ("group", "still"):
         desk.make_group(name)
     desk.asg.suspend_processes(AutoScalingGroupName="still", ScalingProcesses=["AZRebalance"])
-    with faults.no_capacity(desk.cloud, zone="us-east-1b"):
+    with faults.no_capacity(desk.cloud, faults.Shortage(zone="us-east-1b")):
         for name in ("group", "still"):
             desk.scale(4, name)
         desk.pass_time(300)

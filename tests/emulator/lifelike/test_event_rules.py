@@ -33,7 +33,7 @@ class Listener:
                 FunctionName="scaler", StatementId="spot", Action="lambda:InvokeFunction",
                 Principal="events.amazonaws.com", SourceArn=rule["RuleArn"],
             )  # fmt: skip
-        desk.cloud.life.events.functions[function] = lambda event: self.heard.append((desk.cloud.now, event))
+        desk.cloud.lifelike.events.functions[function] = lambda event: self.heard.append((desk.cloud.now, event))
 
     def _function(self) -> str:
         iam = self.desk.cloud.client("iam")

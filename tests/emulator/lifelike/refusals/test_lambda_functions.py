@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gpu_fleet.emulator.lifelike.difference import Patches
-from gpu_fleet.emulator.lifelike.refusals import functions as refusals
+from gpu_fleet.emulator.lifelike.refusals import lambda_functions
 
 
 def allow(account: Any, function: str, statement: str, alarm: str = "alarm") -> None:
@@ -53,7 +53,7 @@ def test_reserved_concurrency_leaves_100_to_the_account(
 ) -> None:
     function, other = account.function(), account.function()
     with Patches() as patches:
-        refusals.mend(patches, account_has)
+        lambda_functions.patch_moto(patches, account_has)
         with refused("InvalidParameterValueException", "UnreservedConcurrentExecution"):
             account.functions.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=most + 1)
         account.functions.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=most)
