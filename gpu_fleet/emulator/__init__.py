@@ -2,7 +2,7 @@
 
 from gpu_fleet.emulator.cloud_world import Change, InstanceChange, Launch
 from gpu_fleet.emulator.embedded import START, CloudOptions, EmbeddedCloud, provision
-from gpu_fleet.emulator.program import Registered
+from gpu_fleet.emulator.program import RegisteredResource
 from gpu_fleet.emulator.provider import UnknownResourceError
 from gpu_fleet.emulator.publishing import PublishingDelays, Traffic
 
@@ -14,7 +14,7 @@ __all__ = [
     "InstanceChange",
     "Launch",
     "PublishingDelays",
-    "Registered",
+    "RegisteredResource",
     "Traffic",
     "UnknownResourceError",
     "provision",

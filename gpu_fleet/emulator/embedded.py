@@ -19,7 +19,7 @@ from gpu_fleet.emulator.clock import VirtualClock
 from gpu_fleet.emulator.cloud_world import BootSeconds, CloudWorld, DrainSeconds, InstanceChange, Location
 from gpu_fleet.emulator.lifelike import Lifelike, lifelike
 from gpu_fleet.emulator.lifelike.metric_store import Metrics
-from gpu_fleet.emulator.program import Project, Registered, read_project, run_program
+from gpu_fleet.emulator.program import Project, RegisteredResource, read_project, run_program
 from gpu_fleet.emulator.publishing import Publisher, PublishingDelays, Traffic
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _ENVIRONMENT = {
     "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
 }
 
-_open: list[EmbeddedCloud] = []
+_open_clouds: list[EmbeddedCloud] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +76,20 @@ class EmbeddedCloud:
         )
         self.outputs: dict[str, Any] = {}
         """The stack's outputs."""
-        self.resources: list[Registered] = []
+        self.resources: list[RegisteredResource] = []
         """The resources that the program registered, in order."""
         self.lifelike: Lifelike
         self._publisher: Publisher
-        self._open = contextlib.ExitStack()
+        self._cleanup = contextlib.ExitStack()
 
     def open(self) -> Self:
         """Take over the process's AWS and its time; no effect if already open.
 
         Raises RuntimeError while another cloud is open.
         """
-        if self in _open:
+        if self in _open_clouds:
             return self
-        if _open:
+        if _open_clouds:
             raise RuntimeError("an embedded cloud is open already; moto has only one in a process")
         with contextlib.ExitStack() as opening:
             opening.enter_context(_environment({**_ENVIRONMENT, "AWS_DEFAULT_REGION": self.region}))
@@ -99,11 +99,11 @@ class EmbeddedCloud:
             self.lifelike = opening.enter_context(lifelike(self.world, location))
             self._publisher = Publisher(self.world, self.lifelike, location, self.options.delays)
             self._publisher.start()
-            # The first call makes the account's default network; it must not use the seed.
+            # Makes the account's default network before the ids are seeded.
             provider.MotoAccount(self.region, self.account).client("ec2").describe_vpcs()
             mock_random.seed(self.options.seed)
-            self._open = opening.pop_all()
-        _open.append(self)
+            self._cleanup = opening.pop_all()
+        _open_clouds.append(self)
         return self
 
     def __enter__(self) -> Self:
@@ -118,9 +118,9 @@ class EmbeddedCloud:
 
     def close(self) -> None:
         """Drop the account and give the process its own time and AWS back; no effect if already closed."""
-        if self in _open:
-            _open.remove(self)
-            self._open.close()
+        if self in _open_clouds:
+            _open_clouds.remove(self)
+            self._cleanup.close()
 
     @property
     def now(self) -> float:
@@ -153,7 +153,7 @@ class EmbeddedCloud:
 
         Raises RuntimeError when the cloud is closed: the client would reach the real AWS.
         """
-        if self not in _open:
+        if self not in _open_clouds:
             raise RuntimeError("the embedded cloud is closed")
         return provider.MotoAccount(self.region, self.account).client(name)
 
@@ -195,14 +195,14 @@ class EmbeddedCloud:
         self._publisher.publish_traffic(moment, traffic or {}, rejected or {})
         self._publisher.publish_engines(moment, engines or {})
 
-    def run(self, project: Project, on_resource: Callable[[Registered], None] | None = None) -> None:
+    def run(self, project: Project, on_resource: Callable[[RegisteredResource], None] | None = None) -> None:
         """Run a stack's program and make the resources that it registers.
 
         `on_resource` is called after each resource. Raises what the program or a resource raised.
         """
         aws = provider.MotoAccount(self.region, self.account, self.options.seed)
 
-        def record(resource: Registered) -> None:
+        def record(resource: RegisteredResource) -> None:
             self.resources.append(resource)
             if on_resource is not None:
                 on_resource(resource)
@@ -223,7 +223,7 @@ def provision(
     stack: str,
     root: Path,
     options: CloudOptions = DEFAULT_OPTIONS,
-    on_resource: Callable[[Registered], None] | None = None,
+    on_resource: Callable[[RegisteredResource], None] | None = None,
 ) -> EmbeddedCloud:
     """Return an open embedded cloud that holds the stack's resources; close it, or use it as a context.
 

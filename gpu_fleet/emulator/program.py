@@ -24,7 +24,7 @@ from gpu_fleet.emulator.provider.registry import unwrap
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class RegisteredResource:
     """A resource that the program registered and that now exists."""
 
     urn: str
@@ -42,7 +42,7 @@ Make = Callable[[str, str, Mapping[str, Any]], tuple[str, dict[str, Any]]]
 """Type, name and inputs of a resource -> its id and outputs."""
 Answer = Callable[[str, Mapping[str, Any]], dict[str, Any]]
 """Token and arguments of a provider function that the program calls -> its result."""
-OnResource = Callable[[Registered], None]
+OnResource = Callable[[RegisteredResource], None]
 
 ORGANIZATION = "organization"
 """Pulumi's name for the organization of a self-managed backend:
@@ -223,7 +223,7 @@ class _Monitor(mocks.MockMonitor):
         response = super().RegisterResource(request)
         if request.type != "pulumi:pulumi:Stack":
             self._on_resource(
-                Registered(
+                RegisteredResource(
                     urn=response.urn,
                     type=request.type,
                     name=request.name,

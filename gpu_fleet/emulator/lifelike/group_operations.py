@@ -140,7 +140,7 @@ class GroupOperations:
         instance_ids: list[str],
         should_decrement: bool,  # noqa: FBT001
     ) -> list[Any]:
-        """Detach instances: deregister their targets and stop looking after them."""
+        """Detach instances: deregister their targets and drop them from the lifecycle."""
         for member in backend.autoscaling_groups[group_name].instance_states:
             if member.instance_id not in instance_ids:
                 continue

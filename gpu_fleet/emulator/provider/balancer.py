@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from gpu_fleet.emulator.provider.registry import (
-    Made,
+    MadeResource,
     MotoAccount,
     Resource,
     makes,
@@ -29,7 +29,7 @@ def _attributes(values: dict[str, Any]) -> list[dict[str, str]]:
 
 
 @makes("aws:lb/loadBalancer:LoadBalancer", "aws:alb/loadBalancer:LoadBalancer", longest_name=32)
-def load_balancer(aws: MotoAccount, r: Resource) -> Made:
+def load_balancer(aws: MotoAccount, r: Resource) -> MadeResource:
     """A load balancer with its attributes."""
     elb, i = aws.client("elbv2"), r.inputs
     made = elb.create_load_balancer(
@@ -78,7 +78,7 @@ def load_balancer(aws: MotoAccount, r: Resource) -> Made:
     longest_name=32,
     no_effect=("connectionTermination", "preserveClientIp"),
 )
-def target_group(aws: MotoAccount, r: Resource) -> Made:
+def target_group(aws: MotoAccount, r: Resource) -> MadeResource:
     """A target group with its attributes."""
     elb, i = aws.client("elbv2"), r.inputs
     check = i.get("healthCheck") or {}
@@ -156,7 +156,7 @@ def _action(action: dict[str, Any]) -> dict[str, Any]:
 
 
 @makes("aws:lb/listener:Listener", "aws:alb/listener:Listener", no_effect=("mutualAuthentication",))
-def listener(aws: MotoAccount, r: Resource) -> Made:
+def listener(aws: MotoAccount, r: Resource) -> MadeResource:
     """A listener. A certificate that moto's ACM lacks is requested first: the real one belongs to the account."""
     i = r.inputs
     certificate = i.get("certificateArn")
@@ -187,7 +187,7 @@ def _certificate(aws: MotoAccount, arn: str) -> str:
 
 
 @makes("aws:lb/listenerCertificate:ListenerCertificate")
-def listener_certificate(aws: MotoAccount, r: Resource) -> Made:
+def listener_certificate(aws: MotoAccount, r: Resource) -> MadeResource:
     """An additional certificate of a listener."""
     arn = _certificate(aws, r.inputs["certificateArn"])
     aws.client("elbv2").add_listener_certificates(
@@ -223,7 +223,7 @@ def _conditions(conditions: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @makes("aws:lb/listenerRule:ListenerRule", "aws:alb/listenerRule:ListenerRule")
-def listener_rule(aws: MotoAccount, r: Resource) -> Made:
+def listener_rule(aws: MotoAccount, r: Resource) -> MadeResource:
     """A listener's rule; without a priority it follows all others."""
     elb, i = aws.client("elbv2"), r.inputs
     priority = to_int(i.get("priority"))
@@ -241,7 +241,7 @@ def listener_rule(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:wafv2/webAcl:WebAcl", no_effect=("visibilityConfig", "rules", "captchaConfig", "tokenDomains"))
-def web_acl(aws: MotoAccount, r: Resource) -> Made:
+def web_acl(aws: MotoAccount, r: Resource) -> MadeResource:
     """A web ACL without its rules: no request ever meets them here."""
     i = r.inputs
     visibility = {"SampledRequestsEnabled": False, "CloudWatchMetricsEnabled": False, "MetricName": r.physical_name}
@@ -258,7 +258,7 @@ def web_acl(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:wafv2/webAclAssociation:WebAclAssociation")
-def web_acl_association(aws: MotoAccount, r: Resource) -> Made:
+def web_acl_association(aws: MotoAccount, r: Resource) -> MadeResource:
     """A web ACL in front of a load balancer. One from outside the stack is assumed to exist."""
     i = r.inputs
     waf = aws.client("wafv2")

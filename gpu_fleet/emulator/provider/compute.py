@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpu_fleet.emulator.provider.registry import (
-    Made,
+    MadeResource,
     MotoAccount,
     Resource,
     makes,
@@ -19,7 +19,7 @@ from gpu_fleet.emulator.provider.registry import (
 
 
 @makes("aws:ec2/launchTemplate:LaunchTemplate", longest_name=128, no_effect=("updateDefaultVersion", "defaultVersion"))
-def launch_template(aws: MotoAccount, r: Resource) -> Made:
+def launch_template(aws: MotoAccount, r: Resource) -> MadeResource:
     """A launch template with its first version."""
     made = aws.client("ec2").create_launch_template(
         LaunchTemplateName=r.physical_name,
@@ -44,19 +44,17 @@ def template_data(r: Resource) -> dict[str, Any]:
         InstanceType=i.get("instanceType"),
         KeyName=i.get("keyName"),
         UserData=i.get("userData"),
-        EbsOptimized=None if i.get("ebsOptimized") is None else to_bool(i["ebsOptimized"]),
+        EbsOptimized=to_bool(i.get("ebsOptimized")),
         InstanceInitiatedShutdownBehavior=i.get("instanceInitiatedShutdownBehavior"),
         DisableApiTermination=i.get("disableApiTermination"),
         SecurityGroupIds=i.get("vpcSecurityGroupIds"),
-        IamInstanceProfile=pascal_case(i["iamInstanceProfile"]) if "iamInstanceProfile" in i else None,
-        Monitoring=pascal_case(i["monitoring"]) if "monitoring" in i else None,
-        Placement=pascal_case(i["placement"]) if "placement" in i else None,
-        MaintenanceOptions=pascal_case(i["maintenanceOptions"]) if "maintenanceOptions" in i else None,
+        IamInstanceProfile=pascal_case(i.get("iamInstanceProfile")),
+        Monitoring=pascal_case(i.get("monitoring")),
+        Placement=pascal_case(i.get("placement")),
+        MaintenanceOptions=pascal_case(i.get("maintenanceOptions")),
         MetadataOptions=_metadata(i["metadataOptions"]) if "metadataOptions" in i else None,
         InstanceMarketOptions=pascal_case(market) if market else None,
-        CapacityReservationSpecification=(
-            pascal_case(i["capacityReservationSpecification"]) if "capacityReservationSpecification" in i else None
-        ),
+        CapacityReservationSpecification=pascal_case(i.get("capacityReservationSpecification")),
         BlockDeviceMappings=[_device(d) for d in i.get("blockDeviceMappings") or []] or None,
         NetworkInterfaces=[_interface(n) for n in i.get("networkInterfaces") or []] or None,
         TagSpecifications=[
@@ -90,19 +88,18 @@ def _device(device: dict[str, Any]) -> dict[str, Any]:
             Throughput=to_int(ebs.get("throughput")),
             KmsKeyId=ebs.get("kmsKeyId"),
             SnapshotId=ebs.get("snapshotId"),
-            Encrypted=None if ebs.get("encrypted") is None else to_bool(ebs["encrypted"]),
-            DeleteOnTermination=None if ebs.get("deleteOnTermination") is None else to_bool(ebs["deleteOnTermination"]),
+            Encrypted=to_bool(ebs.get("encrypted")),
+            DeleteOnTermination=to_bool(ebs.get("deleteOnTermination")),
         )
         or None,
     )
 
 
 def _interface(interface: dict[str, Any]) -> dict[str, Any]:
-    public, delete = interface.get("associatePublicIpAddress"), interface.get("deleteOnTermination")
     return without_none(
         DeviceIndex=to_int(interface.get("deviceIndex", 0)),
-        AssociatePublicIpAddress=None if public is None else to_bool(public),
-        DeleteOnTermination=None if delete is None else to_bool(delete),
+        AssociatePublicIpAddress=to_bool(interface.get("associatePublicIpAddress")),
+        DeleteOnTermination=to_bool(interface.get("deleteOnTermination")),
         Groups=interface.get("securityGroups"),
         SubnetId=interface.get("subnetId"),
         Description=interface.get("description"),
@@ -156,7 +153,7 @@ def mixed_instances_policy(policy: dict[str, Any]) -> dict[str, Any]:
         "waitForElbCapacity",
     ),
 )
-def group(aws: MotoAccount, r: Resource) -> Made:
+def group(aws: MotoAccount, r: Resource) -> MadeResource:
     """An Auto Scaling group. Like the provider's, its initial hooks exist before its first instance."""
     asg, i = aws.client("autoscaling"), r.inputs
     hooks = [{"LifecycleHookName": hook["name"], **_hook(hook)} for hook in i.get("initialLifecycleHooks") or []]
@@ -209,7 +206,7 @@ def group(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:autoscaling/lifecycleHook:LifecycleHook")
-def lifecycle_hook(aws: MotoAccount, r: Resource) -> Made:
+def lifecycle_hook(aws: MotoAccount, r: Resource) -> MadeResource:
     """A lifecycle hook."""
     i = r.inputs
     aws.client("autoscaling").put_lifecycle_hook(
@@ -232,7 +229,7 @@ def _hook(hook: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @makes("aws:autoscaling/policy:Policy")
-def scaling_policy(aws: MotoAccount, r: Resource) -> Made:
+def scaling_policy(aws: MotoAccount, r: Resource) -> MadeResource:
     """A scaling policy."""
     i = r.inputs
     steps = [
@@ -255,9 +252,7 @@ def scaling_policy(aws: MotoAccount, r: Resource) -> Made:
             MetricAggregationType=i.get("metricAggregationType"),
             EstimatedInstanceWarmup=to_int(i.get("estimatedInstanceWarmup")),
             StepAdjustments=steps or None,
-            TargetTrackingConfiguration=(
-                pascal_case(i["targetTrackingConfiguration"]) if "targetTrackingConfiguration" in i else None
-            ),
+            TargetTrackingConfiguration=pascal_case(i.get("targetTrackingConfiguration")),
             Enabled=i.get("enabled"),
         ),
     )
@@ -269,7 +264,7 @@ def _bound(value: Any) -> float | None:
 
 
 @makes("aws:autoscaling/schedule:Schedule", named="scheduledActionName")
-def schedule(aws: MotoAccount, r: Resource) -> Made:
+def schedule(aws: MotoAccount, r: Resource) -> MadeResource:
     """A scheduled action. To the provider -1 means: unchanged."""
     i = r.inputs
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from gpu_fleet.emulator.provider.archive import zip_archive
 from gpu_fleet.emulator.provider.registry import (
-    Made,
+    MadeResource,
     MotoAccount,
     Resource,
     json_text,
     makes,
     pascal_case,
-    tag_list,
+    tag_map,
     tags_argument,
     to_int,
     without_none,
@@ -24,7 +24,7 @@ from gpu_fleet.emulator.provider.registry import (
     longest_name=64,
     no_effect=("sourceCodeHash", "skipDestroy", "snapStart", "codeSha256", "replaceSecurityGroupsOnDestroy"),
 )
-def function(aws: MotoAccount, r: Resource) -> Made:
+def function(aws: MotoAccount, r: Resource) -> MadeResource:
     """A Lambda function with its package. Nothing runs it: tests and the replay call the handler themselves."""
     client, i = aws.client("lambda"), r.inputs
     code: dict[str, Any] = (
@@ -36,7 +36,7 @@ def function(aws: MotoAccount, r: Resource) -> Made:
         FunctionName=r.physical_name,
         Role=i["role"],
         Code=code,
-        Tags={t["Key"]: t["Value"] for t in tag_list(i)},
+        Tags=tag_map(i),
         **without_none(
             Runtime=i.get("runtime"),
             Handler=i.get("handler"),
@@ -49,11 +49,11 @@ def function(aws: MotoAccount, r: Resource) -> Made:
             Layers=i.get("layers"),
             KMSKeyArn=i.get("kmsKeyArn"),
             Environment=_environment(i.get("environment")),
-            DeadLetterConfig=pascal_case(i["deadLetterConfig"]) if "deadLetterConfig" in i else None,
-            TracingConfig=pascal_case(i["tracingConfig"]) if "tracingConfig" in i else None,
-            LoggingConfig=pascal_case(i["loggingConfig"]) if "loggingConfig" in i else None,
+            DeadLetterConfig=pascal_case(i.get("deadLetterConfig")),
+            TracingConfig=pascal_case(i.get("tracingConfig")),
+            LoggingConfig=pascal_case(i.get("loggingConfig")),
             EphemeralStorage={"Size": to_int(i["ephemeralStorage"]["size"])} if "ephemeralStorage" in i else None,
-            VpcConfig=pascal_case(i["vpcConfig"]) if "vpcConfig" in i else None,
+            VpcConfig=pascal_case(i.get("vpcConfig")),
         ),
     )
     reserved = to_int(i.get("reservedConcurrentExecutions"))
@@ -80,7 +80,7 @@ def _environment(environment: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 @makes("aws:lambda/permission:Permission", named="statementId")
-def permission(aws: MotoAccount, r: Resource) -> Made:
+def permission(aws: MotoAccount, r: Resource) -> MadeResource:
     """A permission to invoke a function."""
     i = r.inputs
     aws.client("lambda").add_permission(
@@ -96,7 +96,7 @@ def permission(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:lambda/functionEventInvokeConfig:FunctionEventInvokeConfig")
-def event_invoke_config(aws: MotoAccount, r: Resource) -> Made:
+def event_invoke_config(aws: MotoAccount, r: Resource) -> MadeResource:
     """A function's retries and destinations of asynchronous calls."""
     i = r.inputs
     destinations = i.get("destinationConfig") or {}
@@ -118,7 +118,7 @@ def event_invoke_config(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:lambda/alias:Alias")
-def function_alias(aws: MotoAccount, r: Resource) -> Made:
+def function_alias(aws: MotoAccount, r: Resource) -> MadeResource:
     """An alias of a function."""
     i = r.inputs
     made = aws.client("lambda").create_alias(
@@ -128,18 +128,17 @@ def function_alias(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:scheduler/scheduleGroup:ScheduleGroup")
-def schedule_group(aws: MotoAccount, r: Resource) -> Made:
+def schedule_group(aws: MotoAccount, r: Resource) -> MadeResource:
     """A group of schedules."""
     made = aws.client("scheduler").create_schedule_group(Name=r.physical_name, **tags_argument(r.inputs))
     return r.physical_name, {"arn": made["ScheduleGroupArn"], "state": "ACTIVE"}
 
 
 @makes("aws:scheduler/schedule:Schedule", longest_name=64)
-def schedule(aws: MotoAccount, r: Resource) -> Made:
+def schedule(aws: MotoAccount, r: Resource) -> MadeResource:
     """A schedule."""
     i = r.inputs
     target = i["target"]
-    retry = target.get("retryPolicy") or {}
     window = i["flexibleTimeWindow"]
     made = aws.client("scheduler").create_schedule(
         Name=r.physical_name,
@@ -151,12 +150,8 @@ def schedule(aws: MotoAccount, r: Resource) -> Made:
             Arn=target["arn"],
             RoleArn=target["roleArn"],
             Input=target.get("input"),
-            DeadLetterConfig=pascal_case(target["deadLetterConfig"]) if target.get("deadLetterConfig") else None,
-            RetryPolicy=without_none(
-                MaximumRetryAttempts=to_int(retry.get("maximumRetryAttempts")),
-                MaximumEventAgeInSeconds=to_int(retry.get("maximumEventAgeInSeconds")),
-            )
-            or None,
+            DeadLetterConfig=pascal_case(target.get("deadLetterConfig")) or None,
+            RetryPolicy=_retry_policy(target.get("retryPolicy")),
         ),
         **without_none(
             GroupName=i.get("groupName"),
@@ -169,8 +164,17 @@ def schedule(aws: MotoAccount, r: Resource) -> Made:
     return f"{i.get('groupName') or 'default'}/{r.physical_name}", {"arn": made["ScheduleArn"], "state": "ENABLED"}
 
 
+def _retry_policy(policy: dict[str, Any] | None) -> dict[str, Any] | None:
+    policy = policy or {}
+    settings = without_none(
+        MaximumRetryAttempts=to_int(policy.get("maximumRetryAttempts")),
+        MaximumEventAgeInSeconds=to_int(policy.get("maximumEventAgeInSeconds")),
+    )
+    return settings or None
+
+
 @makes("aws:cloudwatch/eventRule:EventRule", longest_name=64, no_effect=("forceDestroy", "isEnabled"))
-def event_rule(aws: MotoAccount, r: Resource) -> Made:
+def event_rule(aws: MotoAccount, r: Resource) -> MadeResource:
     """An EventBridge rule."""
     i = r.inputs
     made = aws.client("events").put_rule(
@@ -187,10 +191,9 @@ def event_rule(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:cloudwatch/eventTarget:EventTarget", named="targetId")
-def event_target(aws: MotoAccount, r: Resource) -> Made:
+def event_target(aws: MotoAccount, r: Resource) -> MadeResource:
     """A target of an EventBridge rule."""
     i = r.inputs
-    retry = i.get("retryPolicy") or {}
     aws.client("events").put_targets(
         Rule=i["rule"],
         Targets=[
@@ -199,12 +202,8 @@ def event_target(aws: MotoAccount, r: Resource) -> Made:
                 Arn=i["arn"],
                 RoleArn=i.get("roleArn"),
                 Input=i.get("input"),
-                DeadLetterConfig=pascal_case(i["deadLetterConfig"]) if "deadLetterConfig" in i else None,
-                RetryPolicy=without_none(
-                    MaximumRetryAttempts=to_int(retry.get("maximumRetryAttempts")),
-                    MaximumEventAgeInSeconds=to_int(retry.get("maximumEventAgeInSeconds")),
-                )
-                or None,
+                DeadLetterConfig=pascal_case(i.get("deadLetterConfig")),
+                RetryPolicy=_retry_policy(i.get("retryPolicy")),
             )
         ],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from gpu_fleet.emulator.provider.registry import (
-    Made,
+    MadeResource,
     MotoAccount,
     Resource,
     json_text,
@@ -43,7 +43,7 @@ def _attach(aws: MotoAccount, role: str, policy_arn: str) -> None:
 
 
 @makes("aws:iam/role:Role", longest_name=64, no_effect=("forceDetachPolicies",))
-def role(aws: MotoAccount, r: Resource) -> Made:
+def role(aws: MotoAccount, r: Resource) -> MadeResource:
     """A role with its inline and attached policies."""
     iam, i = aws.client("iam"), r.inputs
     made = iam.create_role(
@@ -67,7 +67,7 @@ def role(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:iam/rolePolicy:RolePolicy", longest_name=128)
-def role_policy(aws: MotoAccount, r: Resource) -> Made:
+def role_policy(aws: MotoAccount, r: Resource) -> MadeResource:
     """An inline policy of a role."""
     aws.client("iam").put_role_policy(
         RoleName=r.inputs["role"], PolicyName=r.physical_name, PolicyDocument=json_text(r.inputs["policy"])
@@ -76,7 +76,7 @@ def role_policy(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:iam/policy:Policy", longest_name=128)
-def policy(aws: MotoAccount, r: Resource) -> Made:
+def policy(aws: MotoAccount, r: Resource) -> MadeResource:
     """A managed policy."""
     i = r.inputs
     made = aws.client("iam").create_policy(
@@ -89,14 +89,14 @@ def policy(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:iam/rolePolicyAttachment:RolePolicyAttachment")
-def role_policy_attachment(aws: MotoAccount, r: Resource) -> Made:
+def role_policy_attachment(aws: MotoAccount, r: Resource) -> MadeResource:
     """A policy attached to a role."""
     _attach(aws, r.inputs["role"], r.inputs["policyArn"])
     return f"{r.inputs['role']}-{r.inputs['policyArn']}", {}
 
 
 @makes("aws:iam/instanceProfile:InstanceProfile", longest_name=128)
-def instance_profile(aws: MotoAccount, r: Resource) -> Made:
+def instance_profile(aws: MotoAccount, r: Resource) -> MadeResource:
     """An instance profile."""
     iam, i = aws.client("iam"), r.inputs
     made = iam.create_instance_profile(
@@ -108,7 +108,7 @@ def instance_profile(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:kms/key:Key", no_effect=("deletionWindowInDays", "bypassPolicyLockoutSafetyCheck"))
-def key(aws: MotoAccount, r: Resource) -> Made:
+def key(aws: MotoAccount, r: Resource) -> MadeResource:
     """A KMS key."""
     kms, i = aws.client("kms"), r.inputs
     made = kms.create_key(
@@ -125,7 +125,7 @@ def key(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:kms/alias:Alias")
-def alias(aws: MotoAccount, r: Resource) -> Made:
+def alias(aws: MotoAccount, r: Resource) -> MadeResource:
     """An alias of a KMS key."""
     kms = aws.client("kms")
     with contextlib.suppress(kms.exceptions.AlreadyExistsException):

@@ -9,10 +9,10 @@ from typing import Any
 
 from gpu_fleet.emulator.provider.registry import MotoAccount, UnknownResourceError, to_int, unwrap
 
-Answer = dict[str, Any]
+Result = dict[str, Any]
 
 
-def availability_zones(aws: MotoAccount, _: Mapping[str, Any]) -> Answer:
+def availability_zones(aws: MotoAccount, _: Mapping[str, Any]) -> Result:
     """The region's zones."""
     zones = aws.client("ec2").describe_availability_zones()["AvailabilityZones"]
     return {
@@ -23,13 +23,13 @@ def availability_zones(aws: MotoAccount, _: Mapping[str, Any]) -> Answer:
     }
 
 
-def caller_identity(aws: MotoAccount, _: Mapping[str, Any]) -> Answer:
+def caller_identity(aws: MotoAccount, _: Mapping[str, Any]) -> Result:
     """The account."""
     arn = f"arn:{aws.partition}:iam::{aws.account}:root"
     return {"accountId": aws.account, "arn": arn, "userId": aws.account, "id": aws.account}
 
 
-def region(aws: MotoAccount, _: Mapping[str, Any]) -> Answer:
+def region(aws: MotoAccount, _: Mapping[str, Any]) -> Result:
     """The region."""
     endpoint = f"ec2.{aws.region}.amazonaws.com"
     return {
@@ -41,7 +41,7 @@ def region(aws: MotoAccount, _: Mapping[str, Any]) -> Answer:
     }
 
 
-def partition(aws: MotoAccount, _: Mapping[str, Any]) -> Answer:
+def partition(aws: MotoAccount, _: Mapping[str, Any]) -> Result:
     """The partition."""
     return {
         "partition": aws.partition,
@@ -51,7 +51,7 @@ def partition(aws: MotoAccount, _: Mapping[str, Any]) -> Answer:
     }
 
 
-def policy_document(_: MotoAccount, args: Mapping[str, Any]) -> Answer:
+def policy_document(_: MotoAccount, args: Mapping[str, Any]) -> Result:
     """The JSON of a policy document."""
     statements = []
     for statement in args.get("statements") or []:
@@ -79,7 +79,7 @@ def policy_document(_: MotoAccount, args: Mapping[str, Any]) -> Answer:
     return {"json": text, "minifiedJson": text, "id": hashlib.sha256(text.encode()).hexdigest()[:10]}
 
 
-def parameter(aws: MotoAccount, args: Mapping[str, Any]) -> Answer:
+def parameter(aws: MotoAccount, args: Mapping[str, Any]) -> Result:
     """An SSM parameter. A public one (/aws/service/...) that moto lacks has a made-up AMI as its value."""
     ssm = aws.client("ssm")
     try:
@@ -100,18 +100,18 @@ def parameter(aws: MotoAccount, args: Mapping[str, Any]) -> Answer:
     }
 
 
-def ami(_: MotoAccount, __: Mapping[str, Any]) -> Answer:
+def ami(_: MotoAccount, __: Mapping[str, Any]) -> Result:
     """A made-up AMI."""
     identity = "ami-12c6146b"
     return {"id": identity, "imageId": identity, "rootDeviceName": "/dev/xvda", "architecture": "x86_64"}
 
 
-def prefix_list(_: MotoAccount, args: Mapping[str, Any]) -> Answer:
+def prefix_list(_: MotoAccount, args: Mapping[str, Any]) -> Result:
     """AWS's list of a service's addresses."""
     return {"id": "pl-63a5400a", "name": args.get("name") or "", "cidrBlocks": []}
 
 
-def listener_rule(aws: MotoAccount, args: Mapping[str, Any]) -> Answer:
+def listener_rule(aws: MotoAccount, args: Mapping[str, Any]) -> Result:
     """A listener rule's present state, by its ARN, or by its listener and priority.
 
     Raises AWS's RuleNotFound for an unknown ARN, and LookupError for an unused priority.
@@ -140,7 +140,7 @@ def listener_rule(aws: MotoAccount, args: Mapping[str, Any]) -> Answer:
     }
 
 
-def _forwards(action: Mapping[str, Any]) -> list[Answer]:
+def _forwards(action: Mapping[str, Any]) -> list[Result]:
     """Return the action's target groups with their weights; a single target group has the weight 1."""
     if action["Type"] != "forward":
         return []
@@ -149,7 +149,7 @@ def _forwards(action: Mapping[str, Any]) -> list[Answer]:
     return [{"targetGroups": [{"arn": share["TargetGroupArn"], "weight": int(share["Weight"])} for share in shares]}]
 
 
-_FUNCTIONS: dict[str, Callable[[MotoAccount, Mapping[str, Any]], Answer]] = {
+_FUNCTIONS: dict[str, Callable[[MotoAccount, Mapping[str, Any]], Result]] = {
     "getAvailabilityZones": availability_zones,
     "getCallerIdentity": caller_identity,
     "getRegion": region,
@@ -163,7 +163,7 @@ _FUNCTIONS: dict[str, Callable[[MotoAccount, Mapping[str, Any]], Answer]] = {
 }
 
 
-def answer(aws: MotoAccount, token: str, args: Mapping[str, Any]) -> Answer:
+def answer(aws: MotoAccount, token: str, args: Mapping[str, Any]) -> Result:
     """Return the result of a provider function. Raises UnknownResourceError for an unknown one."""
     function = _FUNCTIONS.get(token.rsplit(":", 1)[-1])
     if function is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpu_fleet.emulator.provider.registry import (
-    Made,
+    MadeResource,
     MotoAccount,
     Resource,
     makes,
@@ -16,7 +16,7 @@ from gpu_fleet.emulator.provider.registry import (
 
 
 @makes("aws:ec2/vpc:Vpc", no_effect=("instanceTenancy",))
-def vpc(aws: MotoAccount, r: Resource) -> Made:
+def vpc(aws: MotoAccount, r: Resource) -> MadeResource:
     """A VPC."""
     ec2, i = aws.client("ec2"), r.inputs
     made = ec2.create_vpc(CidrBlock=i["cidrBlock"], TagSpecifications=tag_specification(r, "vpc"))["Vpc"]
@@ -37,7 +37,7 @@ def vpc(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/subnet:Subnet")
-def subnet(aws: MotoAccount, r: Resource) -> Made:
+def subnet(aws: MotoAccount, r: Resource) -> MadeResource:
     """A subnet."""
     ec2, i = aws.client("ec2"), r.inputs
     made = ec2.create_subnet(
@@ -57,7 +57,7 @@ def subnet(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/internetGateway:InternetGateway")
-def internet_gateway(aws: MotoAccount, r: Resource) -> Made:
+def internet_gateway(aws: MotoAccount, r: Resource) -> MadeResource:
     """An internet gateway, attached to its VPC if one is given."""
     ec2, i = aws.client("ec2"), r.inputs
     made = ec2.create_internet_gateway(TagSpecifications=tag_specification(r, "internet-gateway"))["InternetGateway"]
@@ -68,7 +68,7 @@ def internet_gateway(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/eip:Eip")
-def eip(aws: MotoAccount, r: Resource) -> Made:
+def eip(aws: MotoAccount, r: Resource) -> MadeResource:
     """An elastic IP address."""
     made = aws.client("ec2").allocate_address(
         Domain=r.inputs.get("domain") or "vpc", TagSpecifications=tag_specification(r, "elastic-ip")
@@ -82,7 +82,7 @@ def eip(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/natGateway:NatGateway")
-def nat_gateway(aws: MotoAccount, r: Resource) -> Made:
+def nat_gateway(aws: MotoAccount, r: Resource) -> MadeResource:
     """A NAT gateway."""
     i = r.inputs
     made = aws.client("ec2").create_nat_gateway(
@@ -114,7 +114,7 @@ def _route(aws: MotoAccount, table: str, route: Any) -> None:
 
 
 @makes("aws:ec2/routeTable:RouteTable")
-def route_table(aws: MotoAccount, r: Resource) -> Made:
+def route_table(aws: MotoAccount, r: Resource) -> MadeResource:
     """A route table with its inline routes."""
     made = aws.client("ec2").create_route_table(
         VpcId=r.inputs["vpcId"], TagSpecifications=tag_specification(r, "route-table")
@@ -126,7 +126,7 @@ def route_table(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/route:Route")
-def route(aws: MotoAccount, r: Resource) -> Made:
+def route(aws: MotoAccount, r: Resource) -> MadeResource:
     """A route."""
     _route(aws, r.inputs["routeTableId"], r.inputs)
     destination = r.inputs.get("destinationCidrBlock") or r.inputs.get("destinationPrefixListId") or ""
@@ -134,7 +134,7 @@ def route(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/routeTableAssociation:RouteTableAssociation")
-def route_table_association(aws: MotoAccount, r: Resource) -> Made:
+def route_table_association(aws: MotoAccount, r: Resource) -> MadeResource:
     """The association of a route table with a subnet or gateway."""
     made = aws.client("ec2").associate_route_table(
         RouteTableId=r.inputs["routeTableId"],
@@ -144,7 +144,7 @@ def route_table_association(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/vpcEndpoint:VpcEndpoint")
-def vpc_endpoint(aws: MotoAccount, r: Resource) -> Made:
+def vpc_endpoint(aws: MotoAccount, r: Resource) -> MadeResource:
     """A VPC endpoint."""
     i = r.inputs
     made = aws.client("ec2").create_vpc_endpoint(
@@ -195,7 +195,7 @@ def _authorize(aws: MotoAccount, group: str, *, inbound: bool, rule: Any) -> str
 
 
 @makes("aws:ec2/securityGroup:SecurityGroup", longest_name=255, no_effect=("revokeRulesOnDelete",))
-def security_group(aws: MotoAccount, r: Resource) -> Made:
+def security_group(aws: MotoAccount, r: Resource) -> MadeResource:
     """A security group with its inline rules; like the provider's it starts without the default egress rule."""
     ec2, i = aws.client("ec2"), r.inputs
     identity = ec2.create_security_group(
@@ -215,18 +215,18 @@ def security_group(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule")
-def ingress_rule(aws: MotoAccount, r: Resource) -> Made:
+def ingress_rule(aws: MotoAccount, r: Resource) -> MadeResource:
     """An ingress rule."""
     return _rule(aws, r, inbound=True)
 
 
 @makes("aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule")
-def egress_rule(aws: MotoAccount, r: Resource) -> Made:
+def egress_rule(aws: MotoAccount, r: Resource) -> MadeResource:
     """An egress rule."""
     return _rule(aws, r, inbound=False)
 
 
-def _rule(aws: MotoAccount, r: Resource, *, inbound: bool) -> Made:
+def _rule(aws: MotoAccount, r: Resource, *, inbound: bool) -> MadeResource:
     identity = _authorize(aws, r.inputs["securityGroupId"], inbound=inbound, rule=r.inputs)
     return identity, {
         "arn": aws.arn("ec2", f"security-group-rule/{identity}"),
@@ -235,7 +235,7 @@ def _rule(aws: MotoAccount, r: Resource, *, inbound: bool) -> Made:
 
 
 @makes("aws:ec2/securityGroupRule:SecurityGroupRule")
-def security_group_rule(aws: MotoAccount, r: Resource) -> Made:
+def security_group_rule(aws: MotoAccount, r: Resource) -> MadeResource:
     """A rule of the older resource type, ingress or egress."""
     i = r.inputs
     rule = {**i.all, "securityGroups": [i["securityGroupId"]]} if i.get("self") else i
@@ -244,7 +244,7 @@ def security_group_rule(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/defaultSecurityGroup:DefaultSecurityGroup")
-def default_security_group(aws: MotoAccount, r: Resource) -> Made:
+def default_security_group(aws: MotoAccount, r: Resource) -> MadeResource:
     """The VPC's default security group, with the inline rules only."""
     ec2, i = aws.client("ec2"), r.inputs
     filters = [{"Name": "vpc-id", "Values": [i["vpcId"]]}, {"Name": "group-name", "Values": ["default"]}]
@@ -261,7 +261,7 @@ def default_security_group(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/flowLog:FlowLog", no_effect=("maxAggregationInterval", "logDestinationType"))
-def flow_log(aws: MotoAccount, r: Resource) -> Made:
+def flow_log(aws: MotoAccount, r: Resource) -> MadeResource:
     """A flow log of a VPC."""
     i = r.inputs
     made = aws.client("ec2").create_flow_logs(

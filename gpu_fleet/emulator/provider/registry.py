@@ -13,7 +13,7 @@ import boto3
 from botocore.config import Config
 
 Outputs = dict[str, Any]
-Made = tuple[str, Outputs]
+MadeResource = tuple[str, Outputs]
 """The resource's id, and its outputs in Pulumi's camelCase."""
 
 _SECRET = "4dabf18193072939515e22adb298388d"  # noqa: S105 the SDK's marker of special values, and no secret
@@ -102,7 +102,7 @@ class Resource:
     """Its name at AWS: the given one, or one made from the name in the program as Pulumi does."""
 
 
-Maker = Callable[[MotoAccount, Resource], Made]
+Maker = Callable[[MotoAccount, Resource], MadeResource]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def makes(
     return register
 
 
-def make(aws: MotoAccount, token: str, name: str, values: Mapping[str, Any]) -> Made:
+def make(aws: MotoAccount, token: str, name: str, values: Mapping[str, Any]) -> MadeResource:
     """Make a resource. Raises UnknownResourceError for an unknown type or property."""
     type_ = _TYPES.get(token)
     if type_ is None:
@@ -196,18 +196,23 @@ def pascal_case(value: Any) -> Any:
 
 
 def to_int(value: float | str | None) -> int | None:
-    """Return a number of the program, where Pulumi has only floats, as an integer."""
+    """Return a number of the program, where Pulumi has only floats, as an integer; None stays None."""
     return None if value is None else int(value)
 
 
-def to_bool(value: Any) -> bool:
-    """Return a boolean, which a launch template may spell "true" or "false"."""
-    return value if isinstance(value, bool) else str(value).lower() == "true"
+def to_bool(value: Any) -> bool | None:
+    """Return a boolean, which a launch template may spell "true" or "false"; None stays None."""
+    return value if value is None or isinstance(value, bool) else str(value).lower() == "true"
 
 
 def tag_list(inputs: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the tags in the form of most APIs."""
     return [{"Key": k, "Value": str(v)} for k, v in sorted((inputs.get("tags") or {}).items())]
+
+
+def tag_map(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags in the form of Lambda, SQS and CloudWatch Logs."""
+    return {tag["Key"]: tag["Value"] for tag in tag_list(inputs)}
 
 
 def tags_argument(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from typing import Any
 
 from gpu_fleet.emulator.provider.archive import read_asset
 from gpu_fleet.emulator.provider.registry import (
-    Made,
+    MadeResource,
     MotoAccount,
     Resource,
     json_text,
     makes,
     pascal_case,
     tag_list,
+    tag_map,
     tags_argument,
     to_int,
     without_none,
@@ -20,7 +21,7 @@ from gpu_fleet.emulator.provider.registry import (
 
 
 @makes("aws:dynamodb/table:Table", longest_name=255)
-def table(aws: MotoAccount, r: Resource) -> Made:
+def table(aws: MotoAccount, r: Resource) -> MadeResource:
     """A table."""
     client, i = aws.client("dynamodb"), r.inputs
     keys = [{"AttributeName": i["hashKey"], "KeyType": "HASH"}]
@@ -87,7 +88,7 @@ _QUEUE_ATTRIBUTES = {
 
 
 @makes("aws:sqs/queue:Queue", longest_name=80)
-def queue(aws: MotoAccount, r: Resource) -> Made:
+def queue(aws: MotoAccount, r: Resource) -> MadeResource:
     """A queue."""
     client, i = aws.client("sqs"), r.inputs
     attributes = {}
@@ -99,14 +100,12 @@ def queue(aws: MotoAccount, r: Resource) -> Made:
             attributes[name] = str(value).lower()
         else:
             attributes[name] = str(to_int(value)) if isinstance(value, float) else json_text(value)
-    made = client.create_queue(
-        QueueName=r.physical_name, Attributes=attributes, tags={t["Key"]: t["Value"] for t in tag_list(i)}
-    )
+    made = client.create_queue(QueueName=r.physical_name, Attributes=attributes, tags=tag_map(i))
     return made["QueueUrl"], {"url": made["QueueUrl"], "arn": aws.arn("sqs", r.physical_name)}
 
 
 @makes("aws:sqs/queuePolicy:QueuePolicy")
-def queue_policy(aws: MotoAccount, r: Resource) -> Made:
+def queue_policy(aws: MotoAccount, r: Resource) -> MadeResource:
     """A queue's policy."""
     aws.client("sqs").set_queue_attributes(
         QueueUrl=r.inputs["queueUrl"], Attributes={"Policy": json_text(r.inputs["policy"])}
@@ -115,7 +114,7 @@ def queue_policy(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:sqs/redrivePolicy:RedrivePolicy")
-def redrive_policy(aws: MotoAccount, r: Resource) -> Made:
+def redrive_policy(aws: MotoAccount, r: Resource) -> MadeResource:
     """A queue's redrive policy."""
     aws.client("sqs").set_queue_attributes(
         QueueUrl=r.inputs["queueUrl"], Attributes={"RedrivePolicy": json_text(r.inputs["redrivePolicy"])}
@@ -124,7 +123,7 @@ def redrive_policy(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ssm/parameter:Parameter", longest_name=1011)
-def parameter(aws: MotoAccount, r: Resource) -> Made:
+def parameter(aws: MotoAccount, r: Resource) -> MadeResource:
     """A parameter."""
     i = r.inputs
     value = i.get("value") or i.get("insecureValue")
@@ -147,7 +146,7 @@ def parameter(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:secretsmanager/secret:Secret", no_effect=("recoveryWindowInDays", "forceOverwriteReplicaSecret"))
-def secret(aws: MotoAccount, r: Resource) -> Made:
+def secret(aws: MotoAccount, r: Resource) -> MadeResource:
     """A secret without a value."""
     i = r.inputs
     made = aws.client("secretsmanager").create_secret(
@@ -159,7 +158,7 @@ def secret(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:s3/bucket:Bucket", "aws:s3/bucketV2:BucketV2", named="bucket", longest_name=63, no_effect=("forceDestroy",))
-def bucket(aws: MotoAccount, r: Resource) -> Made:
+def bucket(aws: MotoAccount, r: Resource) -> MadeResource:
     """A bucket."""
     s3 = aws.client("s3")
     where = {} if aws.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": aws.region}}
@@ -177,14 +176,14 @@ def bucket(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:s3/bucketPolicy:BucketPolicy", named="bucket")
-def bucket_policy(aws: MotoAccount, r: Resource) -> Made:
+def bucket_policy(aws: MotoAccount, r: Resource) -> MadeResource:
     """A bucket's policy."""
     aws.client("s3").put_bucket_policy(Bucket=r.inputs["bucket"], Policy=json_text(r.inputs["policy"]))
     return r.inputs["bucket"], {}
 
 
 @makes("aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock", named="bucket", no_effect=("skipDestroy",))
-def public_access_block(aws: MotoAccount, r: Resource) -> Made:
+def public_access_block(aws: MotoAccount, r: Resource) -> MadeResource:
     """A bucket's block of public access."""
     i = r.inputs
     aws.client("s3").put_public_access_block(
@@ -204,7 +203,7 @@ def public_access_block(aws: MotoAccount, r: Resource) -> Made:
     "aws:s3/bucketServerSideEncryptionConfigurationV2:BucketServerSideEncryptionConfigurationV2",
     named="bucket",
 )
-def bucket_encryption(aws: MotoAccount, r: Resource) -> Made:
+def bucket_encryption(aws: MotoAccount, r: Resource) -> MadeResource:
     """A bucket's encryption."""
     rules = []
     for rule in r.inputs["rules"]:
@@ -228,7 +227,7 @@ def bucket_encryption(aws: MotoAccount, r: Resource) -> Made:
     "aws:s3/bucketLifecycleConfigurationV2:BucketLifecycleConfigurationV2",
     named="bucket",
 )
-def bucket_lifecycle(aws: MotoAccount, r: Resource) -> Made:
+def bucket_lifecycle(aws: MotoAccount, r: Resource) -> MadeResource:
     """A bucket's lifecycle rules."""
     aws.client("s3").put_bucket_lifecycle_configuration(
         Bucket=r.inputs["bucket"], LifecycleConfiguration={"Rules": [_lifecycle_rule(x) for x in r.inputs["rules"]]}
@@ -252,7 +251,7 @@ def _lifecycle_rule(rule: dict[str, Any]) -> dict[str, Any]:
 
 
 @makes("aws:s3/bucketVersioning:BucketVersioning", "aws:s3/bucketVersioningV2:BucketVersioningV2", named="bucket")
-def bucket_versioning(aws: MotoAccount, r: Resource) -> Made:
+def bucket_versioning(aws: MotoAccount, r: Resource) -> MadeResource:
     """A bucket's versioning."""
     aws.client("s3").put_bucket_versioning(
         Bucket=r.inputs["bucket"],
@@ -262,7 +261,7 @@ def bucket_versioning(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:s3/bucketOwnershipControls:BucketOwnershipControls", named="bucket")
-def bucket_ownership(aws: MotoAccount, r: Resource) -> Made:
+def bucket_ownership(aws: MotoAccount, r: Resource) -> MadeResource:
     """A bucket's ownership controls."""
     aws.client("s3").put_bucket_ownership_controls(
         Bucket=r.inputs["bucket"],
@@ -275,7 +274,7 @@ def bucket_ownership(aws: MotoAccount, r: Resource) -> Made:
     "aws:s3/bucketObject:BucketObject", "aws:s3/bucketObjectv2:BucketObjectv2", named="key",
     no_effect=("sourceHash", "etag", "forceDestroy"),
 )  # fmt: skip
-def bucket_object(aws: MotoAccount, r: Resource) -> Made:
+def bucket_object(aws: MotoAccount, r: Resource) -> MadeResource:
     """An object in a bucket."""
     i = r.inputs
     body = read_asset(i["source"]) if "source" in i else str(i.get("content") or "").encode()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from gpu_fleet.emulator.provider.registry import (
-    Made,
+    MadeResource,
     MotoAccount,
     Resource,
     UnknownResourceError,
     json_text,
     makes,
-    tag_list,
+    tag_map,
     tags_argument,
     to_int,
     without_none,
@@ -48,7 +48,7 @@ def _query(query: dict[str, Any]) -> dict[str, Any]:
 
 
 @makes("aws:cloudwatch/metricAlarm:MetricAlarm", longest_name=255)
-def metric_alarm(aws: MotoAccount, r: Resource) -> Made:
+def metric_alarm(aws: MotoAccount, r: Resource) -> MadeResource:
     """An alarm, which moto stores and never evaluates."""
     i = r.inputs
     client = aws.client("cloudwatch")
@@ -82,13 +82,13 @@ def metric_alarm(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:cloudwatch/compositeAlarm:CompositeAlarm", named="alarmName")
-def composite_alarm(_: MotoAccount, r: Resource) -> Made:
+def composite_alarm(_: MotoAccount, r: Resource) -> MadeResource:
     """A composite alarm, which moto lacks. Raises UnknownResourceError."""
     raise UnknownResourceError(f"{r.name} ({r.type}): moto has no composite alarms; use a metric alarm")
 
 
 @makes("aws:cloudwatch/dashboard:Dashboard", named="dashboardName")
-def dashboard(aws: MotoAccount, r: Resource) -> Made:
+def dashboard(aws: MotoAccount, r: Resource) -> MadeResource:
     """A dashboard."""
     name = r.inputs["dashboardName"]
     aws.client("cloudwatch").put_dashboard(DashboardName=name, DashboardBody=json_text(r.inputs["dashboardBody"]))
@@ -96,7 +96,7 @@ def dashboard(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:cloudwatch/logGroup:LogGroup", longest_name=512, no_effect=("skipDestroy", "deletionProtectionEnabled"))
-def log_group(aws: MotoAccount, r: Resource) -> Made:
+def log_group(aws: MotoAccount, r: Resource) -> MadeResource:
     """A log group."""
     logs, i = aws.client("logs"), r.inputs
     logs.create_log_group(
@@ -104,7 +104,7 @@ def log_group(aws: MotoAccount, r: Resource) -> Made:
         **without_none(
             kmsKeyId=i.get("kmsKeyId"),
             logGroupClass=i.get("logGroupClass"),
-            tags={t["Key"]: t["Value"] for t in tag_list(i)} or None,
+            tags=tag_map(i) or None,
         ),
     )
     if i.get("retentionInDays"):
@@ -113,7 +113,7 @@ def log_group(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:cloudwatch/logMetricFilter:LogMetricFilter")
-def log_metric_filter(aws: MotoAccount, r: Resource) -> Made:
+def log_metric_filter(aws: MotoAccount, r: Resource) -> MadeResource:
     """A metric filter."""
     i = r.inputs
     change = i["metricTransformation"]
@@ -135,7 +135,7 @@ def log_metric_filter(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:cloudwatch/queryDefinition:QueryDefinition")
-def query_definition(aws: MotoAccount, r: Resource) -> Made:
+def query_definition(aws: MotoAccount, r: Resource) -> MadeResource:
     """A saved query of CloudWatch Logs Insights, which moto lacks and nothing reads."""
     identity = f"{r.physical_name}-query"
     return identity, {
@@ -147,7 +147,7 @@ def query_definition(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:sns/topic:Topic", longest_name=256)
-def topic(aws: MotoAccount, r: Resource) -> Made:
+def topic(aws: MotoAccount, r: Resource) -> MadeResource:
     """A topic."""
     i = r.inputs
     attributes = without_none(
@@ -160,7 +160,7 @@ def topic(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:sns/topicPolicy:TopicPolicy")
-def topic_policy(aws: MotoAccount, r: Resource) -> Made:
+def topic_policy(aws: MotoAccount, r: Resource) -> MadeResource:
     """A topic's policy."""
     aws.client("sns").set_topic_attributes(
         TopicArn=r.inputs["arn"], AttributeName="Policy", AttributeValue=json_text(r.inputs["policy"])
@@ -171,7 +171,7 @@ def topic_policy(aws: MotoAccount, r: Resource) -> Made:
 @makes(
     "aws:sns/topicSubscription:TopicSubscription", no_effect=("endpointAutoConfirms", "confirmationTimeoutInMinutes")
 )
-def topic_subscription(aws: MotoAccount, r: Resource) -> Made:
+def topic_subscription(aws: MotoAccount, r: Resource) -> MadeResource:
     """A subscription."""
     i = r.inputs
     made = aws.client("sns").subscribe(

@@ -1,4 +1,4 @@
-"""Short ways to put metrics and to query them."""
+"""Shorthands to put metrics and to query them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 def put(
     desk: Any, value: float = 1, *, at: float = 0, name: str = "m", namespace: str = "N", dims: Any = (), **how: Any
 ) -> None:
-    """At `at` seconds before now."""
+    """Put a value `at` seconds before now."""
     datum = {
         "MetricName": name,
         "Timestamp": dt.datetime.fromtimestamp(desk.cloud.now - at, dt.UTC),

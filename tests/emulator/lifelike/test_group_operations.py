@@ -16,7 +16,7 @@ def up(desk: Any) -> Any:
     return desk
 
 
-def test_a_chosen_instance_goes_and_the_group_shrinks_with_it(up: Any) -> None:
+def test_terminating_a_chosen_instance_can_shrink_the_group(up: Any) -> None:
     chosen = up.instances()[1]["InstanceId"]
     up.asg.terminate_instance_in_auto_scaling_group(InstanceId=chosen, ShouldDecrementDesiredCapacity=True)
     up.pass_time(100)
@@ -24,14 +24,14 @@ def test_a_chosen_instance_goes_and_the_group_shrinks_with_it(up: Any) -> None:
     assert chosen not in {i["InstanceId"] for i in up.instances()}
 
 
-def test_a_chosen_instance_is_made_up_where_the_group_does_not_shrink(up: Any) -> None:
+def test_a_chosen_instance_is_replaced_if_the_group_does_not_shrink(up: Any) -> None:
     chosen = up.instances()[1]["InstanceId"]
     up.asg.terminate_instance_in_auto_scaling_group(InstanceId=chosen, ShouldDecrementDesiredCapacity=False)
     up.pass_time(300)
     assert up.states() == ["InService", "InService"]
 
 
-def test_the_minimum_is_not_undercut_by_choosing(desk: Any) -> None:
+def test_a_chosen_termination_respects_the_minimum(desk: Any) -> None:
     desk.make_group(MinSize=1, DesiredCapacity=1)
     desk.pass_time(200)
     only = desk.instances()[0]["InstanceId"]
@@ -41,7 +41,7 @@ def test_the_minimum_is_not_undercut_by_choosing(desk: Any) -> None:
         desk.asg.terminate_instance_in_auto_scaling_group(InstanceId="i-0", ShouldDecrementDesiredCapacity=True)
 
 
-def test_an_instance_terminated_behind_the_group_is_lost_and_made_up(up: Any) -> None:
+def test_an_instance_terminated_behind_the_group_is_lost_and_replaced(up: Any) -> None:
     gone = up.instances()[0]["InstanceId"]
     up.ec2.terminate_instances(InstanceIds=[gone])
     assert gone not in up.health()
@@ -50,7 +50,7 @@ def test_an_instance_terminated_behind_the_group_is_lost_and_made_up(up: Any) ->
     assert up.states() == ["InService", "InService"]
 
 
-def test_a_group_that_has_instances_is_deleted_by_force_alone(up: Any) -> None:
+def test_force_deletes_a_group_with_its_targets(up: Any) -> None:
     with pytest.raises(ClientError, match="ResourceInUse"):
         up.asg.delete_auto_scaling_group(AutoScalingGroupName="group")
     up.asg.delete_auto_scaling_group(AutoScalingGroupName="group", ForceDelete=True)
@@ -58,6 +58,6 @@ def test_a_group_that_has_instances_is_deleted_by_force_alone(up: Any) -> None:
     up.pass_time(100)  # nothing planned for the group does harm
 
 
-def test_a_group_is_not_silently_replaced_by_one_of_the_same_name(up: Any) -> None:
+def test_a_second_group_of_one_name_is_refused(up: Any) -> None:
     with pytest.raises(ClientError, match="AlreadyExists"):
         up.make_group()

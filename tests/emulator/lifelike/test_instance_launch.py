@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def test_an_instance_has_what_its_launch_template_says(desk: Any) -> None:
+def test_an_instance_has_all_settings_of_its_launch_template(desk: Any) -> None:
     groups = [desk.ec2.create_security_group(GroupName="g", Description="g", VpcId=desk.vpc)["GroupId"]]
     template = desk.make_template(
         "full",

@@ -64,7 +64,7 @@ def test_scale_in_drains_before_it_terminates(up: Any) -> None:
     assert gone - drain == 30
 
 
-def test_a_drain_that_outlasts_the_deregistration_delay_goes_on_in_the_terminating_hook(up: Any) -> None:
+def test_a_drain_longer_than_the_deregistration_delay_continues_in_the_terminating_hook(up: Any) -> None:
     up.cloud.world.drain_seconds = lambda _: None
     attribute = {"Key": "deregistration_delay.timeout_seconds", "Value": "60"}
     up.elb.modify_target_group_attributes(TargetGroupArn=up.target_group, Attributes=[attribute])
@@ -79,7 +79,7 @@ def test_a_drain_that_outlasts_the_deregistration_delay_goes_on_in_the_terminati
     assert up.states() == ["InService"]
 
 
-def test_a_drain_ends_the_moment_the_load_is_gone(up: Any) -> None:
+def test_a_drain_ends_with_the_last_request(up: Any) -> None:
     up.cloud.world.drain_seconds = lambda _: None
     up.scale(1)
     up.pass_time(10)
@@ -89,7 +89,7 @@ def test_a_drain_ends_the_moment_the_load_is_gone(up: Any) -> None:
     assert up.states() == ["InService"]
 
 
-def test_an_instance_that_never_answers_is_given_up_and_made_anew(desk: Any) -> None:
+def test_an_instance_that_never_answers_is_replaced(desk: Any) -> None:
     desk.make_group()
     with faults.failed_boot(desk.cloud):
         desk.scale(1)

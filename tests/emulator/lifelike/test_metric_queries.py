@@ -20,7 +20,7 @@ def test_windows_are_multiples_of_the_period(desk: Any) -> None:
     assert values(desk, query(), seconds=100, ahead=0) == [2, 2]
 
 
-def test_a_statistic_that_is_not_modelled_is_an_error_and_no_wrong_answer(desk: Any) -> None:
+def test_a_statistic_that_is_not_modelled_is_an_error(desk: Any) -> None:
     put(desk)
     with pytest.raises(ClientError, match="tm99"):
         values(desk, query(stat="tm99"))
@@ -29,7 +29,7 @@ def test_a_statistic_that_is_not_modelled_is_an_error_and_no_wrong_answer(desk: 
     assert get(desk, query(), {"Id": "e", "Expression": "q"})["MetricDataResults"][1]["Values"] == [1]
 
 
-def test_pages_hold_no_more_datapoints_than_asked_and_lose_none(desk: Any) -> None:
+def test_pages_respect_the_limit_and_lose_no_datapoint(desk: Any) -> None:
     for at in (60, 120, 180):
         put(desk, at, at=at)
         put(desk, at + 1, at=at, name="other")
@@ -49,7 +49,7 @@ def test_pages_hold_no_more_datapoints_than_asked_and_lose_none(desk: Any) -> No
     assert pages == 3
 
 
-def test_bad_questions_are_errors(desk: Any) -> None:
+def test_invalid_queries_are_errors(desk: Any) -> None:
     with pytest.raises(ClientError, match="500"):
         get(desk, *(query(f"q{i}") for i in range(501)))
     with pytest.raises(ClientError, match="not unique"):
@@ -62,7 +62,7 @@ def test_bad_questions_are_errors(desk: Any) -> None:
         get(desk, query(), seconds=-120)
 
 
-def test_the_older_operation_says_the_same(desk: Any) -> None:
+def test_the_older_operation_returns_the_same(desk: Any) -> None:
     put(desk, 1, at=70)
     put(desk, 3, at=80)
     now = desk.cloud.now

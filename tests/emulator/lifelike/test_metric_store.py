@@ -11,7 +11,7 @@ from gpu_fleet.emulator.lifelike.metric_store import DataPoint
 from tests.emulator.lifelike.metric_requests import put, query, values
 
 
-def test_dimensions_match_in_any_order_and_only_all_of_them(desk: Any) -> None:
+def test_dimensions_match_as_a_complete_set_in_any_order(desk: Any) -> None:
     put(desk, 5, dims=[("a", "1"), ("b", "2")])
     assert values(desk, query(dims=[("b", "2"), ("a", "1")])) == [5]
     assert values(desk, query(dims=[("a", "1")])) == []
@@ -58,7 +58,7 @@ def test_statistics_sets_merge_and_know_no_percentile(desk: Any) -> None:
     assert values(desk, query(stat="p50")) == []
 
 
-def test_data_under_a_minute_is_kept_for_three_hours_and_then_as_minutes(desk: Any) -> None:
+def test_fine_data_is_kept_for_three_hours_and_then_as_minutes(desk: Any) -> None:
     put(desk, 2, StorageResolution=1, at=1)
     put(desk, 4, StorageResolution=1, at=2)
     desk.pass_time(4 * 3600)
