@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.tree import Tree
 
-    from gpu_fleet.emulator import Registered
+    from gpu_fleet.emulator import RegisteredResource
     from gpu_fleet.replay import Replay
     from gpu_fleet.replay.demo import DemoResult, Plan
 
@@ -122,13 +122,13 @@ class _Screen:
         from rich.status import Status
 
         self._console, self._plan = console, plan
-        self._made: list[Registered] = []
+        self._made: list[RegisteredResource] = []
         self._status: Status | None = Status("", console=console)
         self._status.start()
         self._progress = None
         self._task = None
 
-    def created(self, resource: Registered) -> None:
+    def created(self, resource: RegisteredResource) -> None:
         """One more resource stands."""
         self._made.append(resource)
         if self._status is not None:
@@ -193,7 +193,7 @@ def short_type(token: str) -> str:
     return f"{package}:{module.split('/')[0]}:{name}"
 
 
-def tree(title: str, resources: Iterable[Registered]) -> Tree:
+def tree(title: str, resources: Iterable[RegisteredResource]) -> Tree:
     """The resources under their components."""
     from rich.markup import escape
     from rich.tree import Tree

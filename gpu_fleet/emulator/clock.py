@@ -1,4 +1,4 @@
-"""Virtual time: time.time(), datetime.now() and everything that reads them stand still until moved on."""
+"""Virtual time: time.time(), datetime.now() and all their readers see a time that moves only on command."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ class VirtualClock:
     """A clock that moves only by `advance_to`; while open, time.time() and datetime.now() of the process follow it.
 
     Built on time-machine, which replaces the calls below Python, so that moto's timestamps and the scaler's handler
-    see the
-    same time. time.monotonic() and time.sleep() stay real.
+    see the same time. time.monotonic() and time.sleep() stay real.
     """
 
     def __init__(self, start: float) -> None:
-        """A clock that will stand at `start` (seconds since the epoch, UTC) once opened."""
-        self._start = start
+        """Create a clock that shows `start` (seconds since the epoch, UTC)."""
         self._now = start
         self._travel = time_machine.travel(start, tick=False)
         self._coordinates: Any = None
@@ -31,7 +29,7 @@ class VirtualClock:
         return self._now
 
     def advance_to(self, moment: float) -> None:
-        """Move on to `moment` (seconds since the epoch, UTC). Raises ValueError for a moment that has passed."""
+        """Move to `moment` (seconds since the epoch, UTC). Raises ValueError for a moment in the past."""
         if moment < self._now:
             raise ValueError(f"moment: must not lie before {self._now:.3f} (got {moment:.3f})")
         self._now = moment
@@ -39,7 +37,7 @@ class VirtualClock:
             self._coordinates.move_to(moment)
 
     def __enter__(self) -> Self:
-        """Take over the process's time. Raises RuntimeError when it is open already."""
+        """Take over the process's time. Raises RuntimeError when the clock is already open."""
         if self._coordinates is not None:
             raise RuntimeError("the clock is open already")
         self._coordinates = self._travel.start()

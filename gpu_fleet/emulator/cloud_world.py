@@ -1,4 +1,4 @@
-"""What of the world outside AWS's API decides: time, chance, how long a boot takes, and what capacity there is."""
+"""Everything behind AWS's API that decides what happens: time, chance, boot times, drain times and EC2's capacity."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from gpu_fleet.emulator.clock import VirtualClock
 
 
+class Location(NamedTuple):
+    """An AWS account and one of its regions; moto keeps one backend per service for each."""
+
+    account: str
+    region: str
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """An instance that was just launched: what its boot time may depend on."""
+    """A new instance: everything that its boot time may depend on."""
 
     instance_id: str
     group: str
@@ -26,12 +34,12 @@ class Launch:
 
 
 BootSeconds = float | Mapping[str, float] | Callable[[Launch], float | None]
-"""Seconds from launch until the model answers: one figure, one by instance type or group, or a function. From a
-function, None is an instance that never answers."""
+"""Seconds from launch until the model answers: one figure, one by instance type or group, or a function. A function
+returns None for an instance that never answers."""
 
 DrainSeconds = float | Callable[[str], float | None]
 """Seconds from deregistration until an instance's last request ends: one figure, or a function of the instance's id.
-From a function, None is: until `CloudWorld.load_gone` says so."""
+A function returns None for an instance that drains until `EmbeddedCloud.finish_drain`."""
 
 
 class Change(StrEnum):
@@ -44,18 +52,18 @@ class Change(StrEnum):
     """Its target became healthy: it takes requests from now on."""
     UNHEALTHY = "unhealthy"
     DRAINING = "draining"
-    """Takes no new requests from now on."""
+    """It takes no new requests from now on."""
     INTERRUPTION_NOTICE = "interruption notice"
-    """Spot: it goes in two minutes."""
+    """EC2 takes this spot instance in two minutes."""
     GONE = "gone"
-    """Terminated in order: what it still had in service is cut off."""
+    """Terminated in order: requests still running on it are cut off."""
     LOST = "lost"
     """Taken away: spot interruption, or terminated behind the group's back."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceChange:
-    """A change of an instance, as the load balancer or the group brought it about."""
+    """A change of an instance, caused by the load balancer or the group."""
 
     at: float
     change: Change
@@ -68,7 +76,7 @@ class InstanceChange:
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """While it lasts, launches that it covers fail with InsufficientInstanceCapacity. None covers all."""
+    """A lack of capacity: matching launches fail with InsufficientInstanceCapacity. None matches everything."""
 
     type: str | None = None
     group: str | None = None
@@ -78,7 +86,7 @@ class Shortage:
     until: float = math.inf
 
     def covers(self, group: str, type_: str, zone: str, *, spot: bool, at: float) -> bool:
-        """Whether a launch now would fail by it."""
+        """Return whether such a launch at `at` would fail."""
         return (
             self.type in (None, type_)
             and self.group in (None, group)
@@ -97,7 +105,7 @@ class _Event:
 
 
 class CloudWorld:
-    """Virtual time with its queue of events, and the settings that tests and the replay turn."""
+    """Virtual time with its queue of events, and the settings that tests and the replay change."""
 
     def __init__(
         self,
@@ -107,7 +115,7 @@ class CloudWorld:
         boot_seconds: BootSeconds = 300.0,
         drain_seconds: DrainSeconds = 0.0,
     ) -> None:
-        """A world at the clock's time; `seed` fixes all that is left to chance."""
+        """Create a world at the clock's time; `seed` fixes everything random."""
         self.clock = clock
         self.seed = seed
         self.random = random.Random(seed)
@@ -123,10 +131,10 @@ class CloudWorld:
         """Virtual seconds since the epoch, UTC."""
         return self.clock.now
 
-    def at(self, moment: float, action: Callable[[], None]) -> Callable[[], None]:
-        """Do `action` once time reaches `moment`; events of one moment run in the order they were given.
+    def call_at(self, moment: float, action: Callable[[], None]) -> Callable[[], None]:
+        """Call `action` when time reaches `moment`; actions of one moment run in the order of these calls.
 
-        Returns a function that calls it off.
+        Returns a function that cancels it.
         """
         event = _Event(max(moment, self.now), next(self._turns), action)
         heapq.heappush(self._events, event)
@@ -136,14 +144,14 @@ class CloudWorld:
 
         return cancel
 
-    def after(self, seconds: float, action: Callable[[], None]) -> Callable[[], None]:
-        """Do `action` in `seconds`. Returns as `at` does."""
-        return self.at(self.now + seconds, action)
+    def call_later(self, seconds: float, action: Callable[[], None]) -> Callable[[], None]:
+        """Call `action` in `seconds`. Returns a function that cancels it."""
+        return self.call_at(self.now + seconds, action)
 
     def advance(self, to: float) -> None:
-        """Move time on to `to`, and let everything happen that is due until then (what is due at `to` included).
+        """Move time to `to` and run every action due until then, `to` included.
 
-        Raises ValueError for a time that has passed.
+        Raises ValueError for a time in the past.
         """
         if to < self.now:
             raise ValueError(f"to: must not lie before {self.now:.3f} (got {to:.3f})")
@@ -155,28 +163,33 @@ class CloudWorld:
             event.action()
         self.clock.advance_to(to)
 
-    def boots_in(self, launch: Launch) -> float | None:
-        """Seconds until the model of this instance answers; None for never. Raises ValueError for an unknown type."""
-        match self.boot_seconds:
-            case float() | int() as seconds:
-                return float(seconds)
-            case Mapping() as by_name:
-                for name in (launch.group, launch.type):
-                    if name in by_name:
-                        return by_name[name]
-                raise ValueError(f"boot_seconds: says nothing of {launch.type} (has {', '.join(sorted(by_name))})")
-            case function:
-                return function(launch)
+    def boot_seconds_of(self, launch: Launch) -> float | None:
+        """Return the seconds until the model answers; None for never. Raises ValueError for an unknown type."""
+        return look_up_boot_seconds(self.boot_seconds, launch)
 
-    def drains_in(self, instance_id: str) -> float | None:
-        """Seconds until the last request of this instance ends; None for: until it is said."""
+    def drain_seconds_of(self, instance_id: str) -> float | None:
+        """Return the seconds until the instance's last request ends; None until `EmbeddedCloud.finish_drain`."""
         return self.drain_seconds(instance_id) if callable(self.drain_seconds) else self.drain_seconds
 
     def has_capacity(self, group: str, type_: str, zone: str, *, spot: bool) -> bool:
-        """Whether EC2 has such an instance now."""
+        """Return whether EC2 can launch such an instance now."""
         return not any(s.covers(group, type_, zone, spot=spot, at=self.now) for s in self.shortages)
 
-    def tell(self, change: InstanceChange) -> None:
-        """Tell all watchers."""
+    def notify(self, change: InstanceChange) -> None:
+        """Call all watchers."""
         for watcher in self.watchers:
             watcher(change)
+
+
+def look_up_boot_seconds(setting: BootSeconds, launch: Launch) -> float | None:
+    """Return the boot time that the setting gives a launch; None for never. Raises ValueError for an unknown type."""
+    match setting:
+        case float() | int() as seconds:
+            return float(seconds)
+        case Mapping() as by_name:
+            for name in (launch.group, launch.type):
+                if name in by_name:
+                    return by_name[name]
+            raise ValueError(f"boot_seconds: must cover {launch.type} (has {', '.join(sorted(by_name))})")
+        case function:
+            return function(launch)

@@ -1,10 +1,10 @@
-"""What can go wrong, as named context managers for the tests of every room."""
+"""Faults to inject, as context managers for tests: failing calls, missing capacity, interruptions, dead engines."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -13,10 +13,24 @@ from botocore.exceptions import ReadTimeoutError
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, BaseResponse
 
-from gpu_fleet.emulator.cloud_world import Launch, Shortage
+from gpu_fleet.emulator.cloud_world import Launch, Shortage, look_up_boot_seconds
 from gpu_fleet.emulator.embedded import EmbeddedCloud
 from gpu_fleet.emulator.lifelike.interruptions import interrupt, recommend
-from gpu_fleet.emulator.lifelike.metric_store import Key
+from gpu_fleet.emulator.lifelike.metric_store import MetricKey
+
+__all__ = [
+    "CallFault",
+    "Shortage",
+    "api_call_will_fail",
+    "api_call_will_time_out",
+    "engine_down",
+    "failed_boot",
+    "metrics_missing",
+    "no_capacity",
+    "rebalance_recommendation",
+    "slow_boot",
+    "spot_interruption",
+]
 
 
 @dataclass(slots=True)
@@ -24,18 +38,18 @@ class CallFault:
     """A fault of an API call."""
 
     fired: int = 0
-    """How many calls it hit."""
+    """Number of calls that it hit."""
 
 
 @contextlib.contextmanager
 def api_call_will_fail(
     service: str, operation: str, code: str, times: int | None = 1, *, message: str = "injected", status: int = 400
 ) -> Iterator[CallFault]:
-    """The next `times` calls (None: all) are answered with this error, as the service would say it.
+    """Answer the next `times` calls (None: all) with this error, in the service's own format.
 
-    Names are boto3's and the API's: `api_call_will_fail("elbv2", "ModifyRule", "Throttling")`. botocore retries what is
-    retryable, each try a call of its own. Raises AssertionError at the end when no call was hit: such a test proves
-    nothing.
+    Names are boto3's and the API's: `api_call_will_fail("elbv2", "ModifyRule", "Throttling")`. botocore retries
+    retryable errors, and each retry counts as a call. Raises AssertionError on exit if no call was hit: such a test
+    proves nothing.
     """
 
     def fail(response: BaseResponse) -> Any:
@@ -44,35 +58,38 @@ def api_call_will_fail(
         headers["status"] = str(status)
         return status, headers, body
 
-    with _calls(service, operation, times, fail) as fault:
+    with _answer_calls(service, operation, times, fail) as fault:
         yield fault
 
 
 @contextlib.contextmanager
 def api_call_will_time_out(service: str, operation: str, times: int | None = 1) -> Iterator[CallFault]:
-    """The next `times` calls (None: all) are never answered; botocore sees a read timeout. Raises as above."""
+    """Leave the next `times` calls (None: all) unanswered: botocore raises a read timeout.
+
+    Raises AssertionError on exit if no call was hit.
+    """
 
     def time_out(_: BaseResponse) -> Any:
         raise ReadTimeoutError(endpoint_url=f"https://{service}")
 
-    with _calls(service, operation, times, time_out) as fault:
+    with _answer_calls(service, operation, times, time_out) as fault:
         yield fault
 
 
 class _InjectedError(ServiceException):
-    """Not in a module of moto's, by which moto would look for another service's form of the error."""
+    """An error defined outside moto: by an error's module moto would choose another service's format."""
 
 
 @contextlib.contextmanager
-def _calls(
+def _answer_calls(
     service: str, operation: str, times: int | None, answer: Callable[[BaseResponse], Any]
 ) -> Iterator[CallFault]:
     fault = CallFault()
     original = BaseResponse.call_action
 
     def call_action(self: BaseResponse) -> Any:
-        asked = self.boto3_service_name == service and self._get_action() == operation
-        if asked and (times is None or fault.fired < times):
+        matches = self.boto3_service_name == service and self._get_action() == operation
+        if matches and (times is None or fault.fired < times):
             fault.fired += 1
             return answer(self)
         return original(self)
@@ -80,48 +97,31 @@ def _calls(
     with mock.patch.object(BaseResponse, "call_action", call_action):
         yield fault
     if not fault.fired:
-        raise AssertionError(f"{service} {operation} was never called while it was to fail")
+        raise AssertionError(f"{service} {operation} was never called while the fault was active")
 
 
 @contextlib.contextmanager
-def no_capacity(
-    cloud: EmbeddedCloud,
-    *,
-    group: str | None = None,
-    type: str | None = None,  # noqa: A002 the word of the API
-    zone: str | None = None,
-    spot: bool | None = None,
-    since: float | None = None,
-    until: float | None = None,
-) -> Iterator[Shortage]:
-    """EC2 has no such instances (what is not given covers all), from `since` to `until` or as long as this is open."""
-    shortage = Shortage(
-        type=type,
-        group=group,
-        zone=zone,
-        spot=spot,
-        since=-float("inf") if since is None else since,
-        until=float("inf") if until is None else until,
-    )
+def no_capacity(cloud: EmbeddedCloud, shortage: Shortage = Shortage()) -> Iterator[None]:  # noqa: B008 frozen
+    """Let EC2 lack the instances that the shortage covers; by default it has none at all."""
     cloud.world.shortages.append(shortage)
     try:
-        yield shortage
+        yield
     finally:
         cloud.world.shortages.remove(shortage)
 
 
 @contextlib.contextmanager
 def spot_interruption(cloud: EmbeddedCloud, instance_id: str, at: float | None = None) -> Iterator[None]:
-    """A spot instance gets its notice at `at` (now where not given); called off when left before.
+    """Give a spot instance its interruption notice at `at` (by default now); cancelled if this closes before.
 
-    Raises ValueError, now or from `advance`, for an instance that is not there then or is not spot.
+    Raises ValueError, now or from `advance`, for an instance that does not exist then or is not spot.
     """
-    life, bus = cloud.life.lifecycle, cloud.life.events
+    lifecycle, bus = cloud.lifelike.lifecycle, cloud.lifelike.events
     if at is None:
-        interrupt(life, bus, instance_id)
+        interrupt(lifecycle, bus, instance_id)
         yield
         return
-    cancel = cloud.world.at(at, lambda: interrupt(life, bus, instance_id))
+    cancel = cloud.world.call_at(at, lambda: interrupt(lifecycle, bus, instance_id))
     try:
         yield
     finally:
@@ -129,29 +129,17 @@ def spot_interruption(cloud: EmbeddedCloud, instance_id: str, at: float | None =
 
 
 def rebalance_recommendation(cloud: EmbeddedCloud, instance_id: str) -> None:
-    """A spot instance is said to be at high risk now. Raises ValueError for one that is not there or is not spot."""
-    recommend(cloud.life.lifecycle, cloud.life.events, instance_id)
+    """Send a rebalance recommendation now. Raises ValueError for an instance that does not exist or is not spot."""
+    recommend(cloud.lifelike.lifecycle, cloud.lifelike.events, instance_id)
 
 
 @contextlib.contextmanager
-def slow_boot(
-    cloud: EmbeddedCloud,
-    seconds: float | None,
-    *,
-    group: str | None = None,
-    type: str | None = None,  # noqa: A002 the word of the API
-) -> Iterator[None]:
-    """Instances launched meanwhile take this long until their model answers; None: it never does."""
+def slow_boot(cloud: EmbeddedCloud, seconds: float | None, *, group: str | None = None) -> Iterator[None]:
+    """Let instances launched meanwhile (of one group) take `seconds` until their model answers; None: it never does."""
     world, before = cloud.world, cloud.world.boot_seconds
 
     def boot_seconds(launch: Launch) -> float | None:
-        if group in (None, launch.group) and type in (None, launch.type):
-            return seconds
-        world.boot_seconds = before
-        try:
-            return world.boots_in(launch)
-        finally:
-            world.boot_seconds = boot_seconds
+        return seconds if group in (None, launch.group) else look_up_boot_seconds(before, launch)
 
     world.boot_seconds = boot_seconds
     try:
@@ -160,45 +148,34 @@ def slow_boot(
         world.boot_seconds = before
 
 
-def failed_boot(
-    cloud: EmbeddedCloud,
-    *,
-    group: str | None = None,
-    type: str | None = None,  # noqa: A002 the word of the API
-) -> contextlib.AbstractContextManager[None]:
-    """Instances launched meanwhile never answer: their launching hook runs out."""
-    return slow_boot(cloud, None, group=group, type=type)
+def failed_boot(cloud: EmbeddedCloud) -> contextlib.AbstractContextManager[None]:
+    """Let instances launched meanwhile never answer: their launching hook times out."""
+    return slow_boot(cloud, None)
 
 
 @contextlib.contextmanager
 def engine_down(cloud: EmbeddedCloud, instance_id: str) -> Iterator[None]:
-    """An instance in service ceases to answer its health checks, and answers again afterwards.
+    """Let an instance in service fail its health checks; it answers again on exit.
 
     Raises ValueError for an instance that is in no group.
     """
-    life = cloud.life.lifecycle
-    member = life.members.get(instance_id)
+    lifecycle = cloud.lifelike.lifecycle
+    member = lifecycle.members.get(instance_id)
     if member is None:
         raise ValueError(f"{instance_id}: is in no group")
-    life.ceases_to_answer(member)
+    lifecycle.stop_answering(member)
     try:
         yield
     finally:
-        life.begins_to_answer(member)
+        lifecycle.start_answering(member)
 
 
 @contextlib.contextmanager
-def metrics_missing(
-    cloud: EmbeddedCloud,
-    namespace: str | None = None,
-    name: str | None = None,
-    dimensions: Mapping[str, str] | None = None,
-) -> Iterator[None]:
-    """Data of these metrics (what is not given covers all) that arrives meanwhile is lost."""
-    wanted = set((dimensions or {}).items())
+def metrics_missing(cloud: EmbeddedCloud, namespace: str, name: str) -> Iterator[None]:
+    """Lose all data of this metric that arrives meanwhile."""
 
-    def lost(key: Key) -> bool:
-        return namespace in (None, key[0]) and name in (None, key[1]) and wanted <= set(key[2])
+    def lost(key: MetricKey) -> bool:
+        return key[:2] == (namespace, name)
 
     cloud.metrics.lost.append(lost)
     try:

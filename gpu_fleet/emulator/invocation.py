@@ -1,4 +1,4 @@
-"""Who may invoke a Lambda function: its resource policy, which moto keeps and never asks."""
+"""The resource policy of a Lambda function: moto stores it and never applies it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def may_invoke(client: Any, function_arn: str, principal: str, source_arn: str) -> bool:
-    """Whether the function's policy lets this AWS service invoke it on behalf of this resource.
+    """Return whether the function's policy lets this AWS service invoke it on behalf of this resource.
 
-    `client` is one of Lambda. Sources are compared as patterns with * and ?:
+    `client` is a Lambda client. Sources match as patterns with * and ?:
     https://docs.aws.amazon.com/lambda/latest/api/API_AddPermission.html
     """
     try:
@@ -21,14 +21,14 @@ def may_invoke(client: Any, function_arn: str, principal: str, source_arn: str) 
 
 
 def _allows(statement: dict[str, Any], principal: str, source_arn: str) -> bool:
-    given = {"aws:sourcearn": source_arn, "aws:sourceaccount": source_arn.split(":")[4]}
+    context = {"aws:sourcearn": source_arn, "aws:sourceaccount": source_arn.split(":")[4]}
     return (
         statement["Effect"] == "Allow"
         and statement["Action"] == "lambda:InvokeFunction"
         and statement["Principal"] == {"Service": principal}
         and all(
-            fnmatchcase(given[key.lower()], wanted)
+            fnmatchcase(context[key.lower()], pattern)
             for keys in statement.get("Condition", {}).values()
-            for key, wanted in keys.items()
+            for key, pattern in keys.items()
         )
     )

@@ -1,4 +1,4 @@
-"""Run the project's Pulumi program under the SDK's own mock monitor: no CLI, no engine, no plugin."""
+"""The project's Pulumi program, run under the SDK's own mock monitor: no CLI, no engine, no plugin."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from gpu_fleet.emulator.provider.registry import unwrap
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
-    """A resource that the program registered and that now stands."""
+class RegisteredResource:
+    """A resource that the program registered and that now exists."""
 
     urn: str
     type: str
@@ -33,19 +33,19 @@ class Registered:
     parent: str
     """URN of the parent; empty for the stack itself."""
     custom: bool
-    """Whether it is a provider's (a component is not)."""
+    """True for a provider's resource, False for a component."""
     id: str
     ignore_changes: tuple[str, ...]
 
 
 Make = Callable[[str, str, Mapping[str, Any]], tuple[str, dict[str, Any]]]
 """Type, name and inputs of a resource -> its id and outputs."""
-Ask = Callable[[str, Mapping[str, Any]], dict[str, Any]]
-"""Token and arguments of a call of the program -> its answer."""
-
+Answer = Callable[[str, Mapping[str, Any]], dict[str, Any]]
+"""Token and arguments of a provider function that the program calls -> its result."""
+OnResource = Callable[[RegisteredResource], None]
 
 ORGANIZATION = "organization"
-"""What Pulumi calls the organization where there is none:
+"""Pulumi's name for the organization of a self-managed backend:
 https://www.pulumi.com/docs/iac/concepts/state-and-backends/#project-scoped-stacks"""
 
 
@@ -56,11 +56,11 @@ class Project:
     name: str
     stack: str
     root: Path
-    """The project's folder, absolute: the program runs in a working folder of its own."""
+    """The project's folder, absolute, because the program runs in another working folder."""
     program: Path
-    """The file that is run."""
+    """The file to run."""
     config: dict[str, str]
-    """As Pulumi hands it to the program: values that are no strings are JSON."""
+    """The configuration as Pulumi passes it to the program: values other than strings are JSON."""
 
     @property
     def region(self) -> str:
@@ -69,10 +69,10 @@ class Project:
 
 
 def read_project(root: Path, stack_name: str) -> Project:
-    """The project at `root` with one of its stacks.
+    """Read the project at `root` with one of its stacks.
 
-    Raises DocumentError, with file, line and column, where Pulumi.yaml, the stack's file or the program is not there or
-    cannot be used.
+    Raises DocumentError, with file, line and column, if Pulumi.yaml, the stack's file or the program is missing or
+    invalid.
     """
     root = root.resolve()
     project = _read(root, "Pulumi.yaml")
@@ -112,45 +112,41 @@ def _as_text(value: Any) -> str:
 
 
 @dataclass(slots=True)
-class _Run:
+class _Result:
     outputs: dict[str, Any] = field(default_factory=dict)
     error: BaseException | None = None
 
 
-def run_program(
-    project: Project,
-    make: Make,
-    ask: Ask,
-    on_resource: Callable[[Registered], None] | None,
-) -> dict[str, Any]:
-    """Run the program; each custom resource is made by `make` in the order of registration. Returns the stack's
-    outputs.
+def run_program(project: Project, make: Make, answer: Answer, on_resource: OnResource) -> dict[str, Any]:
+    """Run the program and return the stack's outputs.
 
-    A stack is made once, so it has no outputs of an earlier update.
+    `make` makes each custom resource, in the order of registration; `answer` answers the provider functions that the
+    program calls; `on_resource` is called after each resource. A stack is made once, so it has no outputs of an earlier
+    update.
 
-    It runs in a thread of its own, so that the SDK's state (which hangs on context variables and event loops) is new
-    each time. Raises what the program or `make` raised.
+    The program runs in a thread of its own, so that the SDK's state (context variables and event loops) is new each
+    time. Raises what the program or `make` raised.
     """
-    run = _Run()
+    result = _Result()
 
-    def body() -> None:
+    def run() -> None:
         try:
-            run.outputs = _run(project, make, ask, on_resource)
-        except BaseException as error:  # noqa: BLE001 handed over to the caller's thread
-            run.error = error
+            result.outputs = _run(project, make, answer, on_resource)
+        except BaseException as error:  # noqa: BLE001 raised again in the caller's thread
+            result.error = error
 
-    with _surroundings(project.program.parent, project.root):
-        thread = threading.Thread(target=body, name=f"pulumi program {project.name}-{project.stack}")
+    with _program_surroundings(project.program.parent, project.root):
+        thread = threading.Thread(target=run, name=f"pulumi program {project.name}-{project.stack}")
         thread.start()
         thread.join()
-    if run.error is not None:
-        raise run.error
-    return run.outputs
+    if result.error is not None:
+        raise result.error
+    return result.outputs
 
 
 @contextlib.contextmanager
-def _surroundings(program: Path, root: Path) -> Iterator[None]:
-    """The working folder and import path that `pulumi up` gives a program."""
+def _program_surroundings(program: Path, root: Path) -> Iterator[None]:
+    """Set the working folder and import path that `pulumi up` gives a program."""
     before_path, before_folder = list(sys.path), Path.cwd()
     before_modules = set(sys.modules)
     sys.path[:0] = [str(program), str(root)]
@@ -160,120 +156,136 @@ def _surroundings(program: Path, root: Path) -> Iterator[None]:
     finally:
         os.chdir(before_folder)
         sys.path[:] = before_path
-        # Modules that the program imported by its own folder: another program may have some of the same names.
+        # Forget modules imported from the program's own folder: another program may use the same names.
         for name in set(sys.modules) - before_modules:
             file = getattr(sys.modules[name], "__file__", None)
             if file and Path(file).parent == program and "." not in name:
                 del sys.modules[name]
 
 
-def _run(
-    project: Project,
-    make: Make,
-    ask: Ask,
-    on_resource: Callable[[Registered], None] | None,
-) -> dict[str, Any]:
-    failures: list[BaseException] = []
+def _run(project: Project, make: Make, answer: Answer, on_resource: OnResource) -> dict[str, Any]:
+    provider = _Provider(project, make, answer)
+    monitor = _Monitor(provider, on_resource)
+    try:
+        with _event_loop() as loop:
+            _configure_sdk(project, monitor)
+            loop.run_until_complete(stack.run_in_stack(lambda: _run_as_main(project.program)))
+    except Exception as error:
+        # The SDK wraps or repeats the first failure; the caller needs the original.
+        if provider.failures and provider.failures[0] is not error:
+            raise provider.failures[0] from None
+        raise
+    if provider.failures:
+        raise provider.failures[0]
+    return monitor.outputs
 
-    class Made(pulumi.runtime.Mocks):
-        def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-            if args.typ == "pulumi:pulumi:StackReference":
-                try:
-                    return args.inputs["name"], _stack_before(project, args.inputs["name"])
-                except LookupError as error:
-                    failures.append(error)
-                    raise
-            if not args.typ.startswith("aws:"):
-                return f"{args.name}-id", dict(args.inputs)
-            try:
-                return make(args.typ, args.name, args.inputs)
-            except BaseException as error:
-                error.add_note(f"while making {args.name} ({args.typ})")
-                failures.append(error)
-                raise
 
-        def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
-            try:
-                return ask(args.token, args.args)
-            except BaseException as error:
-                failures.append(error)
-                raise
+class _Provider(pulumi.runtime.Mocks):
+    """Makes resources and answers provider functions; keeps what they raised."""
 
-    outputs: dict[str, Any] = {}
+    def __init__(self, project: Project, make: Make, answer: Answer) -> None:
+        self._project, self._make, self._answer = project, make, answer
+        self.failures: list[BaseException] = []
 
-    class Monitor(mocks.MockMonitor):
-        def RegisterResource(self, request: Any) -> Any:  # noqa: N802 the SDK's name
-            answer = super().RegisterResource(request)
-            if on_resource is not None and request.type != "pulumi:pulumi:Stack":
-                on_resource(
-                    Registered(
-                        urn=answer.urn,
-                        type=request.type,
-                        name=request.name,
-                        parent=request.parent,
-                        custom=bool(request.custom),
-                        id=answer.id,
-                        ignore_changes=tuple(request.ignoreChanges),
-                    )
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        if args.typ == "pulumi:pulumi:StackReference":
+            with self._recorded():
+                return args.inputs["name"], _stack_reference(self._project, args.inputs["name"])
+        if not args.typ.startswith("aws:"):
+            return f"{args.name}-id", dict(args.inputs)
+        with self._recorded(f"while making {args.name} ({args.typ})"):
+            return self._make(args.typ, args.name, args.inputs)
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
+        with self._recorded():
+            return self._answer(args.token, args.args)
+
+    @contextlib.contextmanager
+    def _recorded(self, note: str = "") -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            if note:
+                error.add_note(note)
+            self.failures.append(error)
+            raise
+
+
+class _Monitor(mocks.MockMonitor):
+    """The SDK's mock monitor, which also reports each resource and keeps the stack's outputs."""
+
+    def __init__(self, provider: _Provider, on_resource: OnResource) -> None:
+        super().__init__(provider)
+        self._on_resource = on_resource
+        self.outputs: dict[str, Any] = {}
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 the SDK's name
+        response = super().RegisterResource(request)
+        if request.type != "pulumi:pulumi:Stack":
+            self._on_resource(
+                RegisteredResource(
+                    urn=response.urn,
+                    type=request.type,
+                    name=request.name,
+                    parent=request.parent,
+                    custom=bool(request.custom),
+                    id=response.id,
+                    ignore_changes=tuple(request.ignoreChanges),
                 )
-            return answer
+            )
+        return response
 
-        def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802 the SDK's name
-            if "::pulumi:pulumi:Stack::" in request.urn:
-                outputs.update(unwrap(rpc.deserialize_properties(request.outputs)))
-            return super().RegisterResourceOutputs(request)
+    def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802 the SDK's name
+        if "::pulumi:pulumi:Stack::" in request.urn:
+            self.outputs.update(unwrap(rpc.deserialize_properties(request.outputs)))
+        return super().RegisterResourceOutputs(request)
 
+
+@contextlib.contextmanager
+def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """Give this thread a new event loop with a single worker, so that each run makes resources in the same order."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    # One worker: resources are made one after the other, in the same order at each run.
     workers = ThreadPoolExecutor(max_workers=1)
     loop.set_default_executor(workers)
     try:
-        # Context variables of this thread; the SDK declares them as properties only.
-        current: Any = settings.SETTINGS
-        current.outputs, current.lock = set(), threading.Lock()
-        pulumi.runtime.set_all_config(project.config, [])
-        made = Made()
-        settings.configure(
-            mocks.MockSettings(
-                monitor=Monitor(made),
-                monitor_features=set(Monitor(made).GetDeploymentInfo(None).supportedFeatures),
-                engine=mocks.MockEngine(None),
-                project=project.name,
-                stack=project.stack,
-                dry_run=False,
-                organization=ORGANIZATION,
-                root_directory=str(project.program.parent),
-                callbacks=None,
-            )
-        )
-        settings.ROOT.set(None)
-        loop.run_until_complete(
-            stack.run_in_stack(lambda: _as_main(project.program)),
-        )
-    except Exception as error:
-        # The SDK wraps or repeats the first failure; the caller wants that one itself.
-        if failures and failures[0] is not error:
-            raise failures[0] from None
-        raise
+        yield loop
     finally:
         workers.shutdown(wait=True)
         asyncio.set_event_loop(None)
         loop.close()
-    if failures:
-        raise failures[0]
-    return outputs
 
 
-def _stack_before(project: Project, name: str) -> dict[str, Any]:
-    """A StackReference's state: the stack before it is made. Raises LookupError for another stack."""
+def _configure_sdk(project: Project, monitor: _Monitor) -> None:
+    """Point the SDK's state of this thread at the monitor."""
+    sdk: Any = settings.SETTINGS  # context variables, which the SDK declares as properties only
+    sdk.outputs, sdk.lock = set(), threading.Lock()
+    pulumi.runtime.set_all_config(project.config, [])
+    settings.configure(
+        mocks.MockSettings(
+            monitor=monitor,
+            monitor_features=set(monitor.GetDeploymentInfo(None).supportedFeatures),
+            engine=mocks.MockEngine(None),
+            project=project.name,
+            stack=project.stack,
+            dry_run=False,
+            organization=ORGANIZATION,
+            root_directory=str(project.program.parent),
+            callbacks=None,
+        )
+    )
+    settings.ROOT.set(None)
+
+
+def _stack_reference(project: Project, name: str) -> dict[str, Any]:
+    """Return a StackReference's state: this stack before it is made. Raises LookupError for another stack."""
     own = f"{ORGANIZATION}/{project.name}/{project.stack}"
     if name != own:
         raise LookupError(f"{name}: no such stack; the embedded cloud has only {own}")
     return {"name": name, "outputs": {}, "secretOutputNames": []}
 
 
-def _as_main(program: Path) -> None:
+def _run_as_main(program: Path) -> None:
     with warnings.catch_warnings():
         # pulumi_aws warns of its own old classes when it is imported.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="pulumi_aws")

@@ -10,7 +10,7 @@ from typing import Any
 
 from gpu_fleet.emulator import EmbeddedCloud
 from gpu_fleet.emulator.invocation import may_invoke
-from gpu_fleet.emulator.lifelike.metric_store import Key
+from gpu_fleet.emulator.lifelike.metric_store import MetricKey
 
 PRINCIPAL = "lambda.alarms.cloudwatch.amazonaws.com"
 NEWEST_SECONDS = 60.0
@@ -28,7 +28,7 @@ _COMPARE = {
 @dataclass(slots=True)
 class _Alarm:
     described: Mapping[str, Any]
-    key: Key
+    key: MetricKey
     breaching: bool = False
 
 
@@ -75,7 +75,7 @@ class Alarms:
         return len(newest) == wanted and all(compare(value, alarm.described["Threshold"]) for value in newest)
 
 
-def _key(alarm: Mapping[str, Any]) -> Key:
+def _key(alarm: Mapping[str, Any]) -> MetricKey:
     dimensions = tuple(sorted((d["Name"], d["Value"]) for d in alarm.get("Dimensions", ())))
     return (alarm.get("Namespace", ""), alarm.get("MetricName", ""), dimensions)
 

@@ -19,7 +19,7 @@ from gpu_fleet.config.library import Library, library, policy_name
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import library_texts, read_text
-from gpu_fleet.emulator import EmbeddedCloud, Launch, Registered, provision
+from gpu_fleet.emulator import CloudOptions, EmbeddedCloud, Launch, RegisteredResource, provision
 from gpu_fleet.replay import Opening, PoolHardware, Replay, ReplayDelays, ReplayResult, pool_hardware
 from gpu_fleet.replay.replay import until_told
 from gpu_fleet.scaling.policy import Workload
@@ -107,7 +107,7 @@ class DemoResult:
     """What a demo came to."""
 
     plan: Plan
-    resources: tuple[Registered, ...]
+    resources: tuple[RegisteredResource, ...]
     replay: ReplayResult
     static: StaticFleet
 
@@ -173,7 +173,7 @@ def prepare(
 def play(
     plan: Plan,
     *,
-    on_resource: Callable[[Registered], None] | None = None,
+    on_resource: Callable[[RegisteredResource], None] | None = None,
     on_provisioned: Callable[[EmbeddedCloud], None] | None = None,
     on_minute: Callable[[Replay], None] | None = None,
 ) -> DemoResult:
@@ -185,11 +185,8 @@ def play(
     cloud = provision(
         plan.stack,
         plan.root,
+        CloudOptions(seed=plan.seed, boot_seconds=plan.boots_in, drain_seconds=until_told, delays=delays.for_cloud),
         on_resource,
-        seed=plan.seed,
-        boot_seconds=plan.boots_in,
-        drain_seconds=until_told,
-        **delays.for_cloud,
     )
     with cloud:
         if plan.other_policy:

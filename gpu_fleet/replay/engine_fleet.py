@@ -126,7 +126,7 @@ class EngineFleet:
                 self.standing[owner].engines.discard(departure.instance)
         for id_, one in list(self.standing.items()):
             if one.machine.phase is Phase.DRAINING and not one.engines:
-                self._cloud.load_gone(id_)
+                self._cloud.finish_drain(id_)
 
     def owner(self, number: int) -> str | None:
         """The instance that an engine of the simulation runs on; None where it is gone."""

@@ -10,8 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from gpu_fleet.emulator import Change, EmbeddedCloud, Traffic
-from gpu_fleet.emulator.lifelike.metric_store import Key
+from gpu_fleet.emulator import Change, EmbeddedCloud, PublishingDelays, Traffic
+from gpu_fleet.emulator.lifelike.metric_store import MetricKey
 from gpu_fleet.emulator.publishing import BALANCER
 from gpu_fleet.replay.alarms import Alarms
 from gpu_fleet.replay.engine_fleet import EngineFleet
@@ -44,12 +44,9 @@ class ReplayDelays:
     fine_seconds: float = 30.0
 
     @property
-    def for_cloud(self) -> dict[str, float]:
-        """As `gpu_fleet.emulator.provision` takes them: there an engine's delay counts from the start of its 10 s."""
-        return {
-            "balancer_delay_seconds": self.minute_seconds,
-            "engine_delay_seconds": self.fine_seconds + FINE_SECONDS,
-        }
+    def for_cloud(self) -> PublishingDelays:
+        """As the embedded cloud takes them: there an engine's delay counts from the start of its 10 s."""
+        return PublishingDelays(self.minute_seconds, self.fine_seconds + FINE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ class Replay:
     The cloud must have been provisioned with `ReplayDelays.for_cloud` and `drain_seconds=until_told`; `step` moves a
     minute on.
 
-        with provision("local", root, drain_seconds=until_told, **Delays().for_cloud) as cloud:
+        with provision("local", root, CloudOptions(drain_seconds=until_told, delays=Delays().for_cloud)) as cloud:
             with Replay(cloud, "chat", trace, pool_hardware(...)) as replay:
                 result = replay.run()
     """
@@ -139,8 +136,8 @@ class Replay:
             self.fleet.begin(self.simulation, self.start)
             self._function = opening.enter_context(ScalerFunction(cloud))
             self._alarms = Alarms(cloud, self._function.arn)
-            cloud.life.events.functions[self._function.arn] = lambda event: self._invoke(event, "notice")
-            opening.callback(cloud.life.events.functions.pop, self._function.arn)
+            cloud.lifelike.events.functions[self._function.arn] = lambda event: self._invoke(event, "notice")
+            opening.callback(cloud.lifelike.events.functions.pop, self._function.arn)
             self._read_weights()
             self._open = opening.pop_all()
         return self
@@ -150,7 +147,7 @@ class Replay:
         self._open.close()
 
     def _forget_metrics_until(self, moment: float) -> None:
-        def lost(key: Key) -> bool:
+        def lost(key: MetricKey) -> bool:
             return key[0] == BALANCER and self.cloud.now <= moment
 
         self.cloud.metrics.series.clear()

@@ -192,7 +192,7 @@ class Desk:
         rung = PoolHardware(PROFILE, copies, copies, {"g6.xlarge": Price(3.6, 1.8)})
         service = Service(name="chat", policy=Policy(model="m"), pools=(pool,))
         self.gone: list[str] = []
-        cloud.load_gone = self.gone.append  # type: ignore[method-assign]
+        cloud.finish_drain = self.gone.append  # type: ignore[method-assign]
         self.fleet = EngineFleet(cloud, service, {"l4": "group"}, {"l4": rung})
         self.simulation = Simulation([rung.engine])
 

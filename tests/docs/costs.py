@@ -118,7 +118,7 @@ def counts() -> Counts:
         "pools": pools,
     }
     parameter = ServiceParameter.model_validate({"service": service.model_dump(), "bindings": bindings})
-    with provision("local", ROOT, None) as cloud:
+    with provision("local", ROOT) as cloud:
         alarms = cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]
     fast = [a for a in alarms if a.get("Period", 60) < 60]
     slow = [a for a in alarms if a.get("Period", 60) >= 60]

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from gpu_fleet.emulator import EmbeddedCloud, InstanceChange
+from gpu_fleet.emulator import CloudOptions, EmbeddedCloud, InstanceChange
 
 LAUNCHING = "autoscaling:EC2_INSTANCE_LAUNCHING"
 TERMINATING = "autoscaling:EC2_INSTANCE_TERMINATING"
 
 
 class Desk:
-    """The cloud, and short ways to what the tests ask of it again and again."""
+    """The cloud, with shorthands for what many tests do."""
 
     def __init__(self, cloud: EmbeddedCloud) -> None:
         self.cloud = cloud
@@ -59,9 +59,8 @@ class Desk:
         made = self.ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data)
         return str(made["LaunchTemplate"]["LaunchTemplateId"])
 
-    def make_group(self, name: str = "group", *, hooks: bool = True, targets: bool = True, **how: Any) -> str:
-        types = how.pop("types", ["g6.xlarge", "g6.2xlarge"])
-        distribution = how.pop("distribution", {})
+    def make_group(self, name: str = "group", *, hooks: bool = True, **settings: Any) -> str:
+        distribution = settings.pop("distribution", {})
         request: dict[str, Any] = {
             "MinSize": 0,
             "MaxSize": 10,
@@ -69,15 +68,14 @@ class Desk:
             "MixedInstancesPolicy": {
                 "LaunchTemplate": {
                     "LaunchTemplateSpecification": {"LaunchTemplateId": self.template, "Version": "$Latest"},
-                    "Overrides": [{"InstanceType": t} for t in types],
+                    "Overrides": [{"InstanceType": t} for t in ("g6.xlarge", "g6.2xlarge")],
                 },
                 "InstancesDistribution": distribution,
             },
             "HealthCheckType": "ELB",
             "HealthCheckGracePeriod": 60,
+            "TargetGroupARNs": [self.target_group],
         }
-        if targets:
-            request["TargetGroupARNs"] = [self.target_group]
         if hooks:
             request["LifecycleHookSpecificationList"] = [
                 {"LifecycleHookName": "up", "LifecycleTransition": LAUNCHING, "HeartbeatTimeout": 600,
@@ -85,7 +83,7 @@ class Desk:
                 {"LifecycleHookName": "down", "LifecycleTransition": TERMINATING, "HeartbeatTimeout": 300,
                  "DefaultResult": "CONTINUE"},
             ]  # fmt: skip
-        self.asg.create_auto_scaling_group(AutoScalingGroupName=name, **{**request, **how})
+        self.asg.create_auto_scaling_group(AutoScalingGroupName=name, **{**request, **settings})
         return name
 
     def scale(self, desired: int, group: str = "group") -> None:
@@ -104,38 +102,38 @@ class Desk:
         return sorted(i["LifecycleState"] for i in self.instances(name))
 
     def health(self) -> dict[str, str]:
-        found = self.elb.describe_target_health(TargetGroupArn=self.target_group)["TargetHealthDescriptions"]
-        return {h["Target"]["Id"]: h["TargetHealth"]["State"] for h in found}
+        targets = self.elb.describe_target_health(TargetGroupArn=self.target_group)["TargetHealthDescriptions"]
+        return {t["Target"]["Id"]: t["TargetHealth"]["State"] for t in targets}
 
     def activities(self, group: str = "group") -> list[dict[str, Any]]:
         return list(self.asg.describe_scaling_activities(AutoScalingGroupName=group)["Activities"])
 
-    def spot_of(self, instance_id: str) -> bool:
-        found = self.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
-        return found.get("InstanceLifecycle") == "spot"
+    def is_spot(self, instance_id: str) -> bool:
+        instance = self.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
+        return instance.get("InstanceLifecycle") == "spot"
 
 
 @pytest.fixture
 def make_desk() -> Iterator[Callable[..., Desk]]:
-    """Boots take 120 s, drains 30 s, where nothing else is said."""
+    """By default boots take 120 s and drains 30 s."""
     with contextlib.ExitStack() as stack:
 
-        def make(**how: Any) -> Desk:
-            settings = {"boot_seconds": 120, "drain_seconds": 30, **how}
-            return Desk(stack.enter_context(EmbeddedCloud(**settings)))
+        def make(**options: Any) -> Desk:
+            options = {"boot_seconds": 120, "drain_seconds": 30, **options}
+            return Desk(stack.enter_context(EmbeddedCloud(options=CloudOptions(**options))))
 
         yield make
 
 
 @pytest.fixture
 def desk(make_desk: Callable[..., Desk]) -> Desk:
-    """Boots take 120 s, drains 30 s."""
+    """A desk whose boots take 120 s and drains 30 s."""
     return make_desk()
 
 
 @pytest.fixture
 def make_project(tmp_path: Path) -> Callable[..., Path]:
-    """A Pulumi project with this program, and a stack `local` with this configuration."""
+    """Write a Pulumi project with this program, and a stack `local` with this configuration."""
 
     def make(program: str, config: str = "") -> Path:
         (tmp_path / "Pulumi.yaml").write_text("name: small\nruntime: python\nmain: infra/\n")

@@ -23,7 +23,7 @@ SERVICES = [
 
 
 @pytest.mark.parametrize(("service", "operation", "call"), SERVICES, ids=[s[0] for s in SERVICES])
-def test_a_call_fails_with_the_services_own_kind_of_error(desk: Any, service: str, operation: str, call: Any) -> None:
+def test_a_call_fails_in_the_services_own_error_format(desk: Any, service: str, operation: str, call: Any) -> None:
     desk.make_group()
     client = boto3.client(service, region_name="us-east-1", config=Config(retries={"total_max_attempts": 1}))
     with faults.api_call_will_fail(service, operation, "AccessDeniedException", message="no") as fault:
@@ -35,7 +35,7 @@ def test_a_call_fails_with_the_services_own_kind_of_error(desk: Any, service: st
     assert fault.fired == 1
 
 
-def test_what_botocore_retries_is_retried(desk: Any) -> None:
+def test_botocore_retries_retryable_errors(desk: Any) -> None:
     client = boto3.client("ec2", config=Config(retries={"mode": "standard", "total_max_attempts": 2}))
     with faults.api_call_will_fail("ec2", "DescribeInstances", "RequestLimitExceeded", status=503) as fault:
         client.describe_instances()
@@ -48,7 +48,7 @@ def test_what_botocore_retries_is_retried(desk: Any) -> None:
     assert fault.fired == 2
 
 
-def test_a_call_that_is_never_answered_times_out(desk: Any) -> None:
+def test_an_unanswered_call_times_out(desk: Any) -> None:
     client = boto3.client("ssm", config=Config(retries={"total_max_attempts": 1}))
     with faults.api_call_will_time_out("ssm", "DescribeParameters"), pytest.raises(ReadTimeoutError):
         client.describe_parameters()
@@ -62,7 +62,7 @@ def test_a_fault_that_hits_nothing_fails_the_test(desk: Any) -> None:
         pass
 
 
-def test_a_slow_boot_takes_its_time_and_others_theirs(desk: Any) -> None:
+def test_a_slow_boot_affects_only_its_group(desk: Any) -> None:
     desk.make_group()
     desk.make_group("other")
     with faults.slow_boot(desk.cloud, 400, group="group"):
@@ -98,10 +98,10 @@ def test_lost_metrics_are_missing_and_not_zero(desk: Any) -> None:
     assert count("requests_running") == 1
 
 
-def test_a_shortage_has_its_time(desk: Any) -> None:
+def test_a_shortage_begins_and_ends_at_its_times(desk: Any) -> None:
     desk.make_group()
     now = desk.cloud.now
-    with faults.no_capacity(desk.cloud, group="group", since=now + 100, until=now + 300):
+    with faults.no_capacity(desk.cloud, faults.Shortage(group="group", since=now + 100, until=now + 300)):
         desk.scale(1)
         desk.pass_time(50)
         assert len(desk.instances()) == 1

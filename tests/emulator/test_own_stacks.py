@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from gpu_fleet.emulator import EmbeddedCloud, provision
+from gpu_fleet.emulator import CloudOptions, EmbeddedCloud, provision
 from infra.package import PackageError
 
 
-def stands(stack: str, root: Path) -> EmbeddedCloud:
+def provisioned(stack: str, root: Path) -> EmbeddedCloud:
     try:
-        return provision(stack, root, boot_seconds=120)
+        return provision(stack, root, CloudOptions(boot_seconds=120))
     except PackageError as error:
         pytest.skip(f"the scaler's package cannot be built here: {error}")
 
 
 @pytest.mark.parametrize("stack", ["local", "dev", "prod"])
 def test_every_resource_of_the_projects_stacks_can_be_made(root: Path, stack: str) -> None:
-    with stands(stack, root) as cloud:
+    with provisioned(stack, root) as cloud:
         counts = Counter(r.type for r in cloud.resources)
         parameters = cloud.services
         assert parameters
@@ -33,7 +33,7 @@ def test_every_resource_of_the_projects_stacks_can_be_made(root: Path, stack: st
 
 
 def test_the_local_stacks_group_drains_and_grows(root: Path) -> None:
-    with stands("local", root) as cloud:
+    with provisioned("local", root) as cloud:
         service = next(iter(cloud.services))
         pool, binding = next(iter(cloud.services[service]["bindings"]["pools"].items()))
         group = cloud.group_name(service, pool)

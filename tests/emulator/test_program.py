@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from gpu_fleet.config.document import DocumentError
-from gpu_fleet.emulator import EmbeddedCloud, Registered, UnknownResourceError, provision
+from gpu_fleet.emulator import CloudOptions, EmbeddedCloud, RegisteredResource, UnknownResourceError, provision
 
 Make = Callable[..., Path]
 
@@ -72,8 +72,8 @@ PROGRAM = """
 CONFIG = "small:max: 4\n"
 
 
-def test_a_program_stands_in_moto_and_its_group_lives(make_project: Make) -> None:
-    with provision("local", make_project(PROGRAM, CONFIG), boot_seconds=100) as cloud:
+def test_a_program_is_made_in_moto_and_its_group_launches_instances(make_project: Make) -> None:
+    with provision("local", make_project(PROGRAM, CONFIG), CloudOptions(boot_seconds=100)) as cloud:
         name = cloud.outputs["group"]
         assert name.startswith("pool-")
         assert cloud.outputs["suffix"].startswith("targetgroup/pool-")
@@ -89,9 +89,9 @@ def test_a_program_stands_in_moto_and_its_group_lives(make_project: Make) -> Non
         assert {"Key": "deregistration_delay.timeout_seconds", "Value": "77"} in found
 
 
-def test_each_resource_is_told_with_its_parent_and_what_it_ignores(make_project: Make) -> None:
-    seen: list[Registered] = []
-    with provision("local", make_project(PROGRAM, CONFIG), seen.append) as cloud:
+def test_each_resource_is_reported_with_its_parent_and_ignored_changes(make_project: Make) -> None:
+    seen: list[RegisteredResource] = []
+    with provision("local", make_project(PROGRAM, CONFIG), on_resource=seen.append) as cloud:
         assert cloud.resources == seen
     by_type = {r.type: r for r in seen}
     assert len(seen) == 9
@@ -104,20 +104,20 @@ def test_each_resource_is_told_with_its_parent_and_what_it_ignores(make_project:
     assert len({r.urn for r in seen}) == len(seen)
 
 
-def test_a_program_is_provisioned_twice_alike(make_project: Make) -> None:
+def test_provisioning_is_reproducible_by_its_seed(make_project: Make) -> None:
     root = make_project(PROGRAM, CONFIG)
 
-    def stands(seed: int) -> tuple[dict[str, str], list[str]]:
-        with provision("local", root, seed=seed) as cloud:
+    def provisioned(seed: int) -> tuple[dict[str, str], list[str]]:
+        with provision("local", root, CloudOptions(seed=seed)) as cloud:
             cloud.advance(cloud.now + 400)
             instances = cloud.client("autoscaling").describe_auto_scaling_instances()["AutoScalingInstances"]
             return {r.urn: r.id for r in cloud.resources}, [i["InstanceId"] for i in instances]
 
-    assert stands(1) == stands(1)
-    assert stands(1) != stands(2)
+    assert provisioned(1) == provisioned(1)
+    assert provisioned(1) != provisioned(2)
 
 
-def test_the_process_is_as_it_was_afterwards(make_project: Make) -> None:
+def test_closing_restores_the_process(make_project: Make) -> None:
     root = make_project(PROGRAM, CONFIG)
     before = (os.environ.copy(), list(sys.path), Path.cwd())
     with provision("local", root):
@@ -125,7 +125,7 @@ def test_the_process_is_as_it_was_afterwards(make_project: Make) -> None:
     assert (os.environ.copy(), list(sys.path), Path.cwd()) == before
 
 
-def test_an_unknown_type_is_an_error_that_names_it_and_nothing_stays_open(make_project: Make) -> None:
+def test_an_unknown_type_is_named_and_nothing_stays_open(make_project: Make) -> None:
     program = 'import pulumi_aws as aws\naws.route53.Zone("zone", name="example.org")\n'
     with pytest.raises(UnknownResourceError, match=r"zone \(aws:route53/zone:Zone\).*gpu_fleet/emulator/provider/"):
         provision("local", make_project(program))
@@ -157,7 +157,7 @@ def test_a_name_that_is_too_long_for_aws_is_refused(make_project: Make) -> None:
         provision("local", make_project(program))
 
 
-def test_a_failing_program_fails_as_itself(make_project: Make) -> None:
+def test_a_failing_program_raises_its_own_error(make_project: Make) -> None:
     with pytest.raises(ZeroDivisionError):
         provision("local", make_project("1 / 0"))
     with pytest.raises(Exception, match="small:max"):
@@ -174,7 +174,7 @@ def test_a_project_may_be_named_by_a_relative_path(make_project: Make, monkeypat
     assert Path.cwd() == root.parent.resolve()
 
 
-def test_a_stack_or_project_that_is_not_there_says_which_file(make_project: Make, tmp_path: Path) -> None:
+def test_a_missing_stack_or_project_names_its_file(make_project: Make, tmp_path: Path) -> None:
     root = make_project("")
     with pytest.raises(DocumentError, match=r"Pulumi\.prod\.yaml: there is no such file"):
         provision("prod", root)
@@ -221,12 +221,12 @@ ITSELF = """
 """
 
 
-def test_nothing_stands_before_a_stack_is_made(make_project: Make) -> None:
+def test_a_stack_has_no_earlier_outputs(make_project: Make) -> None:
     with provision("local", make_project(ITSELF)) as cloud:
         assert cloud.outputs["before"] == {}
 
 
-def test_there_is_no_other_stack_to_read(make_project: Make) -> None:
+def test_another_stack_cannot_be_read(make_project: Make) -> None:
     root = make_project(ITSELF.replace("{pulumi.get_stack()}", "other"))
     with pytest.raises(LookupError, match="organization/small/other: no such stack"):
         provision("local", root)
@@ -258,7 +258,7 @@ RULE = """
     single = rule("single", 8, {"type": "forward", "target_group_arn": groups[0].arn})
     closed = rule("closed", 9, nothing)
 
-    def told(found):
+    def summary(found):
         return {
             "priority": found.priority,
             "tags": found.tags,
@@ -272,13 +272,13 @@ RULE = """
     pulumi.export("listener", listener.arn)
     pulumi.export("groups", [group.arn for group in groups])
     for name, made in (("several", several), ("single", single), ("closed", closed)):
-        pulumi.export(name, aws.lb.get_listener_rule_output(arn=made.arn).apply(told))
+        pulumi.export(name, aws.lb.get_listener_rule_output(arn=made.arn).apply(summary))
     by_place = aws.lb.get_listener_rule_output(listener_arn=listener.arn, priority=several.priority)
-    pulumi.export("by_place", by_place.apply(told))
+    pulumi.export("by_place", by_place.apply(summary))
 """
 
 
-def test_a_listener_rule_is_told_as_it_stands(make_project: Make) -> None:
+def test_a_listener_rule_is_read_in_its_present_state(make_project: Make) -> None:
     with provision("local", make_project(RULE)) as cloud:
         one, two = cloud.outputs["groups"]
         listener = cloud.outputs["listener"]
@@ -289,7 +289,7 @@ def test_a_listener_rule_is_told_as_it_stands(make_project: Make) -> None:
         assert cloud.outputs["closed"]["weights"] == {}
 
 
-def test_a_listener_rule_that_is_not_there_is_an_error(make_project: Make) -> None:
+def test_an_unknown_listener_rule_is_an_error(make_project: Make) -> None:
     program = """
         import pulumi_aws as aws
 

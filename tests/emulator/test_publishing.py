@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gpu_fleet.emulator import Traffic, faults
+from gpu_fleet.emulator import PublishingDelays, Traffic, faults
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def of_targets(desk: Any) -> dict[str, str]:
     return {"TargetGroup": desk.target_group.rsplit(":", 1)[1], "LoadBalancer": desk.balancer}
 
 
-def test_requests_of_a_minute_can_be_read_when_it_is_over(up: Any) -> None:
+def test_a_minutes_requests_can_be_read_once_it_is_over(up: Any) -> None:
     start = up.cloud.now
     for i in range(6):
         up.cloud.publish(at=start + 10 * i, traffic={up.target_group: Traffic(10, response_seconds=5.0 + i)})
@@ -49,7 +49,7 @@ def test_requests_of_a_minute_can_be_read_when_it_is_over(up: Any) -> None:
     assert read(up, "TargetResponseTime", "Average", of_targets(up)) == [pytest.approx(0.75)]
 
 
-def test_no_requests_are_no_datapoint_while_hosts_are_counted_always(up: Any) -> None:
+def test_zero_requests_are_not_reported_but_hosts_are(up: Any) -> None:
     up.cloud.publish(traffic={up.target_group: Traffic(0)})
     up.pass_time(120)
     assert read(up, "RequestCount", "Sum", of_targets(up)) == []
@@ -63,13 +63,13 @@ def test_a_pool_without_targets_reports_no_hosts(desk: Any) -> None:
     assert read(desk, "HealthyHostCount", "Minimum", of_targets(desk)) == []
 
 
-def test_an_unhealthy_host_shows_in_the_minute_it_fell(up: Any) -> None:
+def test_an_unhealthy_host_shows_in_its_minute(up: Any) -> None:
     with faults.engine_down(up.cloud, up.instances()[0]["InstanceId"]):
         up.pass_time(60)
     assert read(up, "HealthyHostCount", "Minimum", of_targets(up))[-1] == 1
 
 
-def test_rejected_requests_are_the_load_balancers(up: Any) -> None:
+def test_rejected_requests_count_for_the_load_balancer(up: Any) -> None:
     up.cloud.publish(rejected={up.balancer: 7})
     up.pass_time(60)
     assert read(up, "HTTPCode_ELB_503_Count", "Sum", {"LoadBalancer": up.balancer}) == [7]
@@ -80,23 +80,23 @@ def test_engines_publish_for_their_group_and_for_themselves(up: Any) -> None:
     up.cloud.publish(engines={one: {"requests_running": 4}, two: {"requests_running": 8}})
     up.pass_time(10)
     group = {"AutoScalingGroupName": "group"}
-    said = {"period": 10, "namespace": "GpuFleet"}
-    assert read(up, "requests_running", "Average", group, **said) == [6]
-    assert read(up, "requests_running", "SampleCount", group, **said) == [2]
-    assert read(up, "requests_running", "Average", {**group, "InstanceId": two}, **said) == [8]
+    fine = {"period": 10, "namespace": "GpuFleet"}
+    assert read(up, "requests_running", "Average", group, **fine) == [6]
+    assert read(up, "requests_running", "SampleCount", group, **fine) == [2]
+    assert read(up, "requests_running", "Average", {**group, "InstanceId": two}, **fine) == [8]
 
 
-def test_delays_hold_back_what_was_published(make_desk: Any) -> None:
-    desk = make_desk(balancer_delay_seconds=90, engine_delay_seconds=20)
+def test_delays_postpone_published_data(make_desk: Any) -> None:
+    desk = make_desk(delays=PublishingDelays(balancer_seconds=90, engine_seconds=20))
     desk.make_group(DesiredCapacity=1)
     desk.pass_time(240)
     instance = desk.instances()[0]["InstanceId"]
     desk.cloud.publish(traffic={desk.target_group: Traffic(3)}, engines={instance: {"requests_running": 4}})
-    group, said = {"AutoScalingGroupName": "group"}, {"period": 10, "namespace": "GpuFleet"}
+    group, fine = {"AutoScalingGroupName": "group"}, {"period": 10, "namespace": "GpuFleet"}
     desk.pass_time(19)
-    assert read(desk, "requests_running", "Average", group, **said) == []
+    assert read(desk, "requests_running", "Average", group, **fine) == []
     desk.pass_time(1)
-    assert read(desk, "requests_running", "Average", group, **said) == [4]
+    assert read(desk, "requests_running", "Average", group, **fine) == [4]
     desk.pass_time(60 + 90 - 20 - 1)
     assert read(desk, "RequestCount", "Sum", of_targets(desk)) == []
     desk.pass_time(1)
@@ -115,7 +115,7 @@ def test_delays_hold_back_what_was_published(make_desk: Any) -> None:
     assert [d["Sum"] for d in found["Datapoints"]] == [3]
 
 
-def test_what_is_not_there_cannot_publish(up: Any) -> None:
+def test_unknown_sources_cannot_publish(up: Any) -> None:
     with pytest.raises(ValueError, match="i-0: no group ever launched it"):
         up.cloud.publish(engines={"i-0": {"requests_running": 1}})
     with pytest.raises(ValueError, match="no target group behind a load balancer"):

@@ -14,7 +14,7 @@ import pytest
 
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import read_library
-from gpu_fleet.emulator import provision
+from gpu_fleet.emulator import CloudOptions, provision
 from gpu_fleet.replay import Opening, Replay, ReplayDelays, pool_hardware
 from gpu_fleet.replay.replay import until_told
 from gpu_fleet.traffic import RateTrace, Trace
@@ -101,7 +101,9 @@ def loop(root: Path) -> Iterator[Loop]:
             settings, _ = read_stack(project, "local")
             cloud = stack.enter_context(
                 provision(
-                    "local", project, boot_seconds=boot_seconds, drain_seconds=until_told, **ReplayDelays().for_cloud
+                    "local",
+                    project,
+                    CloudOptions(boot_seconds=boot_seconds, drain_seconds=until_told, delays=ReplayDelays().for_cloud),
                 )
             )
             replay = Replay(

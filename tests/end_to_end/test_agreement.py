@@ -15,7 +15,7 @@ import pytest
 from gpu_fleet.backtest.ours import Ours
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import read_library
-from gpu_fleet.emulator import provision
+from gpu_fleet.emulator import CloudOptions, provision
 from gpu_fleet.replay import Opening, Replay, ReplayDelays, ReplayResult, pool_hardware
 from gpu_fleet.replay.replay import until_told
 from gpu_fleet.scaling.decision import PoolTarget
@@ -53,7 +53,8 @@ class Remembering(Ours):
 def replayed(root: Path, trace: Trace) -> ReplayResult:
     settings, _ = read_stack(root, "local")
     found, delays = pool_hardware(settings.services["chat"], read_library(root)), ReplayDelays()
-    with provision("local", root, boot_seconds=BOOT_SECONDS, drain_seconds=until_told, **delays.for_cloud) as cloud:
+    options = CloudOptions(boot_seconds=BOOT_SECONDS, drain_seconds=until_told, delays=delays.for_cloud)
+    with provision("local", root, options) as cloud:
         watch = cloud.client("cloudwatch")
         alarms = [alarm["AlarmName"] for alarm in watch.describe_alarms()["MetricAlarms"]]
         watch.disable_alarm_actions(AlarmNames=alarms)

@@ -3,7 +3,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gpu_fleet.emulator import Change
-from gpu_fleet.emulator.faults import api_call_will_fail, no_capacity, rebalance_recommendation, spot_interruption
+from gpu_fleet.emulator.faults import (
+    Shortage,
+    api_call_will_fail,
+    no_capacity,
+    rebalance_recommendation,
+    spot_interruption,
+)
 from gpu_fleet.replay import Decided, Replay
 from gpu_fleet.replay.replay_result import MinuteOfReplay
 from gpu_fleet.scaling.observation import Phase
@@ -149,7 +155,7 @@ def test_a_notice_that_aws_does_not_let_answer_costs_only_the_time_until_the_gro
 
 def test_where_a_pool_has_no_capacity_another_carries_the_load(loop):
     replay = loop([(3, 5.0), (14, 40.0)], ready={"l4": 1, "l40s": 1})
-    with no_capacity(replay.cloud, group=replay.cloud.group_name("chat", "l40s")):
+    with no_capacity(replay.cloud, Shortage(group=replay.cloud.group_name("chat", "l40s"))):
         result = replay.run()
     assert max(minute.pools["l40s"].ready for minute in result.minutes) == 1
     others = [minute.pools["l4"].ready + minute.pools["h100"].ready for minute in result.minutes]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gpu_fleet.emulator import EmbeddedCloud, Traffic, faults, provision
+from gpu_fleet.emulator import CloudOptions, EmbeddedCloud, Traffic, faults, provision
 from gpu_fleet.replay import ReplayDelays
 from gpu_fleet.replay.function import Invocation, ScalerFunction
 from gpu_fleet.scaling.profile import load_share, work_share
@@ -50,14 +50,7 @@ def cloud(root: Path, tmp_path: Path) -> Iterator[EmbeddedCloud]:
     (project / "Pulumi.local.yaml").write_text(STACK)
     # The program reads what lies beside it: a link would lead back to the project's own policies.
     shutil.copytree(root / "infra", project / "infra", ignore=shutil.ignore_patterns("__pycache__"))
-    delays = ReplayDelays().for_cloud
-    with provision(
-        "local",
-        project,
-        boot_seconds=120,
-        balancer_delay_seconds=delays["balancer_delay_seconds"],
-        engine_delay_seconds=delays["engine_delay_seconds"],
-    ) as cloud:
+    with provision("local", project, CloudOptions(boot_seconds=120, delays=ReplayDelays().for_cloud)) as cloud:
         yield cloud
 
 
@@ -165,7 +158,7 @@ def test_types_follow_the_load_up_and_down_and_no_request_finds_too_few(life: Li
 
 
 def test_types_that_aws_has_none_of_leave_the_service_as_it_was(life: Life) -> None:
-    with faults.no_capacity(life.cloud, type="g6e.xlarge"):
+    with faults.no_capacity(life.cloud, faults.Shortage(type="g6e.xlarge")):
         life.minutes(40, 12.0)
     assert set(life.types().values()) == {"g6.xlarge"}
     assert life.least_capacity >= 12.0

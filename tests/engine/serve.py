@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from gpu_fleet.emulator.clock import VirtualClock  # noqa: E402
-from gpu_fleet.emulator.cloud_world import CloudWorld, InstanceChange  # noqa: E402
+from gpu_fleet.emulator.cloud_world import CloudWorld, InstanceChange, Location  # noqa: E402
 from gpu_fleet.emulator.lifelike import lifelike  # noqa: E402
 
 ENGINE_CHECK = Path(os.environ.get("GPU_FLEET_SHARED") or ROOT.parent / "shared") / "tools" / "engine-check"
@@ -79,7 +79,7 @@ def serve(port: int, given: Iterable[str], settings: Settings) -> None:
         VirtualClock(time.time()), boot_seconds=settings.boot_seconds, drain_seconds=settings.drain_seconds
     )
     turn = threading.RLock()
-    with lifelike(world, ACCOUNT, settings.region), Path(settings.changes).open("a") as changes:
+    with lifelike(world, Location(ACCOUNT, settings.region)), Path(settings.changes).open("a") as changes:
 
         def tell(change: InstanceChange) -> None:
             changes.write(json.dumps(asdict(change)) + "\n")

@@ -14,7 +14,7 @@ from typing import Any
 import botocore.client
 import pytest
 
-from gpu_fleet.emulator import EmbeddedCloud, faults, provision
+from gpu_fleet.emulator import CloudOptions, EmbeddedCloud, faults, provision
 from gpu_fleet.replay.function import ScalerFunction
 from gpu_fleet.scaling.decision import Decision, PoolTarget, Reason, Refresh, Signals, Step
 from gpu_fleet.scaling.state import State
@@ -64,7 +64,7 @@ def cloud(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embe
         archive.writestr("lambdas/__init__.py", "")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(package, "build", lambda _root: project / "scaler.zip")
-        with provision("local", project, boot_seconds=60) as cloud:
+        with provision("local", project, CloudOptions(boot_seconds=60)) as cloud:
             yield cloud
 
 
@@ -134,11 +134,11 @@ def _scaler_does_everything(cloud: EmbeddedCloud, run: Callable[..., None]) -> N
     taking = {"chat": (2, {"take": (chat[0],)}), "tuning": (1, {"take": (tuning[0],)})}
     run({}, _deciding(taking, refresh=Refresh("gpu", ("g6e.xlarge",))))
     cloud.advance(cloud.now + 600)
-    spot = next(i for i in _instances(cloud, groups["chat"]) if cloud.life.lifecycle.members[i].spot)
-    cloud.life.events.functions[_arn(cloud)] = run
+    spot = next(i for i in _instances(cloud, groups["chat"]) if cloud.lifelike.lifecycle.members[i].spot)
+    cloud.lifelike.events.functions[_arn(cloud)] = run
     with faults.spot_interruption(cloud, spot):
         cloud.advance(cloud.now + 5)
-    assert spot not in cloud.life.lifecycle.members, "it had nothing to drain, and was replaced at the notice"
+    assert spot not in cloud.lifelike.lifecycle.members, "it had nothing to drain, and was replaced at the notice"
 
 
 def _arn(cloud: EmbeddedCloud) -> str:

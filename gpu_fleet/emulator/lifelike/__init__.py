@@ -1,6 +1,6 @@
-"""moto made lifelike: one module for each difference from AWS, all mended while `lifelike` is open.
+"""moto made lifelike: one module per difference from AWS, all patched while `lifelike` is open.
 
-What AWS refuses stands in `refusals`.
+The package `refusals` holds the requests that AWS refuses and moto accepts.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gpu_fleet.emulator.cloud_world import CloudWorld
+from gpu_fleet.emulator.cloud_world import CloudWorld, Location
 from gpu_fleet.emulator.lifelike import (
     desired_capacity,
     event_rules,
+    group_operations,
     group_update,
     hooks,
+    instance_launch,
     interruptions,
     lifecycle,
+    metric_queries,
     metric_store,
     placement,
     refresh,
@@ -36,10 +39,13 @@ DIFFERENCES: tuple[Difference, ...] = tuple(
         scaling_activities,
         desired_capacity,
         event_rules,
+        group_operations,
         group_update,
         hooks,
+        instance_launch,
         interruptions,
         lifecycle,
+        metric_queries,
         metric_store,
         placement,
         refresh,
@@ -50,45 +56,44 @@ DIFFERENCES: tuple[Difference, ...] = tuple(
         termination,
     )
 )
-"""Everything that is mended, with its source."""
+"""Every difference that is patched, with its source."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lifelike:
-    """What was put in place of moto's own."""
+    """The parts that replace moto's own."""
 
-    activities: scaling_activities.ActivityLog
     targets: target_health.Targets
-    hooks: hooks.Hooks
     lifecycle: lifecycle.Lifecycle
-    replacements: replacement.Replacements
-    refreshes: refresh.Refreshes
     metrics: metric_store.Metrics
     events: event_rules.EventBus
 
 
 @contextlib.contextmanager
-def lifelike(world: CloudWorld, account: str, region: str) -> Iterator[Lifelike]:
-    """Mend moto for a while: everything that it holds from now on lives in the world's time.
+def lifelike(world: CloudWorld, location: Location) -> Iterator[Lifelike]:
+    """Patch moto until exit: everything that it holds from now on lives in the world's time.
 
-    `account` and `region` are those whose groups are looked after and whose metrics are given back.
+    Groups are rebalanced and metrics returned for `location`.
     """
-    log, health, waits = scaling_activities.ActivityLog(world), target_health.Targets(world), hooks.Hooks(world)
-    life = lifecycle.Lifecycle(world, log, health, waits)
-    replacements = replacement.Replacements(world, life, (account, region))
+    activities, targets = scaling_activities.ActivityLog(world), target_health.Targets(world)
+    actions = hooks.LifecycleActions(world)
+    life = lifecycle.Lifecycle(world, activities, targets, actions)
+    replacements = replacement.Replacements(world, life, location)
     refreshes = refresh.Refreshes(world, life, replacements)
+    stores = metric_store.MetricStores(world)
     with Patches() as patches:
-        scaling_activities.mend(log, patches)
-        target_health.mend(health, patches)
-        hooks.mend(waits, patches)
-        desired_capacity.mend(patches)
-        scaling_policies.mend(patches)
-        template_versions.mend(patches)
-        lifecycle.mend(life, patches)
-        group_update.mend(life, patches)
-        refresh.mend(refreshes, patches)
+        scaling_activities.patch_moto(activities, patches)
+        target_health.patch_moto(targets, patches)
+        hooks.patch_moto(actions, patches)
+        desired_capacity.patch_moto(patches)
+        scaling_policies.patch_moto(patches)
+        template_versions.patch_moto(patches)
+        group_operations.patch_moto(life, patches)
+        group_update.patch_moto(life, patches)
+        refresh.patch_moto(refreshes, patches)
         refuse(patches)
-        store = metric_store.mend(world, patches)
-        replacements.begin()
-        bus = event_rules.EventBus(world, (account, region))
-        yield Lifelike(log, health, waits, life, replacements, refreshes, store(account, region), bus)
+        metric_store.patch_moto(stores, patches)
+        metric_queries.patch_moto(stores, patches)
+        replacements.start()
+        events = event_rules.EventBus(world, location)
+        yield Lifelike(targets, life, stores.of(location), events)

@@ -1,4 +1,4 @@
-"""EventBridge: events of EC2 reach the functions that a rule names."""
+"""EventBridge delivers EC2's events to the functions that a rule targets."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gpu_fleet.emulator.invocation import may_invoke
 from gpu_fleet.emulator.lifelike.difference import Difference
 
 if TYPE_CHECKING:
-    from gpu_fleet.emulator.cloud_world import CloudWorld
+    from gpu_fleet.emulator.cloud_world import CloudWorld, Location
 
 DIFFERENCE = Difference(
     name="events of EC2",
-    moto="EC2 says nothing of its instances to EventBridge",
-    aws="EC2's notices about spot instances reach the targets of each rule of the default bus that matches them",
+    moto="EC2 sends EventBridge no events about its instances",
+    aws="EC2's notices about spot instances reach the targets of every matching rule of the default bus",
     source=(
         "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html "
         "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/rebalance-recommendations.html "
@@ -27,7 +27,7 @@ DIFFERENCE = Difference(
 )
 
 PRINCIPAL = "events.amazonaws.com"
-DELIVERED_AFTER_SECONDS = 1.0
+DELIVERY_SECONDS = 1.0
 """From an event to the function's run. AWS gives no figure; about half a second is usual."""
 
 Function = Callable[[Mapping[str, Any]], None]
@@ -36,15 +36,15 @@ Function = Callable[[Mapping[str, Any]], None]
 class EventBus:
     """The default bus of one account and region."""
 
-    def __init__(self, world: CloudWorld, where: tuple[str, str]) -> None:
-        """No function runs here yet: `where` is the account and the region."""
-        self._world, self._where = world, where
+    def __init__(self, world: CloudWorld, location: Location) -> None:
+        """Create a bus without functions."""
+        self._world, self._location = world, location
         self.functions: dict[str, Function] = {}
-        """What runs when a function (by its ARN) is invoked; an event for any other is lost."""
+        """The code of each function, by its ARN; events for other functions are lost."""
 
     def send(self, detail_type: str, instance_id: str, **detail: str) -> None:
-        """Send an event of EC2 about an instance to whoever asks for it."""
-        account, region = self._where
+        """Send an EC2 event about an instance to every enabled rule that matches it."""
+        account, region = self._location
         event: Any = {
             "version": "0",
             "id": f"{self._world.random.getrandbits(128):032x}",
@@ -63,7 +63,7 @@ class EventBus:
                 self._deliver(event, rule.arn, target["Arn"])
 
     def _deliver(self, event: Mapping[str, Any], rule_arn: str, function_arn: str) -> None:
-        run = self.functions.get(function_arn)
-        client = boto3.client("lambda", region_name=self._where[1])
-        if run is not None and may_invoke(client, function_arn, PRINCIPAL, rule_arn):
-            self._world.after(DELIVERED_AFTER_SECONDS, lambda: run(event))
+        function = self.functions.get(function_arn)
+        client = boto3.client("lambda", region_name=self._location.region)
+        if function is not None and may_invoke(client, function_arn, PRINCIPAL, rule_arn):
+            self._world.call_later(DELIVERY_SECONDS, lambda: function(event))

@@ -1,18 +1,18 @@
-"""Spot: a recommendation to rebalance, a notice of interruption, and two minutes later the instance is gone."""
+"""Spot: a rebalance recommendation, an interruption notice, and the loss of the instance two minutes later."""
 
 from __future__ import annotations
 
 from gpu_fleet.emulator.cloud_world import Change
 from gpu_fleet.emulator.lifelike.difference import Difference
 from gpu_fleet.emulator.lifelike.event_rules import EventBus
-from gpu_fleet.emulator.lifelike.lifecycle import GroupInstance, Lifecycle
+from gpu_fleet.emulator.lifelike.lifecycle import FAILED_EC2_CHECK, GroupInstance, Lifecycle
 
 DIFFERENCE = Difference(
     name="spot interruption",
-    moto="spot instances live for ever",
+    moto="spot instances live forever",
     aws=(
-        "EC2 gives a notice two minutes before it takes a spot instance, and at times a recommendation before that; "
-        "the group makes it up once the instance is gone"
+        "EC2 gives a notice two minutes before it takes a spot instance, sometimes a recommendation before that; "
+        "the group replaces the instance once it is gone"
     ),
     source=(
         "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html "
@@ -24,25 +24,26 @@ NOTICE_SECONDS = 120.0
 
 
 def interrupt(lifecycle: Lifecycle, bus: EventBus, instance_id: str) -> None:
-    """Give notice to a spot instance now: an event to whoever listens, and in two minutes it is gone, with whatever it
-    still had. Raises ValueError for an instance that is not there or not spot.
+    """Send a spot instance's interruption notice now, and take it in two minutes with its running requests.
+
+    Raises ValueError for an instance that does not exist or is not spot.
     """
-    member = _spot(lifecycle, instance_id)
-    lifecycle.tell(member, Change.INTERRUPTION_NOTICE)
+    member = _spot_member(lifecycle, instance_id)
+    lifecycle.notify(member, Change.INTERRUPTION_NOTICE)
     bus.send("EC2 Spot Instance Interruption Warning", instance_id, **{"instance-action": "terminate"})
-    lifecycle.world.after(
-        NOTICE_SECONDS,
-        lambda: lifecycle.vanish(member, "an EC2 health check that indicated it has been terminated or stopped"),
-    )
+    lifecycle.world.call_later(NOTICE_SECONDS, lambda: lifecycle.lose(member, FAILED_EC2_CHECK))
 
 
 def recommend(lifecycle: Lifecycle, bus: EventBus, instance_id: str) -> None:
-    """Recommend to move away from a spot instance: an event, and nothing else. Raises ValueError as `interrupt`."""
-    _spot(lifecycle, instance_id)
+    """Send a rebalance recommendation for a spot instance; nothing else happens.
+
+    Raises ValueError for an instance that does not exist or is not spot.
+    """
+    _spot_member(lifecycle, instance_id)
     bus.send("EC2 Instance Rebalance Recommendation", instance_id)
 
 
-def _spot(lifecycle: Lifecycle, instance_id: str) -> GroupInstance:
+def _spot_member(lifecycle: Lifecycle, instance_id: str) -> GroupInstance:
     member = lifecycle.members.get(instance_id)
     if member is None or not member.spot:
         raise ValueError(f"{instance_id}: is no spot instance of a group")

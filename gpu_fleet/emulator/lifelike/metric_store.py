@@ -1,4 +1,4 @@
-"""CloudWatch metrics: series apart by namespace and dimensions, windows by period, percentiles, retention."""
+"""CloudWatch's store: one series for each namespace, name and set of dimensions, with AWS's retention."""
 
 from __future__ import annotations
 
@@ -6,71 +6,63 @@ import bisect
 import datetime as dt
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from moto.cloudwatch import models, responses
-from moto.cloudwatch.exceptions import InvalidParameterCombination, InvalidParameterValue, ValidationError
-from moto.core.responses import ActionResult
+from moto.cloudwatch import models
+from moto.cloudwatch.exceptions import InvalidParameterValue, ValidationError
 
+from gpu_fleet.emulator.cloud_world import Location
 from gpu_fleet.emulator.lifelike.difference import Difference, Patches
+from gpu_fleet.emulator.lifelike.scaling_activities import naive_utc
 
 if TYPE_CHECKING:
     from gpu_fleet.emulator.cloud_world import CloudWorld
 
 DIFFERENCE = Difference(
     name="metrics",
-    moto=(
-        "matches dimensions by order, mixes namespaces, aligns windows to StartTime, crashes on "
-        "percentiles, answers metric math "
-        "with nothing, ignores paging, keeps everything, and takes time of queries x periods x datapoints"
-    ),
+    moto="matches dimensions by order, mixes namespaces, and keeps everything",
     aws=(
-        "a series is its namespace, name and set of dimensions; windows are multiples of the period; "
-        "percentiles; 500 queries and "
-        "100,800 datapoints a call; data under a minute is kept 3 hours, minutes 15 days; periods under a minute "
-        "are of high-resolution metrics alone"
+        "a series is its namespace, name and set of dimensions; data under a minute is kept 3 hours, minutes 15 days; "
+        "only high-resolution metrics have data under a minute"
     ),
     source=(
-        "https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html "
+        "https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html "
         "https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_concepts.html"
     ),
 )
 
-FINE_SECONDS = 3 * 3600
+FINE_KEPT_SECONDS = 3 * 3600
 """Data points of less than a minute are kept for 3 hours."""
-MINUTES_SECONDS = 15 * 86_400
+MINUTES_KEPT_SECONDS = 15 * 86_400
 """Data points of a minute are kept for 15 days."""
-MAX_QUERIES = 500
-MAX_DATAPOINTS = 100_800
-_ID = re.compile(r"[a-z][a-zA-Z0-9_]*\Z")
 _PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,10})?|100)\Z")
 _STATISTICS = ("Sum", "Average", "Minimum", "Maximum", "SampleCount")
 
 Dimensions = Sequence[tuple[str, str]]
-Key = tuple[str, str, tuple[tuple[str, str], ...]]
+MetricKey = tuple[str, str, tuple[tuple[str, str], ...]]
 """Namespace, name, dimensions by name."""
 
 
 @dataclass(slots=True)
 class DataPoint:
-    """What was put for one moment of a series."""
+    """The data of one moment of a series."""
 
     count: float = 0.0
     total: float = 0.0
     low: float = math.inf
     high: float = -math.inf
     values: list[tuple[float, float]] | None = field(default_factory=list)
-    """Value and its weight; None once only the statistics are known."""
+    """Each value with its weight; None if only the statistics are known."""
     unit: str | None = None
 
     def add(self, value: float, weight: float = 1.0) -> None:
-        """One more value, `weight` times."""
+        """Add a value, `weight` times."""
         self.merge(DataPoint(weight, value * weight, value, value, [(value, weight)]))
 
     def merge(self, other: DataPoint) -> None:
-        """Take in what another point holds."""
+        """Add the data of another point."""
         self.count += other.count
         self.total += other.total
         self.low = min(self.low, other.low)
@@ -82,7 +74,7 @@ class DataPoint:
         self.unit = self.unit or other.unit
 
     def statistic(self, stat: str) -> float | None:
-        """The statistic; None where it cannot be told. Raises ValidationError for one that is not modelled."""
+        """Return the statistic; None if it is unknown. Raises ValidationError for one that is not modelled."""
         match stat:
             case "Sum":
                 return self.total
@@ -100,16 +92,16 @@ class DataPoint:
         return self._percentile(float(match[1]))
 
     def _percentile(self, percent: float) -> float | None:
-        """Linear between the two nearest ranks.
+        """Interpolate linearly between the two nearest ranks.
 
-        Of statistics alone AWS knows a percentile only where all values are one.
+        From statistics alone AWS knows a percentile only if all values are equal.
         """
         if self.values is None:
             return self.low if self.low == self.high else None
         ranked = sorted(self.values)
         last = sum(weight for _, weight in ranked) - 1
         rank = max(last, 0.0) * percent / 100
-        before: tuple[float, float] | None = None  # the last rank of the value before
+        before: tuple[float, float] | None = None  # the last rank of the previous value, and that value
         seen = 0.0
         for value, weight in ranked:
             first, final = seen, seen + weight - 1
@@ -123,40 +115,40 @@ class DataPoint:
 
 
 class MetricSeries:
-    """The points of one metric: minutes, and what is finer for as long as it is kept."""
+    """The points of one metric: minutes, and finer points for as long as AWS keeps them."""
 
     __slots__ = ("_fine", "_fine_at", "_minutes", "_minutes_at")
 
     def __init__(self) -> None:
-        """An empty series."""
+        """Create an empty series."""
         self._fine: list[DataPoint] = []
         self._fine_at: list[float] = []
         self._minutes: list[DataPoint] = []
         self._minutes_at: list[float] = []
 
     def put(self, at: float, point: DataPoint, *, high_resolution: bool) -> None:
-        """Add a point; of a standard metric it belongs to its minute."""
+        """Add a point, at its second or (standard resolution) at its minute."""
         if high_resolution:
             _insert(self._fine_at, self._fine, math.floor(at), point)
         else:
             _insert(self._minutes_at, self._minutes, 60 * (at // 60), point)
 
     def forget(self, now: float) -> None:
-        """Roll up what is too old to be kept as fine as it is, and drop what is too old for anything."""
+        """Roll fine points older than 3 hours up into minutes, and drop minutes older than 15 days."""
         # In steps of ten minutes, so that most calls have nothing to do.
-        if self._fine_at and self._fine_at[0] < now - FINE_SECONDS - 600:
-            end = bisect.bisect_left(self._fine_at, 60 * ((now - FINE_SECONDS) // 60))
+        if self._fine_at and self._fine_at[0] < now - FINE_KEPT_SECONDS - 600:
+            end = bisect.bisect_left(self._fine_at, 60 * ((now - FINE_KEPT_SECONDS) // 60))
             for at, point in zip(self._fine_at[:end], self._fine[:end], strict=True):
-                rolled = DataPoint(point.count, point.total, point.low, point.high, None, point.unit)
-                _insert(self._minutes_at, self._minutes, 60 * (at // 60), rolled)
+                minute = DataPoint(point.count, point.total, point.low, point.high, None, point.unit)
+                _insert(self._minutes_at, self._minutes, 60 * (at // 60), minute)
             del self._fine_at[:end], self._fine[:end]
-        if self._minutes_at and self._minutes_at[0] < now - MINUTES_SECONDS - 86_400:
-            end = bisect.bisect_left(self._minutes_at, now - MINUTES_SECONDS)
+        if self._minutes_at and self._minutes_at[0] < now - MINUTES_KEPT_SECONDS - 86_400:
+            end = bisect.bisect_left(self._minutes_at, now - MINUTES_KEPT_SECONDS)
             del self._minutes_at[:end], self._minutes[:end]
 
     def windows(self, period: int, start: float, end: float, unit: str | None = None) -> dict[float, DataPoint]:
-        """Points by window, the windows being multiples of the period; oldest first."""
-        found: dict[float, DataPoint] = {}
+        """Return the points by window, oldest first; windows are multiples of the period."""
+        windows: dict[float, DataPoint] = {}
         sources = [(self._fine_at, self._fine)]
         if period >= 60:
             sources.insert(0, (self._minutes_at, self._minutes))
@@ -166,13 +158,13 @@ class MetricSeries:
                 if unit is not None and point.unit != unit:
                     continue
                 window = period * (times[i] // period)
-                known = found.get(window)
-                if known is None:
+                merged = windows.get(window)
+                if merged is None:
                     values = None if point.values is None else list(point.values)
-                    found[window] = DataPoint(point.count, point.total, point.low, point.high, values, point.unit)
+                    windows[window] = DataPoint(point.count, point.total, point.low, point.high, values, point.unit)
                 else:
-                    known.merge(point)
-        return dict(sorted(found.items()))
+                    merged.merge(point)
+        return dict(sorted(windows.items()))
 
 
 def _insert(times: list[float], points: list[DataPoint], at: float, point: DataPoint) -> None:
@@ -192,11 +184,11 @@ class Metrics:
     """All series of one region."""
 
     def __init__(self, world: CloudWorld) -> None:
-        """No series yet."""
+        """Start with no series."""
         self._world = world
-        self.series: dict[Key, MetricSeries] = {}
-        self.lost: list[Callable[[Key], bool]] = []
-        """Data of these series is lost on the way (see `gpu_fleet.emulator.faults`)."""
+        self.series: dict[MetricKey, MetricSeries] = {}
+        self.lost: list[Callable[[MetricKey], bool]] = []
+        """Arriving data of a series that one of these matches is lost (see `gpu_fleet.emulator.faults`)."""
 
     def put(
         self,
@@ -209,7 +201,7 @@ class Metrics:
         high_resolution: bool = False,
     ) -> None:
         """Add a point to its series."""
-        key: Key = (namespace, name, tuple(sorted(dimensions)))
+        key = metric_key(namespace, name, dimensions)
         if any(lost(key) for lost in self.lost):
             return
         series = self.series.get(key)
@@ -219,97 +211,85 @@ class Metrics:
         series.forget(self._world.now)
 
     def read(
-        self, key: Key, stat: str, period: int, start: float, end: float, unit: str | None = None
+        self, key: MetricKey, stat: str, period: int, start: float, end: float, unit: str | None = None
     ) -> list[tuple[float, float]]:
-        """Window starts and values, oldest first; what is missing is not there.
+        """Return window starts and values, oldest first, without the windows that have no data.
 
-        A period under a minute reaches back only as far as such data is kept.
+        A period under a minute reaches back only as far as fine data is kept.
         """
         series = self.series.get(key)
         if series is None:
             return []
-        first = period * (start // period)
-        windows = series.windows(period, first, end, unit)
+        windows = series.windows(period, period * (start // period), end, unit)
         values = ((at, point.statistic(stat)) for at, point in windows.items())
         return [(at, value) for at, value in values if value is not None]
 
 
-def mend(world: CloudWorld, patches: Patches) -> Callable[[str, str], Metrics]:
-    """Put the store in place of moto's list. Returns the store of an account and region."""
-    stores: dict[tuple[str, str], Metrics] = {}
+def metric_key(namespace: str, name: str, dimensions: Dimensions) -> MetricKey:
+    """Return the key of a series, whatever the order of its dimensions."""
+    return namespace, name, tuple(sorted(dimensions))
 
-    def store(account: str, region: str) -> Metrics:
-        return stores.setdefault((account, region), Metrics(world))
 
-    def of(backend: Any) -> Metrics:
-        return store(backend.account_id, backend.region_name)
+class MetricStores:
+    """The metrics of each account and region."""
 
-    def put_metric_data(self: Any, namespace: str, metric_data: list[dict[str, Any]]) -> None:
+    def __init__(self, world: CloudWorld) -> None:
+        """Start with no metrics."""
+        self.world = world
+        self._by_location: dict[Location, Metrics] = {}
+
+    def of(self, location: Location) -> Metrics:
+        """Return the metrics of a location."""
+        return self._by_location.setdefault(location, Metrics(self.world))
+
+    def of_backend(self, backend: Any) -> Metrics:
+        """Return the metrics of one of moto's backends."""
+        return self.of(Location(backend.account_id, backend.region_name))
+
+
+def patch_moto(stores: MetricStores, patches: Patches) -> None:
+    """Replace moto's list of data."""
+
+    def put_metric_data(_moto: Any, backend: Any, namespace: str, metric_data: list[dict[str, Any]]) -> None:
         for i, datum in enumerate(metric_data):
-            self._validate_parameters_put_metric_data(datum, i + 1)
+            backend._validate_parameters_put_metric_data(datum, i + 1)
         for datum in metric_data:
             resolution = int(datum.get("StorageResolution") or 60)
             if resolution not in (1, 60):
                 raise InvalidParameterValue("The parameter StorageResolution must be 1 or 60.")
-            given = datum.get("Timestamp")
-            of(self).put(
+            timestamp = datum.get("Timestamp")
+            stores.of_backend(backend).put(
                 namespace,
                 datum["MetricName"],
-                [(d["Name"], d["Value"]) for d in datum.get("Dimensions") or []],
-                world.now if given is None else seconds(given),
-                _point(datum),
+                dimensions_of(datum),
+                stores.world.now if timestamp is None else epoch_seconds(timestamp),
+                _data_point(datum),
                 high_resolution=resolution == 1,
             )
 
-    def get_metric_data(self: Any) -> ActionResult:
-        request = self._get_params()
-        results = _results(of(self.cloudwatch_backend), request)
-        return ActionResult(_page(results, int(request.get("NextToken") or 0), request.get("MaxDatapoints")))
-
-    def get_metric_statistics(self: Any) -> ActionResult:
-        statistics = self._get_param("Statistics", []) or []
-        percentiles = self._get_param("ExtendedStatistics", []) or []
-        if bool(statistics) == bool(percentiles):
-            raise InvalidParameterCombination("Must specify either Statistics or ExtendedStatistics")
-        dimensions = tuple(sorted((d["Name"], d["Value"]) for d in self._get_param("Dimensions", []) or []))
-        key: Key = (self._get_param("Namespace"), self._get_param("MetricName"), dimensions)
-        period, unit = int(self._get_int_param("Period")), self._get_param("Unit")
-        start, end = seconds(self._get_param("StartTime")), seconds(self._get_param("EndTime"))
-        datapoints: dict[float, dict[str, Any]] = {}
-        for stat in [*statistics, *percentiles]:
-            for at, value in of(self.cloudwatch_backend).read(key, stat, period, start, end, unit):
-                datapoint = datapoints.setdefault(at, {"Timestamp": _stamp(at), "Unit": unit or "None"})
-                if stat in statistics:
-                    datapoint[stat] = value
-                else:
-                    datapoint.setdefault("ExtendedStatistics", {})[stat] = value
-        return ActionResult({"Label": key[1], "Datapoints": list(datapoints.values())})
-
-    def get_all_metrics(self: Any) -> list[Any]:
+    def get_all_metrics(_moto: Any, backend: Any) -> list[Any]:
         return [
-            models.MetricDatum(namespace, name, 0.0, [{"Name": n, "Value": v} for n, v in dimensions], _stamp(0))
-            for namespace, name, dimensions in of(self).series
+            models.MetricDatum(namespace, name, 0.0, [{"Name": n, "Value": v} for n, v in dimensions], naive_utc(0))
+            for namespace, name, dimensions in stores.of_backend(backend).series
         ]
 
-    patches.put(models.CloudWatchBackend, "put_metric_data", put_metric_data)
-    patches.put(models.CloudWatchBackend, "get_all_metrics", get_all_metrics)
-    patches.put(responses.CloudWatchResponse, "get_metric_data", get_metric_data)
-    patches.put(responses.CloudWatchResponse, "get_metric_statistics", get_metric_statistics)
-    return store
+    patches.wrap(models.CloudWatchBackend, "put_metric_data", put_metric_data)
+    patches.wrap(models.CloudWatchBackend, "get_all_metrics", get_all_metrics)
 
 
-def seconds(moment: dt.datetime | float) -> float:
-    """Seconds since the epoch of what moto's parser hands over."""
+def dimensions_of(metric: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the dimensions of a request's metric."""
+    return [(d["Name"], d["Value"]) for d in metric.get("Dimensions") or []]
+
+
+def epoch_seconds(moment: dt.datetime | float) -> float:
+    """Return the seconds since the epoch of a time from moto's parser; a naive one is UTC."""
     if isinstance(moment, int | float):
         return float(moment)
     return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
 
 
-def _stamp(at: float) -> dt.datetime:
-    return dt.datetime.fromtimestamp(at, dt.UTC).replace(tzinfo=None)
-
-
-def _point(datum: Mapping[str, Any]) -> DataPoint:
+def _data_point(datum: Mapping[str, Any]) -> DataPoint:
     unit = datum.get("Unit")
     if datum.get("StatisticValues"):
         s = datum["StatisticValues"]
@@ -322,91 +302,3 @@ def _point(datum: Mapping[str, Any]) -> DataPoint:
     else:
         point.add(float(datum.get("Value", 0.0)))
     return point
-
-
-@dataclass(slots=True)
-class _Result:
-    id: str
-    label: str
-    points: list[tuple[float, float]]
-    shown: bool
-
-
-def _results(store: Metrics, request: Mapping[str, Any]) -> list[_Result]:
-    queries = request.get("MetricDataQueries") or []
-    start, end = seconds(request["StartTime"]), seconds(request["EndTime"])
-    if len(queries) > MAX_QUERIES:
-        raise ValidationError(f"The collection MetricDataQueries must not have a size greater than {MAX_QUERIES}.")
-    if start >= end:
-        raise ValidationError("The parameter StartTime must be less than the parameter EndTime.")
-    descending = request.get("ScanBy") != "TimestampAscending"
-    by_id: dict[str, _Result] = {}
-    for query in queries:
-        identity = query["Id"]
-        if not _ID.match(identity):
-            raise ValidationError(f"The value {identity} for parameter MetricDataQueries.member.Id is invalid.")
-        if identity in by_id:
-            raise ValidationError(f"The values for parameter id in MetricDataQueries are not unique: {identity}")
-        if "MetricStat" not in query:
-            continue
-        stat = query["MetricStat"]
-        metric = stat["Metric"]
-        dimensions = tuple(sorted((d["Name"], d["Value"]) for d in metric.get("Dimensions") or []))
-        key: Key = (metric["Namespace"], metric["MetricName"], dimensions)
-        points = store.read(key, stat["Stat"], _period(stat["Period"]), start, end, stat.get("Unit"))
-        by_id[identity] = _Result(
-            identity,
-            query.get("Label") or metric["MetricName"],
-            points[::-1] if descending else points,
-            query.get("ReturnData") is not False,
-        )
-    for query in queries:
-        if "MetricStat" in query:
-            continue
-        expression = (query.get("Expression") or "").strip()
-        if expression not in by_id:
-            raise ValidationError(
-                f"Expression {expression!r}: metric math is not modelled here, but for the id of another query"
-            )
-        points = by_id[expression].points
-        shown = query.get("ReturnData") is not False
-        by_id[query["Id"]] = _Result(query["Id"], query.get("Label") or query["Id"], points, shown)
-    return [by_id[q["Id"]] for q in queries if by_id[q["Id"]].shown]
-
-
-def _period(value: Any) -> int:
-    period = int(value)
-    if period not in (1, 5, 10, 20, 30) and (period <= 0 or period % 60):
-        raise ValidationError(f"Period {period}: must be 1, 5, 10, 20, 30 or a multiple of 60.")
-    return period
-
-
-def _page(results: Iterable[_Result], offset: int, limit: Any) -> dict[str, Any]:
-    """One page of at most `limit` datapoints, as AWS cuts: a series may go on in the next page."""
-    size = min(int(limit or MAX_DATAPOINTS), MAX_DATAPOINTS)
-    skip, room, more = offset, size, False
-    out = []
-    for result in results:
-        points = result.points[skip:]
-        skip = max(0, skip - len(result.points))
-        if not points and result.points:
-            continue  # all of it was on an earlier page
-        if room == 0 and points:
-            more = True
-            break
-        shown = points[:room]
-        room -= len(shown)
-        whole = len(shown) == len(points)
-        out.append(
-            {
-                "Id": result.id,
-                "Label": result.label,
-                "Timestamps": [_stamp(at) for at, _ in shown],
-                "Values": [value for _, value in shown],
-                "StatusCode": "Complete" if whole else "PartialData",
-            }
-        )
-        if not whole:
-            more = True
-            break
-    return {"MetricDataResults": out, "NextToken": str(offset + size) if more else None}

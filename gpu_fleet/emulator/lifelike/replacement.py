@@ -1,4 +1,4 @@
-"""Replacing one instance by another, the new one first: for purchase option and zone balance."""
+"""Rebalancing: an instance is replaced, the new one first, for purchase option and zone balance."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from moto.autoscaling.models import autoscaling_backends
 
-from gpu_fleet.emulator.cloud_world import CloudWorld
+from gpu_fleet.emulator.cloud_world import CloudWorld, Location
 from gpu_fleet.emulator.lifelike.difference import Difference
 from gpu_fleet.emulator.lifelike.lifecycle import GroupInstance, Lifecycle, suspended
 from gpu_fleet.emulator.lifelike.placement import instance_types, split
@@ -16,9 +16,9 @@ DIFFERENCE = Difference(
     name="rebalancing",
     moto="never moves an instance; suspended processes have no effect",
     aws=(
-        "a changed on-demand base or percentage gradually replaces instances, launching the new one "
-        "before the old one goes; "
-        "zones that became unequal are rebalanced in the same way, unless AZRebalance is suspended"
+        "a changed on-demand base or percentage gradually replaces instances, launching the new one before "
+        "terminating the old one; zones that became unequal are rebalanced in the same way, unless AZRebalance is "
+        "suspended"
     ),
     source=(
         "https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_InstancesDistribution.html "
@@ -26,33 +26,33 @@ DIFFERENCE = Difference(
     ),
 )
 
-EVERY_SECONDS = 60.0
-"""How often a group looks at itself. AWS gives no figure."""
+INTERVAL_SECONDS = 60.0
+"""How often a group checks its balance. AWS gives no figure."""
 
 
 class Replacements:
-    """Looks after all groups of a region, one replacement at a time in each."""
+    """Rebalances all groups of a region, one replacement at a time in each."""
 
-    def __init__(self, world: CloudWorld, lifecycle: Lifecycle, where: tuple[str, str]) -> None:
-        """Nothing is replaced before `begin`."""
-        self._world, self._lifecycle, self._where = world, lifecycle, where
+    def __init__(self, world: CloudWorld, lifecycle: Lifecycle, location: Location) -> None:
+        """Create it; `start` begins to check the groups."""
+        self._world, self._lifecycle, self._location = world, lifecycle, location
         self.refreshing: set[str] = set()
-        """Groups with an instance refresh under way: they are left alone."""
+        """Groups with an instance refresh in progress, which are not rebalanced."""
 
-    def begin(self) -> None:
-        """Look at each group every minute from now on."""
-        self._world.after(EVERY_SECONDS, self._look)
+    def start(self) -> None:
+        """Check each group every minute from now on."""
+        self._world.call_later(INTERVAL_SECONDS, self._check_groups)
 
-    def _look(self) -> None:
-        account, region = self._where
+    def _check_groups(self) -> None:
+        account, region = self._location
         for group in list(autoscaling_backends[account][region].autoscaling_groups.values()):
             if group.name not in self.refreshing and self.settled(group):
-                self._balance(group)
-        self._world.after(EVERY_SECONDS, self._look)
+                self._rebalance(group)
+        self._world.call_later(INTERVAL_SECONDS, self._check_groups)
 
     def settled(self, group: Any) -> bool:
-        """Whether the group has just what it wants, all of it in service."""
-        members = self._lifecycle.live(group)
+        """Return whether the group has exactly its desired capacity, all in service."""
+        members = self._lifecycle.live_members(group)
         return len(members) == int(group.desired_capacity or 0) and all(
             m.lifecycle_state == "InService" and m.replaces is None for m in members
         )
@@ -60,45 +60,49 @@ class Replacements:
     def replace(
         self, old: GroupInstance, *, spot: bool, cause: str, zones: list[str] | None = None
     ) -> GroupInstance | None:
-        """Launch another, which takes the old one's place once it is in service. None where EC2 has none."""
+        """Launch an instance that takes the old one's place once it is in service. Returns None without capacity."""
         new = self._lifecycle.launch(old.auto_scaling_group, spot=spot, cause=cause, zones=zones)
         if new is not None:
             new.replaces = old
         return new
 
-    def _balance(self, group: Any) -> None:
+    def _rebalance(self, group: Any) -> None:
         if suspended(group, "Launch") or suspended(group, "Terminate"):
             return
-        members = [m for m in self._lifecycle.live(group) if not m.protected_from_scale_in]
-        if not members:
+        members = self._lifecycle.live_members(group)
+        movable = [m for m in members if not m.protected_from_scale_in]
+        if not movable:
             return
-        want = split(int(group.desired_capacity), group.mixed_instances_policy)
-        spot_surplus = sum(m.spot for m in self._lifecycle.live(group)) - want.spot
-        counts = Counter(m.availability_zone for m in self._lifecycle.live(group))
+        counts = Counter(m.availability_zone for m in members)
+        spot_goal = split(int(group.desired_capacity), group.mixed_instances_policy).spot
+        spot_surplus = sum(m.spot for m in members) - spot_goal
         if spot_surplus:
-            surplus = [m for m in members if m.spot == (spot_surplus > 0)]
+            surplus = [m for m in movable if m.spot == (spot_surplus > 0)]
             if surplus:
                 old = max(surplus, key=lambda m: (counts[m.availability_zone], -m.launched_at, m.instance_id))
                 cause = "an instance was launched to meet the group's purchase options."
-                self._try(group, old, spot=not old.spot, cause=cause)
-            return
-        if suspended(group, "AZRebalance"):
-            return
+                self._replace_if_capacity(group, old, spot=not old.spot, cause=cause)
+        elif not suspended(group, "AZRebalance"):
+            self._balance_zones(group, movable, counts)
+
+    def _balance_zones(self, group: Any, movable: list[GroupInstance], counts: Counter[str]) -> None:
         zones = list(dict.fromkeys(group.availability_zones))
         emptiest, fullest = min(zones, key=lambda z: counts[z]), max(zones, key=lambda z: counts[z])
-        movable = [m for m in members if m.availability_zone == fullest]
-        if counts[fullest] - counts[emptiest] > 1 and movable:
-            old = min(movable, key=lambda m: (m.launched_at, m.instance_id))
+        in_fullest = [m for m in movable if m.availability_zone == fullest]
+        if counts[fullest] - counts[emptiest] > 1 and in_fullest:
+            old = min(in_fullest, key=lambda m: (m.launched_at, m.instance_id))
             cause = (
                 f"an instance was launched to aid in balancing the group's zones: {counts[fullest]} in "
                 f"{fullest}, {counts[emptiest]} in {emptiest}."
             )
-            self._try(group, old, spot=old.spot, cause=cause, zones=[emptiest])
+            self._replace_if_capacity(group, old, spot=old.spot, cause=cause, zones=[emptiest])
 
-    def _try(self, group: Any, old: GroupInstance, *, spot: bool, cause: str, zones: list[str] | None = None) -> None:
-        """Replace where there is capacity; a group does not keep failing for the sake of balance."""
+    def _replace_if_capacity(
+        self, group: Any, old: GroupInstance, *, spot: bool, cause: str, zones: list[str] | None = None
+    ) -> None:
+        """Replace only if there is capacity: a group does not fail launches for the sake of balance."""
         version = group.ec2_launch_template.get_version(group.launch_template_version)
         types = instance_types(group.mixed_instances_policy, version.instance_type)
-        wanted = zones or list(group.availability_zones)
-        if any(self._world.has_capacity(group.name, t, z, spot=spot) for z in wanted for t in types):
+        allowed_zones = zones or list(group.availability_zones)
+        if any(self._world.has_capacity(group.name, t, z, spot=spot) for z in allowed_zones for t in types):
             self.replace(old, spot=spot, cause=cause, zones=zones)

@@ -1,4 +1,4 @@
-"""Launch template versions after the first carry user data."""
+"""Later versions of a launch template carry user data and inherit from their source version."""
 
 from __future__ import annotations
 
@@ -14,32 +14,40 @@ from gpu_fleet.emulator.lifelike.difference import Difference, Patches
 DIFFERENCE = Difference(
     name="launch template versions",
     moto="a version after the first with user data crashes every launch; SourceVersion is ignored",
-    aws="every version may carry user data; a new version takes over what its SourceVersion has and it does not name",
+    aws="every version may carry user data; a new version inherits from its SourceVersion what it does not specify",
     source="https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateLaunchTemplateVersion.html",
 )
 
 
-def mend(patches: Patches) -> None:
+def patch_moto(patches: Patches) -> None:
     """Read user data as text, and let a version inherit."""
+    inheritance = _Inheritance()
+    patches.replace(LaunchTemplateVersion, "user_data", property(_user_data))
+    patches.wrap(LaunchTemplates, "create_launch_template_version", inheritance.create_launch_template_version)
+    patches.wrap(LaunchTemplate, "create_version", inheritance.create_version)
 
-    def user_data(self: Any) -> Base64EncodedString | None:
-        text = self.data.get("UserData")
-        return text if text is None or isinstance(text, Base64EncodedString) else Base64EncodedString(text)
 
-    source: list[str] = []
+def _user_data(version: Any) -> Base64EncodedString | None:
+    text = version.data.get("UserData")
+    return text if text is None or isinstance(text, Base64EncodedString) else Base64EncodedString(text)
 
-    def create_launch_template_version(self: Any) -> Any:
-        source[:] = [v for v in [self._get_param("SourceVersion")] if v]
+
+class _Inheritance:
+    """Carries SourceVersion from the request to the template, past moto's method in between."""
+
+    def __init__(self) -> None:
+        self._source_version: str | None = None
+
+    def create_launch_template_version(self, moto: Any, response: Any) -> Any:
+        """CreateLaunchTemplateVersion, which moto calls with the request alone."""
+        self._source_version = response._get_param("SourceVersion")
         try:
-            return moto_respond(self)
+            return moto(response)
         finally:
-            source.clear()
+            self._source_version = None
 
-    def create_version(self: Any, data: dict[str, Any], description: str) -> Any:
-        if source:
-            data = {**copy.deepcopy(self.get_version(source[0]).data), **data}
-        return moto_create(self, data, description)
-
-    patches.put(LaunchTemplateVersion, "user_data", property(user_data))
-    moto_respond = patches.put(LaunchTemplates, "create_launch_template_version", create_launch_template_version)
-    moto_create = patches.put(LaunchTemplate, "create_version", create_version)
+    def create_version(self, moto: Any, template: Any, data: dict[str, Any], description: str) -> Any:
+        """Add a version with the source version's settings where `data` has none."""
+        if self._source_version:
+            data = {**copy.deepcopy(template.get_version(self._source_version).data), **data}
+        return moto(template, data, description)

@@ -1,4 +1,4 @@
-"""Which instances a group takes at scale-in. Pure."""
+"""The instances that a group terminates at scale-in. Pure."""
 
 from __future__ import annotations
 
@@ -13,22 +13,16 @@ DIFFERENCE = Difference(
     name="scale-in choice",
     moto="takes the first instances of its list, and shuffles the list at each scale-in",
     aws=(
-        "takes from the fullest zone; there, of the purchase option that is in excess, then by the "
-        "group's termination policies "
-        "(by default the oldest launch template, then the oldest); never one that is protected from scale-in"
+        "takes from the fullest zone; there, of the surplus purchase option, then by the group's termination policies "
+        "(by default the oldest launch template, then the oldest instance); never one protected from scale-in"
     ),
     source="https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-termination-policies.html",
 )
 
-POLICIES = ("Default", "AllocationStrategy", "OldestInstance", "NewestInstance", "OldestLaunchTemplate")
-"""The termination policies that are modelled. Missing: OldestLaunchConfiguration, ClosestToNextInstanceHour, a
-Lambda's.
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An instance of the group, as the choice sees it."""
+    """An instance that scale-in may choose."""
 
     id: str
     zone: str
@@ -38,10 +32,12 @@ class Candidate:
     protected: bool = False
 
 
-def choose(candidates: Sequence[Candidate], count: int, want: Split, policies: Sequence[str]) -> list[str]:
-    """Up to `count` ids in the order they are to go; fewer where the rest is protected.
+def choose(candidates: Sequence[Candidate], count: int, goal: Split, policies: Sequence[str]) -> list[str]:
+    """Return up to `count` ids in the order of their termination; fewer if the rest is protected.
 
-    `want` is the split by purchase option that the group shall have afterwards.
+    `goal` is the group's split by purchase option afterwards. `policies` are termination policies; those modelled are
+    Default, AllocationStrategy, OldestInstance, NewestInstance and OldestLaunchTemplate. OldestLaunchConfiguration,
+    ClosestToNextInstanceHour and a Lambda function's policy are not modelled and are ignored.
     """
     left = [c for c in candidates if not c.protected]
     zones = Counter(c.zone for c in candidates)
@@ -51,7 +47,7 @@ def choose(candidates: Sequence[Candidate], count: int, want: Split, policies: S
     while left and len(chosen) < count:
         fullest = max(zones[c.zone] for c in left)
         pool = [c for c in left if zones[c.zone] == fullest]
-        surplus_spot, surplus_on_demand = spot - want.spot, on_demand - want.on_demand
+        surplus_spot, surplus_on_demand = spot - goal.spot, on_demand - goal.on_demand
         if surplus_spot > 0 or surplus_on_demand > 0:
             of_surplus = [c for c in pool if c.spot == (surplus_spot >= surplus_on_demand)]
             pool = of_surplus or pool
@@ -75,6 +71,6 @@ def _order(candidate: Candidate, policies: Sequence[str]) -> tuple[float | str, 
                 keys.append(candidate.launched_at)
             case "NewestInstance":
                 keys.append(-candidate.launched_at)
-            case _:  # AllocationStrategy: done above, by purchase option
+            case _:  # AllocationStrategy: `choose` has picked the purchase option
                 pass
     return (*keys, candidate.launched_at, candidate.id)

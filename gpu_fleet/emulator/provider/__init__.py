@@ -1,18 +1,17 @@
-"""Every AWS resource type that the program may register, and how it is made in moto."""
+"""The AWS resource types that the program may register, each made in moto, and the provider functions it may call."""
 
 from gpu_fleet.emulator.provider import balancer, compute, functions, identity, networking, storage, watching
-from gpu_fleet.emulator.provider.invokes import ask
-from gpu_fleet.emulator.provider.registry import MotoAccount, UnknownResourceError, known_types, make
+from gpu_fleet.emulator.provider.invokes import answer
+from gpu_fleet.emulator.provider.registry import MotoAccount, UnknownResourceError, make
 
 __all__ = [
     "MotoAccount",
     "UnknownResourceError",
-    "ask",
+    "answer",
     "balancer",
     "compute",
     "functions",
     "identity",
-    "known_types",
     "make",
     "networking",
     "storage",

@@ -1,4 +1,4 @@
-"""Pulumi's assets and archives as the bytes of a zip."""
+"""The content of Pulumi's assets and archives."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 import pulumi
 
 _TIME = (1980, 1, 1, 0, 0, 0)
+"""The earliest time in a zip: the archive must not depend on the time of its files."""
 
 
-def zipped(value: Any) -> bytes:
-    """The zip that Pulumi would upload. Raises ValueError for an empty one."""
+def zip_archive(value: Any) -> bytes:
+    """Return the zip that Pulumi would upload. Raises ValueError for an empty archive."""
     if isinstance(value, pulumi.FileArchive) and Path(value.path).suffix == ".zip":
         return Path(value.path).read_bytes()
     out = io.BytesIO()
@@ -24,13 +25,13 @@ def zipped(value: Any) -> bytes:
     return out.getvalue()
 
 
-def text(value: Any) -> bytes:
-    """The content of an asset."""
+def read_asset(value: Any) -> bytes:
+    """Return the content of an asset. Raises TypeError for a type that is not modelled."""
     if isinstance(value, pulumi.StringAsset):
         return value.text.encode()
     if isinstance(value, pulumi.FileAsset):
         return Path(value.path).read_bytes()
-    raise TypeError(f"not an asset that can be read here: {type(value).__name__}")
+    raise TypeError(f"cannot read an asset of type {type(value).__name__}")
 
 
 def _add(archive: zipfile.ZipFile, name: str, value: Any) -> None:
@@ -52,7 +53,7 @@ def _add(archive: zipfile.ZipFile, name: str, value: Any) -> None:
             else:
                 _write(archive, name or source.name, source.read_bytes())
         case _:
-            raise TypeError(f"not an archive: {type(value).__name__}")
+            raise TypeError(f"cannot read an archive of type {type(value).__name__}")
 
 
 def _write(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

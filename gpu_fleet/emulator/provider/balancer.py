@@ -1,4 +1,4 @@
-"""Load balancer, target groups, listeners, rules, and the firewall in front."""
+"""Load balancers, target groups, listeners, rules, and web ACLs."""
 
 from __future__ import annotations
 
@@ -6,32 +6,40 @@ import contextlib
 from typing import Any
 
 from gpu_fleet.emulator.provider.registry import (
-    Made,
+    MadeResource,
     MotoAccount,
     Resource,
-    given,
     makes,
-    pascal,
+    pascal_case,
     tag_list,
-    tagged,
-    whole,
+    tags_argument,
+    to_int,
+    without_none,
 )
 
 
-def _spoken(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(whole(value) if isinstance(value, float) else value)
+def _attribute_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(to_int(value)) if isinstance(value, float) else str(value)
+
+
+def _attributes(values: dict[str, Any]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": _attribute_text(value)} for key, value in values.items() if value is not None]
 
 
 @makes("aws:lb/loadBalancer:LoadBalancer", "aws:alb/loadBalancer:LoadBalancer", longest_name=32)
-def load_balancer(aws: MotoAccount, r: Resource) -> Made:
+def load_balancer(aws: MotoAccount, r: Resource) -> MadeResource:
     """A load balancer with its attributes."""
     elb, i = aws.client("elbv2"), r.inputs
     made = elb.create_load_balancer(
         Name=r.physical_name,
         Scheme="internal" if i.get("internal") else "internet-facing",
         Type=i.get("loadBalancerType") or "application",
-        **tagged(i),
-        **given(Subnets=i.get("subnets"), SecurityGroups=i.get("securityGroups"), IpAddressType=i.get("ipAddressType")),
+        **tags_argument(i),
+        **without_none(
+            Subnets=i.get("subnets"), SecurityGroups=i.get("securityGroups"), IpAddressType=i.get("ipAddressType")
+        ),
     )["LoadBalancers"][0]
     attributes = {
         "deletion_protection.enabled": i.get("enableDeletionProtection"),
@@ -52,10 +60,9 @@ def load_balancer(aws: MotoAccount, r: Resource) -> Made:
             "access_logs.s3.bucket": logs.get("bucket"),
             "access_logs.s3.prefix": logs.get("prefix"),
         }
-    wanted = [{"Key": k, "Value": _spoken(v)} for k, v in attributes.items() if v is not None]
-    if wanted:
-        elb.modify_load_balancer_attributes(LoadBalancerArn=made["LoadBalancerArn"], Attributes=wanted)
     arn = made["LoadBalancerArn"]
+    if _attributes(attributes):
+        elb.modify_load_balancer_attributes(LoadBalancerArn=arn, Attributes=_attributes(attributes))
     return arn, {
         "arn": arn,
         "arnSuffix": arn.split("loadbalancer/", 1)[1],
@@ -71,34 +78,34 @@ def load_balancer(aws: MotoAccount, r: Resource) -> Made:
     longest_name=32,
     no_effect=("connectionTermination", "preserveClientIp"),
 )
-def target_group(aws: MotoAccount, r: Resource) -> Made:
+def target_group(aws: MotoAccount, r: Resource) -> MadeResource:
     """A target group with its attributes."""
     elb, i = aws.client("elbv2"), r.inputs
     check = i.get("healthCheck") or {}
     made = elb.create_target_group(
         Name=r.physical_name,
-        **tagged(i),
-        **given(
+        **tags_argument(i),
+        **without_none(
             Protocol=i.get("protocol"),
             ProtocolVersion=i.get("protocolVersion"),
-            Port=whole(i.get("port")),
+            Port=to_int(i.get("port")),
             VpcId=i.get("vpcId"),
             TargetType=i.get("targetType"),
             IpAddressType=i.get("ipAddressType"),
             HealthCheckProtocol=check.get("protocol"),
-            HealthCheckPort=None if check.get("port") is None else _spoken(check["port"]),
+            HealthCheckPort=None if check.get("port") is None else _attribute_text(check["port"]),
             HealthCheckPath=check.get("path"),
             HealthCheckEnabled=check.get("enabled"),
-            HealthCheckIntervalSeconds=whole(check.get("interval")),
-            HealthCheckTimeoutSeconds=whole(check.get("timeout")),
-            HealthyThresholdCount=whole(check.get("healthyThreshold")),
-            UnhealthyThresholdCount=whole(check.get("unhealthyThreshold")),
+            HealthCheckIntervalSeconds=to_int(check.get("interval")),
+            HealthCheckTimeoutSeconds=to_int(check.get("timeout")),
+            HealthyThresholdCount=to_int(check.get("healthyThreshold")),
+            UnhealthyThresholdCount=to_int(check.get("unhealthyThreshold")),
             Matcher=None if check.get("matcher") is None else {"HttpCode": str(check["matcher"])},
         ),
     )["TargetGroups"][0]
     arn = made["TargetGroupArn"]
     sticky = i.get("stickiness") or {}
-    kind = sticky.get("type") or "lb_cookie"
+    cookie = sticky.get("type") or "lb_cookie"
     attributes = {
         "deregistration_delay.timeout_seconds": i.get("deregistrationDelay"),
         "slow_start.duration_seconds": i.get("slowStart"),
@@ -109,13 +116,12 @@ def target_group(aws: MotoAccount, r: Resource) -> Made:
     if sticky:
         attributes |= {
             "stickiness.enabled": sticky.get("enabled", True),
-            "stickiness.type": kind,
-            f"stickiness.{kind}.duration_seconds": sticky.get("cookieDuration"),
+            "stickiness.type": cookie,
+            f"stickiness.{cookie}.duration_seconds": sticky.get("cookieDuration"),
             "stickiness.app_cookie.cookie_name": sticky.get("cookieName"),
         }
-    wanted = [{"Key": k, "Value": _spoken(v)} for k, v in attributes.items() if v is not None]
-    if wanted:
-        elb.modify_target_group_attributes(TargetGroupArn=arn, Attributes=wanted)
+    if _attributes(attributes):
+        elb.modify_target_group_attributes(TargetGroupArn=arn, Attributes=_attributes(attributes))
     return arn, {"arn": arn, "arnSuffix": arn.rsplit(":", 1)[1], "loadBalancerArns": []}
 
 
@@ -124,7 +130,7 @@ def _actions(actions: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _action(action: dict[str, Any]) -> dict[str, Any]:
-    out: dict[str, Any] = {"Type": action["type"], **given(Order=whole(action.get("order")))}
+    out: dict[str, Any] = {"Type": action["type"], **without_none(Order=to_int(action.get("order")))}
     if action.get("targetGroupArn"):
         out["TargetGroupArn"] = action["targetGroupArn"]
     if action.get("forward"):
@@ -132,25 +138,26 @@ def _action(action: dict[str, Any]) -> dict[str, Any]:
         stickiness = forward.get("stickiness")
         config: dict[str, Any] = {
             "TargetGroups": [
-                {"TargetGroupArn": t["arn"], **given(Weight=whole(t.get("weight")))} for t in forward["targetGroups"]
+                {"TargetGroupArn": t["arn"], **without_none(Weight=to_int(t.get("weight")))}
+                for t in forward["targetGroups"]
             ]
         }
         if stickiness:
             config["TargetGroupStickinessConfig"] = {
                 "Enabled": bool(stickiness.get("enabled")),
-                **given(DurationSeconds=whole(stickiness.get("duration"))),
+                **without_none(DurationSeconds=to_int(stickiness.get("duration"))),
             }
         out["ForwardConfig"] = config
     if action.get("redirect"):
-        out["RedirectConfig"] = pascal(action["redirect"])
+        out["RedirectConfig"] = pascal_case(action["redirect"])
     if action.get("fixedResponse"):
-        out["FixedResponseConfig"] = pascal(action["fixedResponse"])
+        out["FixedResponseConfig"] = pascal_case(action["fixedResponse"])
     return out
 
 
 @makes("aws:lb/listener:Listener", "aws:alb/listener:Listener", no_effect=("mutualAuthentication",))
-def listener(aws: MotoAccount, r: Resource) -> Made:
-    """A listener. A certificate that moto's ACM does not know is put there first: the real one is the account's own."""
+def listener(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A listener. A certificate that moto's ACM lacks is requested first: the real one belongs to the account."""
     i = r.inputs
     certificate = i.get("certificateArn")
     if certificate:
@@ -158,9 +165,9 @@ def listener(aws: MotoAccount, r: Resource) -> Made:
     made = aws.client("elbv2").create_listener(
         LoadBalancerArn=i["loadBalancerArn"],
         DefaultActions=_actions(i["defaultActions"]),
-        **tagged(i),
-        **given(
-            Port=whole(i.get("port")),
+        **tags_argument(i),
+        **without_none(
+            Port=to_int(i.get("port")),
             Protocol=i.get("protocol") or "HTTP",
             SslPolicy=i.get("sslPolicy"),
             Certificates=[{"CertificateArn": certificate}] if certificate else None,
@@ -180,8 +187,8 @@ def _certificate(aws: MotoAccount, arn: str) -> str:
 
 
 @makes("aws:lb/listenerCertificate:ListenerCertificate")
-def listener_certificate(aws: MotoAccount, r: Resource) -> Made:
-    """A further certificate of a listener."""
+def listener_certificate(aws: MotoAccount, r: Resource) -> MadeResource:
+    """An additional certificate of a listener."""
     arn = _certificate(aws, r.inputs["certificateArn"])
     aws.client("elbv2").add_listener_certificates(
         ListenerArn=r.inputs["listenerArn"], Certificates=[{"CertificateArn": arn}]
@@ -205,7 +212,7 @@ def _conditions(conditions: list[dict[str, Any]]) -> list[dict[str, Any]]:
             if value is None:
                 continue
             if key == "queryStrings":
-                out.append({"Field": "query-string", "QueryStringConfig": {"Values": pascal(value)}})
+                out.append({"Field": "query-string", "QueryStringConfig": {"Values": pascal_case(value)}})
                 continue
             field, config = _CONDITIONS[key]
             body = {"Values": value["values"]}
@@ -216,10 +223,10 @@ def _conditions(conditions: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @makes("aws:lb/listenerRule:ListenerRule", "aws:alb/listenerRule:ListenerRule")
-def listener_rule(aws: MotoAccount, r: Resource) -> Made:
-    """A listener's rule; without a priority it comes after all others."""
+def listener_rule(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A listener's rule; without a priority it follows all others."""
     elb, i = aws.client("elbv2"), r.inputs
-    priority = whole(i.get("priority"))
+    priority = to_int(i.get("priority"))
     if priority is None:
         rules = elb.describe_rules(ListenerArn=i["listenerArn"])["Rules"]
         priority = max((int(x["Priority"]) for x in rules if x["Priority"] != "default"), default=0) + 1
@@ -228,14 +235,14 @@ def listener_rule(aws: MotoAccount, r: Resource) -> Made:
         Priority=priority,
         Conditions=_conditions(i["conditions"]),
         Actions=_actions(i["actions"]),
-        **tagged(i),
+        **tags_argument(i),
     )["Rules"][0]
     return made["RuleArn"], {"arn": made["RuleArn"], "priority": priority}
 
 
 @makes("aws:wafv2/webAcl:WebAcl", no_effect=("visibilityConfig", "rules", "captchaConfig", "tokenDomains"))
-def web_acl(aws: MotoAccount, r: Resource) -> Made:
-    """A web ACL; its rules are not carried over, since no request ever meets them here."""
+def web_acl(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A web ACL without its rules: no request ever meets them here."""
     i = r.inputs
     visibility = {"SampledRequestsEnabled": False, "CloudWatchMetricsEnabled": False, "MetricName": r.physical_name}
     made = aws.client("wafv2").create_web_acl(
@@ -245,14 +252,14 @@ def web_acl(aws: MotoAccount, r: Resource) -> Made:
         VisibilityConfig=visibility,
         Rules=[],
         Tags=tag_list(i) or [{"Key": "Name", "Value": r.name}],
-        **given(Description=i.get("description")),
+        **without_none(Description=i.get("description")),
     )["Summary"]
     return made["Id"], {"arn": made["ARN"], "capacity": 0, "lockToken": made["LockToken"]}
 
 
 @makes("aws:wafv2/webAclAssociation:WebAclAssociation")
-def web_acl_association(aws: MotoAccount, r: Resource) -> Made:
-    """A web ACL in front of a load balancer. One that lies outside of the stack is taken as being there."""
+def web_acl_association(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A web ACL in front of a load balancer. One from outside the stack is assumed to exist."""
     i = r.inputs
     waf = aws.client("wafv2")
     with contextlib.suppress(waf.exceptions.WAFNonexistentItemException):

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gpu_fleet.emulator.provider.registry import (
-    Made,
+    MadeResource,
     MotoAccount,
     Resource,
-    given,
     makes,
-    pascal,
+    pascal_case,
     tag_specification,
-    true,
-    whole,
+    to_bool,
+    to_int,
+    without_none,
 )
 
 
 @makes("aws:ec2/launchTemplate:LaunchTemplate", longest_name=128, no_effect=("updateDefaultVersion", "defaultVersion"))
-def launch_template(aws: MotoAccount, r: Resource) -> Made:
-    """A launch template, version 1."""
+def launch_template(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A launch template with its first version."""
     made = aws.client("ec2").create_launch_template(
         LaunchTemplateName=r.physical_name,
         LaunchTemplateData=template_data(r),
         TagSpecifications=tag_specification(r, "launch-template"),
-        **given(VersionDescription=r.inputs.get("description")),
+        **without_none(VersionDescription=r.inputs.get("description")),
     )["LaunchTemplate"]
     identity = made["LaunchTemplateId"]
     return identity, {
@@ -35,27 +36,25 @@ def launch_template(aws: MotoAccount, r: Resource) -> Made:
 
 
 def template_data(r: Resource) -> dict[str, Any]:
-    """LaunchTemplateData of the inputs."""
+    """Return the LaunchTemplateData of the inputs."""
     i = r.inputs
     market = i.get("instanceMarketOptions")
-    return given(
+    return without_none(
         ImageId=i.get("imageId"),
         InstanceType=i.get("instanceType"),
         KeyName=i.get("keyName"),
         UserData=i.get("userData"),
-        EbsOptimized=None if i.get("ebsOptimized") is None else true(i["ebsOptimized"]),
+        EbsOptimized=to_bool(i.get("ebsOptimized")),
         InstanceInitiatedShutdownBehavior=i.get("instanceInitiatedShutdownBehavior"),
         DisableApiTermination=i.get("disableApiTermination"),
         SecurityGroupIds=i.get("vpcSecurityGroupIds"),
-        IamInstanceProfile=pascal(i["iamInstanceProfile"]) if "iamInstanceProfile" in i else None,
-        Monitoring=pascal(i["monitoring"]) if "monitoring" in i else None,
-        Placement=pascal(i["placement"]) if "placement" in i else None,
-        MaintenanceOptions=pascal(i["maintenanceOptions"]) if "maintenanceOptions" in i else None,
+        IamInstanceProfile=pascal_case(i.get("iamInstanceProfile")),
+        Monitoring=pascal_case(i.get("monitoring")),
+        Placement=pascal_case(i.get("placement")),
+        MaintenanceOptions=pascal_case(i.get("maintenanceOptions")),
         MetadataOptions=_metadata(i["metadataOptions"]) if "metadataOptions" in i else None,
-        InstanceMarketOptions=pascal(market) if market else None,
-        CapacityReservationSpecification=(
-            pascal(i["capacityReservationSpecification"]) if "capacityReservationSpecification" in i else None
-        ),
+        InstanceMarketOptions=pascal_case(market) if market else None,
+        CapacityReservationSpecification=pascal_case(i.get("capacityReservationSpecification")),
         BlockDeviceMappings=[_device(d) for d in i.get("blockDeviceMappings") or []] or None,
         NetworkInterfaces=[_interface(n) for n in i.get("networkInterfaces") or []] or None,
         TagSpecifications=[
@@ -70,7 +69,7 @@ def template_data(r: Resource) -> dict[str, Any]:
 
 
 def _metadata(options: dict[str, Any]) -> dict[str, Any]:
-    out = pascal(options)
+    out = pascal_case(options)
     if "HttpPutResponseHopLimit" in out:
         out["HttpPutResponseHopLimit"] = int(out["HttpPutResponseHopLimit"])
     return out
@@ -78,49 +77,48 @@ def _metadata(options: dict[str, Any]) -> dict[str, Any]:
 
 def _device(device: dict[str, Any]) -> dict[str, Any]:
     ebs = device.get("ebs") or {}
-    return given(
+    return without_none(
         DeviceName=device.get("deviceName"),
         VirtualName=device.get("virtualName"),
         NoDevice=device.get("noDevice"),
-        Ebs=given(
-            VolumeSize=whole(ebs.get("volumeSize")),
+        Ebs=without_none(
+            VolumeSize=to_int(ebs.get("volumeSize")),
             VolumeType=ebs.get("volumeType"),
-            Iops=whole(ebs.get("iops")),
-            Throughput=whole(ebs.get("throughput")),
+            Iops=to_int(ebs.get("iops")),
+            Throughput=to_int(ebs.get("throughput")),
             KmsKeyId=ebs.get("kmsKeyId"),
             SnapshotId=ebs.get("snapshotId"),
-            Encrypted=None if ebs.get("encrypted") is None else true(ebs["encrypted"]),
-            DeleteOnTermination=None if ebs.get("deleteOnTermination") is None else true(ebs["deleteOnTermination"]),
+            Encrypted=to_bool(ebs.get("encrypted")),
+            DeleteOnTermination=to_bool(ebs.get("deleteOnTermination")),
         )
         or None,
     )
 
 
 def _interface(interface: dict[str, Any]) -> dict[str, Any]:
-    public, delete = interface.get("associatePublicIpAddress"), interface.get("deleteOnTermination")
-    return given(
-        DeviceIndex=whole(interface.get("deviceIndex", 0)),
-        AssociatePublicIpAddress=None if public is None else true(public),
-        DeleteOnTermination=None if delete is None else true(delete),
+    return without_none(
+        DeviceIndex=to_int(interface.get("deviceIndex", 0)),
+        AssociatePublicIpAddress=to_bool(interface.get("associatePublicIpAddress")),
+        DeleteOnTermination=to_bool(interface.get("deleteOnTermination")),
         Groups=interface.get("securityGroups"),
         SubnetId=interface.get("subnetId"),
         Description=interface.get("description"),
         InterfaceType=interface.get("interfaceType"),
-        NetworkCardIndex=whole(interface.get("networkCardIndex")),
+        NetworkCardIndex=to_int(interface.get("networkCardIndex")),
     )
 
 
 def _specification(template: dict[str, Any]) -> dict[str, Any]:
     version = template.get("version")
-    return given(
+    return without_none(
         LaunchTemplateId=template.get("launchTemplateId") or template.get("id"),
         LaunchTemplateName=template.get("launchTemplateName") or template.get("name"),
-        Version=None if version is None else str(whole(version) if isinstance(version, float) else version),
+        Version=None if version is None else str(to_int(version) if isinstance(version, float) else version),
     )
 
 
 def mixed_instances_policy(policy: dict[str, Any]) -> dict[str, Any]:
-    """The API's MixedInstancesPolicy."""
+    """Return the API's MixedInstancesPolicy."""
     template = policy["launchTemplate"]
     distribution = dict(policy.get("instancesDistribution") or {})
     for key in ("onDemandBaseCapacity", "onDemandPercentageAboveBaseCapacity", "spotInstancePools"):
@@ -128,16 +126,16 @@ def mixed_instances_policy(policy: dict[str, Any]) -> dict[str, Any]:
             distribution[key] = int(distribution[key])
     overrides = []
     for override in template.get("overrides") or []:
-        out = pascal({k: v for k, v in override.items() if k != "launchTemplateSpecification"})
+        out = pascal_case({k: v for k, v in override.items() if k != "launchTemplateSpecification"})
         if override.get("launchTemplateSpecification"):
             out["LaunchTemplateSpecification"] = _specification(override["launchTemplateSpecification"])
         overrides.append(out)
-    return given(
+    return without_none(
         LaunchTemplate={
             "LaunchTemplateSpecification": _specification(template["launchTemplateSpecification"]),
             "Overrides": overrides,
         },
-        InstancesDistribution=pascal(distribution) or None,
+        InstancesDistribution=pascal_case(distribution) or None,
     )
 
 
@@ -155,28 +153,17 @@ def mixed_instances_policy(policy: dict[str, Any]) -> dict[str, Any]:
         "waitForElbCapacity",
     ),
 )
-def group(aws: MotoAccount, r: Resource) -> Made:
-    """An Auto Scaling group. Its first hooks are there before its first instance, as the provider makes it."""
+def group(aws: MotoAccount, r: Resource) -> MadeResource:
+    """An Auto Scaling group. Like the provider's, its initial hooks exist before its first instance."""
     asg, i = aws.client("autoscaling"), r.inputs
-    hooks = [
-        given(
-            LifecycleHookName=h["name"],
-            LifecycleTransition=h["lifecycleTransition"],
-            HeartbeatTimeout=whole(h.get("heartbeatTimeout")),
-            DefaultResult=h.get("defaultResult"),
-            NotificationTargetARN=h.get("notificationTargetArn"),
-            NotificationMetadata=h.get("notificationMetadata"),
-            RoleARN=h.get("roleArn"),
-        )
-        for h in i.get("initialLifecycleHooks") or []
-    ]
+    hooks = [{"LifecycleHookName": hook["name"], **_hook(hook)} for hook in i.get("initialLifecycleHooks") or []]
     policy = i.get("mixedInstancesPolicy")
     asg.create_auto_scaling_group(
         AutoScalingGroupName=r.physical_name,
-        MinSize=whole(i["minSize"]),
-        MaxSize=whole(i["maxSize"]),
-        **given(
-            DesiredCapacity=whole(i.get("desiredCapacity")),
+        MinSize=to_int(i["minSize"]),
+        MaxSize=to_int(i["maxSize"]),
+        **without_none(
+            DesiredCapacity=to_int(i.get("desiredCapacity")),
             DesiredCapacityType=i.get("desiredCapacityType"),
             VPCZoneIdentifier=",".join(i.get("vpcZoneIdentifiers") or []) or None,
             AvailabilityZones=i.get("availabilityZones"),
@@ -184,12 +171,12 @@ def group(aws: MotoAccount, r: Resource) -> Made:
             MixedInstancesPolicy=mixed_instances_policy(policy) if policy else None,
             TargetGroupARNs=i.get("targetGroupArns"),
             HealthCheckType=i.get("healthCheckType"),
-            HealthCheckGracePeriod=whole(i.get("healthCheckGracePeriod")),
-            DefaultCooldown=whole(i.get("defaultCooldown")),
-            DefaultInstanceWarmup=whole(i.get("defaultInstanceWarmup")),
+            HealthCheckGracePeriod=to_int(i.get("healthCheckGracePeriod")),
+            DefaultCooldown=to_int(i.get("defaultCooldown")),
+            DefaultInstanceWarmup=to_int(i.get("defaultInstanceWarmup")),
             TerminationPolicies=i.get("terminationPolicies"),
             CapacityRebalance=i.get("capacityRebalance"),
-            MaxInstanceLifetime=whole(i.get("maxInstanceLifetime")),
+            MaxInstanceLifetime=to_int(i.get("maxInstanceLifetime")),
             NewInstancesProtectedFromScaleIn=i.get("protectFromScaleIn"),
             PlacementGroup=i.get("placementGroup"),
             ServiceLinkedRoleARN=i.get("serviceLinkedRoleArn"),
@@ -219,51 +206,53 @@ def group(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:autoscaling/lifecycleHook:LifecycleHook")
-def lifecycle_hook(aws: MotoAccount, r: Resource) -> Made:
+def lifecycle_hook(aws: MotoAccount, r: Resource) -> MadeResource:
     """A lifecycle hook."""
     i = r.inputs
     aws.client("autoscaling").put_lifecycle_hook(
         LifecycleHookName=r.physical_name,
         AutoScalingGroupName=i["autoscalingGroupName"],
-        LifecycleTransition=i["lifecycleTransition"],
-        **given(
-            HeartbeatTimeout=whole(i.get("heartbeatTimeout")),
-            DefaultResult=i.get("defaultResult"),
-            NotificationTargetARN=i.get("notificationTargetArn"),
-            NotificationMetadata=i.get("notificationMetadata"),
-            RoleARN=i.get("roleArn"),
-        ),
+        **_hook(i),
     )
     return r.physical_name, {}
 
 
+def _hook(hook: Mapping[str, Any]) -> dict[str, Any]:
+    return without_none(
+        LifecycleTransition=hook["lifecycleTransition"],
+        HeartbeatTimeout=to_int(hook.get("heartbeatTimeout")),
+        DefaultResult=hook.get("defaultResult"),
+        NotificationTargetARN=hook.get("notificationTargetArn"),
+        NotificationMetadata=hook.get("notificationMetadata"),
+        RoleARN=hook.get("roleArn"),
+    )
+
+
 @makes("aws:autoscaling/policy:Policy")
-def scaling_policy(aws: MotoAccount, r: Resource) -> Made:
+def scaling_policy(aws: MotoAccount, r: Resource) -> MadeResource:
     """A scaling policy."""
     i = r.inputs
     steps = [
-        given(
+        without_none(
             MetricIntervalLowerBound=_bound(s.get("metricIntervalLowerBound")),
             MetricIntervalUpperBound=_bound(s.get("metricIntervalUpperBound")),
-            ScalingAdjustment=whole(s["scalingAdjustment"]),
+            ScalingAdjustment=to_int(s["scalingAdjustment"]),
         )
         for s in i.get("stepAdjustments") or []
     ]
     made = aws.client("autoscaling").put_scaling_policy(
         AutoScalingGroupName=i["autoscalingGroupName"],
         PolicyName=r.physical_name,
-        **given(
+        **without_none(
             PolicyType=i.get("policyType"),
             AdjustmentType=i.get("adjustmentType"),
-            MinAdjustmentMagnitude=whole(i.get("minAdjustmentMagnitude")),
-            ScalingAdjustment=whole(i.get("scalingAdjustment")),
-            Cooldown=whole(i.get("cooldown")),
+            MinAdjustmentMagnitude=to_int(i.get("minAdjustmentMagnitude")),
+            ScalingAdjustment=to_int(i.get("scalingAdjustment")),
+            Cooldown=to_int(i.get("cooldown")),
             MetricAggregationType=i.get("metricAggregationType"),
-            EstimatedInstanceWarmup=whole(i.get("estimatedInstanceWarmup")),
+            EstimatedInstanceWarmup=to_int(i.get("estimatedInstanceWarmup")),
             StepAdjustments=steps or None,
-            TargetTrackingConfiguration=(
-                pascal(i["targetTrackingConfiguration"]) if "targetTrackingConfiguration" in i else None
-            ),
+            TargetTrackingConfiguration=pascal_case(i.get("targetTrackingConfiguration")),
             Enabled=i.get("enabled"),
         ),
     )
@@ -275,18 +264,18 @@ def _bound(value: Any) -> float | None:
 
 
 @makes("aws:autoscaling/schedule:Schedule", named="scheduledActionName")
-def schedule(aws: MotoAccount, r: Resource) -> Made:
-    """A scheduled action. The provider takes -1 for: leave it as it is."""
+def schedule(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A scheduled action. To the provider -1 means: unchanged."""
     i = r.inputs
 
     def size(key: str) -> int | None:
-        value = whole(i.get(key))
+        value = to_int(i.get(key))
         return None if value in (None, -1) else value
 
     aws.client("autoscaling").put_scheduled_update_group_action(
         AutoScalingGroupName=i["autoscalingGroupName"],
         ScheduledActionName=r.physical_name,
-        **given(
+        **without_none(
             MinSize=size("minSize"),
             MaxSize=size("maxSize"),
             DesiredCapacity=size("desiredCapacity"),

@@ -1,21 +1,21 @@
-"""Lambda functions and what calls them."""
+"""Lambda functions and their triggers."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from gpu_fleet.emulator.provider.archive import zipped
-from gpu_fleet.emulator.provider.identity import document
+from gpu_fleet.emulator.provider.archive import zip_archive
 from gpu_fleet.emulator.provider.registry import (
-    Made,
+    MadeResource,
     MotoAccount,
     Resource,
-    given,
+    json_text,
     makes,
-    pascal,
-    tag_list,
-    tagged,
-    whole,
+    pascal_case,
+    tag_map,
+    tags_argument,
+    to_int,
+    without_none,
 )
 
 
@@ -24,39 +24,39 @@ from gpu_fleet.emulator.provider.registry import (
     longest_name=64,
     no_effect=("sourceCodeHash", "skipDestroy", "snapStart", "codeSha256", "replaceSecurityGroupsOnDestroy"),
 )
-def function(aws: MotoAccount, r: Resource) -> Made:
-    """A Lambda function with its package. Nothing here runs it: tests and the replay call the handler themselves."""
+def function(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A Lambda function with its package. Nothing runs it: tests and the replay call the handler themselves."""
     client, i = aws.client("lambda"), r.inputs
     code: dict[str, Any] = (
-        {"ZipFile": zipped(i["code"])}
+        {"ZipFile": zip_archive(i["code"])}
         if "code" in i
-        else given(S3Bucket=i.get("s3Bucket"), S3Key=i.get("s3Key"), ImageUri=i.get("imageUri"))
+        else without_none(S3Bucket=i.get("s3Bucket"), S3Key=i.get("s3Key"), ImageUri=i.get("imageUri"))
     )
     made = client.create_function(
         FunctionName=r.physical_name,
         Role=i["role"],
         Code=code,
-        Tags={t["Key"]: t["Value"] for t in tag_list(i)},
-        **given(
+        Tags=tag_map(i),
+        **without_none(
             Runtime=i.get("runtime"),
             Handler=i.get("handler"),
             Description=i.get("description"),
             Architectures=i.get("architectures"),
             PackageType=i.get("packageType"),
-            MemorySize=whole(i.get("memorySize")),
-            Timeout=whole(i.get("timeout")),
+            MemorySize=to_int(i.get("memorySize")),
+            Timeout=to_int(i.get("timeout")),
             Publish=i.get("publish"),
             Layers=i.get("layers"),
             KMSKeyArn=i.get("kmsKeyArn"),
-            Environment=pascal_environment(i.get("environment")),
-            DeadLetterConfig=pascal(i["deadLetterConfig"]) if "deadLetterConfig" in i else None,
-            TracingConfig=pascal(i["tracingConfig"]) if "tracingConfig" in i else None,
-            LoggingConfig=pascal(i["loggingConfig"]) if "loggingConfig" in i else None,
-            EphemeralStorage={"Size": whole(i["ephemeralStorage"]["size"])} if "ephemeralStorage" in i else None,
-            VpcConfig=pascal(i["vpcConfig"]) if "vpcConfig" in i else None,
+            Environment=_environment(i.get("environment")),
+            DeadLetterConfig=pascal_case(i.get("deadLetterConfig")),
+            TracingConfig=pascal_case(i.get("tracingConfig")),
+            LoggingConfig=pascal_case(i.get("loggingConfig")),
+            EphemeralStorage={"Size": to_int(i["ephemeralStorage"]["size"])} if "ephemeralStorage" in i else None,
+            VpcConfig=pascal_case(i.get("vpcConfig")),
         ),
     )
-    reserved = whole(i.get("reservedConcurrentExecutions"))
+    reserved = to_int(i.get("reservedConcurrentExecutions"))
     if reserved is not None and reserved >= 0:
         client.put_function_concurrency(FunctionName=r.physical_name, ReservedConcurrentExecutions=reserved)
     arn = made["FunctionArn"]
@@ -73,30 +73,31 @@ def function(aws: MotoAccount, r: Resource) -> Made:
     }
 
 
-def pascal_environment(environment: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The variables, whose names stay as they are."""
+def _environment(environment: dict[str, Any] | None) -> dict[str, Any] | None:
     if not environment:
         return None
     return {"Variables": {k: str(v) for k, v in (environment.get("variables") or {}).items()}}
 
 
 @makes("aws:lambda/permission:Permission", named="statementId")
-def permission(aws: MotoAccount, r: Resource) -> Made:
-    """Who may invoke a function."""
+def permission(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A permission to invoke a function."""
     i = r.inputs
     aws.client("lambda").add_permission(
         FunctionName=i["function"],
         StatementId=r.physical_name,
         Action=i["action"],
         Principal=i["principal"],
-        **given(SourceArn=i.get("sourceArn"), SourceAccount=i.get("sourceAccount"), Qualifier=i.get("qualifier")),
+        **without_none(
+            SourceArn=i.get("sourceArn"), SourceAccount=i.get("sourceAccount"), Qualifier=i.get("qualifier")
+        ),
     )
     return r.physical_name, {}
 
 
 @makes("aws:lambda/functionEventInvokeConfig:FunctionEventInvokeConfig")
-def event_invoke_config(aws: MotoAccount, r: Resource) -> Made:
-    """What becomes of failed asynchronous calls."""
+def event_invoke_config(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A function's retries and destinations of asynchronous calls."""
     i = r.inputs
     destinations = i.get("destinationConfig") or {}
     config = {
@@ -106,9 +107,9 @@ def event_invoke_config(aws: MotoAccount, r: Resource) -> Made:
     }
     aws.client("lambda").put_function_event_invoke_config(
         FunctionName=i["functionName"],
-        **given(
-            MaximumRetryAttempts=whole(i.get("maximumRetryAttempts")),
-            MaximumEventAgeInSeconds=whole(i.get("maximumEventAgeInSeconds")),
+        **without_none(
+            MaximumRetryAttempts=to_int(i.get("maximumRetryAttempts")),
+            MaximumEventAgeInSeconds=to_int(i.get("maximumEventAgeInSeconds")),
             DestinationConfig=config or None,
             Qualifier=i.get("qualifier"),
         ),
@@ -117,8 +118,8 @@ def event_invoke_config(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:lambda/alias:Alias")
-def function_alias(aws: MotoAccount, r: Resource) -> Made:
-    """A function's alias."""
+def function_alias(aws: MotoAccount, r: Resource) -> MadeResource:
+    """An alias of a function."""
     i = r.inputs
     made = aws.client("lambda").create_alias(
         FunctionName=i["functionName"], Name=r.physical_name, FunctionVersion=i["functionVersion"]
@@ -127,37 +128,32 @@ def function_alias(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:scheduler/scheduleGroup:ScheduleGroup")
-def schedule_group(aws: MotoAccount, r: Resource) -> Made:
+def schedule_group(aws: MotoAccount, r: Resource) -> MadeResource:
     """A group of schedules."""
-    made = aws.client("scheduler").create_schedule_group(Name=r.physical_name, **tagged(r.inputs))
+    made = aws.client("scheduler").create_schedule_group(Name=r.physical_name, **tags_argument(r.inputs))
     return r.physical_name, {"arn": made["ScheduleGroupArn"], "state": "ACTIVE"}
 
 
 @makes("aws:scheduler/schedule:Schedule", longest_name=64)
-def schedule(aws: MotoAccount, r: Resource) -> Made:
+def schedule(aws: MotoAccount, r: Resource) -> MadeResource:
     """A schedule."""
     i = r.inputs
     target = i["target"]
-    retry = target.get("retryPolicy") or {}
     window = i["flexibleTimeWindow"]
     made = aws.client("scheduler").create_schedule(
         Name=r.physical_name,
         ScheduleExpression=i["scheduleExpression"],
-        FlexibleTimeWindow=given(
-            Mode=window["mode"], MaximumWindowInMinutes=whole(window.get("maximumWindowInMinutes"))
+        FlexibleTimeWindow=without_none(
+            Mode=window["mode"], MaximumWindowInMinutes=to_int(window.get("maximumWindowInMinutes"))
         ),
-        Target=given(
+        Target=without_none(
             Arn=target["arn"],
             RoleArn=target["roleArn"],
             Input=target.get("input"),
-            DeadLetterConfig=pascal(target["deadLetterConfig"]) if target.get("deadLetterConfig") else None,
-            RetryPolicy=given(
-                MaximumRetryAttempts=whole(retry.get("maximumRetryAttempts")),
-                MaximumEventAgeInSeconds=whole(retry.get("maximumEventAgeInSeconds")),
-            )
-            or None,
+            DeadLetterConfig=pascal_case(target.get("deadLetterConfig")) or None,
+            RetryPolicy=_retry_policy(target.get("retryPolicy")),
         ),
-        **given(
+        **without_none(
             GroupName=i.get("groupName"),
             Description=i.get("description"),
             State=i.get("state"),
@@ -168,15 +164,24 @@ def schedule(aws: MotoAccount, r: Resource) -> Made:
     return f"{i.get('groupName') or 'default'}/{r.physical_name}", {"arn": made["ScheduleArn"], "state": "ENABLED"}
 
 
+def _retry_policy(policy: dict[str, Any] | None) -> dict[str, Any] | None:
+    policy = policy or {}
+    settings = without_none(
+        MaximumRetryAttempts=to_int(policy.get("maximumRetryAttempts")),
+        MaximumEventAgeInSeconds=to_int(policy.get("maximumEventAgeInSeconds")),
+    )
+    return settings or None
+
+
 @makes("aws:cloudwatch/eventRule:EventRule", longest_name=64, no_effect=("forceDestroy", "isEnabled"))
-def event_rule(aws: MotoAccount, r: Resource) -> Made:
+def event_rule(aws: MotoAccount, r: Resource) -> MadeResource:
     """An EventBridge rule."""
     i = r.inputs
     made = aws.client("events").put_rule(
         Name=r.physical_name,
-        **given(
+        **without_none(
             ScheduleExpression=i.get("scheduleExpression"),
-            EventPattern=document(i["eventPattern"]) if "eventPattern" in i else None,
+            EventPattern=json_text(i["eventPattern"]) if "eventPattern" in i else None,
             Description=i.get("description"),
             State=i.get("state"),
             EventBusName=i.get("eventBusName"),
@@ -186,24 +191,19 @@ def event_rule(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:cloudwatch/eventTarget:EventTarget", named="targetId")
-def event_target(aws: MotoAccount, r: Resource) -> Made:
-    """A rule's target."""
+def event_target(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A target of an EventBridge rule."""
     i = r.inputs
-    retry = i.get("retryPolicy") or {}
     aws.client("events").put_targets(
         Rule=i["rule"],
         Targets=[
-            given(
+            without_none(
                 Id=r.physical_name,
                 Arn=i["arn"],
                 RoleArn=i.get("roleArn"),
                 Input=i.get("input"),
-                DeadLetterConfig=pascal(i["deadLetterConfig"]) if "deadLetterConfig" in i else None,
-                RetryPolicy=given(
-                    MaximumRetryAttempts=whole(retry.get("maximumRetryAttempts")),
-                    MaximumEventAgeInSeconds=whole(retry.get("maximumEventAgeInSeconds")),
-                )
-                or None,
+                DeadLetterConfig=pascal_case(i.get("deadLetterConfig")),
+                RetryPolicy=_retry_policy(i.get("retryPolicy")),
             )
         ],
     )

@@ -1,21 +1,24 @@
-"""Roles, policies, instance profiles, keys."""
+"""Roles, policies, instance profiles and KMS keys."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-from typing import Any
 
-from gpu_fleet.emulator.provider.registry import Made, MotoAccount, Resource, given, makes, tag_list, tagged, whole
-
-
-def document(value: Any) -> str:
-    """A policy document as text."""
-    return value if isinstance(value, str) else json.dumps(value)
+from gpu_fleet.emulator.provider.registry import (
+    MadeResource,
+    MotoAccount,
+    Resource,
+    json_text,
+    makes,
+    tag_list,
+    tags_argument,
+    to_int,
+    without_none,
+)
 
 
 def _attach(aws: MotoAccount, role: str, policy_arn: str) -> None:
-    """Attach; a policy of AWS's own that moto does not carry is put there by its name, allowing nothing."""
+    """Attach a policy; an AWS managed policy that moto lacks is added first, allowing nothing."""
     iam = aws.client("iam")
     try:
         iam.attach_role_policy(RoleName=role, PolicyArn=policy_arn)
@@ -40,23 +43,23 @@ def _attach(aws: MotoAccount, role: str, policy_arn: str) -> None:
 
 
 @makes("aws:iam/role:Role", longest_name=64, no_effect=("forceDetachPolicies",))
-def role(aws: MotoAccount, r: Resource) -> Made:
+def role(aws: MotoAccount, r: Resource) -> MadeResource:
     """A role with its inline and attached policies."""
     iam, i = aws.client("iam"), r.inputs
     made = iam.create_role(
         RoleName=r.physical_name,
-        AssumeRolePolicyDocument=document(i["assumeRolePolicy"]),
-        **tagged(i),
-        **given(
+        AssumeRolePolicyDocument=json_text(i["assumeRolePolicy"]),
+        **tags_argument(i),
+        **without_none(
             Path=i.get("path"),
             Description=i.get("description"),
-            MaxSessionDuration=whole(i.get("maxSessionDuration")),
+            MaxSessionDuration=to_int(i.get("maxSessionDuration")),
             PermissionsBoundary=i.get("permissionsBoundary"),
         ),
     )["Role"]
     for inline in i.get("inlinePolicies") or []:
         iam.put_role_policy(
-            RoleName=r.physical_name, PolicyName=inline["name"], PolicyDocument=document(inline["policy"])
+            RoleName=r.physical_name, PolicyName=inline["name"], PolicyDocument=json_text(inline["policy"])
         )
     for arn in i.get("managedPolicyArns") or []:
         _attach(aws, r.physical_name, arn)
@@ -64,54 +67,54 @@ def role(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:iam/rolePolicy:RolePolicy", longest_name=128)
-def role_policy(aws: MotoAccount, r: Resource) -> Made:
+def role_policy(aws: MotoAccount, r: Resource) -> MadeResource:
     """An inline policy of a role."""
     aws.client("iam").put_role_policy(
-        RoleName=r.inputs["role"], PolicyName=r.physical_name, PolicyDocument=document(r.inputs["policy"])
+        RoleName=r.inputs["role"], PolicyName=r.physical_name, PolicyDocument=json_text(r.inputs["policy"])
     )
     return f"{r.inputs['role']}:{r.physical_name}", {}
 
 
 @makes("aws:iam/policy:Policy", longest_name=128)
-def policy(aws: MotoAccount, r: Resource) -> Made:
-    """A policy of its own."""
+def policy(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A managed policy."""
     i = r.inputs
     made = aws.client("iam").create_policy(
         PolicyName=r.physical_name,
-        PolicyDocument=document(i["policy"]),
-        **tagged(i),
-        **given(Path=i.get("path"), Description=i.get("description")),
+        PolicyDocument=json_text(i["policy"]),
+        **tags_argument(i),
+        **without_none(Path=i.get("path"), Description=i.get("description")),
     )["Policy"]
     return made["Arn"], {"arn": made["Arn"], "policyId": made["PolicyId"]}
 
 
 @makes("aws:iam/rolePolicyAttachment:RolePolicyAttachment")
-def role_policy_attachment(aws: MotoAccount, r: Resource) -> Made:
+def role_policy_attachment(aws: MotoAccount, r: Resource) -> MadeResource:
     """A policy attached to a role."""
     _attach(aws, r.inputs["role"], r.inputs["policyArn"])
     return f"{r.inputs['role']}-{r.inputs['policyArn']}", {}
 
 
 @makes("aws:iam/instanceProfile:InstanceProfile", longest_name=128)
-def instance_profile(aws: MotoAccount, r: Resource) -> Made:
+def instance_profile(aws: MotoAccount, r: Resource) -> MadeResource:
     """An instance profile."""
     iam, i = aws.client("iam"), r.inputs
-    made = iam.create_instance_profile(InstanceProfileName=r.physical_name, **tagged(i), **given(Path=i.get("path")))[
-        "InstanceProfile"
-    ]
+    made = iam.create_instance_profile(
+        InstanceProfileName=r.physical_name, **tags_argument(i), **without_none(Path=i.get("path"))
+    )["InstanceProfile"]
     if "role" in i:
         iam.add_role_to_instance_profile(InstanceProfileName=r.physical_name, RoleName=i["role"])
     return r.physical_name, {"arn": made["Arn"], "uniqueId": made["InstanceProfileId"]}
 
 
 @makes("aws:kms/key:Key", no_effect=("deletionWindowInDays", "bypassPolicyLockoutSafetyCheck"))
-def key(aws: MotoAccount, r: Resource) -> Made:
+def key(aws: MotoAccount, r: Resource) -> MadeResource:
     """A KMS key."""
     kms, i = aws.client("kms"), r.inputs
     made = kms.create_key(
-        **given(
+        **without_none(
             Description=i.get("description"),
-            Policy=document(i["policy"]) if "policy" in i else None,
+            Policy=json_text(i["policy"]) if "policy" in i else None,
             KeyUsage=i.get("keyUsage"),
             Tags=[{"TagKey": t["Key"], "TagValue": t["Value"]} for t in tag_list(i)] or None,
         ),
@@ -122,8 +125,8 @@ def key(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:kms/alias:Alias")
-def alias(aws: MotoAccount, r: Resource) -> Made:
-    """A KMS key's alias."""
+def alias(aws: MotoAccount, r: Resource) -> MadeResource:
+    """An alias of a KMS key."""
     kms = aws.client("kms")
     with contextlib.suppress(kms.exceptions.AlreadyExistsException):
         kms.create_alias(AliasName=r.physical_name, TargetKeyId=r.inputs["targetKeyId"])

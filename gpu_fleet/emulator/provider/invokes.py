@@ -1,4 +1,4 @@
-"""What the program asks the provider: zones, account, region, policy documents, parameters, networks, rules."""
+"""Provider functions that the program calls: zones, account, region, policy documents, parameters, rules."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gpu_fleet.emulator.provider.registry import MotoAccount, UnknownResourceError, unwrap, whole
+from gpu_fleet.emulator.provider.registry import MotoAccount, UnknownResourceError, to_int, unwrap
 
-Answer = dict[str, Any]
+Result = dict[str, Any]
 
 
-def availability_zones(aws: MotoAccount, _: Mapping[str, Any]) -> Answer:
+def availability_zones(aws: MotoAccount, _: Mapping[str, Any]) -> Result:
     """The region's zones."""
     zones = aws.client("ec2").describe_availability_zones()["AvailabilityZones"]
     return {
@@ -23,13 +23,13 @@ def availability_zones(aws: MotoAccount, _: Mapping[str, Any]) -> Answer:
     }
 
 
-def caller_identity(aws: MotoAccount, _: Mapping[str, Any]) -> Answer:
+def caller_identity(aws: MotoAccount, _: Mapping[str, Any]) -> Result:
     """The account."""
     arn = f"arn:{aws.partition}:iam::{aws.account}:root"
     return {"accountId": aws.account, "arn": arn, "userId": aws.account, "id": aws.account}
 
 
-def region(aws: MotoAccount, _: Mapping[str, Any]) -> Answer:
+def region(aws: MotoAccount, _: Mapping[str, Any]) -> Result:
     """The region."""
     endpoint = f"ec2.{aws.region}.amazonaws.com"
     return {
@@ -41,7 +41,7 @@ def region(aws: MotoAccount, _: Mapping[str, Any]) -> Answer:
     }
 
 
-def partition(aws: MotoAccount, _: Mapping[str, Any]) -> Answer:
+def partition(aws: MotoAccount, _: Mapping[str, Any]) -> Result:
     """The partition."""
     return {
         "partition": aws.partition,
@@ -51,8 +51,8 @@ def partition(aws: MotoAccount, _: Mapping[str, Any]) -> Answer:
     }
 
 
-def policy_document(_: MotoAccount, args: Mapping[str, Any]) -> Answer:
-    """A policy document put together."""
+def policy_document(_: MotoAccount, args: Mapping[str, Any]) -> Result:
+    """The JSON of a policy document."""
     statements = []
     for statement in args.get("statements") or []:
         out: dict[str, Any] = {"Effect": statement.get("effect") or "Allow"}
@@ -69,18 +69,18 @@ def policy_document(_: MotoAccount, args: Mapping[str, Any]) -> Answer:
             if principal["type"] == "*":
                 out["Principal"] = "*"
             else:
-                who = out.setdefault("Principal", {})
-                who.setdefault(principal["type"], []).extend(principal["identifiers"])
+                principals = out.setdefault("Principal", {})
+                principals.setdefault(principal["type"], []).extend(principal["identifiers"])
         for condition in statement.get("conditions") or []:
-            tests = out.setdefault("Condition", {}).setdefault(condition["test"], {})
-            tests.setdefault(condition["variable"], []).extend(condition["values"])
+            operands = out.setdefault("Condition", {}).setdefault(condition["test"], {})
+            operands.setdefault(condition["variable"], []).extend(condition["values"])
         statements.append(out)
     text = json.dumps({"Version": args.get("version") or "2012-10-17", "Statement": statements})
     return {"json": text, "minifiedJson": text, "id": hashlib.sha256(text.encode()).hexdigest()[:10]}
 
 
-def parameter(aws: MotoAccount, args: Mapping[str, Any]) -> Answer:
-    """An SSM parameter. A public one (/aws/service/...) that moto does not carry stands for a made-up AMI."""
+def parameter(aws: MotoAccount, args: Mapping[str, Any]) -> Result:
+    """An SSM parameter. A public one (/aws/service/...) that moto lacks has a made-up AMI as its value."""
     ssm = aws.client("ssm")
     try:
         value = ssm.get_parameter(Name=args["name"])["Parameter"]["Value"]
@@ -100,28 +100,31 @@ def parameter(aws: MotoAccount, args: Mapping[str, Any]) -> Answer:
     }
 
 
-def ami(_: MotoAccount, __: Mapping[str, Any]) -> Answer:
-    """An AMI, made up."""
+def ami(_: MotoAccount, __: Mapping[str, Any]) -> Result:
+    """A made-up AMI."""
     identity = "ami-12c6146b"
     return {"id": identity, "imageId": identity, "rootDeviceName": "/dev/xvda", "architecture": "x86_64"}
 
 
-def prefix_list(_: MotoAccount, args: Mapping[str, Any]) -> Answer:
-    """AWS's own list of addresses of a service."""
+def prefix_list(_: MotoAccount, args: Mapping[str, Any]) -> Result:
+    """AWS's list of a service's addresses."""
     return {"id": "pl-63a5400a", "name": args.get("name") or "", "cidrBlocks": []}
 
 
-def listener_rule(aws: MotoAccount, args: Mapping[str, Any]) -> Answer:
-    """A listener rule as it stands now, by its ARN, or by its listener and priority. Raises AWS's own RuleNotFound."""
+def listener_rule(aws: MotoAccount, args: Mapping[str, Any]) -> Result:
+    """A listener rule's present state, by its ARN, or by its listener and priority.
+
+    Raises AWS's RuleNotFound for an unknown ARN, and LookupError for an unused priority.
+    """
     elb = aws.client("elbv2")
     if args.get("arn"):
-        found = elb.describe_rules(RuleArns=[args["arn"]])["Rules"]
+        rule = elb.describe_rules(RuleArns=[args["arn"]])["Rules"][0]
     else:
-        wanted = str(whole(args["priority"]))
-        found = [r for r in elb.describe_rules(ListenerArn=args["listenerArn"])["Rules"] if r["Priority"] == wanted]
-        if not found:
-            raise LookupError(f"{args['listenerArn']}: no rule with priority {wanted}")
-    rule = found[0]
+        priority = str(to_int(args["priority"]))
+        rules = elb.describe_rules(ListenerArn=args["listenerArn"])["Rules"]
+        rule = next((r for r in rules if r["Priority"] == priority), None)
+        if rule is None:
+            raise LookupError(f"{args['listenerArn']}: no rule with priority {priority}")
     tags = elb.describe_tags(ResourceArns=[rule["RuleArn"]])["TagDescriptions"][0]["Tags"]
     return {
         "id": rule["RuleArn"],
@@ -131,22 +134,22 @@ def listener_rule(aws: MotoAccount, args: Mapping[str, Any]) -> Answer:
         "region": aws.region,
         "tags": {tag["Key"]: tag["Value"] for tag in tags},
         "actions": [
-            {"type": action["Type"], "order": action.get("Order", place), "forwards": _forwards(action)}
-            for place, action in enumerate(rule["Actions"], 1)
+            {"type": action["Type"], "order": action.get("Order", position), "forwards": _forwards(action)}
+            for position, action in enumerate(rule["Actions"], 1)
         ],
     }
 
 
-def _forwards(action: Mapping[str, Any]) -> list[Answer]:
-    """The target groups of an action with their weights; one that is named alone has the weight 1."""
+def _forwards(action: Mapping[str, Any]) -> list[Result]:
+    """Return the action's target groups with their weights; a single target group has the weight 1."""
     if action["Type"] != "forward":
         return []
     config = action.get("ForwardConfig") or {}
     shares = config.get("TargetGroups") or [{"TargetGroupArn": action["TargetGroupArn"], "Weight": 1}]
-    return [{"targetGroups": [{"arn": one["TargetGroupArn"], "weight": int(one["Weight"])} for one in shares]}]
+    return [{"targetGroups": [{"arn": share["TargetGroupArn"], "weight": int(share["Weight"])} for share in shares]}]
 
 
-_ANSWERS: dict[str, Callable[[MotoAccount, Mapping[str, Any]], Answer]] = {
+_FUNCTIONS: dict[str, Callable[[MotoAccount, Mapping[str, Any]], Result]] = {
     "getAvailabilityZones": availability_zones,
     "getCallerIdentity": caller_identity,
     "getRegion": region,
@@ -160,11 +163,11 @@ _ANSWERS: dict[str, Callable[[MotoAccount, Mapping[str, Any]], Answer]] = {
 }
 
 
-def ask(aws: MotoAccount, token: str, args: Mapping[str, Any]) -> Answer:
-    """Answer a call of the program. Raises UnknownResourceError for one that is not known here."""
-    answer = _ANSWERS.get(token.rsplit(":", 1)[-1])
-    if answer is None:
+def answer(aws: MotoAccount, token: str, args: Mapping[str, Any]) -> Result:
+    """Return the result of a provider function. Raises UnknownResourceError for an unknown one."""
+    function = _FUNCTIONS.get(token.rsplit(":", 1)[-1])
+    if function is None:
         raise UnknownResourceError(
-            f"{token}: the embedded cloud cannot answer this; teach it in gpu_fleet/emulator/provider/invokes.py"
+            f"{token}: the embedded cloud does not know this function; add it in gpu_fleet/emulator/provider/invokes.py"
         )
-    return answer(aws, unwrap(args))
+    return function(aws, unwrap(args))

@@ -1,14 +1,22 @@
-"""VPC, subnets, routes, gateways, endpoints, security groups."""
+"""VPCs, subnets, routes, gateways, endpoints, security groups, flow logs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from gpu_fleet.emulator.provider.registry import Made, MotoAccount, Resource, given, makes, tag_specification, whole
+from gpu_fleet.emulator.provider.registry import (
+    MadeResource,
+    MotoAccount,
+    Resource,
+    makes,
+    tag_specification,
+    to_int,
+    without_none,
+)
 
 
 @makes("aws:ec2/vpc:Vpc", no_effect=("instanceTenancy",))
-def vpc(aws: MotoAccount, r: Resource) -> Made:
+def vpc(aws: MotoAccount, r: Resource) -> MadeResource:
     """A VPC."""
     ec2, i = aws.client("ec2"), r.inputs
     made = ec2.create_vpc(CidrBlock=i["cidrBlock"], TagSpecifications=tag_specification(r, "vpc"))["Vpc"]
@@ -16,9 +24,9 @@ def vpc(aws: MotoAccount, r: Resource) -> Made:
     for key, attribute in (("enableDnsSupport", "EnableDnsSupport"), ("enableDnsHostnames", "EnableDnsHostnames")):
         if key in i:
             ec2.modify_vpc_attribute(VpcId=identity, **{attribute: {"Value": i[key]}})
-    here = [{"Name": "vpc-id", "Values": [identity]}]
-    groups = ec2.describe_security_groups(Filters=here)["SecurityGroups"]
-    tables = ec2.describe_route_tables(Filters=here)["RouteTables"]
+    of_vpc = [{"Name": "vpc-id", "Values": [identity]}]
+    groups = ec2.describe_security_groups(Filters=of_vpc)["SecurityGroups"]
+    tables = ec2.describe_route_tables(Filters=of_vpc)["RouteTables"]
     return identity, {
         "arn": aws.arn("ec2", f"vpc/{identity}"),
         "ownerId": aws.account,
@@ -29,14 +37,14 @@ def vpc(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/subnet:Subnet")
-def subnet(aws: MotoAccount, r: Resource) -> Made:
+def subnet(aws: MotoAccount, r: Resource) -> MadeResource:
     """A subnet."""
     ec2, i = aws.client("ec2"), r.inputs
     made = ec2.create_subnet(
         VpcId=i["vpcId"],
         CidrBlock=i["cidrBlock"],
         TagSpecifications=tag_specification(r, "subnet"),
-        **given(AvailabilityZone=i.get("availabilityZone")),
+        **without_none(AvailabilityZone=i.get("availabilityZone")),
     )["Subnet"]
     if i.get("mapPublicIpOnLaunch"):
         ec2.modify_subnet_attribute(SubnetId=made["SubnetId"], MapPublicIpOnLaunch={"Value": True})
@@ -49,8 +57,8 @@ def subnet(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/internetGateway:InternetGateway")
-def internet_gateway(aws: MotoAccount, r: Resource) -> Made:
-    """An internet gateway, attached where a VPC is named."""
+def internet_gateway(aws: MotoAccount, r: Resource) -> MadeResource:
+    """An internet gateway, attached to its VPC if one is given."""
     ec2, i = aws.client("ec2"), r.inputs
     made = ec2.create_internet_gateway(TagSpecifications=tag_specification(r, "internet-gateway"))["InternetGateway"]
     identity = made["InternetGatewayId"]
@@ -60,7 +68,7 @@ def internet_gateway(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/eip:Eip")
-def eip(aws: MotoAccount, r: Resource) -> Made:
+def eip(aws: MotoAccount, r: Resource) -> MadeResource:
     """An elastic IP address."""
     made = aws.client("ec2").allocate_address(
         Domain=r.inputs.get("domain") or "vpc", TagSpecifications=tag_specification(r, "elastic-ip")
@@ -74,13 +82,13 @@ def eip(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/natGateway:NatGateway")
-def nat_gateway(aws: MotoAccount, r: Resource) -> Made:
+def nat_gateway(aws: MotoAccount, r: Resource) -> MadeResource:
     """A NAT gateway."""
     i = r.inputs
     made = aws.client("ec2").create_nat_gateway(
         SubnetId=i["subnetId"],
         TagSpecifications=tag_specification(r, "natgateway"),
-        **given(AllocationId=i.get("allocationId"), ConnectivityType=i.get("connectivityType")),
+        **without_none(AllocationId=i.get("allocationId"), ConnectivityType=i.get("connectivityType")),
     )["NatGateway"]
     address = (made.get("NatGatewayAddresses") or [{}])[0]
     return made["NatGatewayId"], {
@@ -93,7 +101,7 @@ def nat_gateway(aws: MotoAccount, r: Resource) -> Made:
 def _route(aws: MotoAccount, table: str, route: Any) -> None:
     aws.client("ec2").create_route(
         RouteTableId=table,
-        **given(
+        **without_none(
             DestinationCidrBlock=route.get("destinationCidrBlock") or route.get("cidrBlock"),
             DestinationIpv6CidrBlock=route.get("destinationIpv6CidrBlock") or route.get("ipv6CidrBlock"),
             DestinationPrefixListId=route.get("destinationPrefixListId"),
@@ -106,7 +114,7 @@ def _route(aws: MotoAccount, table: str, route: Any) -> None:
 
 
 @makes("aws:ec2/routeTable:RouteTable")
-def route_table(aws: MotoAccount, r: Resource) -> Made:
+def route_table(aws: MotoAccount, r: Resource) -> MadeResource:
     """A route table with its inline routes."""
     made = aws.client("ec2").create_route_table(
         VpcId=r.inputs["vpcId"], TagSpecifications=tag_specification(r, "route-table")
@@ -118,7 +126,7 @@ def route_table(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/route:Route")
-def route(aws: MotoAccount, r: Resource) -> Made:
+def route(aws: MotoAccount, r: Resource) -> MadeResource:
     """A route."""
     _route(aws, r.inputs["routeTableId"], r.inputs)
     destination = r.inputs.get("destinationCidrBlock") or r.inputs.get("destinationPrefixListId") or ""
@@ -126,24 +134,24 @@ def route(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/routeTableAssociation:RouteTableAssociation")
-def route_table_association(aws: MotoAccount, r: Resource) -> Made:
-    """A route table of a subnet."""
+def route_table_association(aws: MotoAccount, r: Resource) -> MadeResource:
+    """The association of a route table with a subnet or gateway."""
     made = aws.client("ec2").associate_route_table(
         RouteTableId=r.inputs["routeTableId"],
-        **given(SubnetId=r.inputs.get("subnetId"), GatewayId=r.inputs.get("gatewayId")),
+        **without_none(SubnetId=r.inputs.get("subnetId"), GatewayId=r.inputs.get("gatewayId")),
     )
     return made["AssociationId"], {}
 
 
 @makes("aws:ec2/vpcEndpoint:VpcEndpoint")
-def vpc_endpoint(aws: MotoAccount, r: Resource) -> Made:
+def vpc_endpoint(aws: MotoAccount, r: Resource) -> MadeResource:
     """A VPC endpoint."""
     i = r.inputs
     made = aws.client("ec2").create_vpc_endpoint(
         VpcId=i["vpcId"],
         ServiceName=i["serviceName"],
         TagSpecifications=tag_specification(r, "vpc-endpoint"),
-        **given(
+        **without_none(
             VpcEndpointType=i.get("vpcEndpointType"),
             RouteTableIds=i.get("routeTableIds"),
             SubnetIds=i.get("subnetIds"),
@@ -165,17 +173,17 @@ def _permission(rule: Any) -> dict[str, Any]:
     protocol = str(rule.get("ipProtocol") or rule.get("protocol"))
     permission: dict[str, Any] = {"IpProtocol": protocol}
     if protocol != "-1":
-        permission |= {"FromPort": whole(rule.get("fromPort")), "ToPort": whole(rule.get("toPort"))}
-    about = given(Description=rule.get("description"))
+        permission |= {"FromPort": to_int(rule.get("fromPort")), "ToPort": to_int(rule.get("toPort"))}
+    description = without_none(Description=rule.get("description"))
     cidrs = rule.get("cidrBlocks") or ([rule.get("cidrIpv4")] if rule.get("cidrIpv4") else [])
     groups = list(rule.get("securityGroups") or [])
     groups += [g for g in (rule.get("referencedSecurityGroupId"), rule.get("sourceSecurityGroupId")) if g]
     prefixes = rule.get("prefixListIds") or ([rule.get("prefixListId")] if rule.get("prefixListId") else [])
-    six = rule.get("ipv6CidrBlocks") or ([rule.get("cidrIpv6")] if rule.get("cidrIpv6") else [])
-    permission["IpRanges"] = [{"CidrIp": c, **about} for c in cidrs]
-    permission["Ipv6Ranges"] = [{"CidrIpv6": c, **about} for c in six]
-    permission["UserIdGroupPairs"] = [{"GroupId": g, **about} for g in groups]
-    permission["PrefixListIds"] = [{"PrefixListId": p, **about} for p in prefixes]
+    ipv6_cidrs = rule.get("ipv6CidrBlocks") or ([rule.get("cidrIpv6")] if rule.get("cidrIpv6") else [])
+    permission["IpRanges"] = [{"CidrIp": c, **description} for c in cidrs]
+    permission["Ipv6Ranges"] = [{"CidrIpv6": c, **description} for c in ipv6_cidrs]
+    permission["UserIdGroupPairs"] = [{"GroupId": g, **description} for g in groups]
+    permission["PrefixListIds"] = [{"PrefixListId": p, **description} for p in prefixes]
     return permission
 
 
@@ -187,14 +195,14 @@ def _authorize(aws: MotoAccount, group: str, *, inbound: bool, rule: Any) -> str
 
 
 @makes("aws:ec2/securityGroup:SecurityGroup", longest_name=255, no_effect=("revokeRulesOnDelete",))
-def security_group(aws: MotoAccount, r: Resource) -> Made:
-    """A security group with its inline rules; like Terraform's it starts without the default rule that lets all out."""
+def security_group(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A security group with its inline rules; like the provider's it starts without the default egress rule."""
     ec2, i = aws.client("ec2"), r.inputs
     identity = ec2.create_security_group(
         GroupName=r.physical_name,
         Description=i.get("description") or "Managed by Pulumi",
         TagSpecifications=tag_specification(r, "security-group"),
-        **given(VpcId=i.get("vpcId")),
+        **without_none(VpcId=i.get("vpcId")),
     )["GroupId"]
     group = ec2.describe_security_groups(GroupIds=[identity])["SecurityGroups"][0]
     if group["IpPermissionsEgress"]:
@@ -207,18 +215,18 @@ def security_group(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule")
-def ingress_rule(aws: MotoAccount, r: Resource) -> Made:
-    """A rule inwards."""
+def ingress_rule(aws: MotoAccount, r: Resource) -> MadeResource:
+    """An ingress rule."""
     return _rule(aws, r, inbound=True)
 
 
 @makes("aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule")
-def egress_rule(aws: MotoAccount, r: Resource) -> Made:
-    """A rule outwards."""
+def egress_rule(aws: MotoAccount, r: Resource) -> MadeResource:
+    """An egress rule."""
     return _rule(aws, r, inbound=False)
 
 
-def _rule(aws: MotoAccount, r: Resource, *, inbound: bool) -> Made:
+def _rule(aws: MotoAccount, r: Resource, *, inbound: bool) -> MadeResource:
     identity = _authorize(aws, r.inputs["securityGroupId"], inbound=inbound, rule=r.inputs)
     return identity, {
         "arn": aws.arn("ec2", f"security-group-rule/{identity}"),
@@ -227,8 +235,8 @@ def _rule(aws: MotoAccount, r: Resource, *, inbound: bool) -> Made:
 
 
 @makes("aws:ec2/securityGroupRule:SecurityGroupRule")
-def security_group_rule(aws: MotoAccount, r: Resource) -> Made:
-    """A rule in the older form."""
+def security_group_rule(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A rule of the older resource type, ingress or egress."""
     i = r.inputs
     rule = {**i.all, "securityGroups": [i["securityGroupId"]]} if i.get("self") else i
     identity = _authorize(aws, i["securityGroupId"], inbound=i["type"] == "ingress", rule=rule)
@@ -236,11 +244,11 @@ def security_group_rule(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/defaultSecurityGroup:DefaultSecurityGroup")
-def default_security_group(aws: MotoAccount, r: Resource) -> Made:
-    """The VPC's default group, stripped of all rules but the inline ones."""
+def default_security_group(aws: MotoAccount, r: Resource) -> MadeResource:
+    """The VPC's default security group, with the inline rules only."""
     ec2, i = aws.client("ec2"), r.inputs
-    here = [{"Name": "vpc-id", "Values": [i["vpcId"]]}, {"Name": "group-name", "Values": ["default"]}]
-    group = ec2.describe_security_groups(Filters=here)["SecurityGroups"][0]
+    filters = [{"Name": "vpc-id", "Values": [i["vpcId"]]}, {"Name": "group-name", "Values": ["default"]}]
+    group = ec2.describe_security_groups(Filters=filters)["SecurityGroups"][0]
     identity = group["GroupId"]
     if group["IpPermissions"]:
         ec2.revoke_security_group_ingress(GroupId=identity, IpPermissions=group["IpPermissions"])
@@ -253,14 +261,14 @@ def default_security_group(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:ec2/flowLog:FlowLog", no_effect=("maxAggregationInterval", "logDestinationType"))
-def flow_log(aws: MotoAccount, r: Resource) -> Made:
+def flow_log(aws: MotoAccount, r: Resource) -> MadeResource:
     """A flow log of a VPC."""
     i = r.inputs
     made = aws.client("ec2").create_flow_logs(
         ResourceIds=[i["vpcId"]],
         ResourceType="VPC",
         TrafficType=i.get("trafficType") or "ALL",
-        **given(
+        **without_none(
             LogDestination=i.get("logDestination"),
             LogDestinationType=i.get("logDestinationType") or "cloud-watch-logs",
             DeliverLogsPermissionArn=i.get("iamRoleArn"),

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpu_fleet.emulator.provider.archive import text
-from gpu_fleet.emulator.provider.identity import document
+from gpu_fleet.emulator.provider.archive import read_asset
 from gpu_fleet.emulator.provider.registry import (
-    Made,
+    MadeResource,
     MotoAccount,
     Resource,
-    given,
+    json_text,
     makes,
-    pascal,
+    pascal_case,
     tag_list,
-    tagged,
-    whole,
+    tag_map,
+    tags_argument,
+    to_int,
+    without_none,
 )
 
 
 @makes("aws:dynamodb/table:Table", longest_name=255)
-def table(aws: MotoAccount, r: Resource) -> Made:
+def table(aws: MotoAccount, r: Resource) -> MadeResource:
     """A table."""
     client, i = aws.client("dynamodb"), r.inputs
     keys = [{"AttributeName": i["hashKey"], "KeyType": "HASH"}]
@@ -33,18 +34,18 @@ def table(aws: MotoAccount, r: Resource) -> Made:
         KeySchema=keys,
         AttributeDefinitions=[{"AttributeName": a["name"], "AttributeType": a["type"]} for a in i["attributes"]],
         BillingMode=billing,
-        **tagged(i),
-        **given(
+        **tags_argument(i),
+        **without_none(
             ProvisionedThroughput=(
                 {
-                    "ReadCapacityUnits": whole(i.get("readCapacity")) or 1,
-                    "WriteCapacityUnits": whole(i.get("writeCapacity")) or 1,
+                    "ReadCapacityUnits": to_int(i.get("readCapacity")) or 1,
+                    "WriteCapacityUnits": to_int(i.get("writeCapacity")) or 1,
                 }
                 if billing == "PROVISIONED"
                 else None
             ),
             SSESpecification=(
-                given(Enabled=encryption.get("enabled"), KMSMasterKeyId=encryption.get("kmsKeyArn"))
+                without_none(Enabled=encryption.get("enabled"), KMSMasterKeyId=encryption.get("kmsKeyArn"))
                 if encryption
                 else None
             ),
@@ -69,7 +70,7 @@ def table(aws: MotoAccount, r: Resource) -> Made:
     return r.physical_name, {"arn": made["TableArn"], "streamArn": made.get("LatestStreamArn")}
 
 
-_QUEUE = {
+_QUEUE_ATTRIBUTES = {
     "visibilityTimeoutSeconds": "VisibilityTimeout",
     "messageRetentionSeconds": "MessageRetentionPeriod",
     "maxMessageSize": "MaximumMessageSize",
@@ -87,44 +88,42 @@ _QUEUE = {
 
 
 @makes("aws:sqs/queue:Queue", longest_name=80)
-def queue(aws: MotoAccount, r: Resource) -> Made:
+def queue(aws: MotoAccount, r: Resource) -> MadeResource:
     """A queue."""
     client, i = aws.client("sqs"), r.inputs
     attributes = {}
-    for key, name in _QUEUE.items():
+    for key, name in _QUEUE_ATTRIBUTES.items():
         value = i.get(key)
         if value is None or (name == "FifoQueue" and not value):
             continue
         if isinstance(value, bool):
             attributes[name] = str(value).lower()
         else:
-            attributes[name] = str(whole(value)) if isinstance(value, float) else document(value)
-    made = client.create_queue(
-        QueueName=r.physical_name, Attributes=attributes, tags={t["Key"]: t["Value"] for t in tag_list(i)}
-    )
+            attributes[name] = str(to_int(value)) if isinstance(value, float) else json_text(value)
+    made = client.create_queue(QueueName=r.physical_name, Attributes=attributes, tags=tag_map(i))
     return made["QueueUrl"], {"url": made["QueueUrl"], "arn": aws.arn("sqs", r.physical_name)}
 
 
 @makes("aws:sqs/queuePolicy:QueuePolicy")
-def queue_policy(aws: MotoAccount, r: Resource) -> Made:
+def queue_policy(aws: MotoAccount, r: Resource) -> MadeResource:
     """A queue's policy."""
     aws.client("sqs").set_queue_attributes(
-        QueueUrl=r.inputs["queueUrl"], Attributes={"Policy": document(r.inputs["policy"])}
+        QueueUrl=r.inputs["queueUrl"], Attributes={"Policy": json_text(r.inputs["policy"])}
     )
     return r.inputs["queueUrl"], {}
 
 
 @makes("aws:sqs/redrivePolicy:RedrivePolicy")
-def redrive_policy(aws: MotoAccount, r: Resource) -> Made:
-    """Where a queue's failed messages go."""
+def redrive_policy(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A queue's redrive policy."""
     aws.client("sqs").set_queue_attributes(
-        QueueUrl=r.inputs["queueUrl"], Attributes={"RedrivePolicy": document(r.inputs["redrivePolicy"])}
+        QueueUrl=r.inputs["queueUrl"], Attributes={"RedrivePolicy": json_text(r.inputs["redrivePolicy"])}
     )
     return r.inputs["queueUrl"], {}
 
 
 @makes("aws:ssm/parameter:Parameter", longest_name=1011)
-def parameter(aws: MotoAccount, r: Resource) -> Made:
+def parameter(aws: MotoAccount, r: Resource) -> MadeResource:
     """A parameter."""
     i = r.inputs
     value = i.get("value") or i.get("insecureValue")
@@ -133,7 +132,7 @@ def parameter(aws: MotoAccount, r: Resource) -> Made:
         Value=value,
         Type=i["type"] if isinstance(i["type"], str) else str(i["type"]),
         Overwrite=bool(i.get("overwrite")),
-        **given(
+        **without_none(
             Description=i.get("description"),
             Tier=i.get("tier"),
             DataType=i.get("dataType"),
@@ -147,24 +146,24 @@ def parameter(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:secretsmanager/secret:Secret", no_effect=("recoveryWindowInDays", "forceOverwriteReplicaSecret"))
-def secret(aws: MotoAccount, r: Resource) -> Made:
+def secret(aws: MotoAccount, r: Resource) -> MadeResource:
     """A secret without a value."""
     i = r.inputs
     made = aws.client("secretsmanager").create_secret(
         Name=r.physical_name,
-        **tagged(i),
-        **given(Description=i.get("description"), KmsKeyId=i.get("kmsKeyId")),
+        **tags_argument(i),
+        **without_none(Description=i.get("description"), KmsKeyId=i.get("kmsKeyId")),
     )
     return made["ARN"], {"arn": made["ARN"]}
 
 
 @makes("aws:s3/bucket:Bucket", "aws:s3/bucketV2:BucketV2", named="bucket", longest_name=63, no_effect=("forceDestroy",))
-def bucket(aws: MotoAccount, r: Resource) -> Made:
+def bucket(aws: MotoAccount, r: Resource) -> MadeResource:
     """A bucket."""
     s3 = aws.client("s3")
     where = {} if aws.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": aws.region}}
     s3.create_bucket(
-        Bucket=r.physical_name, **where, **given(ObjectLockEnabledForBucket=r.inputs.get("objectLockEnabled"))
+        Bucket=r.physical_name, **where, **without_none(ObjectLockEnabledForBucket=r.inputs.get("objectLockEnabled"))
     )
     if tag_list(r.inputs):
         s3.put_bucket_tagging(Bucket=r.physical_name, Tagging={"TagSet": tag_list(r.inputs)})
@@ -177,19 +176,19 @@ def bucket(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:s3/bucketPolicy:BucketPolicy", named="bucket")
-def bucket_policy(aws: MotoAccount, r: Resource) -> Made:
+def bucket_policy(aws: MotoAccount, r: Resource) -> MadeResource:
     """A bucket's policy."""
-    aws.client("s3").put_bucket_policy(Bucket=r.inputs["bucket"], Policy=document(r.inputs["policy"]))
+    aws.client("s3").put_bucket_policy(Bucket=r.inputs["bucket"], Policy=json_text(r.inputs["policy"]))
     return r.inputs["bucket"], {}
 
 
 @makes("aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock", named="bucket", no_effect=("skipDestroy",))
-def public_access_block(aws: MotoAccount, r: Resource) -> Made:
-    """What of public access a bucket refuses."""
+def public_access_block(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A bucket's block of public access."""
     i = r.inputs
     aws.client("s3").put_public_access_block(
         Bucket=i["bucket"],
-        PublicAccessBlockConfiguration=given(
+        PublicAccessBlockConfiguration=without_none(
             BlockPublicAcls=i.get("blockPublicAcls"),
             BlockPublicPolicy=i.get("blockPublicPolicy"),
             IgnorePublicAcls=i.get("ignorePublicAcls"),
@@ -204,14 +203,14 @@ def public_access_block(aws: MotoAccount, r: Resource) -> Made:
     "aws:s3/bucketServerSideEncryptionConfigurationV2:BucketServerSideEncryptionConfigurationV2",
     named="bucket",
 )
-def bucket_encryption(aws: MotoAccount, r: Resource) -> Made:
-    """How a bucket encrypts."""
+def bucket_encryption(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A bucket's encryption."""
     rules = []
     for rule in r.inputs["rules"]:
         default = rule.get("applyServerSideEncryptionByDefault") or {}
         rules.append(
-            given(
-                ApplyServerSideEncryptionByDefault=given(
+            without_none(
+                ApplyServerSideEncryptionByDefault=without_none(
                     SSEAlgorithm=default.get("sseAlgorithm"), KMSMasterKeyID=default.get("kmsMasterKeyId")
                 ),
                 BucketKeyEnabled=rule.get("bucketKeyEnabled"),
@@ -228,8 +227,8 @@ def bucket_encryption(aws: MotoAccount, r: Resource) -> Made:
     "aws:s3/bucketLifecycleConfigurationV2:BucketLifecycleConfigurationV2",
     named="bucket",
 )
-def bucket_lifecycle(aws: MotoAccount, r: Resource) -> Made:
-    """How long a bucket keeps."""
+def bucket_lifecycle(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A bucket's lifecycle rules."""
     aws.client("s3").put_bucket_lifecycle_configuration(
         Bucket=r.inputs["bucket"], LifecycleConfiguration={"Rules": [_lifecycle_rule(x) for x in r.inputs["rules"]]}
     )
@@ -239,19 +238,21 @@ def bucket_lifecycle(aws: MotoAccount, r: Resource) -> Made:
 def _lifecycle_rule(rule: dict[str, Any]) -> dict[str, Any]:
     abort, expiration = rule.get("abortIncompleteMultipartUpload"), rule.get("expiration")
     old = rule.get("noncurrentVersionExpiration")
-    return given(
+    return without_none(
         ID=rule["id"],
         Status=rule["status"],
-        Filter=pascal(rule.get("filter") or {"prefix": ""}),
-        Expiration={k: int(v) if k == "Days" else v for k, v in pascal(expiration).items()} if expiration else None,
-        NoncurrentVersionExpiration={k: int(v) for k, v in pascal(old).items()} if old else None,
-        AbortIncompleteMultipartUpload={k: int(v) for k, v in pascal(abort).items()} if abort else None,
+        Filter=pascal_case(rule.get("filter") or {"prefix": ""}),
+        Expiration={k: int(v) if k == "Days" else v for k, v in pascal_case(expiration).items()}
+        if expiration
+        else None,
+        NoncurrentVersionExpiration={k: int(v) for k, v in pascal_case(old).items()} if old else None,
+        AbortIncompleteMultipartUpload={k: int(v) for k, v in pascal_case(abort).items()} if abort else None,
     )
 
 
 @makes("aws:s3/bucketVersioning:BucketVersioning", "aws:s3/bucketVersioningV2:BucketVersioningV2", named="bucket")
-def bucket_versioning(aws: MotoAccount, r: Resource) -> Made:
-    """Whether a bucket keeps versions."""
+def bucket_versioning(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A bucket's versioning."""
     aws.client("s3").put_bucket_versioning(
         Bucket=r.inputs["bucket"],
         VersioningConfiguration={"Status": r.inputs["versioningConfiguration"]["status"]},
@@ -260,8 +261,8 @@ def bucket_versioning(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:s3/bucketOwnershipControls:BucketOwnershipControls", named="bucket")
-def bucket_ownership(aws: MotoAccount, r: Resource) -> Made:
-    """Who owns what is put into a bucket."""
+def bucket_ownership(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A bucket's ownership controls."""
     aws.client("s3").put_bucket_ownership_controls(
         Bucket=r.inputs["bucket"],
         OwnershipControls={"Rules": [{"ObjectOwnership": r.inputs["rule"]["objectOwnership"]}]},
@@ -273,12 +274,12 @@ def bucket_ownership(aws: MotoAccount, r: Resource) -> Made:
     "aws:s3/bucketObject:BucketObject", "aws:s3/bucketObjectv2:BucketObjectv2", named="key",
     no_effect=("sourceHash", "etag", "forceDestroy"),
 )  # fmt: skip
-def bucket_object(aws: MotoAccount, r: Resource) -> Made:
+def bucket_object(aws: MotoAccount, r: Resource) -> MadeResource:
     """An object in a bucket."""
     i = r.inputs
-    body = text(i["source"]) if "source" in i else str(i.get("content") or "").encode()
+    body = read_asset(i["source"]) if "source" in i else str(i.get("content") or "").encode()
     made = aws.client("s3").put_object(
-        Bucket=i["bucket"], Key=r.physical_name, Body=body, **given(ContentType=i.get("contentType"))
+        Bucket=i["bucket"], Key=r.physical_name, Body=body, **without_none(ContentType=i.get("contentType"))
     )
     return r.physical_name, {
         "etag": made["ETag"].strip('"'),

@@ -1,20 +1,20 @@
-"""Alarms, dashboards, logs, topics."""
+"""Alarms, dashboards, logs and topics."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from gpu_fleet.emulator.provider.identity import document
 from gpu_fleet.emulator.provider.registry import (
-    Made,
+    MadeResource,
     MotoAccount,
     Resource,
     UnknownResourceError,
-    given,
+    json_text,
     makes,
-    tag_list,
-    tagged,
-    whole,
+    tag_map,
+    tags_argument,
+    to_int,
+    without_none,
 )
 
 
@@ -26,38 +26,38 @@ def _query(query: dict[str, Any]) -> dict[str, Any]:
     metric = query.get("metric")
     statistic = None
     if metric:
-        statistic = given(
-            Metric=given(
+        statistic = without_none(
+            Metric=without_none(
                 MetricName=metric["metricName"],
                 Namespace=metric.get("namespace"),
                 Dimensions=_dimensions(metric.get("dimensions")),
             ),
-            Period=whole(metric["period"]),
+            Period=to_int(metric["period"]),
             Stat=metric["stat"],
             Unit=metric.get("unit"),
         )
-    return given(
+    return without_none(
         Id=query["id"],
         Expression=query.get("expression"),
         Label=query.get("label"),
         ReturnData=query.get("returnData", False),
-        Period=whole(query.get("period")),
+        Period=to_int(query.get("period")),
         AccountId=query.get("accountId"),
         MetricStat=statistic,
     )
 
 
 @makes("aws:cloudwatch/metricAlarm:MetricAlarm", longest_name=255)
-def metric_alarm(aws: MotoAccount, r: Resource) -> Made:
-    """An alarm. moto stores it and never evaluates it."""
+def metric_alarm(aws: MotoAccount, r: Resource) -> MadeResource:
+    """An alarm, which moto stores and never evaluates."""
     i = r.inputs
     client = aws.client("cloudwatch")
     client.put_metric_alarm(
         AlarmName=r.physical_name,
         ComparisonOperator=i["comparisonOperator"],
-        EvaluationPeriods=whole(i["evaluationPeriods"]),
-        **tagged(i),
-        **given(
+        EvaluationPeriods=to_int(i["evaluationPeriods"]),
+        **tags_argument(i),
+        **without_none(
             AlarmDescription=i.get("alarmDescription"),
             ActionsEnabled=i.get("actionsEnabled"),
             AlarmActions=i.get("alarmActions"),
@@ -68,11 +68,11 @@ def metric_alarm(aws: MotoAccount, r: Resource) -> Made:
             Statistic=i.get("statistic"),
             ExtendedStatistic=i.get("extendedStatistic"),
             Dimensions=_dimensions(i.get("dimensions")),
-            Period=whole(i.get("period")),
+            Period=to_int(i.get("period")),
             Unit=i.get("unit"),
             Threshold=i.get("threshold"),
             ThresholdMetricId=i.get("thresholdMetricId"),
-            DatapointsToAlarm=whole(i.get("datapointsToAlarm")),
+            DatapointsToAlarm=to_int(i.get("datapointsToAlarm")),
             TreatMissingData=i.get("treatMissingData"),
             EvaluateLowSampleCountPercentile=i.get("evaluateLowSampleCountPercentiles"),
             Metrics=[_query(q) for q in i.get("metricQueries") or []] or None,
@@ -82,38 +82,38 @@ def metric_alarm(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:cloudwatch/compositeAlarm:CompositeAlarm", named="alarmName")
-def composite_alarm(_: MotoAccount, r: Resource) -> Made:
-    """Moto has no composite alarms."""
+def composite_alarm(_: MotoAccount, r: Resource) -> MadeResource:
+    """A composite alarm, which moto lacks. Raises UnknownResourceError."""
     raise UnknownResourceError(f"{r.name} ({r.type}): moto has no composite alarms; use a metric alarm")
 
 
 @makes("aws:cloudwatch/dashboard:Dashboard", named="dashboardName")
-def dashboard(aws: MotoAccount, r: Resource) -> Made:
+def dashboard(aws: MotoAccount, r: Resource) -> MadeResource:
     """A dashboard."""
     name = r.inputs["dashboardName"]
-    aws.client("cloudwatch").put_dashboard(DashboardName=name, DashboardBody=document(r.inputs["dashboardBody"]))
+    aws.client("cloudwatch").put_dashboard(DashboardName=name, DashboardBody=json_text(r.inputs["dashboardBody"]))
     return name, {"dashboardArn": aws.arn("cloudwatch", f"dashboard/{name}", region=False)}
 
 
 @makes("aws:cloudwatch/logGroup:LogGroup", longest_name=512, no_effect=("skipDestroy", "deletionProtectionEnabled"))
-def log_group(aws: MotoAccount, r: Resource) -> Made:
+def log_group(aws: MotoAccount, r: Resource) -> MadeResource:
     """A log group."""
     logs, i = aws.client("logs"), r.inputs
     logs.create_log_group(
         logGroupName=r.physical_name,
-        **given(
+        **without_none(
             kmsKeyId=i.get("kmsKeyId"),
             logGroupClass=i.get("logGroupClass"),
-            tags={t["Key"]: t["Value"] for t in tag_list(i)} or None,
+            tags=tag_map(i) or None,
         ),
     )
     if i.get("retentionInDays"):
-        logs.put_retention_policy(logGroupName=r.physical_name, retentionInDays=whole(i["retentionInDays"]))
+        logs.put_retention_policy(logGroupName=r.physical_name, retentionInDays=to_int(i["retentionInDays"]))
     return r.physical_name, {"arn": aws.arn("logs", f"log-group:{r.physical_name}")}
 
 
 @makes("aws:cloudwatch/logMetricFilter:LogMetricFilter")
-def log_metric_filter(aws: MotoAccount, r: Resource) -> Made:
+def log_metric_filter(aws: MotoAccount, r: Resource) -> MadeResource:
     """A metric filter."""
     i = r.inputs
     change = i["metricTransformation"]
@@ -122,7 +122,7 @@ def log_metric_filter(aws: MotoAccount, r: Resource) -> Made:
         logGroupName=i["logGroupName"],
         filterPattern=i["pattern"],
         metricTransformations=[
-            given(
+            without_none(
                 metricName=change["name"],
                 metricNamespace=change["namespace"],
                 metricValue=str(change["value"]),
@@ -135,8 +135,8 @@ def log_metric_filter(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:cloudwatch/queryDefinition:QueryDefinition")
-def query_definition(aws: MotoAccount, r: Resource) -> Made:
-    """A saved query of CloudWatch Logs Insights; moto does not keep them, and nothing reads them."""
+def query_definition(aws: MotoAccount, r: Resource) -> MadeResource:
+    """A saved query of CloudWatch Logs Insights, which moto lacks and nothing reads."""
     identity = f"{r.physical_name}-query"
     return identity, {
         "queryDefinitionId": identity,
@@ -147,23 +147,23 @@ def query_definition(aws: MotoAccount, r: Resource) -> Made:
 
 
 @makes("aws:sns/topic:Topic", longest_name=256)
-def topic(aws: MotoAccount, r: Resource) -> Made:
+def topic(aws: MotoAccount, r: Resource) -> MadeResource:
     """A topic."""
     i = r.inputs
-    attributes = given(
+    attributes = without_none(
         KmsMasterKeyId=i.get("kmsMasterKeyId"),
-        Policy=document(i["policy"]) if "policy" in i else None,
+        Policy=json_text(i["policy"]) if "policy" in i else None,
         DisplayName=i.get("displayName"),
     )
-    made = aws.client("sns").create_topic(Name=r.physical_name, Attributes=attributes, **tagged(i))
+    made = aws.client("sns").create_topic(Name=r.physical_name, Attributes=attributes, **tags_argument(i))
     return made["TopicArn"], {"arn": made["TopicArn"], "owner": aws.account}
 
 
 @makes("aws:sns/topicPolicy:TopicPolicy")
-def topic_policy(aws: MotoAccount, r: Resource) -> Made:
+def topic_policy(aws: MotoAccount, r: Resource) -> MadeResource:
     """A topic's policy."""
     aws.client("sns").set_topic_attributes(
-        TopicArn=r.inputs["arn"], AttributeName="Policy", AttributeValue=document(r.inputs["policy"])
+        TopicArn=r.inputs["arn"], AttributeName="Policy", AttributeValue=json_text(r.inputs["policy"])
     )
     return r.inputs["arn"], {}
 
@@ -171,7 +171,7 @@ def topic_policy(aws: MotoAccount, r: Resource) -> Made:
 @makes(
     "aws:sns/topicSubscription:TopicSubscription", no_effect=("endpointAutoConfirms", "confirmationTimeoutInMinutes")
 )
-def topic_subscription(aws: MotoAccount, r: Resource) -> Made:
+def topic_subscription(aws: MotoAccount, r: Resource) -> MadeResource:
     """A subscription."""
     i = r.inputs
     made = aws.client("sns").subscribe(

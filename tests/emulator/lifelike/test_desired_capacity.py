@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 
 @pytest.mark.parametrize(("desired", "message"), [(6, "above max value 5"), (0, "below min value 1")])
-def test_a_capacity_beyond_the_bounds_is_refused_and_changes_nothing(desk: Any, desired: int, message: str) -> None:
+def test_a_capacity_outside_the_bounds_is_refused_and_changes_nothing(desk: Any, desired: int, message: str) -> None:
     desk.make_group(MinSize=1, MaxSize=5, DesiredCapacity=2)
     with pytest.raises(ClientError, match=message):
         desk.scale(desired)

@@ -25,7 +25,7 @@ def test_an_update_without_the_policy_keeps_it(mixed: Any) -> None:
     assert after["MaxSize"] == 7
 
 
-def test_a_part_of_the_distribution_leaves_the_rest(mixed: Any) -> None:
+def test_a_partial_distribution_keeps_the_rest(mixed: Any) -> None:
     before = mixed.group()["MixedInstancesPolicy"]
     policy = {"InstancesDistribution": {"OnDemandBaseCapacity": 3}}
     after = update(mixed, MixedInstancesPolicy=policy)["MixedInstancesPolicy"]
@@ -46,7 +46,7 @@ def test_overrides_are_replaced_as_a_whole(mixed: Any) -> None:
     assert "g6e.xlarge" in {i["InstanceType"] for i in mixed.instances()}
 
 
-def test_what_describe_says_can_be_sent_back(mixed: Any) -> None:
+def test_a_described_policy_can_be_sent_back(mixed: Any) -> None:
     policy = mixed.group()["MixedInstancesPolicy"]
     policy["LaunchTemplate"]["LaunchTemplateSpecification"].pop("LaunchTemplateName")
     assert update(mixed, MixedInstancesPolicy=policy)["MixedInstancesPolicy"]["LaunchTemplate"]["Overrides"]
@@ -55,7 +55,7 @@ def test_what_describe_says_can_be_sent_back(mixed: Any) -> None:
 @pytest.mark.parametrize(
     ("how", "desired"), [({"MinSize": 4}, 4), ({"MaxSize": 1}, 1), ({"MaxSize": 8}, 2), ({"MinSize": 1}, 2)]
 )
-def test_bounds_move_the_desired_capacity_when_they_must(mixed: Any, how: dict[str, int], desired: int) -> None:
+def test_bounds_move_the_desired_capacity_if_necessary(mixed: Any, how: dict[str, int], desired: int) -> None:
     assert update(mixed, **how)["DesiredCapacity"] == desired
     mixed.pass_time(200)
     assert len([i for i in mixed.instances() if i["LifecycleState"] == "InService"]) == desired
@@ -83,14 +83,14 @@ def test_settings_that_moto_drops_are_kept(mixed: Any) -> None:
     assert after["TerminationPolicies"] == ["NewestInstance"]
 
 
-def test_a_weight_is_refused_since_it_is_not_modelled(desk: Any) -> None:
+def test_a_weight_is_refused_because_it_is_not_modelled(desk: Any) -> None:
     template = {"LaunchTemplateSpecification": {"LaunchTemplateId": desk.template, "Version": "1"}}
     template["Overrides"] = [{"InstanceType": "g6.xlarge", "WeightedCapacity": "2"}]  # type: ignore[assignment]
     with pytest.raises(ClientError, match="only weights of 1"):
         desk.make_group(MixedInstancesPolicy={"LaunchTemplate": template})
 
 
-def test_hooks_given_at_creation_hold_for_the_first_instance(desk: Any) -> None:
+def test_hooks_given_at_creation_apply_to_the_first_instance(desk: Any) -> None:
     desk.make_group(DesiredCapacity=1)
     desk.pass_time(60)
     assert desk.states() == ["Pending:Wait"]

@@ -34,14 +34,14 @@ def test_completing_the_action_puts_the_instance_into_service(waiting: Any) -> N
     assert waiting.states() == ["InService"]
 
 
-def test_abandoning_the_launch_ends_the_instance(waiting: Any) -> None:
+def test_abandoning_the_launch_terminates_the_instance(waiting: Any) -> None:
     first = waiting.instances()[0]["InstanceId"]
     act(waiting, "complete_lifecycle_action", LifecycleActionResult="ABANDON")
     waiting.pass_time(200)
     assert [i["InstanceId"] != first for i in waiting.instances()] == [True]
 
 
-def test_a_heartbeat_starts_the_timeout_anew(waiting: Any) -> None:
+def test_a_heartbeat_restarts_the_timeout(waiting: Any) -> None:
     first = waiting.instances()[0]["InstanceId"]
     waiting.pass_time(500)
     act(waiting, "record_lifecycle_action_heartbeat")
@@ -51,7 +51,7 @@ def test_a_heartbeat_starts_the_timeout_anew(waiting: Any) -> None:
     assert first not in {i["InstanceId"] for i in waiting.instances() if i["LifecycleState"].startswith("Pending")}
 
 
-def test_heartbeats_do_not_keep_an_instance_waiting_for_ever(desk: Any) -> None:
+def test_heartbeats_cannot_extend_a_wait_forever(desk: Any) -> None:
     desk.make_group(hooks=False)
     desk.asg.put_lifecycle_hook(
         AutoScalingGroupName="group",
@@ -80,7 +80,7 @@ def test_an_action_that_is_not_active_is_an_error(waiting: Any) -> None:
         act(waiting, "complete_lifecycle_action", LifecycleActionResult="CONTINUE")
 
 
-def test_every_hook_of_a_launch_is_waited_for(desk: Any) -> None:
+def test_a_launch_waits_for_all_its_hooks(desk: Any) -> None:
     desk.make_group()
     desk.asg.put_lifecycle_hook(
         AutoScalingGroupName="group",
@@ -96,10 +96,10 @@ def test_every_hook_of_a_launch_is_waited_for(desk: Any) -> None:
     assert desk.states() == ["InService"]
 
 
-def test_a_terminating_hook_that_runs_out_lets_go(desk: Any) -> None:
+def test_a_terminating_hook_times_out(desk: Any) -> None:
     desk.make_group(DesiredCapacity=1)
     desk.pass_time(200)
-    member = desk.cloud.life.lifecycle.members[desk.instances()[0]["InstanceId"]]
+    member = desk.cloud.lifelike.lifecycle.members[desk.instances()[0]["InstanceId"]]
     desk.cloud.world.drain_seconds = lambda _: None
     member.answers = False  # a dead engine: its agent sends no heartbeats
     desk.scale(0)
@@ -109,7 +109,7 @@ def test_a_terminating_hook_that_runs_out_lets_go(desk: Any) -> None:
     assert desk.states() == []
 
 
-def test_a_hook_is_stored_as_it_was_put_and_changed_in_part(desk: Any) -> None:
+def test_a_hook_is_stored_as_given_and_can_change_in_part(desk: Any) -> None:
     desk.make_group(hooks=False)
     named = {"AutoScalingGroupName": "group", "LifecycleHookName": "h"}
     desk.asg.put_lifecycle_hook(

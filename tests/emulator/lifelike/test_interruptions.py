@@ -14,12 +14,12 @@ def spot(desk: Any) -> Any:
     return desk
 
 
-def kinds(desk: Any, instance: str) -> list[Change]:
+def changes_of(desk: Any, instance: str) -> list[Change]:
     return [c.change for c in desk.changes if c.instance_id == instance]
 
 
-def test_nobody_replaces_an_instance_before_it_is_gone(spot: Any) -> None:
-    """Its group does not listen to the notice: it finds out by its health check."""
+def test_a_group_replaces_an_interrupted_instance_only_once_it_is_gone(spot: Any) -> None:
+    """The group ignores the notice and notices the loss by its health check."""
     going = spot.instances()[0]["InstanceId"]
     with faults.spot_interruption(spot.cloud, going, at=spot.cloud.now + 60):
         spot.pass_time(61)
@@ -35,7 +35,7 @@ def test_nobody_replaces_an_instance_before_it_is_gone(spot: Any) -> None:
     assert spot.states() == ["InService", "InService"]
 
 
-def test_an_instance_that_was_taken_out_at_the_notice_drains_and_goes_in_order(spot: Any) -> None:
+def test_an_instance_terminated_at_its_notice_drains_in_order(spot: Any) -> None:
     going = spot.instances()[0]["InstanceId"]
     with faults.spot_interruption(spot.cloud, going):
         spot.asg.terminate_instance_in_auto_scaling_group(InstanceId=going, ShouldDecrementDesiredCapacity=False)
@@ -43,40 +43,40 @@ def test_an_instance_that_was_taken_out_at_the_notice_drains_and_goes_in_order(s
         assert spot.health()[going] == "draining"
         assert len(spot.instances()) == 3
         spot.pass_time(200)
-    assert kinds(spot, going)[-3:] == [Change.INTERRUPTION_NOTICE, Change.DRAINING, Change.GONE]
+    assert changes_of(spot, going)[-3:] == [Change.INTERRUPTION_NOTICE, Change.DRAINING, Change.GONE]
     assert spot.states() == ["InService", "InService"]
 
 
-def test_what_has_not_drained_in_two_minutes_is_lost(spot: Any) -> None:
+def test_an_instance_that_has_not_drained_in_two_minutes_is_lost(spot: Any) -> None:
     spot.cloud.world.drain_seconds = 600
     going = spot.instances()[0]["InstanceId"]
     with faults.spot_interruption(spot.cloud, going):
         spot.asg.terminate_instance_in_auto_scaling_group(InstanceId=going, ShouldDecrementDesiredCapacity=False)
         spot.pass_time(119)
-        assert kinds(spot, going)[-1] is Change.DRAINING
+        assert changes_of(spot, going)[-1] is Change.DRAINING
         spot.pass_time(2)
-    assert kinds(spot, going)[-1] is Change.LOST
+    assert changes_of(spot, going)[-1] is Change.LOST
 
 
-def test_an_instance_that_still_boots_is_simply_lost(desk: Any) -> None:
+def test_a_booting_instance_is_lost_at_its_interruption(desk: Any) -> None:
     desk.make_group(DesiredCapacity=1, distribution={"OnDemandPercentageAboveBaseCapacity": 0})
     desk.pass_time(10)
     going = desk.instances()[0]["InstanceId"]
     desk.cloud.world.boot_seconds = 120
     with faults.slow_boot(desk.cloud, 120), faults.spot_interruption(desk.cloud, going):
         desk.pass_time(105)
-        assert kinds(desk, going)[-1] is Change.INTERRUPTION_NOTICE
+        assert changes_of(desk, going)[-1] is Change.INTERRUPTION_NOTICE
         desk.pass_time(300)
     assert going not in {i["InstanceId"] for i in desk.instances()}
     assert desk.states() == ["InService"]
 
 
-def test_a_recommendation_takes_nothing_by_itself(spot: Any) -> None:
+def test_a_recommendation_interrupts_nothing(spot: Any) -> None:
     named = spot.instances()[0]["InstanceId"]
     faults.rebalance_recommendation(spot.cloud, named)
     spot.pass_time(600)
     assert named in spot.health()
-    assert Change.INTERRUPTION_NOTICE not in kinds(spot, named)
+    assert Change.INTERRUPTION_NOTICE not in changes_of(spot, named)
 
 
 def test_on_demand_is_never_interrupted(desk: Any) -> None:

@@ -44,7 +44,7 @@ def test_a_group_without_a_policy_is_on_demand_of_the_templates_type() -> None:
     assert instance_types(None, "g6.xlarge") == ("g6.xlarge",)
 
 
-def test_the_emptiest_zone_comes_first_and_the_groups_order_decides_between_equals() -> None:
+def test_the_emptiest_zone_comes_first_and_ties_keep_the_groups_order() -> None:
     assert zones_by_need(["b", "a", "c", "a"], {"b": 2, "a": 1, "c": 1}) == ["a", "c", "b"]
 
 
@@ -55,21 +55,21 @@ def test_instances_are_spread_over_zones_with_the_preferred_type_and_the_spot_sh
     desk.pass_time(10)
     assert Counter(i["AvailabilityZone"] for i in desk.instances()) == {"us-east-1a": 3, "us-east-1b": 3}
     assert {i["InstanceType"] for i in desk.instances()} == {"g6.xlarge"}
-    assert sum(desk.spot_of(i["InstanceId"]) for i in desk.instances()) == 4
+    assert sum(desk.is_spot(i["InstanceId"]) for i in desk.instances()) == 4
 
 
-def test_the_next_type_is_launched_where_the_preferred_one_has_no_capacity(desk: Any) -> None:
+def test_the_next_type_is_launched_if_the_preferred_one_has_no_capacity(desk: Any) -> None:
     desk.make_group()
-    with faults.no_capacity(desk.cloud, type="g6.xlarge", zone="us-east-1a"):
+    with faults.no_capacity(desk.cloud, faults.Shortage(type="g6.xlarge", zone="us-east-1a")):
         desk.scale(2)
         desk.pass_time(10)
     found = {i["AvailabilityZone"]: i["InstanceType"] for i in desk.instances()}
     assert found == {"us-east-1a": "g6.2xlarge", "us-east-1b": "g6.xlarge"}
 
 
-def test_the_other_zone_is_used_where_one_has_nothing(desk: Any) -> None:
+def test_another_zone_is_used_if_one_has_no_capacity(desk: Any) -> None:
     desk.make_group()
-    with faults.no_capacity(desk.cloud, zone="us-east-1a"):
+    with faults.no_capacity(desk.cloud, faults.Shortage(zone="us-east-1a")):
         desk.scale(2)
         desk.pass_time(10)
     assert {i["AvailabilityZone"] for i in desk.instances()} == {"us-east-1b"}

@@ -30,7 +30,7 @@ def status(desk: Any) -> dict[str, Any]:
 
 
 def run(desk: Any, seconds: float) -> int:
-    """The fewest healthy targets meanwhile."""
+    """Pass time and return the smallest number of healthy targets meanwhile."""
     least = 99
     for _ in range(int(seconds // 15)):
         desk.pass_time(15)
@@ -38,7 +38,7 @@ def run(desk: Any, seconds: float) -> int:
     return least
 
 
-def test_new_types_roll_through_the_group_without_a_loss_of_capacity(up: Any) -> None:
+def test_new_types_roll_through_the_group_without_loss_of_capacity(up: Any) -> None:
     start(up, DesiredConfiguration=bigger(up), Preferences={"MinHealthyPercentage": 100, "MaxHealthyPercentage": 150})
     assert run(up, 1200) == 4
     assert {i["InstanceType"] for i in up.instances()} == {"g6e.xlarge"}
@@ -48,14 +48,14 @@ def test_new_types_roll_through_the_group_without_a_loss_of_capacity(up: Any) ->
     assert done["EndTime"] > done["StartTime"]
 
 
-def test_by_default_a_tenth_may_be_missing_at_a_time(up: Any) -> None:
+def test_by_default_a_tenth_of_the_instances_may_be_missing(up: Any) -> None:
     start(up)
     least = run(up, 1500)
     assert least == 3
     assert status(up)["Status"] == "Successful"
 
 
-def test_progress_is_told(up: Any) -> None:
+def test_a_refresh_reports_its_progress(up: Any) -> None:
     start(up, DesiredConfiguration=bigger(up), Preferences={"MinHealthyPercentage": 100, "MaxHealthyPercentage": 110})
     run(up, 300)
     under_way = status(up)
@@ -70,7 +70,7 @@ def test_one_refresh_at_a_time(up: Any) -> None:
         start(up)
 
 
-def test_a_cancelled_refresh_stops_and_gives_the_group_its_configuration_back(up: Any) -> None:
+def test_cancelling_a_refresh_restores_the_groups_configuration(up: Any) -> None:
     start(up, DesiredConfiguration=bigger(up), Preferences={"MinHealthyPercentage": 100, "MaxHealthyPercentage": 110})
     run(up, 60)
     up.asg.cancel_instance_refresh(AutoScalingGroupName="group")
@@ -85,7 +85,7 @@ def test_a_cancelled_refresh_stops_and_gives_the_group_its_configuration_back(up
         up.asg.cancel_instance_refresh(AutoScalingGroupName="group")
 
 
-def test_what_matches_already_may_be_skipped(up: Any) -> None:
+def test_matching_instances_can_be_skipped(up: Any) -> None:
     before = {i["InstanceId"] for i in up.instances()}
     start(up, Preferences={"SkipMatching": True})
     run(up, 60)
@@ -93,9 +93,9 @@ def test_what_matches_already_may_be_skipped(up: Any) -> None:
     assert {i["InstanceId"] for i in up.instances()} == before
 
 
-def test_a_refresh_that_gets_no_capacity_fails_and_leaves_the_old_instances(up: Any) -> None:
+def test_a_refresh_without_capacity_fails_and_keeps_the_old_instances(up: Any) -> None:
     before = {i["InstanceId"] for i in up.instances()}
-    with faults.no_capacity(up.cloud, type="g6e.xlarge"):
+    with faults.no_capacity(up.cloud, faults.Shortage(type="g6e.xlarge")):
         preferences = {"MinHealthyPercentage": 100, "MaxHealthyPercentage": 150}
         start(up, DesiredConfiguration=bigger(up), Preferences=preferences)
         run(up, 4000)

@@ -7,10 +7,10 @@ from gpu_fleet.emulator import faults
 
 
 def spot_count(desk: Any) -> int:
-    return sum(desk.spot_of(i["InstanceId"]) for i in desk.instances())
+    return sum(desk.is_spot(i["InstanceId"]) for i in desk.instances())
 
 
-def test_a_lower_base_brings_spot_back_the_new_one_first(desk: Any) -> None:
+def test_a_lower_base_launches_spot_before_terminating_on_demand(desk: Any) -> None:
     distribution = {"OnDemandBaseCapacity": 2, "OnDemandPercentageAboveBaseCapacity": 0}
     desk.make_group(DesiredCapacity=2, distribution=distribution)
     desk.pass_time(200)
@@ -27,9 +27,9 @@ def test_a_lower_base_brings_spot_back_the_new_one_first(desk: Any) -> None:
     assert len(desk.instances()) == 2
 
 
-def test_a_higher_base_makes_up_for_spot_that_did_not_come(desk: Any) -> None:
+def test_a_higher_base_replaces_missing_spot_instances(desk: Any) -> None:
     desk.make_group(distribution={"OnDemandBaseCapacity": 1, "OnDemandPercentageAboveBaseCapacity": 0})
-    with faults.no_capacity(desk.cloud, spot=True):
+    with faults.no_capacity(desk.cloud, faults.Shortage(spot=True)):
         desk.scale(3)
         desk.pass_time(200)
         assert len(desk.instances()) == 1
@@ -41,11 +41,11 @@ def test_a_higher_base_makes_up_for_spot_that_did_not_come(desk: Any) -> None:
     assert spot_count(desk) == 0
 
 
-def test_zones_are_balanced_again_unless_that_is_suspended(desk: Any) -> None:
+def test_zones_are_rebalanced_unless_suspended(desk: Any) -> None:
     for name in ("group", "still"):
         desk.make_group(name)
     desk.asg.suspend_processes(AutoScalingGroupName="still", ScalingProcesses=["AZRebalance"])
-    with faults.no_capacity(desk.cloud, zone="us-east-1b"):
+    with faults.no_capacity(desk.cloud, faults.Shortage(zone="us-east-1b")):
         for name in ("group", "still"):
             desk.scale(4, name)
         desk.pass_time(300)
@@ -54,7 +54,7 @@ def test_zones_are_balanced_again_unless_that_is_suspended(desk: Any) -> None:
     assert Counter(i["AvailabilityZone"] for i in desk.instances("still")) == {"us-east-1a": 4}
 
 
-def test_a_settled_group_is_left_alone(desk: Any) -> None:
+def test_a_settled_group_does_not_change(desk: Any) -> None:
     desk.make_group(DesiredCapacity=3, distribution={"OnDemandPercentageAboveBaseCapacity": 50})
     desk.pass_time(300)
     before = [i["InstanceId"] for i in desk.instances()]

@@ -16,11 +16,11 @@ def test_a_later_version_with_user_data_is_launched(desk: Any) -> None:
     versions = sorted(i["LaunchTemplate"]["Version"] for i in desk.instances())
     assert versions == ["1", "2"]
     newest = next(i["InstanceId"] for i in desk.instances() if i["LaunchTemplate"]["Version"] == "2")
-    said = desk.ec2.describe_instance_attribute(InstanceId=newest, Attribute="userData")["UserData"]["Value"]
-    assert base64.b64decode(said) == b"second"
+    user_data = desk.ec2.describe_instance_attribute(InstanceId=newest, Attribute="userData")["UserData"]["Value"]
+    assert base64.b64decode(user_data) == b"second"
 
 
-def test_a_version_takes_over_what_it_does_not_name(desk: Any) -> None:
+def test_a_version_inherits_what_it_does_not_specify(desk: Any) -> None:
     desk.ec2.create_launch_template_version(
         LaunchTemplateId=desk.template, SourceVersion="1", LaunchTemplateData={"InstanceType": "g6e.xlarge"}
     )

@@ -15,12 +15,12 @@ def one(
     return Candidate(name, zone, spot, at, version, protected)
 
 
-def test_the_fullest_zone_gives_first() -> None:
+def test_the_fullest_zone_shrinks_first() -> None:
     candidates = [one("old", "a", at=0), one("x", "b", at=5), one("y", "b", at=6)]
     assert choose(candidates, 1, Split(2, 0), ["OldestInstance"]) == ["x"]
 
 
-def test_within_a_zone_the_surplus_purchase_option_gives_first() -> None:
+def test_within_a_zone_the_surplus_purchase_option_shrinks_first() -> None:
     candidates = [one("demand", at=0), one("spot", spot=True, at=5), one("spot2", spot=True, at=6)]
     assert choose(candidates, 1, Split(1, 1), ["Default"]) == ["spot"]
 
@@ -53,7 +53,7 @@ instances = st.lists(
 
 
 @given(instances, st.integers(0, 40))
-def test_as_many_go_as_are_asked_for_and_may(candidates: list[Candidate], count: int) -> None:
+def test_the_requested_number_goes_as_far_as_protection_allows(candidates: list[Candidate], count: int) -> None:
     free = [c for c in candidates if not c.protected]
     left = max(0, len(candidates) - count)
     chosen = choose(candidates, count, Split(left, 0), ["Default"])

@@ -1,6 +1,6 @@
-"""What AWS refuses and moto takes, and what AWS takes and moto refuses: one module for each kind of thing.
+"""Requests that AWS refuses and moto accepts, or the reverse: one module per kind of resource.
 
-They need no world and no clock, so a moto server under the real engine can have them too.
+They need no world and no clock.
 """
 
 from __future__ import annotations
@@ -37,17 +37,14 @@ _MODULES = (
     security_group_rules,
     resource_tags,
     target_groups,
+    lambda_functions,
 )
 
-REFUSALS: tuple[Difference, ...] = tuple(module.DIFFERENCE for module in (*_MODULES, lambda_functions))
-"""Everything that is refused, with its source."""
+REFUSALS: tuple[Difference, ...] = tuple(module.DIFFERENCE for module in _MODULES)
+"""Every refusal, with its source."""
 
 
-def refuse(patches: Patches, *, concurrent_executions: int = lambda_functions.CONCURRENT_EXECUTIONS) -> None:
-    """Let the moto of this process refuse what AWS refuses, until the patches end.
-
-    `concurrent_executions` are those of Lambda that the account has.
-    """
+def refuse(patches: Patches) -> None:
+    """Let moto refuse what AWS refuses, until the patches end."""
     for module in _MODULES:
-        module.mend(patches)
-    lambda_functions.mend(patches, concurrent_executions)
+        module.patch_moto(patches)

@@ -1,4 +1,4 @@
-"""What an instance may be launched with: user data, tags in its metadata, security groups of its own VPC."""
+"""Launches: the size of user data, tags in the metadata, security groups of the subnet's VPC."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import InstanceBackend
 from moto.ec2.models.launch_templates import LaunchTemplate
 
-from gpu_fleet.emulator.lifelike.difference import Difference, Patches
+from gpu_fleet.emulator.lifelike.difference import Difference, Patches, arguments
 
 DIFFERENCE = Difference(
     name="launches",
     moto=(
-        "takes user data of any length, security groups of another VPC, and tags that an instance cannot show in its "
+        "accepts user data of any length, security groups of another VPC, and tags that an instance cannot show in its "
         "metadata"
     ),
     aws=(
-        "user data has 16384 bytes before base64; an instance's security groups are of its subnet's VPC; where it "
-        "shows its tags in its metadata, their keys are letters, digits and + - = . , _ : @, and not '.', '..' or "
-        "'_index'"
+        "user data has at most 16384 bytes before base64; an instance's security groups belong to its subnet's VPC; "
+        "if it shows its tags in its metadata, their keys are letters, digits and + - = . , _ : @, and not '.', '..' "
+        "or '_index'"
     ),
     source=(
         "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html "
@@ -32,56 +32,64 @@ DIFFERENCE = Difference(
 )
 
 USER_DATA_BYTES = 16_384
-_KEY, _RESERVED = r"[0-9a-zA-Z\-_+=,.@:]{1,255}", (".", "..", "_index")
+_METADATA_KEY, _RESERVED_KEYS = r"[0-9a-zA-Z\-_+=,.@:]{1,255}", (".", "..", "_index")
 
 
-def mend(patches: Patches) -> None:
-    """Check before moto launches."""
+def patch_moto(patches: Patches) -> None:
+    """Check requests before moto launches."""
+    patches.wrap(LaunchTemplate, "__init__", create_template)
+    patches.wrap(LaunchTemplate, "create_version", create_version)
+    patches.wrap(InstanceBackend, "run_instances", run_instances)
 
-    def template(self: Any, backend: Any, name: str, data: dict[str, Any], *more: Any, **named: Any) -> None:
-        _check_user_data(data.get("UserData"))
-        moto_template(self, backend, name, data, *more, **named)
 
-    def create_version(self: Any, data: dict[str, Any], description: str) -> Any:
-        _check_user_data(data.get("UserData"))
-        return moto_version(self, data, description)
+def create_template(moto: Any, template: Any, *args: Any, **kwargs: Any) -> None:
+    """CreateLaunchTemplate with user data of a valid size."""
+    _check_user_data(arguments(moto, template, *args, **kwargs)["template_data"].get("UserData"))
+    moto(template, *args, **kwargs)
 
-    def run_instances(
-        self: Any, image_id: str, count: int, user_data: Any, security_group_names: list[str], **how: Any
-    ) -> Any:
-        data: dict[str, Any] = {}
-        if how.get("launch_template"):
-            data = self._get_template_from_args(how["launch_template"]).data
-        _check_user_data(user_data)
-        options = how.get("metadata_options") or data.get("MetadataOptions") or {}
-        if options.get("InstanceMetadataTags") == "enabled":
-            keys = set((how.get("tags") or {}).get("instance") or {})
-            for specification in data.get("TagSpecifications") or []:
-                if specification.get("ResourceType") == "instance":
-                    keys |= {tag["Key"] for tag in specification.get("Tags") or []}
-            _check_shown(keys)
-        groups = [*(how.get("security_group_ids") or []), *(data.get("SecurityGroupIds") or [])]
-        if how.get("subnet_id"):
-            _check_vpc(self, how["subnet_id"], groups)
-        return moto_run(self, image_id, count, user_data, security_group_names, **how)
 
-    moto_template = patches.put(LaunchTemplate, "__init__", template)
-    moto_version = patches.put(LaunchTemplate, "create_version", create_version)
-    moto_run = patches.put(InstanceBackend, "run_instances", run_instances)
+def create_version(moto: Any, template: Any, data: dict[str, Any], description: str) -> Any:
+    """CreateLaunchTemplateVersion with user data of a valid size."""
+    _check_user_data(data.get("UserData"))
+    return moto(template, data, description)
+
+
+def run_instances(moto: Any, backend: Any, image_id: str, count: int, user_data: Any, *more: Any, **how: Any) -> Any:
+    """RunInstances with valid user data, tags and security groups."""
+    data: dict[str, Any] = {}
+    if how.get("launch_template"):
+        data = backend._get_template_from_args(how["launch_template"]).data
+    _check_user_data(user_data)
+    metadata_options = how.get("metadata_options") or data.get("MetadataOptions") or {}
+    if metadata_options.get("InstanceMetadataTags") == "enabled":
+        _check_metadata_keys(_tag_keys(how, data))
+    groups = [*(how.get("security_group_ids") or []), *(data.get("SecurityGroupIds") or [])]
+    if how.get("subnet_id"):
+        _check_vpc(backend, how["subnet_id"], groups)
+    return moto(backend, image_id, count, user_data, *more, **how)
+
+
+def _tag_keys(how: dict[str, Any], data: dict[str, Any]) -> set[str]:
+    """Return the keys of the instance's tags, from the request and from the template."""
+    keys = set((how.get("tags") or {}).get("instance") or {})
+    for specification in data.get("TagSpecifications") or []:
+        if specification.get("ResourceType") == "instance":
+            keys |= {tag["Key"] for tag in specification.get("Tags") or []}
+    return keys
 
 
 def _check_user_data(encoded: Any) -> None:
     try:
         size = len(base64.b64decode(str(encoded or ""), validate=True))
     except (binascii.Error, ValueError):
-        return  # no base64: moto's own refusal
+        return  # moto itself refuses what is not base64
     if size > USER_DATA_BYTES:
         raise EC2ClientError("InvalidUserData.Malformed", f"User data is limited to {USER_DATA_BYTES} bytes")
 
 
-def _check_shown(keys: set[str]) -> None:
+def _check_metadata_keys(keys: set[str]) -> None:
     for key in sorted(keys):
-        if key in _RESERVED or not re.fullmatch(_KEY, key):
+        if key in _RESERVED_KEYS or not re.fullmatch(_METADATA_KEY, key):
             raise EC2ClientError(
                 "InvalidParameterValue",
                 f"'{key}' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\\\-_+=,.@:]{{1,255}}), and "

@@ -1,4 +1,4 @@
-"""Load balancers: their names, subnets and security groups, and when they may be deleted."""
+"""Load balancers: names, subnets and security groups, and deletion protection."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 from moto.elbv2 import models
 from moto.elbv2.exceptions import DuplicateLoadBalancerName, ELBClientError, SubnetNotFoundError
 
-from gpu_fleet.emulator.lifelike.difference import Difference, Patches
+from gpu_fleet.emulator.lifelike.difference import Difference, Patches, arguments
 
 DIFFERENCE = Difference(
     name="load balancers",
     moto=(
-        "takes any name, subnets of one zone, of several VPCs, or of a VPC without an internet gateway, security "
-        "groups of another VPC, and deletes what is protected; is active only once it was described"
+        "accepts any name, subnets of one zone, of several VPCs, or of a VPC without an internet gateway, security "
+        "groups of another VPC, and deletes a protected one; becomes active only when described"
     ),
     aws=(
-        "a name has 32 letters, digits and hyphens and is there once; an Application Load Balancer needs subnets of "
-        "/27 in two zones, one in each, all in its own VPC as its security groups are, and an internet gateway where "
-        "it faces the internet; one that is protected is not deleted"
+        "a name has at most 32 letters, digits and hyphens and is unique; an Application Load Balancer needs subnets "
+        "of at least /27 in two zones, one in each, all in its own VPC like its security groups, and an internet "
+        "gateway if it faces the internet; a protected one is not deleted"
     ),
     source=(
         "https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateLoadBalancer.html "
@@ -34,64 +34,71 @@ SMALLEST_SUBNET = 27
 """Prefix length: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html"""
 
 
-def mend(patches: Patches) -> None:
-    """Check before moto acts."""
+def patch_moto(patches: Patches) -> None:
+    """Check requests before moto acts."""
     backend = models.ELBv2Backend
+    patches.wrap(backend, "create_load_balancer", create_load_balancer)
+    patches.wrap(backend, "set_subnets", set_subnets)
+    patches.wrap(backend, "set_security_groups", set_security_groups)
+    patches.wrap(backend, "delete_load_balancer", delete_load_balancer)
 
-    def create_load_balancer(
-        self: Any, name: str, security_groups: list[str], subnet_ids: list[str],
-        subnet_mappings: list[dict[str, str]] | None = None, scheme: str | None = None,
-        loadbalancer_type: str | None = None, *more: Any, **named: Any,
-    ) -> Any:  # fmt: skip
-        _check_name(name)
-        wanted = [*subnet_ids, *(mapping["SubnetId"] for mapping in subnet_mappings or [])]
-        for balancer in self.load_balancers.values():
-            if balancer.name == name:
-                same = (
-                    (balancer.scheme or "internet-facing") == (scheme or "internet-facing")
-                    and {subnet.id for subnet in balancer.subnets} == set(wanted)
-                    and set(balancer.security_groups or []) == set(security_groups or [])
-                )
-                if same:  # "create multiple load balancers with the same settings, each call succeeds"
-                    return balancer
-                raise DuplicateLoadBalancerName
-        if (loadbalancer_type or "application") == "application" and wanted:
-            vpc = _check_subnets(self, wanted)
-            _check_security_groups(self, security_groups or [], vpc)
-            if scheme in (None, "internet-facing") and not _has_internet_gateway(self.ec2_backend, vpc):
-                raise ELBClientError("InvalidSubnet", f"VPC {vpc} has no internet gateway")
-        made = moto_create(
-            self, name, security_groups, subnet_ids, subnet_mappings, scheme, loadbalancer_type, *more, **named
-        )
-        made.activate()
-        return made
 
-    def set_subnets(self: Any, arn: str, subnets: list[str], subnet_mappings: list[dict[str, Any]]) -> Any:
-        balancer = self.load_balancers.get(arn)
-        if balancer is not None and balancer.type == "application":
-            wanted = [*subnets, *(mapping["SubnetId"] for mapping in subnet_mappings or [])]
-            _check_subnets(self, wanted, own=balancer.vpc_id)
-        return moto_subnets(self, arn, subnets, subnet_mappings)
+def create_load_balancer(moto: Any, backend: Any, *args: Any, **kwargs: Any) -> Any:
+    """CreateLoadBalancer with a valid name, subnets and security groups; it is active at once.
 
-    def set_security_groups(self: Any, arn: str, sec_groups: list[str]) -> None:
-        balancer = self.load_balancers.get(arn)
-        if balancer is not None:
-            _check_security_groups(self, sec_groups, balancer.vpc_id)
-        moto_groups(self, arn, sec_groups)
-
-    def delete_load_balancer(self: Any, arn: str) -> None:
-        balancer = self.load_balancers.get(arn)
-        if balancer is not None and balancer.attrs.get("deletion_protection.enabled") == "true":
-            raise ELBClientError(
-                "OperationNotPermitted",
-                f"Load balancer '{arn}' cannot be deleted because deletion protection is enabled",
+    A repeated request with the same settings returns the existing load balancer.
+    """
+    request = arguments(moto, backend, *args, **kwargs)
+    name, security_groups = request["name"], request["security_groups"] or []
+    subnet_ids = [*request["subnet_ids"], *(mapping["SubnetId"] for mapping in request["subnet_mappings"] or [])]
+    scheme = request["scheme"] or "internet-facing"
+    _check_name(name)
+    for balancer in backend.load_balancers.values():
+        if balancer.name == name:
+            same = (
+                (balancer.scheme or "internet-facing") == scheme
+                and {subnet.id for subnet in balancer.subnets} == set(subnet_ids)
+                and set(balancer.security_groups or []) == set(security_groups)
             )
-        moto_delete(self, arn)
+            if same:  # "create multiple load balancers with the same settings, each call succeeds"
+                return balancer
+            raise DuplicateLoadBalancerName
+    if (request["loadbalancer_type"] or "application") == "application" and subnet_ids:
+        vpc = _check_subnets(backend, subnet_ids)
+        _check_security_groups(backend, security_groups, vpc)
+        if scheme == "internet-facing" and not _has_internet_gateway(backend.ec2_backend, vpc):
+            raise ELBClientError("InvalidSubnet", f"VPC {vpc} has no internet gateway")
+    balancer = moto(backend, *args, **kwargs)
+    balancer.activate()
+    return balancer
 
-    moto_create = patches.put(backend, "create_load_balancer", create_load_balancer)
-    moto_subnets = patches.put(backend, "set_subnets", set_subnets)
-    moto_groups = patches.put(backend, "set_security_groups", set_security_groups)
-    moto_delete = patches.put(backend, "delete_load_balancer", delete_load_balancer)
+
+def set_subnets(moto: Any, backend: Any, arn: str, subnets: list[str], subnet_mappings: list[dict[str, Any]]) -> Any:
+    """SetSubnets within the load balancer's VPC."""
+    balancer = backend.load_balancers.get(arn)
+    if balancer is not None and balancer.type == "application":
+        subnet_ids = [*subnets, *(mapping["SubnetId"] for mapping in subnet_mappings or [])]
+        _check_subnets(backend, subnet_ids, own_vpc=balancer.vpc_id)
+    return moto(backend, arn, subnets, subnet_mappings)
+
+
+def set_security_groups(moto: Any, backend: Any, arn: str, sec_groups: list[str]) -> None:
+    """SetSecurityGroups of the load balancer's VPC."""
+    balancer = backend.load_balancers.get(arn)
+    if balancer is not None:
+        _check_security_groups(backend, sec_groups, balancer.vpc_id)
+    moto(backend, arn, sec_groups)
+
+
+def delete_load_balancer(moto: Any, backend: Any, arn: str) -> None:
+    """DeleteLoadBalancer without deletion protection."""
+    balancer = backend.load_balancers.get(arn)
+    if balancer is not None and balancer.attrs.get("deletion_protection.enabled") == "true":
+        raise ELBClientError(
+            "OperationNotPermitted",
+            f"Load balancer '{arn}' cannot be deleted because deletion protection is enabled",
+        )
+    moto(backend, arn)
 
 
 def _check_name(name: str) -> None:
@@ -111,18 +118,18 @@ def _check_name(name: str) -> None:
         raise ELBClientError("ValidationError", f"The load balancer name '{name}' cannot begin with 'internal-'")
 
 
-def _check_subnets(backend: Any, ids: Sequence[str], own: str | None = None) -> str:
-    """The VPC of the subnets. Raises AWS's error where they are not of one VPC, or not one in each of two zones."""
+def _check_subnets(backend: Any, ids: Sequence[str], own_vpc: str | None = None) -> str:
+    """Return the subnets' VPC. Raises AWS's error unless they lie in one VPC, one in each of two or more zones."""
     subnets = []
     for subnet_id in ids:
-        found = [s for zone in backend.ec2_backend.subnets.values() for s in zone.values() if s.id == subnet_id]
-        if not found:
+        matches = [s for zone in backend.ec2_backend.subnets.values() for s in zone.values() if s.id == subnet_id]
+        if not matches:
             raise SubnetNotFoundError
-        subnets += found
+        subnets += matches
     vpcs = {subnet.vpc_id for subnet in subnets}
-    if own and vpcs != {own}:
+    if own_vpc and vpcs != {own_vpc}:
         raise ELBClientError(
-            "InvalidConfigurationRequest", f"The specified subnets must belong to the load balancer's VPC '{own}'"
+            "InvalidConfigurationRequest", f"The specified subnets must belong to the load balancer's VPC '{own_vpc}'"
         )
     if len(vpcs) > 1:
         raise ELBClientError("InvalidConfigurationRequest", "All subnets must belong to the same VPC")

@@ -1,4 +1,4 @@
-"""SSM parameters: how long a value may be, and what it may not hold."""
+"""SSM parameters: the size and content of values, and the depth of names."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 from moto.ssm import models
 from moto.ssm.exceptions import SSMException
 
-from gpu_fleet.emulator.lifelike.difference import Difference, Patches
+from gpu_fleet.emulator.lifelike.difference import Difference, Patches, arguments
 
 DIFFERENCE = Difference(
     name="parameters",
-    moto="takes values of any length in every tier, values in double braces, and names of any depth",
+    moto="accepts values of any length in every tier, values with double braces, and names of any depth",
     aws=(
-        "a standard parameter has 4096 bytes, an advanced one 8192, and intelligent tiering takes the one that fits; "
-        "a value holds no double braces; a name has 15 levels"
+        "a standard parameter has at most 4096 bytes, an advanced one 8192, and intelligent tiering chooses the tier "
+        "that fits; a value contains no double braces; a name has at most 15 levels"
     ),
     source=(
         "https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html "
@@ -22,37 +22,44 @@ DIFFERENCE = Difference(
     ),
 )
 
-STANDARD_BYTES, ADVANCED_BYTES, MOST_LEVELS = 4096, 8192, 15
+STANDARD_BYTES, ADVANCED_BYTES, MAX_LEVELS = 4096, 8192, 15
 
 
-def mend(patches: Patches) -> None:
-    """Check before moto acts, and settle the tier."""
+def patch_moto(patches: Patches) -> None:
+    """Check parameters before moto stores them, and choose the tier."""
+    patches.wrap(models.SimpleSystemManagerBackend, "put_parameter", put_parameter)
 
-    def put_parameter(self: Any, name: str, description: str, value: str, *more: Any, **named: Any) -> Any:
-        tier = named.get("tier", more[6] if len(more) > 6 else None) or "Standard"
-        size = len((value or "").encode())
-        if tier == "Intelligent-Tiering":
-            before = self._parameters[name][-1].tier if self._parameters.get(name) else "Standard"
-            tier = "Advanced" if size > STANDARD_BYTES or before == "Advanced" else "Standard"
-        if size > (STANDARD_BYTES if tier == "Standard" else ADVANCED_BYTES):
-            if tier == "Standard":
-                raise SSMException(
-                    "ValidationException",
-                    f"Standard tier parameters support a maximum parameter value of {STANDARD_BYTES} characters. To "
-                    "create a larger parameter value, upgrade the parameter to use the advanced-parameter tier.",
-                )
-            raise SSMException(
-                "ValidationException",
-                f"Advanced tier parameters support a maximum parameter value of {ADVANCED_BYTES} characters.",
-            )
-        if value and "{{" in value and "}}" in value.split("{{", 1)[1]:
-            raise SSMException("ValidationException", f"Parameter value '{value}' can't be nested: double braces")
-        if name.strip("/").count("/") >= MOST_LEVELS:
-            raise SSMException(
-                "HierarchyLevelLimitExceededException", f"A hierarchy can have a maximum of {MOST_LEVELS} levels."
-            )
-        made = moto_put(self, name, description, value, *more, **named)
-        made.tier = tier
-        return made
 
-    moto_put = patches.put(models.SimpleSystemManagerBackend, "put_parameter", put_parameter)
+def put_parameter(moto: Any, backend: Any, *args: Any, **kwargs: Any) -> Any:
+    """PutParameter with a valid name and value."""
+    request = arguments(moto, backend, *args, **kwargs)
+    name, value = request["name"], request["value"] or ""
+    size = len(value.encode())
+    tier = request["tier"] or "Standard"
+    if tier == "Intelligent-Tiering":
+        before = backend._parameters[name][-1].tier if backend._parameters.get(name) else "Standard"
+        tier = "Advanced" if size > STANDARD_BYTES or before == "Advanced" else "Standard"
+    _check_size(tier, size)
+    if "{{" in value and "}}" in value.split("{{", 1)[1]:
+        raise SSMException("ValidationException", f"Parameter value '{value}' can't be nested: double braces")
+    if name.strip("/").count("/") >= MAX_LEVELS:
+        raise SSMException(
+            "HierarchyLevelLimitExceededException", f"A hierarchy can have a maximum of {MAX_LEVELS} levels."
+        )
+    parameter = moto(backend, *args, **kwargs)
+    parameter.tier = tier
+    return parameter
+
+
+def _check_size(tier: str, size: int) -> None:
+    if tier == "Standard" and size > STANDARD_BYTES:
+        raise SSMException(
+            "ValidationException",
+            f"Standard tier parameters support a maximum parameter value of {STANDARD_BYTES} characters. To "
+            "create a larger parameter value, upgrade the parameter to use the advanced-parameter tier.",
+        )
+    if size > ADVANCED_BYTES:
+        raise SSMException(
+            "ValidationException",
+            f"Advanced tier parameters support a maximum parameter value of {ADVANCED_BYTES} characters.",
+        )

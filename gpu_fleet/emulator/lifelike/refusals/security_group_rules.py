@@ -1,25 +1,25 @@
-"""Rules of security groups: none twice, and a range begins at its own address."""
+"""Rules of security groups: no duplicates, and the alphabet of names and descriptions."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import security_groups
 
-from gpu_fleet.emulator.lifelike.difference import Difference, Patches
+from gpu_fleet.emulator.lifelike.difference import Difference, Patches, arguments
 
 DIFFERENCE = Difference(
     name="rules of security groups",
     moto=(
-        "lets a rule become what another already is, and takes names that begin with sg- and descriptions of any "
-        "length and character"
+        "accepts a change that makes two rules equal, names that begin with sg-, and descriptions of any length and "
+        "character"
     ),
     aws=(
-        "a rule that is there is InvalidPermission.Duplicate: documented of rules as such, and assumed here of "
-        "modified ones too, for which no page says either; names and descriptions have 255 characters of an alphabet"
+        "a second equal rule is InvalidPermission.Duplicate: documented for new rules, and assumed here for modified "
+        "ones, for which no page says either; names and descriptions have at most 255 characters of an alphabet"
     ),
     source=(
         "https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html "
@@ -32,53 +32,64 @@ _ALPHABET = r"[a-zA-Z0-9 ._\-:/()#,@\[\]+=&;{}!$*]{1,255}"
 """Of names and descriptions in a VPC: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSecurityGroup.html"""
 
 
-def mend(patches: Patches) -> None:
-    """Check before moto acts."""
+class _Rule(NamedTuple):
+    """What makes two rules equal; without a CIDR they never are."""
+
+    protocol: str
+    from_port: str
+    to_port: str
+    cidr: str
+
+
+def patch_moto(patches: Patches) -> None:
+    """Check requests before moto acts."""
     backend = security_groups.SecurityGroupBackend
-
-    def create_security_group(self: Any, name: str, description: str, *more: Any, **named: Any) -> Any:
-        if name.startswith("sg-"):
-            raise EC2ClientError("InvalidParameterValue", f"Value ({name}) for parameter GroupName is invalid.")
-        for what, text in (("GroupName", name), ("GroupDescription", description)):
-            if text and not re.fullmatch(_ALPHABET, text):
-                raise EC2ClientError(
-                    "InvalidParameterValue",
-                    f"Value ({text}) for parameter {what} is invalid. Character sets beyond ASCII are not supported.",
-                )
-        return moto_create(self, name, description, *more, **named)
-
-    def modify_security_group_rules(self: Any, group_id: str, rules: dict[str, dict[str, Any]]) -> None:
-        group = self.get_security_group_by_name_or_id(group_id)
-        if group is not None:
-            for side in (group.ingress_rules, group.egress_rules):
-                after = [_said(rules.get(rule.id)) or _rule(rule) for rule in side]
-                for rule, is_to_be in zip(side, after, strict=True):
-                    if rule.id in rules and is_to_be[-1] and after.count(is_to_be) > 1:
-                        protocol, first, last, cidr = is_to_be
-                        raise EC2ClientError(
-                            "InvalidPermission.Duplicate",
-                            f'the specified rule "peer: {cidr}, {protocol.upper()}, from port: {first}, to port: '
-                            f'{last}, ALLOW" already exists',
-                        )
-        moto_modify(self, group_id, rules)
-
-    moto_create = patches.put(backend, "create_security_group", create_security_group)
-    moto_modify = patches.put(backend, "modify_security_group_rules", modify_security_group_rules)
+    patches.wrap(backend, "create_security_group", create_security_group)
+    patches.wrap(backend, "modify_security_group_rules", modify_security_group_rules)
 
 
-def _said(new: dict[str, Any] | None) -> tuple[str, str, str, str] | None:
-    if new is None:
-        return None
-    return (
-        str(new.get("IpProtocol")), str(new.get("FromPort")), str(new.get("ToPort")), _range(new.get("CidrIpv4"))
-    )  # fmt: skip
+def create_security_group(moto: Any, backend: Any, *args: Any, **kwargs: Any) -> Any:
+    """CreateSecurityGroup with a valid name and description."""
+    request = arguments(moto, backend, *args, **kwargs)
+    name, description = request["name"], request["description"]
+    if name.startswith("sg-"):
+        raise EC2ClientError("InvalidParameterValue", f"Value ({name}) for parameter GroupName is invalid.")
+    for parameter, text in (("GroupName", name), ("GroupDescription", description)):
+        if text and not re.fullmatch(_ALPHABET, text):
+            raise EC2ClientError(
+                "InvalidParameterValue",
+                f"Value ({text}) for parameter {parameter} is invalid. Character sets beyond ASCII are not supported.",
+            )
+    return moto(backend, *args, **kwargs)
 
 
-def _rule(rule: Any) -> tuple[str, str, str, str]:
-    return (
-        str(rule.ip_protocol), str(rule.from_port), str(rule.to_port), _range((rule.ip_range or {}).get("CidrIp"))
-    )  # fmt: skip
+def modify_security_group_rules(moto: Any, backend: Any, group_id: str, rules: dict[str, dict[str, Any]]) -> None:
+    """ModifySecurityGroupRules without making two rules equal."""
+    group = backend.get_security_group_by_name_or_id(group_id)
+    if group is not None:
+        for side in (group.ingress_rules, group.egress_rules):
+            after = [_requested(rules[rule.id]) if rule.id in rules else _present(rule) for rule in side]
+            for rule, new in zip(side, after, strict=True):
+                if rule.id in rules and new.cidr and after.count(new) > 1:
+                    raise EC2ClientError(
+                        "InvalidPermission.Duplicate",
+                        f'the specified rule "peer: {new.cidr}, {new.protocol.upper()}, from port: {new.from_port}, '
+                        f'to port: {new.to_port}, ALLOW" already exists',
+                    )
+    moto(backend, group_id, rules)
 
 
-def _range(cidr: str | None) -> str:
+def _requested(rule: dict[str, Any]) -> _Rule:
+    return _Rule(
+        str(rule.get("IpProtocol")), str(rule.get("FromPort")), str(rule.get("ToPort")), _network(rule.get("CidrIpv4"))
+    )
+
+
+def _present(rule: Any) -> _Rule:
+    return _Rule(
+        str(rule.ip_protocol), str(rule.from_port), str(rule.to_port), _network((rule.ip_range or {}).get("CidrIp"))
+    )
+
+
+def _network(cidr: str | None) -> str:
     return str(ipaddress.ip_network(cidr, strict=False)) if cidr else ""

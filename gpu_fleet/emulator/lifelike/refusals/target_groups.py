@@ -1,4 +1,4 @@
-"""Target groups: attributes that AWS takes and refuses."""
+"""Target groups: valid attributes."""
 
 from __future__ import annotations
 
@@ -11,38 +11,41 @@ from gpu_fleet.emulator.lifelike.difference import Difference, Patches
 
 DIFFERENCE = Difference(
     name="attributes of target groups",
-    moto="refuses a deregistration delay of 3600 seconds; takes any slow start, and one with any algorithm",
+    moto="refuses a deregistration delay of 3600 seconds; accepts any slow start, with any algorithm",
     aws=(
-        "the deregistration delay is 0 to 3600 seconds; slow start is 0 or 30 to 900, and not with least outstanding "
-        "requests or weighted random"
+        "the deregistration delay is 0 to 3600 seconds; slow start is 0 or 30 to 900, and not allowed with least "
+        "outstanding requests or weighted random"
     ),
     source="https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html",
 )
 
-_DELAY, _SLOW, _ALGORITHM = (
-    "deregistration_delay.timeout_seconds", "slow_start.duration_seconds", "load_balancing.algorithm.type",
-)  # fmt: skip
+_DELAY = "deregistration_delay.timeout_seconds"
+_SLOW_START = "slow_start.duration_seconds"
+_ALGORITHM = "load_balancing.algorithm.type"
 
 
-def mend(patches: Patches) -> None:
-    """Check before moto acts."""
+def patch_moto(patches: Patches) -> None:
+    """Check attributes before moto stores them."""
+    patches.wrap(models.ELBv2Backend, "modify_target_group_attributes", modify_target_group_attributes)
 
-    def modify_target_group_attributes(self: Any, target_group_arn: str, attributes: dict[str, str]) -> None:
-        group = self.target_groups.get(target_group_arn)
-        after = {**(group.attributes if group else {}), **attributes}
-        slow = int(after.get(_SLOW) or 0)
-        if slow and not 30 <= slow <= 900:
-            raise ELBClientError(
-                "ValidationError", f"'{_SLOW}' value '{slow}' must be between '30-900' inclusive, or '0' to disable"
-            )
-        if slow and after.get(_ALGORITHM) in ("least_outstanding_requests", "weighted_random"):
-            raise ELBClientError(
-                "InvalidConfigurationRequest",
-                f"Slow start cannot be enabled with the routing algorithm '{after[_ALGORITHM]}'",
-            )
-        longest = attributes.get(_DELAY) == "3600"
-        moto_modify(self, target_group_arn, {**attributes, _DELAY: "3599"} if longest else attributes)
-        if longest:
-            self.target_groups[target_group_arn].attributes[_DELAY] = "3600"
 
-    moto_modify = patches.put(models.ELBv2Backend, "modify_target_group_attributes", modify_target_group_attributes)
+def modify_target_group_attributes(moto: Any, backend: Any, target_group_arn: str, attributes: dict[str, str]) -> None:
+    """ModifyTargetGroupAttributes with a valid slow start, and a delay of up to 3600 seconds."""
+    group = backend.target_groups.get(target_group_arn)
+    after = {**(group.attributes if group else {}), **attributes}
+    slow_start_seconds = int(after.get(_SLOW_START) or 0)
+    if slow_start_seconds and not 30 <= slow_start_seconds <= 900:
+        raise ELBClientError(
+            "ValidationError",
+            f"'{_SLOW_START}' value '{slow_start_seconds}' must be between '30-900' inclusive, or '0' to disable",
+        )
+    if slow_start_seconds and after.get(_ALGORITHM) in ("least_outstanding_requests", "weighted_random"):
+        raise ELBClientError(
+            "InvalidConfigurationRequest",
+            f"Slow start cannot be enabled with the routing algorithm '{after[_ALGORITHM]}'",
+        )
+    # moto accepts 3599 seconds at most.
+    longest = attributes.get(_DELAY) == "3600"
+    moto(backend, target_group_arn, {**attributes, _DELAY: "3599"} if longest else attributes)
+    if longest:
+        backend.target_groups[target_group_arn].attributes[_DELAY] = "3600"

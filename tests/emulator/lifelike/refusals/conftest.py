@@ -1,4 +1,4 @@
-"""An empty account that refuses what AWS refuses, and short ways to what the tests make again and again."""
+"""An empty account that refuses what AWS refuses, with shorthands to make resources."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def _refused(code: str, message: str = "") -> Iterator[None]:
 
 @pytest.fixture
 def refused() -> Refused:
-    """`with refused("PriorityInUse"):` what stands in it is refused with this code, and these words where given."""
+    """`with refused("PriorityInUse"):` expects the call inside to be refused with this code (and message)."""
     return _refused
 
 
 class Account:
-    """Clients, and makers of what stands in an account."""
+    """An account with its clients, and shorthands to make resources."""
 
     def __init__(self, cloud: EmbeddedCloud) -> None:
         self.cloud = cloud
@@ -140,5 +140,5 @@ def _forward(*shares: tuple[str, int]) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def forward() -> Callable[..., list[dict[str, Any]]]:
-    """Actions that send to these target groups by these weights."""
+    """Make actions that forward to target groups by weights."""
     return _forward

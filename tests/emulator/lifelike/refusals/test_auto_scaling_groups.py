@@ -7,7 +7,7 @@ import pytest
 LAUNCHING = "autoscaling:EC2_INSTANCE_LAUNCHING"
 
 
-def test_a_group_with_instances_is_deleted_by_force_alone(account: Any, refused: Any) -> None:
+def test_a_group_with_instances_is_deleted_only_by_force(account: Any, refused: Any) -> None:
     subnets = account.two_zones(account.vpc())
     name = account.group(subnets, MinSize=1)
     account.cloud.advance(account.cloud.now + 600)
@@ -77,7 +77,7 @@ def test_a_group_has_50_hooks(account: Any, refused: Any) -> None:
     put(49)
 
 
-def test_a_name_is_there_once(account: Any, refused: Any) -> None:
+def test_a_groups_name_is_unique(account: Any, refused: Any) -> None:
     subnets = account.two_zones(account.vpc())
     account.group(subnets, AutoScalingGroupName="one")
     with refused("AlreadyExists"):

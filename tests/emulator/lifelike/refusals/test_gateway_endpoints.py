@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def test_a_route_table_that_joins_or_leaves_gets_or_loses_the_route(account: Any) -> None:
+def test_a_route_table_gets_the_route_when_it_joins_and_loses_it_when_it_leaves(account: Any) -> None:
     vpc = account.vpc()
     one, other = (account.ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"] for _ in range(2))
     made = account.ec2.create_vpc_endpoint(

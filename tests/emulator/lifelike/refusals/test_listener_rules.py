@@ -33,9 +33,9 @@ class Scene:
         )
         return str(made["Rules"][0]["RuleArn"])
 
-    def set_priorities(self, **wanted: int) -> None:
+    def set_priorities(self, **priorities: int) -> None:
         self.elb.set_rule_priorities(
-            RulePriorities=[{"RuleArn": arn, "Priority": priority} for arn, priority in wanted.items()]
+            RulePriorities=[{"RuleArn": arn, "Priority": priority} for arn, priority in priorities.items()]
         )
 
     def priority(self, rule: str) -> str:
@@ -47,14 +47,14 @@ def scene(account: Any, forward: Any) -> Scene:
     return Scene(account, forward)
 
 
-def test_a_priority_is_taken_once(scene: Scene, refused: Any) -> None:
+def test_a_priority_is_unique(scene: Scene, refused: Any) -> None:
     scene.rule(1, (scene.groups[0], 1))
     with refused("PriorityInUse", "The specified priority is in use"):
         scene.rule(1, (scene.groups[1], 1))
     scene.rule(2, (scene.groups[1], 1))
 
 
-def test_rules_change_places_in_one_call_and_not_in_two(scene: Scene, refused: Any) -> None:
+def test_rules_can_swap_priorities_only_in_one_call(scene: Scene, refused: Any) -> None:
     first, second = scene.rule(1, (scene.groups[0], 1)), scene.rule(2, (scene.groups[1], 1))
     with refused("PriorityInUse"):
         scene.set_priorities(**{first: 2})
@@ -80,7 +80,7 @@ def test_a_weight_is_0_to_999(scene: Scene, refused: Any, weight: int) -> None:
         scene.elb.modify_rule(RuleArn=rule, Actions=scene.forward((scene.groups[0], weight)))
 
 
-def test_an_action_sends_to_five_target_groups_at_most(scene: Scene, refused: Any) -> None:
+def test_an_action_forwards_to_at_most_five_target_groups(scene: Scene, refused: Any) -> None:
     with refused("TooManyTargetGroups"):
         scene.rule(1, *((group, 1) for group in scene.groups[:6]))
     rule = scene.rule(1, *((group, 1) for group in scene.groups[:5]))
@@ -91,29 +91,29 @@ def test_an_action_sends_to_five_target_groups_at_most(scene: Scene, refused: An
 def test_a_target_group_belongs_to_one_load_balancer(scene: Scene, refused: Any) -> None:
     other = scene.account.listener(scene.account.balancer(scene.subnets))
     rule = scene.rule(1, (scene.groups[0], 1))
-    said = "cannot be associated with more than one load balancer"
-    with refused("TargetGroupAssociationLimit", said):
+    message = "cannot be associated with more than one load balancer"
+    with refused("TargetGroupAssociationLimit", message):
         scene.rule(1, (scene.groups[0], 1), listener=other)
-    with refused("TargetGroupAssociationLimit", said):
+    with refused("TargetGroupAssociationLimit", message):
         scene.elb.modify_listener(ListenerArn=other, DefaultActions=scene.forward((scene.groups[0], 1)))
     scene.rule(2, (scene.groups[0], 1))  # twice on its own is no matter
     scene.elb.delete_rule(RuleArn=rule)
-    with refused("TargetGroupAssociationLimit", said):
+    with refused("TargetGroupAssociationLimit", message):
         scene.rule(1, (scene.groups[0], 1), listener=other)
 
 
-def test_a_target_group_is_free_again_once_its_load_balancer_is_gone(scene: Scene) -> None:
+def test_deleting_a_load_balancer_releases_its_target_groups(scene: Scene) -> None:
     scene.rule(1, (scene.groups[0], 1))
     scene.elb.delete_load_balancer(LoadBalancerArn=scene.balancer)
-    told = scene.elb.describe_target_groups(TargetGroupArns=[scene.groups[0]])["TargetGroups"][0]
-    assert told["LoadBalancerArns"] == []
+    group = scene.elb.describe_target_groups(TargetGroupArns=[scene.groups[0]])["TargetGroups"][0]
+    assert group["LoadBalancerArns"] == []
     other = scene.account.balancer(scene.subnets)
     scene.rule(1, (scene.groups[0], 1), listener=scene.account.listener(other))
-    told = scene.elb.describe_target_groups(TargetGroupArns=[scene.groups[0]])["TargetGroups"][0]
-    assert told["LoadBalancerArns"] == [other]
+    group = scene.elb.describe_target_groups(TargetGroupArns=[scene.groups[0]])["TargetGroups"][0]
+    assert group["LoadBalancerArns"] == [other]
 
 
-def test_a_target_group_of_a_rule_is_in_use_until_the_rule_lets_it_go(scene: Scene, refused: Any) -> None:
+def test_a_target_group_is_in_use_while_a_rule_forwards_to_it(scene: Scene, refused: Any) -> None:
     rule = scene.rule(1, (scene.groups[0], 1), (scene.groups[1], 0))
     with refused("ResourceInUse"):
         scene.elb.delete_target_group(TargetGroupArn=scene.groups[1])

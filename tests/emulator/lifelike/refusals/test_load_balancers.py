@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 
-def test_it_stands_in_two_zones_with_one_subnet_in_each(account: Any, refused: Any) -> None:
+def test_a_load_balancer_needs_one_subnet_in_each_of_two_zones(account: Any, refused: Any) -> None:
     vpc = account.vpc()
     subnets = account.two_zones(vpc)
     with refused("ValidationError", "At least two subnets in two different Availability Zones"):
@@ -35,14 +35,14 @@ def test_its_subnets_and_security_groups_are_of_its_vpc(account: Any, refused: A
     account.elb.set_security_groups(LoadBalancerArn=balancer, SecurityGroups=[account.security_group(own)])
 
 
-def test_one_that_faces_the_internet_needs_a_gateway_to_it(account: Any, refused: Any) -> None:
+def test_an_internet_facing_load_balancer_needs_an_internet_gateway(account: Any, refused: Any) -> None:
     subnets = account.two_zones(account.vpc(gateway=False))
     with refused("InvalidSubnet", "has no internet gateway"):
         account.balancer(subnets)
     account.balancer(subnets, Scheme="internal")
 
 
-def test_a_subnet_has_room_for_it(account: Any, refused: Any) -> None:
+def test_a_load_balancers_subnet_is_a_27_or_larger(account: Any, refused: Any) -> None:
     vpc = account.vpc()
     with refused("InvalidSubnet", "at least 8 free IP addresses"):
         account.balancer([account.subnet(vpc, "10.0.0.0/28"), account.subnet(vpc, "10.0.1.0/27", "b")])
@@ -58,7 +58,7 @@ def test_a_name_is_32_letters_digits_and_hyphens(account: Any, refused: Any, nam
     account.balancer(subnets, "two--hyphens")
 
 
-def test_a_name_is_there_once_unless_everything_else_is_the_same(account: Any, refused: Any) -> None:
+def test_a_name_is_unique_unless_all_settings_are_equal(account: Any, refused: Any) -> None:
     subnets = account.two_zones(account.vpc())
     balancer = account.balancer(subnets, "front")
     assert account.balancer(subnets, "front") == balancer
@@ -66,7 +66,7 @@ def test_a_name_is_there_once_unless_everything_else_is_the_same(account: Any, r
         account.balancer(subnets, "front", Scheme="internal")
 
 
-def test_a_protected_one_is_not_deleted(account: Any, refused: Any) -> None:
+def test_a_protected_load_balancer_is_not_deleted(account: Any, refused: Any) -> None:
     balancer = account.balancer(account.two_zones(account.vpc()))
 
     def protect(word: str) -> None:

@@ -27,7 +27,7 @@ def test_a_subnet_is_in_a_zone_of_its_region(account: Any, refused: Any) -> None
         account.ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24", AvailabilityZone="us-west-2a")
 
 
-def test_a_subnet_stays_while_an_instance_stands_in_it(account: Any, refused: Any) -> None:
+def test_a_subnet_with_an_instance_cannot_be_deleted(account: Any, refused: Any) -> None:
     vpc = account.vpc()
     subnet, group = account.subnet(vpc, "10.0.0.0/24"), account.security_group(vpc)
     instance = account.instance(subnet, group)
@@ -40,7 +40,7 @@ def test_a_subnet_stays_while_an_instance_stands_in_it(account: Any, refused: An
     account.ec2.delete_security_group(GroupId=group)
 
 
-def test_a_load_balancer_holds_its_subnets_its_groups_and_the_gateway(account: Any, refused: Any) -> None:
+def test_a_load_balancer_uses_its_subnets_groups_and_gateway(account: Any, refused: Any) -> None:
     vpc = account.vpc()
     subnets, group = account.two_zones(vpc), account.security_group(vpc)
     balancer = account.balancer(subnets, SecurityGroups=[group])
@@ -59,14 +59,14 @@ def test_a_load_balancer_holds_its_subnets_its_groups_and_the_gateway(account: A
     account.ec2.delete_vpc(VpcId=vpc)
 
 
-def test_an_internal_load_balancer_does_not_hold_the_gateway(account: Any) -> None:
+def test_an_internal_load_balancer_does_not_use_the_gateway(account: Any) -> None:
     vpc = account.vpc()
     account.balancer(account.two_zones(vpc), Scheme="internal")
     gateway = account.ec2.describe_internet_gateways()["InternetGateways"][0]["InternetGatewayId"]
     account.ec2.detach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
 
 
-def test_an_endpoint_holds_its_subnet_and_group(account: Any, refused: Any) -> None:
+def test_an_endpoint_uses_its_subnet_and_group(account: Any, refused: Any) -> None:
     vpc = account.vpc(gateway=False)
     subnet, group = account.subnet(vpc, "10.0.0.0/24"), account.security_group(vpc)
     endpoint = account.ec2.create_vpc_endpoint(
@@ -82,7 +82,7 @@ def test_an_endpoint_holds_its_subnet_and_group(account: Any, refused: Any) -> N
     account.ec2.delete_security_group(GroupId=group)
 
 
-def test_a_group_that_another_ones_rule_names_stays(account: Any, refused: Any) -> None:
+def test_a_group_named_by_anothers_rule_cannot_be_deleted(account: Any, refused: Any) -> None:
     vpc = account.vpc()
     one, other = account.security_group(vpc), account.security_group(vpc)
     rule = [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "UserIdGroupPairs": [{"GroupId": one}]}]
@@ -94,7 +94,7 @@ def test_a_group_that_another_ones_rule_names_stays(account: Any, refused: Any) 
 
 
 @pytest.mark.parametrize("what", ["gateway", "security group", "subnet", "endpoint"])
-def test_a_vpc_stays_while_something_is_in_it(account: Any, refused: Any, what: str) -> None:
+def test_a_vpc_in_use_cannot_be_deleted(account: Any, refused: Any, what: str) -> None:
     vpc = account.vpc(gateway=what == "gateway")
     if what == "security group":
         account.security_group(vpc)
@@ -106,7 +106,7 @@ def test_a_vpc_stays_while_something_is_in_it(account: Any, refused: Any, what: 
         account.ec2.delete_vpc(VpcId=vpc)
 
 
-def test_an_empty_vpc_goes(account: Any) -> None:
+def test_an_empty_vpc_can_be_deleted(account: Any) -> None:
     account.ec2.delete_vpc(VpcId=account.vpc(gateway=False))
 
 
@@ -118,7 +118,7 @@ def test_a_vpc_has_one_internet_gateway(account: Any, refused: Any) -> None:
     account.attach(second, account.vpc("10.1.0.0/16", gateway=False))
 
 
-def test_a_nat_gateways_address_is_its_own_until_it_is_deleted(account: Any, refused: Any) -> None:
+def test_a_nat_gateway_uses_its_address_until_deleted(account: Any, refused: Any) -> None:
     vpc = account.vpc()
     subnet, other = account.two_zones(vpc)
     address = account.ec2.allocate_address(Domain="vpc")["AllocationId"]

@@ -23,20 +23,20 @@ def test_a_value_has_4_or_8_kilobytes(put: Any, refused: Any, tier: str, most: i
     put("x" * most, tier)
 
 
-def test_intelligent_tiering_takes_the_tier_that_fits_and_never_goes_back(put: Any) -> None:
+def test_intelligent_tiering_chooses_the_tier_that_fits_and_never_goes_back(put: Any) -> None:
     assert put("x" * 4096, "Intelligent-Tiering") == "Standard"
     assert put("x" * 4097, "Intelligent-Tiering", Overwrite=True) == "Advanced"
     assert put("x", "Intelligent-Tiering", Overwrite=True) == "Advanced"
 
 
-def test_a_parameter_is_there_once_unless_overwritten(put: Any, refused: Any) -> None:
+def test_a_parameters_name_is_unique_unless_overwritten(put: Any, refused: Any) -> None:
     put("one")
     with refused("ParameterAlreadyExists"):
         put("two")
     put("two", Overwrite=True)
 
 
-def test_a_value_holds_no_double_braces(put: Any, refused: Any) -> None:
+def test_a_value_contains_no_double_braces(put: Any, refused: Any) -> None:
     with refused("ValidationException"):
         put('{"a": {{b}}}')
     put('{"a": {"b": 1}}')

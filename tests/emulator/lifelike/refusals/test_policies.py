@@ -7,7 +7,7 @@ import pytest
 
 
 def document(characters: int, *, spaces: int = 0) -> str:
-    """A policy of so many characters, and white space beside them."""
+    """Return a policy of `characters` characters, not counting `spaces` spaces."""
 
     def text(resource: str) -> str:
         statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{resource}"}
@@ -60,7 +60,7 @@ def test_a_role_takes_ten_managed_policies(account: Any, refused: Any) -> None:
     account.iam.attach_role_policy(RoleName=role, PolicyArn=arns[10])
 
 
-def test_an_attached_policy_and_a_role_with_policies_stay(account: Any, refused: Any) -> None:
+def test_an_attached_policy_and_a_role_with_policies_cannot_be_deleted(account: Any, refused: Any) -> None:
     role, arn = account.role(), policy(account, document(200))
     account.iam.attach_role_policy(RoleName=role, PolicyArn=arn)
     with refused("DeleteConflict"):
@@ -72,7 +72,7 @@ def test_an_attached_policy_and_a_role_with_policies_stay(account: Any, refused:
     account.iam.delete_role(RoleName=role)
 
 
-def test_a_policy_goes_once_its_other_versions_are_gone(account: Any, refused: Any) -> None:
+def test_a_policy_with_other_versions_cannot_be_deleted(account: Any, refused: Any) -> None:
     arn = policy(account, document(200))
     account.iam.create_policy_version(PolicyArn=arn, PolicyDocument=document(201), SetAsDefault=True)
     with refused("DeleteConflict", "more than one version"):
@@ -82,7 +82,7 @@ def test_a_policy_goes_once_its_other_versions_are_gone(account: Any, refused: A
 
 
 @pytest.mark.parametrize("call", ["role", "profile"])
-def test_a_role_stays_while_a_profile_holds_it(account: Any, refused: Any, call: str) -> None:
+def test_a_role_in_a_profile_cannot_be_deleted(account: Any, refused: Any, call: str) -> None:
     role = account.role()
     account.iam.create_instance_profile(InstanceProfileName="profile")
     account.iam.add_role_to_instance_profile(InstanceProfileName="profile", RoleName=role)

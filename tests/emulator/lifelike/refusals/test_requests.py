@@ -17,19 +17,19 @@ def test_a_name_beyond_its_models_pattern_is_refused(account: Any, refused: Any,
         account.role(RoleName=name)
 
 
-def test_several_wrongs_are_told_together(account: Any, refused: Any) -> None:
+def test_several_violations_are_reported_together(account: Any, refused: Any) -> None:
     with refused("ValidationError", "2 validation errors detected"):
         account.role(RoleName="x" * 65, Description="x" * 1001)
 
 
-def test_functions_are_held_to_their_model(account: Any, refused: Any) -> None:
+def test_functions_are_checked_against_their_model(account: Any, refused: Any) -> None:
     for wrong in ({"FunctionName": "two words"}, {"Description": "x" * 257}, {"Handler": "x" * 129}):
         with refused("ValidationException"):
             account.function(**wrong)
     account.function(Timeout=900, Description="x" * 256)
 
 
-def test_log_groups_are_held_to_their_model(account: Any, refused: Any) -> None:
+def test_log_groups_are_checked_against_their_model(account: Any, refused: Any) -> None:
     with refused("InvalidParameterException", "logGroupName"):
         account.logs.create_log_group(logGroupName="two words")
     with refused("InvalidParameterException", "tags"):
@@ -37,7 +37,7 @@ def test_log_groups_are_held_to_their_model(account: Any, refused: Any) -> None:
     account.logs.create_log_group(logGroupName="/one", tags={"key": "a b/c"})
 
 
-def test_alarms_rules_and_schedules_are_held_to_their_models(account: Any, refused: Any) -> None:
+def test_alarms_rules_and_schedules_are_checked_against_their_models(account: Any, refused: Any) -> None:
     watch, events, schedules = (account.cloud.client(name) for name in ("cloudwatch", "events", "scheduler"))
 
     def alarm(**how: Any) -> None:
@@ -73,7 +73,7 @@ def test_alarms_rules_and_schedules_are_held_to_their_models(account: Any, refus
         schedule("x" * 64)
 
 
-def test_a_listeners_priority_and_a_health_path_are_held_to_their_models(account: Any, refused: Any) -> None:
+def test_a_listeners_priority_and_a_health_path_are_checked_against_their_models(account: Any, refused: Any) -> None:
     with refused("ValidationError", "healthCheckPath"):
         account.elb.create_target_group(
             Name="one", Protocol="HTTP", Port=80, VpcId=account.vpc(), HealthCheckPath="/" + "x" * 1024
@@ -88,7 +88,7 @@ def test_a_listeners_priority_and_a_health_path_are_held_to_their_models(account
         )
 
 
-def test_a_protected_table_stays(account: Any, refused: Any) -> None:
+def test_a_protected_table_cannot_be_deleted(account: Any, refused: Any) -> None:
     tables = account.cloud.client("dynamodb")
     tables.create_table(
         TableName="state",

@@ -7,14 +7,16 @@ import pytest
 
 @pytest.fixture
 def rules(account: Any) -> Any:
-    """The group, and the ids of its rules by CIDR."""
+    """Add rules to a group; returns the group and the ids of its rules by CIDR."""
     group = account.security_group(account.vpc())
 
     def rules(*cidrs: str) -> tuple[str, dict[str, str]]:
         for cidr in cidrs:
             account.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=allow(cidr))
-        told = account.ec2.describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])
-        return group, {r["CidrIpv4"]: r["SecurityGroupRuleId"] for r in told["SecurityGroupRules"] if not r["IsEgress"]}
+        described = account.ec2.describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])
+        return group, {
+            r["CidrIpv4"]: r["SecurityGroupRuleId"] for r in described["SecurityGroupRules"] if not r["IsEgress"]
+        }
 
     return rules
 
@@ -36,14 +38,14 @@ def modify(account: Any, group: str, **cidrs: str) -> None:
     )
 
 
-def test_a_rule_is_there_once(account: Any, refused: Any, rules: Any) -> None:
+def test_a_rule_is_unique(account: Any, refused: Any, rules: Any) -> None:
     rules("10.0.0.0/8")
     with refused("InvalidPermission.Duplicate"):
         rules("10.0.0.0/8")
     rules("11.0.0.0/8")
 
 
-def test_a_rule_does_not_become_what_another_is(account: Any, refused: Any, rules: Any) -> None:
+def test_a_rule_cannot_become_equal_to_another(account: Any, refused: Any, rules: Any) -> None:
     group, ids = rules("10.0.0.0/8", "11.0.0.0/8")
     with refused("InvalidPermission.Duplicate", "already exists"):
         modify(account, group, **{ids["10.0.0.0/8"]: "11.0.0.0/8"})
@@ -52,7 +54,7 @@ def test_a_rule_does_not_become_what_another_is(account: Any, refused: Any, rule
     assert set(rules()[1]) == {"11.0.0.0/8", "12.0.0.0/8"}
 
 
-def test_two_rules_change_places_in_one_call(account: Any, rules: Any) -> None:
+def test_two_rules_can_swap_in_one_call(account: Any, rules: Any) -> None:
     group, ids = rules("10.0.0.0/8", "11.0.0.0/8")
     modify(account, group, **{ids["10.0.0.0/8"]: "11.0.0.0/8", ids["11.0.0.0/8"]: "10.0.0.0/8"})
     assert rules()[1] == {"11.0.0.0/8": ids["10.0.0.0/8"], "10.0.0.0/8": ids["11.0.0.0/8"]}

@@ -10,10 +10,10 @@ def put(account: Any) -> Any:
     group = account.target_group(account.vpc())
 
     def put(**attributes: str) -> dict[str, str]:
-        wanted = [{"Key": key.replace("__", "."), "Value": value} for key, value in attributes.items()]
-        account.elb.modify_target_group_attributes(TargetGroupArn=group, Attributes=wanted)
-        told = account.elb.describe_target_group_attributes(TargetGroupArn=group)["Attributes"]
-        return {one["Key"]: one["Value"] for one in told}
+        new = [{"Key": key.replace("__", "."), "Value": value} for key, value in attributes.items()]
+        account.elb.modify_target_group_attributes(TargetGroupArn=group, Attributes=new)
+        described = account.elb.describe_target_group_attributes(TargetGroupArn=group)["Attributes"]
+        return {attribute["Key"]: attribute["Value"] for attribute in described}
 
     return put
 
@@ -32,7 +32,7 @@ def test_slow_start_is_30_to_900_seconds(put: Any, refused: Any, seconds: str) -
     put(slow_start__duration_seconds="0")
 
 
-def test_slow_start_goes_with_round_robin_only(put: Any, refused: Any) -> None:
+def test_slow_start_requires_round_robin(put: Any, refused: Any) -> None:
     put(slow_start__duration_seconds="30")
     with refused("InvalidConfigurationRequest"):
         put(load_balancing__algorithm__type="least_outstanding_requests")

@@ -43,7 +43,7 @@ def test_a_target_is_unhealthy_after_its_threshold_and_healthy_again_after_the_o
     assert described(up)["State"] == "healthy"
 
 
-def test_an_engine_that_is_back_before_the_threshold_was_never_unhealthy(up: Any) -> None:
+def test_an_engine_back_before_the_threshold_was_never_unhealthy(up: Any) -> None:
     instance = up.instances()[0]["InstanceId"]
     with faults.engine_down(up.cloud, instance):
         up.pass_time(8)
@@ -52,14 +52,14 @@ def test_an_engine_that_is_back_before_the_threshold_was_never_unhealthy(up: Any
     assert "unhealthy" not in [str(c.change) for c in up.changes]
 
 
-def test_a_deregistered_target_drains_for_its_load_and_is_gone(up: Any) -> None:
+def test_a_deregistered_target_drains_until_its_last_request_ends(up: Any) -> None:
     target = [{"Id": up.instances()[0]["InstanceId"]}]
     up.elb.deregister_targets(TargetGroupArn=up.target_group, Targets=target)
     assert described(up)["State"] == "draining"
     up.pass_time(31)
     assert up.health() == {}
-    asked = up.elb.describe_target_health(TargetGroupArn=up.target_group, Targets=target)
-    assert asked["TargetHealthDescriptions"][0]["TargetHealth"]["Reason"] == "Target.NotRegistered"
+    health = up.elb.describe_target_health(TargetGroupArn=up.target_group, Targets=target)
+    assert health["TargetHealthDescriptions"][0]["TargetHealth"]["Reason"] == "Target.NotRegistered"
 
 
 def test_a_drain_lasts_no_longer_than_the_deregistration_delay(up: Any) -> None:
@@ -77,7 +77,7 @@ def test_deregistering_what_is_not_registered_is_no_error(up: Any) -> None:
     up.elb.deregister_targets(TargetGroupArn=up.target_group, Targets=[{"Id": "i-00000000000000000"}])
 
 
-def test_a_target_that_is_registered_again_starts_anew(up: Any) -> None:
+def test_a_target_registered_again_starts_as_initial(up: Any) -> None:
     target = [{"Id": up.instances()[0]["InstanceId"]}]
     up.elb.deregister_targets(TargetGroupArn=up.target_group, Targets=target)
     up.elb.register_targets(TargetGroupArn=up.target_group, Targets=target)

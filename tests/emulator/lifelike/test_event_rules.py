@@ -1,4 +1,4 @@
-"""Events of EC2 in the embedded cloud: who gets them, and in which form."""
+"""EC2's events in the embedded cloud: their receivers and format."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ WARNING = "EC2 Spot Instance Interruption Warning"
 
 
 class Listener:
-    """A function that a rule names, on a desk with one spot instance."""
+    """A function that a rule targets, on a desk with one spot instance."""
 
-    def __init__(self, desk: Any, pattern: Mapping[str, Any], *, let_in: bool = True, state: str = "ENABLED") -> None:
+    def __init__(
+        self, desk: Any, pattern: Mapping[str, Any], *, permitted: bool = True, state: str = "ENABLED"
+    ) -> None:
         self.desk = desk
-        self.heard: list[tuple[float, Mapping[str, Any]]] = []
+        self.events: list[tuple[float, Mapping[str, Any]]] = []
         desk.make_group(DesiredCapacity=1, distribution={"OnDemandPercentageAboveBaseCapacity": 0})
         desk.pass_time(200)
         (instance,) = desk.instances()
@@ -28,12 +30,12 @@ class Listener:
         rule = desk.cloud.client("events").put_rule(Name="spot", EventPattern=json.dumps(pattern), State=state)
         function = self._function()
         desk.cloud.client("events").put_targets(Rule="spot", Targets=[{"Id": "scaler", "Arn": function}])
-        if let_in:
+        if permitted:
             desk.cloud.client("lambda").add_permission(
                 FunctionName="scaler", StatementId="spot", Action="lambda:InvokeFunction",
                 Principal="events.amazonaws.com", SourceArn=rule["RuleArn"],
             )  # fmt: skip
-        desk.cloud.life.events.functions[function] = lambda event: self.heard.append((desk.cloud.now, event))
+        desk.cloud.lifelike.events.functions[function] = lambda event: self.events.append((desk.cloud.now, event))
 
     def _function(self) -> str:
         iam = self.desk.cloud.client("iam")
@@ -48,12 +50,12 @@ class Listener:
         return str(made["FunctionArn"])
 
 
-def test_an_event_has_the_form_that_ec2_documents(desk: Any) -> None:
+def test_an_event_has_the_documented_format(desk: Any) -> None:
     listener = Listener(desk, {"source": ["aws.ec2"], "detail-type": [WARNING]})
     sent = desk.cloud.now
     with faults.spot_interruption(desk.cloud, listener.instance):
         desk.pass_time(10)
-    ((at, event),) = listener.heard
+    ((at, event),) = listener.events
     assert at == sent + 1
     assert event["detail"] == {"instance-id": listener.instance, "instance-action": "terminate"}
     assert event["detail-type"] == WARNING
@@ -61,11 +63,11 @@ def test_an_event_has_the_form_that_ec2_documents(desk: Any) -> None:
     assert event["resources"] == [f"arn:aws:ec2:us-east-1:{desk.cloud.account}:instance/{listener.instance}"]
 
 
-def test_a_recommendation_has_its_own_type(desk: Any) -> None:
+def test_a_recommendation_has_its_own_detail_type(desk: Any) -> None:
     listener = Listener(desk, {"source": ["aws.ec2"]})
     faults.rebalance_recommendation(desk.cloud, listener.instance)
     desk.pass_time(10)
-    ((_, event),) = listener.heard
+    ((_, event),) = listener.events
     assert event["detail-type"] == "EC2 Instance Rebalance Recommendation"
     assert event["detail"] == {"instance-id": listener.instance}
 
@@ -76,12 +78,12 @@ def test_a_recommendation_has_its_own_type(desk: Any) -> None:
         ({"source": ["aws.autoscaling"]}, {}),
         ({"source": ["aws.ec2"], "detail-type": ["EC2 Instance State-change Notification"]}, {}),
         ({"source": ["aws.ec2"]}, {"state": "DISABLED"}),
-        ({"source": ["aws.ec2"]}, {"let_in": False}),
+        ({"source": ["aws.ec2"]}, {"permitted": False}),
     ],
     ids=["another source", "another type", "a disabled rule", "a function that does not let the rule in"],
 )
-def test_an_event_reaches_nobody_who_may_not_have_it(desk: Any, pattern: Any, how: Any) -> None:
+def test_an_event_without_a_matching_rule_or_permission_is_not_delivered(desk: Any, pattern: Any, how: Any) -> None:
     listener = Listener(desk, pattern, **how)
     with faults.spot_interruption(desk.cloud, listener.instance):
         desk.pass_time(10)
-    assert listener.heard == []
+    assert listener.events == []

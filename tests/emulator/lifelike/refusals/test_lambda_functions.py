@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gpu_fleet.emulator.lifelike.difference import Patches
-from gpu_fleet.emulator.lifelike.refusals import functions as refusals
+from gpu_fleet.emulator.lifelike.refusals import lambda_functions
 
 
 def allow(account: Any, function: str, statement: str, alarm: str = "alarm") -> None:
@@ -23,12 +23,12 @@ def test_a_policy_has_20480_bytes(account: Any, refused: Any) -> None:
     with refused("PolicyLengthExceededException", r"bigger than the limit \(20480\)"):
         for number in range(60):
             allow(account, function, f"statement-{number}", "x" * 100)
-    told = account.functions.get_policy(FunctionName=function)["Policy"]
-    assert 19_000 < len(told) < 24_000
+    policy = account.functions.get_policy(FunctionName=function)["Policy"]
+    assert 19_000 < len(policy) < 24_000
     allow(account, account.function(), "statement")
 
 
-def test_a_statement_is_named_once(account: Any, refused: Any) -> None:
+def test_a_statement_id_is_unique(account: Any, refused: Any) -> None:
     function = account.function()
     allow(account, function, "one")
     with refused("ResourceConflictException", "already exists"):
@@ -53,7 +53,7 @@ def test_reserved_concurrency_leaves_100_to_the_account(
 ) -> None:
     function, other = account.function(), account.function()
     with Patches() as patches:
-        refusals.mend(patches, account_has)
+        lambda_functions.patch_moto(patches, account_has)
         with refused("InvalidParameterValueException", "UnreservedConcurrentExecution"):
             account.functions.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=most + 1)
         account.functions.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=most)
@@ -61,7 +61,7 @@ def test_reserved_concurrency_leaves_100_to_the_account(
             account.functions.put_function_concurrency(FunctionName=other, ReservedConcurrentExecutions=1)
 
 
-def test_a_function_is_there_once(account: Any, refused: Any) -> None:
+def test_a_functions_name_is_unique(account: Any, refused: Any) -> None:
     account.function(FunctionName="one")
     with refused("ResourceConflictException"):
         account.function(FunctionName="one")

@@ -24,9 +24,9 @@ def test_a_launch_is_an_activity_with_its_zone_and_its_progress(desk: Any) -> No
     assert (launch["EndTime"] - launch["StartTime"]).total_seconds() == 120
 
 
-def test_missing_capacity_is_a_failed_activity_and_no_error_of_the_call(desk: Any) -> None:
+def test_missing_capacity_fails_the_activity_and_not_the_call(desk: Any) -> None:
     desk.make_group()
-    with faults.no_capacity(desk.cloud, spot=False):
+    with faults.no_capacity(desk.cloud, faults.Shortage(spot=False)):
         desk.scale(1)
         desk.pass_time(10)
     assert desk.instances() == []
@@ -38,20 +38,20 @@ def test_missing_capacity_is_a_failed_activity_and_no_error_of_the_call(desk: An
         assert "EndTime" in activity
 
 
-def test_missing_spot_capacity_says_so(desk: Any) -> None:
+def test_missing_spot_capacity_names_spot(desk: Any) -> None:
     desk.make_group(distribution={"OnDemandPercentageAboveBaseCapacity": 0, "OnDemandBaseCapacity": 1})
-    with faults.no_capacity(desk.cloud, spot=True):
+    with faults.no_capacity(desk.cloud, faults.Shortage(spot=True)):
         desk.scale(3)
         desk.pass_time(10)
-    assert [desk.spot_of(i["InstanceId"]) for i in desk.instances()] == [False]
+    assert [desk.is_spot(i["InstanceId"]) for i in desk.instances()] == [False]
     messages = [a["StatusMessage"] for a in desk.activities() if a["StatusCode"] == "Failed"]
     assert messages
     assert all("Could not launch Spot Instances. InsufficientInstanceCapacity" in m for m in messages)
 
 
-def test_what_could_not_be_launched_is_tried_again(desk: Any) -> None:
+def test_a_failed_launch_is_retried(desk: Any) -> None:
     desk.make_group()
-    with faults.no_capacity(desk.cloud, until=desk.cloud.now + 300):
+    with faults.no_capacity(desk.cloud, faults.Shortage(until=desk.cloud.now + 300)):
         desk.scale(2)
         desk.pass_time(290)
         assert desk.instances() == []
