@@ -1,4 +1,4 @@
-"""The computed parts of the docs say what the code says, and it says what the prose around them takes for granted."""
+"""The computed parts of the docs are current, and the prose around them agrees with the code."""
 
 from __future__ import annotations
 
