@@ -83,7 +83,7 @@ STANDARD_PARAMETER_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class Quantities:
     """Quantities of one service of stack local (chat, three pools), each minute unless noted otherwise."""
 
     queries: int
@@ -103,7 +103,7 @@ class Counts:
 
 
 @cache
-def counts() -> Counts:
+def quantities() -> Quantities:
     """Return the quantities of stack `local` and its policies, counted with the scaler's own functions."""
     read, _ = read_stack(ROOT, "local")
     service = services(read, read_library(ROOT))[0]
@@ -122,14 +122,14 @@ def counts() -> Counts:
     fast = [a for a in alarms if a.get("Period", 60) < 60]
     slow = [a for a in alarms if a.get("Period", 60) >= 60]
     of_stack = [a for a in slow if "-scaler-" in a["AlarmName"]]
-    return Counts(
+    return Quantities(
         queries=len(set(signals.queries(parameter, State(), {}).minute())),
         own_metrics=_own_metrics(len(service.pools)),
         stack_metrics=_run_metrics(),
         state_bytes=len(record.dump(_state()).encode()),
         log_bytes=_log_bytes(),
         parameter_bytes=len(parameter_text(service, bindings).encode()),
-        alarm_metrics=sum(_metrics_of(a) for a in slow) - len(of_stack),
+        alarm_metrics=sum(_metrics_in(a) for a in slow) - len(of_stack),
         fast_alarms=len(fast),
         stack_alarms=len(of_stack),
         memory_gb=read.scaler.memory_mb / 1024,
@@ -140,29 +140,29 @@ def counts() -> Counts:
 ARN = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/chat-{}-0123456/0123456789abcdef"
 
 
-def _metrics_of(alarm: object) -> int:
+def _metrics_in(alarm: object) -> int:
     queries = alarm.get("Metrics", []) if isinstance(alarm, dict) else []
     return sum("MetricStat" in query for query in queries) or 1
 
 
 def _own_metrics(pools: int) -> int:
     """Return the number of distinct series that a turn of the worked example publishes, for this number of pools."""
-    one = worked_example.example().record
-    caught = io.StringIO()
-    with contextlib.redirect_stdout(caught):
-        publish(Result("chat", Outcome.APPLIED, one.decision), one.observation, "gpu-fleet-local")
+    example = worked_example.example().record
+    stdout = io.StringIO()
+    with contextlib.redirect_stdout(stdout):
+        publish(Result("chat", Outcome.APPLIED, example.decision), example.observation, "gpu-fleet-local")
     of_service, of_pool = set(), set()
-    for line in caught.getvalue().splitlines():
+    for line in stdout.getvalue().splitlines():
         for block in json.loads(line)["_aws"]["CloudWatchMetrics"]:
             (of_pool if "pool" in block["Dimensions"][0] else of_service).update(m["Name"] for m in block["Metrics"])
     return len(of_service) + pools * len(of_pool)
 
 
 def _run_metrics() -> int:
-    caught = io.StringIO()
-    with contextlib.redirect_stdout(caught):
+    stdout = io.StringIO()
+    with contextlib.redirect_stdout(stdout):
         publish_run((), "gpu-fleet-local")
-    (block,) = json.loads(caught.getvalue())["_aws"]["CloudWatchMetrics"]
+    (block,) = json.loads(stdout.getvalue())["_aws"]["CloudWatchMetrics"]
     return len(block["Metrics"])
 
 
@@ -174,13 +174,13 @@ def _state() -> State:
 
 
 def _log_bytes() -> int:
-    one = worked_example.example().record
-    result = Result("chat", Outcome.APPLIED, one.decision)
-    return len(json.dumps(log.line(result, one.service, one.observation, _state(), one.now)).encode())
+    example = worked_example.example().record
+    result = Result("chat", Outcome.APPLIED, example.decision)
+    return len(json.dumps(log.line(result, example.service, example.observation, _state(), example.now)).encode())
 
 
 @cache
-def services_of_a_stack() -> int:
+def services_per_stack() -> int:
     """Return the largest number of such services that `validate` accepts, by target groups and by IAM policies."""
     read, _ = read_stack(ROOT, "local")
     (service,) = services(read, read_library(ROOT))
@@ -191,10 +191,10 @@ def services_of_a_stack() -> int:
     return count
 
 
-def month(services: int) -> dict[str, float]:
+def monthly_cost(services: int) -> dict[str, float]:
     """Return USD a month by item, for services like that of stack local on the fewest stacks that hold them."""
-    c = counts()
-    stacks = math.ceil(services / services_of_a_stack())
+    c = quantities()
+    stacks = math.ceil(services / services_per_stack())
     seconds = RUN_SECONDS * stacks + SECONDS_PER_SERVICE * services
     loads = LOAD_READS_PER_HOUR / 60 * 2 * INSTANCES
     log_gb = services * c.log_bytes * MINUTES / 1e9
@@ -217,7 +217,7 @@ def month(services: int) -> dict[str, float]:
 
 def month_table() -> str:
     """Return the month as Markdown."""
-    columns = [month(n) for n in SERVICES]
+    columns = [monthly_cost(n) for n in SERVICES]
     lines = ["| USD a month | " + " | ".join(f"{n} service{'s' if n > 1 else ''}" for n in SERVICES) + " |"]
     lines.append("|---|" + "---:|" * len(SERVICES))
     lines += [f"| {item} | " + " | ".join(f"{c[item]:,.2f}" for c in columns) + " |" for item in columns[0]]
@@ -227,7 +227,7 @@ def month_table() -> str:
         + " | ".join(f"{sum(c.values()) / n:,.2f}" for c, n in zip(columns, SERVICES, strict=True))
         + " |"
     )
-    c = counts()
+    c = quantities()
     lines.append("")
     lines.append(
         f"Counted from the code, for a service of three pools: {c.queries} metrics read each minute,"

@@ -71,13 +71,13 @@ def test_a_yaml_block_parses(block: Block):
 
 
 @pytest.mark.parametrize("block", blocks("yaml", "policy"), ids=str)
-def test_a_policy_in_the_docs_is_one(block: Block):
+def test_a_policy_in_the_docs_is_valid(block: Block):
     texts = library_texts(ROOT)
     library(texts | {"policies/from-the-docs.yaml": block.text})
 
 
 @pytest.mark.parametrize("block", blocks("yaml", "stack"), ids=str)
-def test_a_stack_in_the_docs_is_one(block: Block):
+def test_a_stack_in_the_docs_is_valid(block: Block):
     read, document = parse_stack(block.text, str(block))
     assert isinstance(document, Document)
     assert services(read, read_library(ROOT), document)
@@ -183,7 +183,7 @@ def _keys(model: type[BaseModel]) -> set[str]:
 @cache
 def _codes() -> set[str]:
     """Return the reason codes of gpu_fleet/scaling/. Those of the forecast are composed of the method's name."""
-    source = "\n".join(path.read_text() for path in (ROOT / "gpu_fleet/scaling").glob("*.py"))
+    source = "\n".join(path.read_text() for path in (ROOT / "gpu_fleet/scaling").rglob("*.py"))
     windows = {"peak": PEAKS_SECONDS, "trend": TRENDS_SECONDS}
     methods = ["none", "seasonal", *(f"{name}_{w:.0f}" for name, each in windows.items() for w in each)]
     return set(re.findall(r'"([a-z]+\.[a-z_]+)"', source)) | {f"demand.{m}" for m in methods} | SIZED

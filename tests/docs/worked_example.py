@@ -81,8 +81,8 @@ class _Fleet:
 
     def follow(self, decision: Decision, now: float) -> None:
         for name, target in decision.targets.items():
-            for gone in target.take:
-                del self.launched[name][gone]
+            for instance in target.take:
+                del self.launched[name][instance]
             self.order(name, target.desired - len(self.launched[name]), now)
             self.weights[name] = target.weight
 
@@ -96,12 +96,12 @@ class _Fleet:
         carried = {p.name: p.throughput_rps * len(ready[p.name]) for p in service().pools}
         pools = {}
         for pool in service().pools:
-            mine, here = self.launched[pool.name], ready[pool.name]
+            launched, serving = self.launched[pool.name], ready[pool.name]
             rate = arrivals * carried[pool.name] / sum(carried.values())
-            share = rate / carried[pool.name] if here else 0.0
+            share = rate / carried[pool.name] if serving else 0.0
             each = pool.capacity * sizing.load_share(share, pool.slowdown)
             pools[pool.name] = PoolObservation(
-                desired=len(mine),
+                desired=len(launched),
                 min_size=pool.min_instances,
                 max_size=pool.max_instances,
                 weight=self.weights[pool.name],
@@ -110,14 +110,14 @@ class _Fleet:
                         id_,
                         pool.types[0],
                         "us-east-1a" if n % 2 else "us-east-1b",
-                        Phase.READY if id_ in here else Phase.STARTING,
+                        Phase.READY if id_ in serving else Phase.STARTING,
                         since,
                         load=Reading(round(each, 1), at),
                     )
-                    for n, (id_, since) in enumerate(mine.items())
+                    for n, (id_, since) in enumerate(launched.items())
                 ),
-                load=Reading(round(each * len(here), 1), at),
-                running=Reading(round(each * len(here), 1), at),
+                load=Reading(round(each * len(serving), 1), at),
+                running=Reading(round(each * len(serving), 1), at),
                 waiting=Reading(0.0, at),
                 rate_rps=Reading(round(rate, 2), at),
             )
@@ -160,7 +160,7 @@ def example() -> Example:
             return Example(Record(service(), seen, before, now, decision), calls)
         state = decision.state
         fleet.follow(decision, now)
-    raise AssertionError("the rise orders nothing: choose another traffic")
+    raise AssertionError("no minute of the rise orders instances: choose other traffic")
 
 
 def _parameter() -> ServiceParameter:
