@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-# The last step fetches the wheels of the Lambda's package, so that demo and tests run offline afterwards.
+# The last step fetches the wheels of the Lambda's package; demo and tests then run offline.
 $(STAMP): requirements-dev.txt pyproject.toml lambdas/scaler/requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the locked dependencies into $(VENV) (once, about a minute)"
@@ -19,24 +19,24 @@ $(STAMP): requirements-dev.txt pyproject.toml lambdas/scaler/requirements.txt
 	@touch $@
 
 .PHONY: setup
-setup: $(STAMP) ## Make .venv with the locked dependencies (every other target does it by itself)
+setup: $(STAMP) ## Create .venv with the locked dependencies (other targets do it when needed)
 
 .PHONY: demo
-demo: $(STAMP) ## Provision stack local on this machine and replay an hour (TRACE=file for your own, ARGS=... for options)
+demo: $(STAMP) ## Build stack local in this process and replay an hour (TRACE=file for your own, ARGS=... for options)
 	@$(BIN)/gpu-fleet demo $(if $(TRACE),--trace $(TRACE)) $(ARGS)
 
 .PHONY: test
-test: $(STAMP) ## Run the tests (ARGS=... for pytest)
+test: $(STAMP) ## Run all tests (ARGS=... for pytest)
 	@$(BIN)/pytest --numprocesses 2 --dist worksteal --quiet $(ARGS)
 
-# One at a time, since an update under the engine keeps two cores busy by itself, and in their order: edits of one stack
-# begin where the one before has ended.
+# One at a time, because an update under the engine keeps two cores busy; in order, because each edit of a stack starts
+# from the result of the one before.
 .PHONY: engine
-engine: $(STAMP) ## Run the edits under the real Pulumi engine, where it can be had (ARGS=... for pytest)
+engine: $(STAMP) ## Test edits of a stack under the real Pulumi engine, where it is installed (ARGS=... for pytest)
 	@$(BIN)/pytest -m engine -p no:randomly --numprocesses 0 --quiet tests/engine $(ARGS)
 
 .PHONY: check
-check: $(STAMP) ## Lint, types, the rooms' borders, generated files, every YAML and every policy's own cases
+check: $(STAMP) ## Check lint, types, floors, generated files, YAML, the policies' cases and the pages
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/pyright --level error
@@ -46,12 +46,12 @@ check: $(STAMP) ## Lint, types, the rooms' borders, generated files, every YAML 
 	@$(BIN)/gpu-fleet test policies/
 	@$(BIN)/pytest --quiet tests/docs
 
-# The first day of each trace with the rivals that come nearest: some ten minutes. All of them, on whole traces with five
-# seeds (ARGS="--seeds 5"), take hours.
+# The first day of each trace with the closest rivals takes about ten minutes. All rivals on whole traces with five seeds
+# (ARGS="--seeds 5") take hours.
 BENCH_ARGS := --seeds 2 --hours 24 --contenders gpu-fleet,static-peak,target-tracking-requests,step-scaling,hpa-requests
 
 .PHONY: bench
-bench: $(STAMP) ## Measure: the model's speed, the mix, the simulator, and the policy against rivals (ARGS=... for bench_compare)
+bench: $(STAMP) ## Measure speed and the policy against its rivals (ARGS=... for bench_compare)
 	@$(BIN)/python bench/bench_decide.py
 	@$(BIN)/python bench/bench_mix.py
 	@$(BIN)/python bench/bench_simulator.py
@@ -59,25 +59,25 @@ bench: $(STAMP) ## Measure: the model's speed, the mix, the simulator, and the p
 	@$(BIN)/python bench/bench_compare.py $(or $(ARGS),$(BENCH_ARGS))
 
 .PHONY: mutants
-mutants: $(STAMP) ## Mutation testing of the decision modules (takes long)
+mutants: $(STAMP) ## Run mutation tests of the decision modules (one to two hours)
 	@$(BIN)/mutmut run $(ARGS)
 	@$(BIN)/mutmut results
 
 .PHONY: schema
-schema: $(STAMP) ## Write the JSON Schemas and the table of policy keys anew from the models
+schema: $(STAMP) ## Generate the JSON Schemas and the table of keys from the models
 	@$(BIN)/gpu-fleet schema
 
-# Names, versions and hashes only: the lock files carry no address.
+# Lock files hold names, versions and hashes, and no address.
 PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .PHONY: lock
-lock: $(STAMP) ## Lock the dependencies anew
+lock: $(STAMP) ## Lock the dependencies
 	$(PIP_COMPILE) --extra desk --extra dev --output-file requirements-dev.txt pyproject.toml
 	$(PIP_COMPILE) --constraint requirements-dev.txt --output-file requirements.txt pyproject.toml
 	$(PIP_COMPILE) --output-file lambdas/scaler/requirements.txt lambdas/scaler/requirements.in
 
 .PHONY: clean
-clean: ## Remove what was built (not .venv)
+clean: ## Remove build products (not .venv)
 	@rm -rf build out mutants .pytest_cache .hypothesis .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

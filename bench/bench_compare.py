@@ -3,7 +3,7 @@
 python bench/bench_compare.py [--policy chat] [--traces FOLDER_OR_FILES...] [--seeds 5] [--boot 300 120 600]
                               [--hours N] [--contenders a,b] [--jobs N] [--json FILE]
 
-Prints markdown, as it stands in docs/backtest.md. All traces whole with five seeds take hours on two cores; --hours 24
+Prints markdown, as it stands in docs/results.md. All traces whole with five seeds take hours on two cores; --hours 24
 takes a day of each.
 """
 

@@ -2,7 +2,7 @@
 
 python bench/bench_frontier.py [--policy chat] [--traces FILE...] [--seeds 2] [--hours 24] [--jobs N]
 
-Prints markdown, as it stands in docs/backtest.md: attainment at times the clairvoyant fleet without boot (that of the
+Prints markdown, as it stands in docs/results.md: attainment at times the clairvoyant fleet without boot (that of the
 same trace at the same height, so that all figures of a row compare).
 """
 

@@ -89,7 +89,7 @@ def median_saving(found: Sequence[Standing]) -> float | None:
 
 
 def markdown(found: Sequence[Standing]) -> str:
-    """The table and the three verdicts, as they stand in docs/backtest.md."""
+    """The table and the three verdicts, as they stand in docs/results.md."""
     near = [one for one in found if one.near_bound]
     saving = median_saving(found)
     without = [one.trace for one in found if one.tracking is None]

@@ -37,7 +37,7 @@ def preflight(
     Reads the stack's file and asks, in its region and with the AWS credentials of this shell: for instance types in
     their zones, quotas, AMIs, images, secrets and keys, certificate, web ACL, topic, Lambda concurrency, service-linked
     roles, and a given VPC's subnets and ways out. Each row is `ok`, `wrong` or `not known`; the last says which right
-    is missing, or what failed. docs/operations.md has the policy with the rights.
+    is missing, or what failed. docs/preflight.md has the policy with the rights.
 
     Ends with 0: all is ok; 1: something is wrong; 2: a wrong call, or YAML that `gpu-fleet validate` refuses;
     3: nothing is wrong, but something is not known.

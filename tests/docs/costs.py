@@ -1,6 +1,6 @@
-"""What the scaler itself costs a month: quantities counted from the real code, prices from AWS's lists.
+"""The monthly cost of the scaler itself: quantities counted from the real code, prices from AWS's lists.
 
-us-east-1, no free tier, 730 hours. A price stands beside the page that it is from; `AS_OF` says when they were read.
+us-east-1, no free tier, 730 hours. Each price names its page; `AS_OF` is the month in which they were read.
 """
 
 from __future__ import annotations
@@ -45,29 +45,29 @@ PARAMETERS = "https://aws.amazon.com/systems-manager/pricing/"
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """USD for `per` of something."""
+    """A price in USD for `per` units."""
 
     usd: float
     per: float
     what: str
     page: str
 
-    def of(self, count: float) -> float:
-        """What so many cost."""
+    def cost(self, count: float) -> float:
+        """Return the cost of `count` units."""
         return self.usd * count / self.per
 
 
 PRICES = {
     "request": Price(0.20, 1e6, "Lambda requests", LAMBDA),
     "gb_second": Price(0.0000133334, 1, "Lambda GB-second, arm64", LAMBDA),
-    "get_metric": Price(0.01, 1000, "metrics asked for by GetMetricData", CLOUDWATCH),
+    "get_metric": Price(0.01, 1000, "metrics read by GetMetricData", CLOUDWATCH),
     "put_metric": Price(0.01, 1000, "PutMetricData requests", CLOUDWATCH),
     "metric": Price(0.30, 1, "custom metric and month (the first 10,000)", CLOUDWATCH),
     "alarm": Price(0.10, 1, "metric of an alarm and month, periods of 60 s and more", CLOUDWATCH),
     "fast_alarm": Price(0.30, 1, "metric of an alarm and month, periods below 60 s", CLOUDWATCH),
     "dashboard": Price(3.00, 1, "dashboard and month", CLOUDWATCH),
-    "log_gb": Price(0.50, 1, "GB of logs taken in", CLOUDWATCH),
-    "log_stored": Price(0.03, 1, "GB of logs kept and month", CLOUDWATCH),
+    "log_gb": Price(0.50, 1, "GB of logs ingested", CLOUDWATCH),
+    "log_stored": Price(0.03, 1, "GB of logs stored and month", CLOUDWATCH),
     "write": Price(0.625, 1e6, "DynamoDB write request units (1 KB each)", DYNAMODB),
     "read": Price(0.125, 1e6, "DynamoDB read request units (4 KB each, consistent)", DYNAMODB),
     "schedule": Price(1.00, 1e6, "runs of EventBridge Scheduler", SCHEDULER),
@@ -76,36 +76,36 @@ PRICES = {
 }
 
 RUN_SECONDS, SECONDS_PER_SERVICE = 1.0, 0.25
-"""Assumed, not measured on AWS: describes and reads of a run, and what each service adds (its target groups are
-described one by one, its state is read and written)."""
+"""Assumed, not measured on AWS: the describes and reads of a run, and the addition of each service (its target groups
+are described one by one, its state is read and written)."""
 LOAD_READS_PER_HOUR, INSTANCES = 4, 12
-"""Assumed: minutes an hour in which instances' own loads are read, and how many instances a service has then."""
+"""Assumed: minutes of an hour in which instances' own loads are read, and the instances of a service at that time."""
 STANDARD_PARAMETER_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """Of one service of stack local (chat, three pools), each minute unless said otherwise."""
+class Quantities:
+    """Quantities of one service of stack local (chat, three pools), each minute unless noted otherwise."""
 
     queries: int
-    metrics: int
-    """Series of the scaler's own."""
+    own_metrics: int
+    """Series that the scaler publishes for the service."""
     stack_metrics: int
-    """Of the stack as a whole."""
+    """Series that the scaler publishes for the whole stack."""
     state_bytes: int
     log_bytes: int
     parameter_bytes: int
     alarm_metrics: int
     fast_alarms: int
     stack_alarms: int
-    """Of the stack as a whole."""
+    """Alarms of the whole stack."""
     memory_gb: float
     log_retention_days: int
 
 
 @cache
-def counts() -> Counts:
-    """Counted from the stack `local`, its policies, and what the scaler's own functions ask and write."""
+def quantities() -> Quantities:
+    """Return the quantities of stack `local` and its policies, counted with the scaler's own functions."""
     read, _ = read_stack(ROOT, "local")
     service = services(read, read_library(ROOT))[0]
     pools = {
@@ -123,14 +123,14 @@ def counts() -> Counts:
     fast = [a for a in alarms if a.get("Period", 60) < 60]
     slow = [a for a in alarms if a.get("Period", 60) >= 60]
     of_stack = [a for a in slow if "-scaler-" in a["AlarmName"]]
-    return Counts(
+    return Quantities(
         queries=len(set(signals.queries(parameter, State(), {}).minute())),
-        metrics=_own_metrics(len(service.pools)),
+        own_metrics=_own_metrics(len(service.pools)),
         stack_metrics=_run_metrics(),
         state_bytes=len(record.dump(_state()).encode()),
         log_bytes=_log_bytes(),
         parameter_bytes=len(parameter_text(service, bindings).encode()),
-        alarm_metrics=sum(_metrics_of(a) for a in slow) - len(of_stack),
+        alarm_metrics=sum(_metrics_in(a) for a in slow) - len(of_stack),
         fast_alarms=len(fast),
         stack_alarms=len(of_stack),
         memory_gb=read.scaler.memory_mb / 1024,
@@ -141,48 +141,48 @@ def counts() -> Counts:
 ARN = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/chat-{}-0123456/0123456789abcdef"
 
 
-def _metrics_of(alarm: object) -> int:
+def _metrics_in(alarm: object) -> int:
     queries = alarm.get("Metrics", []) if isinstance(alarm, dict) else []
     return sum("MetricStat" in query for query in queries) or 1
 
 
 def _own_metrics(pools: int) -> int:
-    """Distinct series in what one turn of the worked example publishes, with as many pools."""
-    one = worked_example.example().record
-    caught = io.StringIO()
-    with contextlib.redirect_stdout(caught):
-        publish(Result("chat", Outcome.APPLIED, one.decision), one.observation, "gpu-fleet-local")
+    """Return the number of distinct series that a turn of the worked example publishes, for this number of pools."""
+    example = worked_example.example().record
+    stdout = io.StringIO()
+    with contextlib.redirect_stdout(stdout):
+        publish(Result("chat", Outcome.APPLIED, example.decision), example.observation, "gpu-fleet-local")
     of_service, of_pool = set(), set()
-    for line in caught.getvalue().splitlines():
+    for line in stdout.getvalue().splitlines():
         for block in json.loads(line)["_aws"]["CloudWatchMetrics"]:
             (of_pool if "pool" in block["Dimensions"][0] else of_service).update(m["Name"] for m in block["Metrics"])
     return len(of_service) + pools * len(of_pool)
 
 
 def _run_metrics() -> int:
-    caught = io.StringIO()
-    with contextlib.redirect_stdout(caught):
+    stdout = io.StringIO()
+    with contextlib.redirect_stdout(stdout):
         publish_run((), "gpu-fleet-local")
-    (block,) = json.loads(caught.getvalue())["_aws"]["CloudWatchMetrics"]
+    (block,) = json.loads(stdout.getvalue())["_aws"]["CloudWatchMetrics"]
     return len(block["Metrics"])
 
 
 def _state() -> State:
-    """The example's state with the season that a fortnight of history leaves in it."""
+    """Return the example's state with the season of a fortnight of history."""
     state = worked_example.example().decision.state
     past = [Reading(15 + i % 7, state.at - 300.0 * i) for i in range(14 * 288, 0, -1)]
     return changed(state, season=forecast.season_from(past, state.at))
 
 
 def _log_bytes() -> int:
-    one = worked_example.example().record
-    result = Result("chat", Outcome.APPLIED, one.decision)
-    return len(json.dumps(log.line(result, one.service, one.observation, _state(), one.now)).encode())
+    example = worked_example.example().record
+    result = Result("chat", Outcome.APPLIED, example.decision)
+    return len(json.dumps(log.line(result, example.service, example.observation, _state(), example.now)).encode())
 
 
 @cache
-def services_of_a_stack() -> int:
-    """How many services of this kind `validate` takes: by the load balancer's target groups, and by IAM's policies."""
+def services_per_stack() -> int:
+    """Return the largest number of such services that `validate` accepts, by target groups and by IAM policies."""
     read, _ = read_stack(ROOT, "local")
     (service,) = services(read, read_library(ROOT))
     grant = placeholders.grant("gpu-fleet", "local", read.services[service.name], service, read.region)
@@ -192,33 +192,33 @@ def services_of_a_stack() -> int:
     return count
 
 
-def month(services: int) -> dict[str, float]:
-    """USD a month by item, for so many services of the kind of stack local's, on as few stacks as hold them."""
-    c = counts()
-    stacks = math.ceil(services / services_of_a_stack())
+def monthly_cost(services: int) -> dict[str, float]:
+    """Return USD a month by item, for services like that of stack local on the fewest stacks that hold them."""
+    c = quantities()
+    stacks = math.ceil(services / services_per_stack())
     seconds = RUN_SECONDS * stacks + SECONDS_PER_SERVICE * services
     loads = LOAD_READS_PER_HOUR / 60 * 2 * INSTANCES
     log_gb = services * c.log_bytes * MINUTES / 1e9
     advanced = services if c.parameter_bytes > STANDARD_PARAMETER_BYTES else 0
     p = PRICES
     return {
-        "Lambda": p["request"].of(stacks * MINUTES) + p["gb_second"].of(seconds * c.memory_gb * MINUTES),
-        "schedule": p["schedule"].of(stacks * MINUTES),
-        "GetMetricData": p["get_metric"].of(services * (c.queries + loads) * MINUTES),
-        "own metrics": p["metric"].of(stacks * c.stack_metrics + services * c.metrics),
-        "state (DynamoDB)": p["write"].of(services * math.ceil(c.state_bytes / 1024) * MINUTES)
-        + p["read"].of(services * math.ceil(c.state_bytes / 4096) * MINUTES),
-        "parameters": p["parameter"].of(advanced) + p["parameter_call"].of(advanced * MINUTES),
-        "alarms": p["alarm"].of(stacks * c.stack_alarms + services * c.alarm_metrics)
-        + p["fast_alarm"].of(services * c.fast_alarms),
-        "decision log": p["log_gb"].of(log_gb) + p["log_stored"].of(log_gb * c.log_retention_days / 30),
-        "dashboards": p["dashboard"].of(services),
+        "Lambda": p["request"].cost(stacks * MINUTES) + p["gb_second"].cost(seconds * c.memory_gb * MINUTES),
+        "schedule": p["schedule"].cost(stacks * MINUTES),
+        "GetMetricData": p["get_metric"].cost(services * (c.queries + loads) * MINUTES),
+        "own metrics": p["metric"].cost(stacks * c.stack_metrics + services * c.own_metrics),
+        "state (DynamoDB)": p["write"].cost(services * math.ceil(c.state_bytes / 1024) * MINUTES)
+        + p["read"].cost(services * math.ceil(c.state_bytes / 4096) * MINUTES),
+        "parameters": p["parameter"].cost(advanced) + p["parameter_call"].cost(advanced * MINUTES),
+        "alarms": p["alarm"].cost(stacks * c.stack_alarms + services * c.alarm_metrics)
+        + p["fast_alarm"].cost(services * c.fast_alarms),
+        "decision log": p["log_gb"].cost(log_gb) + p["log_stored"].cost(log_gb * c.log_retention_days / 30),
+        "dashboards": p["dashboard"].cost(services),
     }
 
 
 def month_table() -> str:
-    """The month as Markdown."""
-    columns = [month(n) for n in SERVICES]
+    """Return the month as Markdown."""
+    columns = [monthly_cost(n) for n in SERVICES]
     lines = ["| USD a month | " + " | ".join(f"{n} service{'s' if n > 1 else ''}" for n in SERVICES) + " |"]
     lines.append("|---|" + "---:|" * len(SERVICES))
     lines += [f"| {item} | " + " | ".join(f"{c[item]:,.2f}" for c in columns) + " |" for item in columns[0]]
@@ -228,11 +228,11 @@ def month_table() -> str:
         + " | ".join(f"{sum(c.values()) / n:,.2f}" for c, n in zip(columns, SERVICES, strict=True))
         + " |"
     )
-    c = counts()
+    c = quantities()
     lines.append("")
     lines.append(
-        f"Counted from the code, for a service of three pools: {c.queries} metrics asked for each minute,"
-        f" {c.metrics} series of the scaler's own and {c.stack_metrics} of the stack, a state of"
+        f"Counted from the code, for a service of three pools: {c.queries} metrics read each minute,"
+        f" {c.own_metrics} series published for the service and {c.stack_metrics} for the stack, a state of"
         f" {c.state_bytes / 1024:.0f} KB, a log line of {c.log_bytes / 1024:.0f} KB, a parameter of"
         f" {c.parameter_bytes / 1024:.1f} KB, {c.alarm_metrics} metrics in ordinary alarms and"
         f" {c.fast_alarms} in fast ones, and {c.stack_alarms} alarms of the stack."
@@ -240,8 +240,8 @@ def month_table() -> str:
     return "\n".join(lines)
 
 
-def published() -> int:
-    """Metrics that an instance of inference publishes."""
+def metrics_of_an_instance() -> int:
+    """Return the number of metrics that an instance of an inference service publishes."""
     engine = {*node.GAUGES, *node.SHARES, *node.MEANS, "finished_rps", "ttft_p95_seconds", "network_latency_seconds"}
     of_jobs = {name for name in engine if name.startswith("job")}
     host = json.loads((ROOT / "infra/instance/agent.json").read_text())["metrics"]["metrics_collected"]
@@ -249,16 +249,16 @@ def published() -> int:
 
 
 def instance_table() -> str:
-    """What an instance's own metrics cost."""
-    series = PRICES["metric"].of(published())
-    calls = PRICES["put_metric"].of(MINUTES * 6)
+    """Return the cost of an instance's own metrics as Markdown."""
+    series = PRICES["metric"].cost(metrics_of_an_instance())
+    calls = PRICES["put_metric"].cost(MINUTES * 6)
     price = read_library(ROOT).catalog.types["g6.xlarge"].on_demand_usd_per_hour * 730
     share = 100 * (series + calls) / price
     return "\n".join(
         [
             "| USD a month | each instance | each pool |",
             "|---|---:|---:|",
-            f"| {published()} metrics | {series:.2f} | {series:.2f} |",
+            f"| {metrics_of_an_instance()} metrics | {series:.2f} | {series:.2f} |",
             f"| a request each 10 s | {calls:.2f} | |",
             f"| **together** | **{series + calls:.2f}** | **{series:.2f}** |",
             "",
@@ -268,7 +268,7 @@ def instance_table() -> str:
 
 
 def price_table() -> str:
-    """The prices."""
+    """Return the prices as Markdown."""
     lines = ["| USD | for | page |", "|---:|---|---|"]
     for price in PRICES.values():
         per = f"{price.per:,.0f} " if price.per > 1 else ""

@@ -1,4 +1,4 @@
-"""The project's Markdown pages, taken apart: code blocks, code in text, links, headings."""
+"""Code blocks, inline code, links and headings of the project's Markdown pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced code block. `info` is what stands behind the fence: its language, and a second word for its use."""
+    """A fenced code block. `info` holds the words after the fence: the language, and a second word for the use."""
 
     page: Path
     line: int
@@ -31,7 +31,7 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Every page that a reader meets."""
+    """Return every page of the project."""
     return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "policies").glob("*.md")])
 
 
@@ -41,7 +41,7 @@ def _tokens(page: Path) -> list[Token]:
 
 
 def blocks(*info: str) -> list[Block]:
-    """The blocks of all pages whose info begins so."""
+    """Return the blocks of all pages whose info begins with these words."""
     return [
         Block(page, (token.map or [0])[0] + 1, words, token.content)
         for page in pages()
@@ -57,12 +57,12 @@ def _children(page: Path) -> Iterator[tuple[int, Token]]:
 
 
 def code_in_text(page: Path) -> list[tuple[int, str]]:
-    """Inline code with its line."""
+    """Return inline code with its line."""
     return [(line, child.content) for line, child in _children(page) if child.type == "code_inline"]
 
 
 def links(page: Path) -> list[tuple[int, str]]:
-    """Targets of links and pictures with their line."""
+    """Return the targets of links and pictures with their line."""
     out = []
     for line, child in _children(page):
         target = child.attrGet("href") if child.type == "link_open" else child.attrGet("src")
@@ -72,7 +72,7 @@ def links(page: Path) -> list[tuple[int, str]]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link may name behind the #: headings as GitHub writes them."""
+    """Return the anchors of a page: its headings as GitHub writes them."""
     out: set[str] = set()
     tokens = _tokens(page)
     for i, token in enumerate(tokens):
@@ -83,6 +83,6 @@ def anchors(page: Path) -> set[str]:
 
 
 def commands(text: str) -> list[str]:
-    """The command lines of a shell block: continued lines joined, comments and prompts left out."""
+    """Return the command lines of a shell block: continued lines joined, comments removed."""
     joined = text.replace("\\\n", " ")
     return [line for raw in joined.splitlines() if (line := raw.split(" #")[0].strip()) and not line.startswith("#")]

@@ -1,4 +1,4 @@
-"""The computed parts of the docs say what the code says, and it says what the prose around them takes for granted."""
+"""The computed parts of the docs are current, and the prose around them agrees with the code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_page_gives_the_articles_example_with_the_right_figures():
     assert f"R = {u:.2f} / 3 = {ratio(u, 3):.3f}\n" in MODEL
 
 
-def test_the_worked_example_is_what_the_prose_takes_it_for():
+def test_the_worked_example_is_what_the_prose_assumes():
     decision = worked_example.example().decision
     assert decision.signals.ratio is not None
     assert decision.signals.ratio < 1
@@ -38,7 +38,7 @@ def test_the_worked_example_is_what_the_prose_takes_it_for():
     assert not decision.held
 
 
-def test_the_worked_examples_calls_are_what_differs_between_what_stands_and_what_was_decided():
+def test_the_calls_of_the_worked_example_are_the_difference_between_present_and_decided_counts():
     one = worked_example.example()
     seen = one.record.observation.pools
     wanted = {f"chat-{n}": t.desired for n, t in one.decision.targets.items() if t.desired != seen[n].desired}
@@ -56,18 +56,18 @@ def test_each_step_of_the_worked_example_follows_from_the_one_before():
     assert numbers["mix.grow"]["carried_rps"] >= upper > numbers["guard.out"]["standing_rps"]
 
 
-def test_more_than_half_of_the_costs_is_asking_cloudwatch():
+def test_more_than_half_of_the_cost_is_reading_cloudwatch():
     for services in costs.SERVICES:
-        month = costs.month(services)
-        assert month["GetMetricData"] > sum(month.values()) / 2
+        cost_by_item = costs.monthly_cost(services)
+        assert cost_by_item["GetMetricData"] > sum(cost_by_item.values()) / 2
 
 
 def test_the_page_says_how_many_services_a_stack_holds():
-    assert f"up to {costs.services_of_a_stack()} services" in COSTS
+    assert f"up to {costs.services_per_stack()} services" in COSTS
 
 
 def test_costs_grow_with_services_and_not_faster():
-    totals = {services: sum(costs.month(services).values()) for services in costs.SERVICES}
+    totals = {services: sum(costs.monthly_cost(services).values()) for services in costs.SERVICES}
     assert totals[1] < totals[10] <= 10 * totals[1]
     assert totals[10] < totals[100] <= 100 * totals[1]
 
@@ -77,6 +77,6 @@ def test_the_prices_have_their_page_and_the_page_its_date():
     assert re.search(rf"Read in {costs.AS_OF}\b", COSTS)
 
 
-def test_a_part_without_its_place_is_told():
+def test_a_part_without_its_place_is_refused():
     with pytest.raises(ValueError, match="no part 'month'"):
         with_part("# a page", "month", "")

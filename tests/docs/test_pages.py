@@ -1,4 +1,4 @@
-"""What the pages say must be there: commands, options, keys, files, and the examples must run."""
+"""Every command, option, key, file and link that a page names exists, and the examples run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHELL = [block for language in ("sh", "bash", "console") for block in blocks(lan
 RUNNABLE = [block for block in SHELL if "run" in block.info[1:]]
 
 
-def _named(page: Path) -> str:
+def _name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
@@ -40,7 +40,7 @@ def _named(page: Path) -> str:
 
 @pytest.mark.parametrize("block", RUNNABLE, ids=str)
 def test_a_block_marked_run_ends_well(block: Block, tmp_path: Path):
-    """Each in the project's root, as a reader would; what it writes goes below out/."""
+    """Each block runs in the project's root, as a reader would run it; it writes below out/."""
     environment = os.environ | {
         "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(tmp_path),
@@ -71,13 +71,13 @@ def test_a_yaml_block_parses(block: Block):
 
 
 @pytest.mark.parametrize("block", blocks("yaml", "policy"), ids=str)
-def test_a_policy_in_the_docs_is_one(block: Block):
+def test_a_policy_in_the_docs_is_valid(block: Block):
     texts = library_texts(ROOT)
     library(texts | {"policies/from-the-docs.yaml": block.text})
 
 
 @pytest.mark.parametrize("block", blocks("yaml", "stack"), ids=str)
-def test_a_stack_in_the_docs_is_one(block: Block):
+def test_a_stack_in_the_docs_is_valid(block: Block):
     read, document = parse_stack(block.text, str(block))
     assert isinstance(document, Document)
     assert services(read, read_library(ROOT), document)
@@ -91,8 +91,8 @@ def _command(name: str) -> Any:
     return cli._load(name)
 
 
-def _words(line: str) -> list[str] | None:
-    """The words behind `gpu-fleet`, up to what ends a command of a shell."""
+def _arguments(line: str) -> list[str] | None:
+    """Return the words after `gpu-fleet`, up to the end of the shell command; None if the line does not call it."""
     words = shlex.split(line)
     at = next((i for i, word in enumerate(words) if word.rsplit("/", 1)[-1] == "gpu-fleet"), None)
     if at is None:
@@ -101,8 +101,8 @@ def _words(line: str) -> list[str] | None:
     return words[at + 1 : end]
 
 
-def _wrong(words: list[str]) -> str | None:
-    """What of a call of `gpu-fleet` does not exist."""
+def _problem(words: list[str]) -> str | None:
+    """Return the command or option of a call of `gpu-fleet` that does not exist."""
     if not words or words[0].startswith("-"):
         return None
     if words[0] not in cli.COMMANDS:
@@ -124,7 +124,7 @@ def test_every_call_in_a_block_exists():
         f"{block}: {problem}"
         for block in SHELL
         for line in commands(block.text)
-        if (words := _words(line)) is not None and (problem := _wrong(words))
+        if (words := _arguments(line)) is not None and (problem := _problem(words))
     ]
     assert not wrong
 
@@ -136,8 +136,8 @@ def test_every_call_in_the_text_exists():
             if not code.startswith("gpu-fleet "):
                 continue
             words = [word for word in shlex.split(code)[1:] if not re.fullmatch(r"[A-Z.]+", word)]
-            if problem := _wrong(words):
-                wrong.append(f"{_named(page)}:{line}: {problem}")
+            if problem := _problem(words):
+                wrong.append(f"{_name(page)}:{line}: {problem}")
     assert not wrong
 
 
@@ -153,19 +153,19 @@ def test_every_make_target_in_the_docs_exists():
         named = [(line, code) for line, code in code_in_text(page) if code.startswith("make ")]
         lines = [(block.line, line) for block in SHELL if block.page == page for line in commands(block.text)]
         named += [(line, code) for line, code in lines if code.startswith("make ")]
-        wrong += [f"{_named(page)}:{line}: {code}" for line, code in named if code.split()[1] not in targets]
+        wrong += [f"{_name(page)}:{line}: {code}" for line, code in named if code.split()[1] not in targets]
     assert not wrong
 
 
-def test_the_readme_shows_what_make_help_prints():
+def test_the_page_for_contributors_shows_what_make_help_prints():
     printed = subprocess.run(
         ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    assert printed.rstrip() in (ROOT / "README.md").read_text()
+    assert printed.rstrip() in (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The sections that an annotation names, however deep: optional, in a union, in a mapping."""
+    """Yield the sections that an annotation names, at any depth: optional, in a union, in a mapping."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):
@@ -173,7 +173,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _keys(model: type[BaseModel]) -> set[str]:
-    """Dotted keys, sections themselves included."""
+    """Return the dotted keys, including the sections themselves."""
     out: set[str] = set()
     for name, field in model.model_fields.items():
         out |= {name} | {f"{name}.{key}" for inner in _models(field.annotation) for key in _keys(inner)}
@@ -182,8 +182,8 @@ def _keys(model: type[BaseModel]) -> set[str]:
 
 @cache
 def _codes() -> set[str]:
-    """Reason codes that gpu_fleet/scaling/ gives. Those of the forecast are put together from the method's name."""
-    source = "\n".join(path.read_text() for path in (ROOT / "gpu_fleet/scaling").glob("*.py"))
+    """Return the reason codes of gpu_fleet/scaling/. Those of the forecast are composed of the method's name."""
+    source = "\n".join(path.read_text() for path in (ROOT / "gpu_fleet/scaling").rglob("*.py"))
     windows = {"peak": PEAKS_SECONDS, "trend": TRENDS_SECONDS}
     methods = ["none", "seasonal", *(f"{name}_{w:.0f}" for name, each in windows.items() for w in each)]
     return set(re.findall(r'"([a-z]+\.[a-z_]+)"', source)) | {f"demand.{m}" for m in methods} | SIZED
@@ -195,11 +195,11 @@ FILES = (".py", ".yaml", ".md", ".go", ".json")
 
 
 def test_every_key_and_reason_code_that_the_docs_name_exists():
-    """Dotted words whose first part is a section of a policy or a stack, or a step; not the generated table of keys."""
+    """Checks dotted words whose first part is a section of a policy or a stack, or a step; not the generated table."""
     known = _keys(Policy) | _keys(StackSettings) | _codes()
     sections = {name.split(".")[0] for name in known if "." in name}
     wrong = [
-        f"{_named(page)}:{line}: {code}"
+        f"{_name(page)}:{line}: {code}"
         for page in pages()
         if page.parent.name != "policies"
         for line, code in code_in_text(page)
@@ -216,7 +216,7 @@ ROOMS = "infra|policies|gpu_fleet|lambdas|tests|bench|docs"
 
 
 def test_every_file_that_the_docs_name_is_there():
-    """Paths that begin with a room of the project; a wildcard or a test's name behind :: is looked up as such."""
+    """Checks paths that begin with a room of the project, wildcards and test names after :: included."""
     wrong = []
     for page in pages():
         for line, code in code_in_text(page):
@@ -226,7 +226,7 @@ def test_every_file_that_the_docs_name_is_there():
                 continue
             found = list(ROOT.glob(path))
             if not found or (test and f"def {test}(" not in found[0].read_text()):
-                wrong.append(f"{_named(page)}:{line}: {code}")
+                wrong.append(f"{_name(page)}:{line}: {code}")
     assert not wrong
 
 
@@ -239,14 +239,14 @@ def test_every_link_within_the_project_leads_somewhere():
             path, _, anchor = target.partition("#")
             to = (page.parent / path).resolve() if path else page
             if not to.exists() or (anchor and anchor not in anchors(to)):
-                wrong.append(f"{_named(page)}:{line}: {target}")
+                wrong.append(f"{_name(page)}:{line}: {target}")
     assert not wrong
 
 
 def test_every_page_is_linked_from_another():
     linked = {(page.parent / target.partition("#")[0]).resolve() for page in pages() for _, target in links(page)}
     top = {ROOT / "README.md"}
-    assert [_named(page) for page in pages() if page not in linked | top] == []
+    assert [_name(page) for page in pages() if page not in linked | top] == []
 
 
 # ---- words --------------------------------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ BANNED = {
     r"(?<![\w.])/(work|root|home/\w+)/": "a path of some machine",
     r"(?i)\b(node ?group|worker group)s?\b": "pool",
     r"(?i)\bauto-?scaler lambda\b": "the scaler",
-    r"(?i)\b(as an ai|ai-generated|co-authored-by|chatgpt|copilot)\b": "nobody cares who typed it",
+    r"(?i)\b(as an ai|ai-generated|co-authored-by|chatgpt|copilot)\b": "authorship is irrelevant",
     r"(?i)\b(blazing|seamless(ly)?|cutting-edge|state-of-the-art|effortless(ly)?|revolutionary)\b": "no hype",
 }
 
@@ -263,7 +263,7 @@ BANNED = {
 @pytest.mark.parametrize(("pattern", "instead"), BANNED.items())
 def test_the_pages_keep_to_the_projects_words(pattern: str, instead: str):
     wrong = [
-        f"{_named(page)}:{number}: {line.strip()} ({instead})"
+        f"{_name(page)}:{number}: {line.strip()} ({instead})"
         for page in pages()
         for number, line in enumerate(page.read_text().splitlines(), 1)
         if re.search(pattern, line)
@@ -275,7 +275,7 @@ SOURCES = ("*.py", "*.yaml", "*.toml", "*.sh", "*.json", "Makefile")
 
 
 def test_no_file_names_a_machine_or_a_page_that_is_not_here():
-    """Paths of some machine, and documents that a reader of this project does not have."""
+    """Finds paths of some machine, and documents that a reader of this project does not have."""
     folders = [ROOT / room for room in ROOMS.split("|")]
     files = [*ROOT.glob("*.toml"), *ROOT.glob("*.yaml"), ROOT / "Makefile", *ROOT.glob(".ci/*")]
     files += [file for folder in folders for pattern in SOURCES for file in folder.rglob(pattern)]

@@ -1,4 +1,4 @@
-"""docs/vertical.md: its YAML works, and its figures are those of the code."""
+"""The YAML of docs/vertical.md works, and its figures agree with the code."""
 
 from __future__ import annotations
 
@@ -83,6 +83,6 @@ def test_the_pages_figures_are_those_of_the_code(root: Path, page: str) -> None:
         (other,) = only.alternatives
         moved = int(count) * other.on_demand_usd_per_hour * other.lead_seconds / 3600
         assert other.lead_seconds == 300
-        told = [float(value) for value in (saves, by_pools, in_place, pools_pay, in_place_pays)]
-        reckoned = [saving, moved, overlap, 60 * moved / saving, 60 * overlap / saving]
-        assert told == [pytest.approx(value, abs=0.5 if i > 2 else 0.006) for i, value in enumerate(reckoned)]
+        printed = [float(value) for value in (saves, by_pools, in_place, pools_pay, in_place_pays)]
+        computed = [saving, moved, overlap, 60 * moved / saving, 60 * overlap / saving]
+        assert printed == [pytest.approx(value, abs=0.5 if i > 2 else 0.006) for i, value in enumerate(computed)]

@@ -1,7 +1,7 @@
-"""The worked example of docs/model.md: one minute of a service, from what is seen to what is called, by the real code.
+"""The worked example of docs/model.md: one minute of a service, from observation to API calls, by the real code.
 
-A chat has been at 15 requests per second for an hour and a half, a little up and down, and begins to rise. The first
-minute in which instances are ordered is taken apart.
+A chat has received about 15 requests per second for an hour and a half, and demand begins to rise. The example shows
+the first minute in which instances are ordered.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from gpu_fleet.config.composition import services
 from gpu_fleet.config.stack_file import parse_stack
 from gpu_fleet.config.yaml_files import read_library
 from gpu_fleet.scaling import sizing
-from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.decision import Decision
 from gpu_fleet.scaling.fleet import survey
@@ -56,21 +55,21 @@ config:
 
 
 def demand_rps(minute: int) -> float:
-    """Arrivals: an hour and a half around 15 requests per second, then 4 % more each minute."""
+    """Return the arrivals of a minute: an hour and a half around 15 requests per second, then 4 % more each minute."""
     level = 15 * (1 + 0.04 * math.sin(minute * 2.1) + 0.03 * math.sin(minute * 0.7))
     return round(level * 1.04 ** max(0, minute - QUIET_MINUTES), 2)
 
 
 @cache
 def service() -> Service:
-    """The service of the example, with the shipped policy, catalog and profiles."""
+    """Return the service of the example, with the shipped policy, catalog and profiles."""
     read, document = parse_stack(STACK, "the example")
     return services(read, read_library(ROOT), document)[0]
 
 
 @dataclass(slots=True)
 class _Fleet:
-    """What stands, minute by minute: instances are ordered, boot, serve and leave as decided."""
+    """Instances that are ordered, boot, serve and leave as decided."""
 
     launched: dict[str, dict[str, float]]
     weights: dict[str, int]
@@ -83,13 +82,13 @@ class _Fleet:
 
     def follow(self, decision: Decision, now: float) -> None:
         for name, target in decision.targets.items():
-            for gone in target.take:
-                del self.launched[name][gone]
+            for instance in target.take:
+                del self.launched[name][instance]
             self.order(name, target.desired - len(self.launched[name]), now)
             self.weights[name] = target.weight
 
-    def seen(self, minute: int, now: float) -> Observation:
-        """What the scaler sees now: the minute before, as CloudWatch has it."""
+    def observe(self, minute: int, now: float) -> Observation:
+        """Return what the scaler sees now: the minute before, as CloudWatch has it."""
         arrivals, at = demand_rps(minute), now - 60
         ready = {
             name: [id_ for id_, since in ids.items() if now - since >= BOOT_SECONDS]
@@ -98,12 +97,12 @@ class _Fleet:
         carried = {p.name: p.throughput_rps * len(ready[p.name]) for p in service().pools}
         pools = {}
         for pool in service().pools:
-            mine, here = self.launched[pool.name], ready[pool.name]
+            launched, serving = self.launched[pool.name], ready[pool.name]
             rate = arrivals * carried[pool.name] / sum(carried.values())
-            share = rate / carried[pool.name] if here else 0.0
+            share = rate / carried[pool.name] if serving else 0.0
             each = pool.capacity * load_share(share, pool.slowdown)
             pools[pool.name] = PoolObservation(
-                desired=len(mine),
+                desired=len(launched),
                 min_size=pool.min_instances,
                 max_size=pool.max_instances,
                 weight=self.weights[pool.name],
@@ -112,14 +111,14 @@ class _Fleet:
                         id_,
                         pool.types[0],
                         "us-east-1a" if n % 2 else "us-east-1b",
-                        Phase.READY if id_ in here else Phase.STARTING,
+                        Phase.READY if id_ in serving else Phase.STARTING,
                         since,
                         load=Reading(round(each, 1), at),
                     )
-                    for n, (id_, since) in enumerate(mine.items())
+                    for n, (id_, since) in enumerate(launched.items())
                 ),
-                load=Reading(round(each * len(here), 1), at),
-                running=Reading(round(each * len(here), 1), at),
+                load=Reading(round(each * len(serving), 1), at),
+                running=Reading(round(each * len(serving), 1), at),
                 waiting=Reading(0.0, at),
                 rate_rps=Reading(round(rate, 2), at),
             )
@@ -134,27 +133,27 @@ class _Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One minute, whole."""
+    """The record of one minute and the calls that follow from it."""
 
     record: Record
     calls: tuple[Call, ...]
 
     @property
     def decision(self) -> Decision:
-        """What was decided in it."""
+        """The decision of the minute."""
         return self.record.decision
 
 
 @cache
 def example() -> Example:
-    """The first minute of the rise in which instances are ordered."""
+    """Return the first minute of the rise in which instances are ordered."""
     fleet = _Fleet({"l4": {}, "l40s": {}}, {"l4": 203, "l40s": 796})
     fleet.order("l4", 2, START - 3600)
     fleet.order("l40s", 2, START - 3600)
     state = State()
     for minute in range(LAST_MINUTE):
         now = START + 60 * minute
-        seen, before = fleet.seen(minute, now), state
+        seen, before = fleet.observe(minute, now), state
         decision = decide(service(), seen, before, now)
         grows = any(target.desired > seen.pools[name].desired for name, target in decision.targets.items())
         if minute > QUIET_MINUTES and grows:
@@ -162,7 +161,7 @@ def example() -> Example:
             return Example(Record(service(), seen, before, now, decision), calls)
         state = decision.state
         fleet.follow(decision, now)
-    raise AssertionError("the rise orders nothing: choose another traffic")
+    raise AssertionError("no minute of the rise orders instances: choose other traffic")
 
 
 def _parameter() -> ServiceParameter:
@@ -190,127 +189,174 @@ def _rule(seen: Observation) -> Rule:
 
 
 def wrapped(text: str) -> str:
-    """The prose at the project's line length; tables and code as they are."""
+    """Return the text with its prose at the project's line length; tables and code stay as they are."""
     parts = text.split("```")
     for i in range(0, len(parts), 2):
         paragraphs = parts[i].split("\n\n")
         parts[i] = "\n\n".join(
-            p if "|" in p or not p.strip() else textwrap.fill(p, 120, break_on_hyphens=False) for p in paragraphs
+            p if "|" in p or not p.strip() else textwrap.fill(p.strip(), 120, break_on_hyphens=False)
+            for p in paragraphs
         )
-    return "\n```".join(part.strip("\n") if i % 2 == 0 else part for i, part in enumerate(parts)).strip("\n") + "\n"
+    for i in range(1, len(parts), 2):
+        parts[i] = f"```{parts[i].rstrip()}\n```"
+    return "\n\n".join(part.strip("\n") for part in parts if part.strip()) + "\n"
+
+
+class _Minute:
+    """The example with the values that several of its paragraphs show."""
+
+    def __init__(self, one: Example) -> None:
+        record, decision = one.record, one.decision
+        self.calls, self.record, self.decision = one.calls, record, decision
+        self.policy, self.pools, self.state = record.service.policy, record.service.pools, decision.state
+        self.seen, self.signals = record.observation, decision.signals
+        self.numbers = {reason.code: reason.numbers for reason in decision.reasons}
+        self.outlook = next(reason for reason in decision.reasons if reason.step == "demand")
+        self.headroom = headroom = 1 + self.outlook.numbers["headroom_percent"] / 100
+        self.counts = {name: target.desired for name, target in decision.targets.items()}
+        self.fleet_now = survey(record.service, self.seen, self.state, record.now, headroom)
+        self.fleet_after = survey(record.service, self.seen, self.state, record.now, headroom, self.counts)
+        self.ready = {
+            name: sum(i.phase is Phase.READY for i in view.instances) for name, view in self.seen.pools.items()
+        }
+        assert (self.signals.ratio or 9) < 1, "the text says that the threshold asks for no more"
+        assert self.calls, "the text shows calls"
 
 
 def section() -> str:
-    """The example as Markdown."""
-    one = example()
-    record, decision, seen = one.record, one.decision, one.record.observation
-    numbers = {reason.code: reason.numbers for reason in decision.reasons}
-    policy, state = record.service.policy, decision.state
-    outlook = next(reason for reason in decision.reasons if reason.step == "demand")
-    headroom = 1 + outlook.numbers["headroom_percent"] / 100
-    asked, now_fleet = (
-        decision.signals.demand_rps or 0.0,
-        survey(Context(record.service, seen, state, record.now), headroom),
-    )
-    counts = {name: target.desired for name, target in decision.targets.items()}
-    then_fleet = survey(Context(record.service, seen, state, record.now), headroom, counts)
-    horizon = outlook.numbers["horizon_seconds"]
-    ready = {name: sum(i.phase is Phase.READY for i in view.instances) for name, view in seen.pools.items()}
-    nodes, terms = sum(ready.values()), []
+    """Return the example as Markdown."""
+    minute = _Minute(example())
+    parts = (_opening, _observed, _the_articles_three, _demand, _sizing, _guard, _mix, _routing, _explained, _called)
+    return wrapped("\n\n".join(part(minute) for part in parts))
+
+
+def _opening(minute: _Minute) -> str:
+    return f"""\
+A chat under the shipped policy, on L4 and L40S, has received about 15 requests per second for an hour and a half. Now
+demand rises. It is {dt.datetime.fromtimestamp(minute.record.now, dt.UTC):%H:%M} UTC, minute
+{round((minute.record.now - START) / 60)}."""
+
+
+def _observed(minute: _Minute) -> str:
     rows = []
-    for pool in record.service.pools:
-        view = seen.pools[pool.name]
-        held = view.load.value if view.load else 0.0
-        each = held / ready[pool.name]
+    for pool in minute.pools:
+        each = _load_of_each(minute, pool.name)
         share = work_share(each / pool.capacity, pool.slowdown)
-        terms.append(f"{ready[pool.name]} * {each:.1f}/{pool.capacity:.0f}")
         rows.append(
-            f"| {pool.name} | {ready[pool.name]} | {pool.capacity:.0f} | {pool.throughput_rps:.2f}"
+            f"| {pool.name} | {minute.ready[pool.name]} | {pool.capacity:.0f} | {pool.throughput_rps:.2f}"
             f" | {pool.slowdown:.2f} | {each:.1f} | {100 * each / pool.capacity:.0f} % | {100 * share:.0f} % |"
         )
-    scv = state.demand.dispersion or 1.0
-    shares = []
-    for pool in record.service.pools:
-        strict = sizing.usable_share(pool, policy, ready[pool.name], scv)
-        tail = sizing.usable_share(pool, policy, ready[pool.name], scv, sizing.TAIL_BUDGET)
-        worth = now_fleet.worth[pool.name]
-        shares.append(f"| {pool.name} | {ready[pool.name]} | {100 * strict:.0f} % | {100 * tail:.0f} % | {worth:.2f} |")
-    guard = next(r for r in decision.reasons if r.code == "guard.out").numbers
-    carried = " + ".join(f"{counts[name]} * {then_fleet.worth[name]:.2f}" for name in counts)
-    dearer = "\n".join(
-        f"| {name} | {pool.usd_per_hour:.2f} | {then_fleet.worth[name]:.2f}"
-        f" | {pool.usd_per_hour / then_fleet.worth[name]:.3f} |"
-        for name, pool in ((p.name, p) for p in record.service.pools)
-    )
-    ideal = {p.name: ready[p.name] * p.throughput_rps for p in record.service.pools}
-    parts = ", ".join(f"{name} {100 * value / sum(ideal.values()):.1f} %" for name, value in ideal.items())
-    weights = ", ".join(f"{name} {target.weight}" for name, target in decision.targets.items())
-    calls = "\n".join(f"{call.client} {call.operation} {json.dumps(dict(call.arguments))}" for call in one.calls)
-    signals = decision.signals
-    assert (signals.ratio or 9) < 1 < len(one.calls) + 1, (
-        "the text says that the threshold would do, and that calls follow"
-    )
-    return wrapped(f"""\
-A chat under the shipped policy, on L4 and L40S, has been at 15 requests per second for an hour and a half and begins to
-rise. It is {dt.datetime.fromtimestamp(record.now, dt.UTC):%H:%M} UTC, minute {round((record.now - START) / 60)}.
-
-**Observed.** The load balancer counted {asked:.2f} requests per second in the newest whole minute; the engines hold:
+    return f"""\
+**Observed.** The load balancer counted {minute.signals.demand_rps or 0.0:.2f} requests per second in the newest whole
+minute. The engines report:
 
 | pool | ready | C | requests/s at C | slowdown s | load of each, L | L/C | work done |
 |---|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-The last two columns differ: that is the slowdown curve, x*s/(1 + (s-1)*x).
+The last two columns differ by the slowdown curve, x*s/(1 + (s-1)*x)."""
 
+
+def _load_of_each(minute: _Minute, pool: str) -> float:
+    load = minute.seen.pools[pool].load
+    return (load.value if load else 0.0) / minute.ready[pool]
+
+
+def _the_articles_three(minute: _Minute) -> str:
+    signals, nodes, target = minute.signals, sum(minute.ready.values()), minute.policy.sizing.target_utilization
+    terms = [f"{minute.ready[p.name]} * {_load_of_each(minute, p.name):.1f}/{p.capacity:.0f}" for p in minute.pools]
+    return f"""\
 **The article's three.** U = {" + ".join(terms)} = {signals.utilization:.2f};
 T = U/n = {signals.utilization:.2f}/{nodes} = {signals.response_time:.2f} (nothing waits, so Q = L);
-U_max = {nodes} * {policy.sizing.target_utilization:g} = {nodes * policy.sizing.target_utilization:.1f}, so
-R = {signals.ratio:.2f}. By the threshold alone the service would be more than large enough.
+U_max = {nodes} * {target:g} = {nodes * target:.1f}, so R = {signals.ratio:.2f}. By the threshold alone the service
+would be large enough."""
 
-**Demand.** An instance ordered now serves in {horizon:.0f} s ({horizon - 60:.0f} s boot and load, and the reading is a
-minute old). Of the methods, `{outlook.code.removeprefix("demand.")}` has lately cost least for what it carried: it says
-{outlook.numbers["forecast_rps"]:.2f}. What is seen then should stay below {headroom:.3f} times that, going by
-what came of its forecasts so far, but for the share that may be missed
-({100 * (state.feedback.allowance or 0.0):.2f} % of the demand, by now), so the upper end is
-{headroom:.3f} * {outlook.numbers["forecast_rps"]:.2f} = {signals.forecast_rps:.2f}.
 
-**Sizing.** How much of an instance may be used so that requests keep to the SLO, by pool and number; arrivals vary as
-Poisson's ({scv:.1f}):
+def _demand(minute: _Minute) -> str:
+    numbers, method = minute.outlook.numbers, minute.outlook.code.removeprefix("demand.")
+    horizon, forecast = numbers["horizon_seconds"], numbers["forecast_rps"]
+    return f"""\
+**Demand.** An instance ordered now serves in {horizon:.0f} s ({horizon - 60:.0f} s to boot and load, and the reading is
+a minute old). The method `{method}` has lately cost least for what it carried; it forecasts {forecast:.2f}. By its past
+errors, demand stays below {minute.headroom:.3f} times the forecast, except for the share that may be missed
+({100 * (minute.state.feedback.allowance or 0.0):.2f} % of the demand by now). So the upper end is
+{minute.headroom:.3f} * {forecast:.2f} = {minute.signals.forecast_rps:.2f}."""
 
-| pool | instances | day in, day out | at the upper end | worth, requests/s |
+
+def _sizing(minute: _Minute) -> str:
+    scv = minute.state.demand.dispersion or 1.0
+    rows = []
+    for pool in minute.pools:
+        strict = sizing.usable_share(pool, minute.policy, minute.ready[pool.name], scv)
+        tail = sizing.usable_share(pool, minute.policy, minute.ready[pool.name], scv, sizing.TAIL_BUDGET)
+        rows.append(
+            f"| {pool.name} | {minute.ready[pool.name]} | {100 * strict:.0f} % | {100 * tail:.0f} %"
+            f" | {minute.fleet_now.worth[pool.name]:.2f} |"
+        )
+    return f"""\
+**Sizing.** The share of an instance that may be used within the SLO depends on the pool and its number of instances.
+Arrivals vary as in a Poisson process ({scv:.1f}):
+
+| pool | instances | for the forecast | for the upper end | worth, requests/s |
 |---|---|---|---|---|
-{chr(10).join(shares)}
+{chr(10).join(rows)}
 
-An instance counts for what it may do at the upper end, but for no more than {headroom:.3f} times its strict share, so
-that the forecast itself is served strictly. Required is the upper end, **{signals.required_rps:.2f}**; no backlog is to
-be drained.
+An instance counts for its share at the upper end, but for no more than {minute.headroom:.3f} times its strict share,
+so that the forecast itself is served strictly. Required is the upper end, **{minute.signals.required_rps:.2f}**; there
+is no backlog to drain."""
 
-**Guard.** {guard["standing_rps"]:.2f} stand or come, the tolerance is {policy.horizontal.tolerance_percent:g} %:
-{guard["standing_rps"]:.2f} * {1 + policy.horizontal.tolerance_percent / 100:.2f} =
-{guard["standing_rps"] * (1 + policy.horizontal.tolerance_percent / 100):.2f} is less than required, so out, at once.
 
-**Mix.** Among as many as will stand an instance is worth a little more:
+def _guard(minute: _Minute) -> str:
+    standing, tolerance = minute.numbers["guard.out"]["standing_rps"], minute.policy.horizontal.tolerance_percent
+    return f"""\
+**Guard.** Instances that run or boot carry {standing:.2f}. The tolerance is {tolerance:g} %:
+{standing:.2f} * {1 + tolerance / 100:.2f} = {standing * (1 + tolerance / 100):.2f} is less than required, so the
+service scales out at once."""
+
+
+def _mix(minute: _Minute) -> str:
+    worth = minute.fleet_after.worth
+    rows = [
+        f"| {pool.name} | {pool.usd_per_hour:.2f} | {worth[pool.name]:.2f}"
+        f" | {pool.usd_per_hour / worth[pool.name]:.3f} |"
+        for pool in minute.pools
+    ]
+    carried = " + ".join(f"{count} * {worth[name]:.2f}" for name, count in minute.counts.items())
+    return f"""\
+**Mix.** In the larger fleet an instance is worth a little more:
 
 | pool | USD per hour | worth | USD per hour and request/s |
 |---|---|---|---|
-{dearer}
+{chr(10).join(rows)}
 
-An L40S does a request for less, but the step is small: {carried} =
-{numbers["mix.grow"]["carried_rps"]:.2f} carries it at
-{signals.usd_per_hour:.2f} USD per hour, the least of all counts within the bounds that keep what stands.
+An L40S serves a request for less, but the step is small: {carried} =
+{minute.numbers["mix.grow"]["carried_rps"]:.2f} is enough, at {minute.signals.usd_per_hour:.2f} USD per hour, the least
+of all counts within the bounds that keep what runs."""
 
-**Routing.** Shares by what is ready: {parts}. The weights that stand ({weights}) are within
-`routing.dead_band_percent`, so they stay; the new instance gets its part when it is healthy.
 
-**Said**, as `gpu-fleet explain` prints it:
+def _routing(minute: _Minute) -> str:
+    ideal = {p.name: minute.ready[p.name] * p.throughput_rps for p in minute.pools}
+    parts = ", ".join(f"{name} {100 * value / sum(ideal.values()):.1f} %" for name, value in ideal.items())
+    weights = ", ".join(f"{name} {target.weight}" for name, target in minute.decision.targets.items())
+    return f"""\
+**Routing.** Shares by ready capacity: {parts}. The present weights ({weights}) are within `routing.dead_band_percent`,
+so they stay; the new instances get their part when they are healthy."""
+
+
+def _explained(minute: _Minute) -> str:
+    return f"""\
+**Explained** by `gpu-fleet explain`:
 
 ```text
-{chr(10).join(sentences(record))}
-```
+{chr(10).join(sentences(minute.record))}
+```"""
 
+
+def _called(minute: _Minute) -> str:
+    calls = [f"{call.client} {call.operation} {json.dumps(dict(call.arguments))}" for call in minute.calls]
+    return f"""\
 **Called**, and nothing else:
 
 ```text
-{calls}
-```
-""")
+{chr(10).join(calls)}
+```"""

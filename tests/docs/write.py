@@ -1,4 +1,4 @@
-"""Writes the computed parts of the docs anew: `python -m tests.docs.write` in the project's root."""
+"""Write the computed parts of the docs: run `python -m tests.docs.write` in the project's root."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PARTS = {
 
 
 def marks(name: str) -> tuple[str, str]:
-    """What stands before and behind a computed part."""
+    """Return the lines before and after a computed part."""
     return f"<!-- computed: {name} -->\n", "<!-- end -->\n"
 
 
 def with_part(text: str, name: str, part: str) -> str:
-    """The page with this part in its place. Raises ValueError where the page has no such place."""
+    """Return the page with this part in its place. Raises ValueError if the page has no such place."""
     begin, end = marks(name)
     head, found, rest = text.partition(begin)
     _, ended, tail = rest.partition(end)
@@ -31,7 +31,7 @@ def with_part(text: str, name: str, part: str) -> str:
 
 
 def main(root: Path = ROOT) -> None:
-    """Write them all."""
+    """Write all computed parts."""
     for (page, name), make in PARTS.items():
         path = root / page
         path.write_text(with_part(path.read_text(), name, make()))

@@ -1,4 +1,4 @@
-"""What an edit of a stack's YAML does, made real by the engine: a row each of the table in docs/operations.md."""
+"""What an edit of a stack's YAML does, made real by the engine: a row each of the table in docs/changes.md."""
 
 from __future__ import annotations
 

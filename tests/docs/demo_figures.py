@@ -1,6 +1,6 @@
-"""Writes the README's table and docs/demo.svg anew: `python -m tests.docs.readme_figures TRACE`, in the project's root.
+"""Write the table of docs/demo.md and docs/demo.svg: `python -m tests.docs.demo_figures TRACE` in the project's root.
 
-They belong to one run at one commit, which the text names, so no test holds them; whoever changes the model runs this.
+They belong to one run at one commit, which the page names, so no test checks them. Run it after a change of the model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.docs.write import with_part
 
 
 def table(outcome: DemoResult) -> str:
-    """What the hour came to, as Markdown."""
+    """Return the result of the hour as Markdown."""
     ours, static = outcome.replay, outcome.static
     commit = subprocess.run(
         ["git", "log", "-1", "--format=%h"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -38,11 +38,11 @@ def table(outcome: DemoResult) -> str:
 
 
 def main(trace: Path) -> None:
-    """Play the hour and write what it came to."""
+    """Play the hour and write its result."""
     outcome = play(prepare(ROOT, trace=trace))
     (ROOT / "docs/demo.svg").write_bytes(demo_picture(outcome, ".svg"))
-    readme = ROOT / "README.md"
-    readme.write_text(with_part(readme.read_text(), "the hour", table(outcome)))
+    page = ROOT / "docs/demo.md"
+    page.write_text(with_part(page.read_text(), "the hour", table(outcome)))
 
 
 if __name__ == "__main__":
