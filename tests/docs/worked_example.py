@@ -214,8 +214,8 @@ class _Minute:
         self.outlook = next(reason for reason in decision.reasons if reason.step == "demand")
         self.headroom = headroom = 1 + self.outlook.numbers["headroom_percent"] / 100
         self.counts = {name: target.desired for name, target in decision.targets.items()}
-        self.fleet_now = survey(record.service, self.seen, self.state, record.now, headroom)
-        self.fleet_after = survey(record.service, self.seen, self.state, record.now, headroom, self.counts)
+        self.fleet_now = survey(Context(record.service, self.seen, self.state, record.now), headroom)
+        self.fleet_after = survey(Context(record.service, self.seen, self.state, record.now), headroom, self.counts)
         self.ready = {
             name: sum(i.phase is Phase.READY for i in view.instances) for name, view in self.seen.pools.items()
         }
