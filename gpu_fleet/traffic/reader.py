@@ -12,7 +12,7 @@ from typing import NoReturn
 import numpy as np
 import polars as pl
 
-from gpu_fleet.config.document import shown
+from gpu_fleet.config.wording import quoted
 from gpu_fleet.traffic import cloudwatch, timestamps
 from gpu_fleet.traffic.columns import RequestHeader, Role, TraceColumn, known_formats, recognise
 from gpu_fleet.traffic.errors import TraceError
@@ -181,7 +181,7 @@ def _text(rows: _Rows, row: int, column: TraceColumn) -> str:
 
 
 def _quoted(text: str) -> str:
-    return shown(text) if not text or not text[0].isdigit() else text[:60]
+    return quoted(text) if not text or not text[0].isdigit() else text[:60]
 
 
 def _fail_for_field_count(path: Path, content: bytes, expected: int) -> None:
@@ -249,7 +249,7 @@ def _json_lines(path: Path, content: bytes) -> Trace:
             value = entry[name]
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
                 column = line.find(f'"{name}"') + 1
-                text = f"must be a number, not negative (got {shown(value)})"
+                text = f"must be a number, not negative (got {quoted(value)})"
                 raise TraceError(name, text, str(path), number, column)
             values.append(float(value))
         if len(times) > 1 and times[-1] < times[-2]:

@@ -81,7 +81,7 @@ class Deciding:
 )
 def test_a_decision_within_its_bounds_passes(root: Path, expect: str) -> None:
     outcome = run(read(root, ONE_POOL, expect), Deciding())
-    assert outcome.passed, outcome.differences
+    assert outcome.passed, outcome.mismatches
 
 
 @pytest.mark.parametrize(
@@ -98,12 +98,12 @@ def test_a_decision_within_its_bounds_passes(root: Path, expect: str) -> None:
 )
 def test_each_expectation_that_is_not_met_is_one_difference(root: Path, expect: str, difference: str) -> None:
     outcome = run(read(root, ONE_POOL, expect), Deciding())
-    assert [str(d) for d in outcome.differences] == [difference]
+    assert [str(d) for d in outcome.mismatches] == [difference]
 
 
 def test_a_pool_without_a_target_is_a_difference(root: Path) -> None:
     outcome = run(read(root, ONE_POOL, "{pools: {l4: {desired: 0}}}"), Deciding(targets={}))
-    assert [str(d) for d in outcome.differences] == ["pools.l4: wanted a target, got none"]
+    assert [str(d) for d in outcome.mismatches] == ["pools.l4: wanted a target, got none"]
 
 
 @pytest.mark.parametrize(

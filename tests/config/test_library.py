@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from gpu_fleet.config.document import DocumentError
-from gpu_fleet.config.library import Library, PoolPlan, collect, library, plan_problems, policy_name
+from gpu_fleet.config.fit import PoolPlan, plan_problems
+from gpu_fleet.config.library import Library, collect, library, policy_name
 
 CATALOG = """\
 region: us-east-1
@@ -167,7 +168,7 @@ def test_static_weights_that_are_all_zero_serve_nobody() -> None:
 def test_a_service_sleeps_only_where_every_minimum_is_zero() -> None:
     found = with_policy("model: small\nzero: {idle_seconds: 600}\navailability: {min_instances: 0}\n")
     assert told(found, a=plan(least=0), b=plan(least=2)) == [
-        (("pools", "b", "min"), "must be 0 where the policy sleeps (zero.idle_seconds) (got 2)")
+        (("pools", "b", "min"), "must be 0 because the policy scales to zero (zero.idle_seconds) (got 2)")
     ]
 
 
@@ -186,7 +187,7 @@ def test_a_policy_that_changes_types_in_place_needs_types_to_change_to() -> None
     assert told(found, a=plan()) == [
         (
             ("pools", "a"),
-            "must have alternatives, lists of types to change to, where the policy's vertical.method is in_place",
+            "must have alternatives, lists of types to change to: the policy's vertical.method is in_place",
         )
     ]
 
@@ -197,7 +198,7 @@ def test_alternatives_that_nothing_would_change_to_are_refused(method: str) -> N
     assert told(found, a=changing(("g6.2xlarge",))) == [
         (
             ("pools", "a", "alternatives"),
-            f"must be left out where the policy's vertical.method is {method}; it takes in_place",
+            f"must be left out: the policy's vertical.method is {method}, not in_place",
         )
     ]
 

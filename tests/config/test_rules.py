@@ -112,12 +112,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
     ),
     "tags that differ by case": (
         with_tags("Team: a, team: b"),
-        [
-            (
-                "13:29: gpu-fleet:tags.team: must differ from Team by more than case, which IAM does not tell apart "
-                "(got team)"
-            )
-        ],
+        [("13:29: gpu-fleet:tags.team: must differ from Team by more than case, which IAM ignores (got team)")],
     ),
     "a tag with a space": (
         with_tags("cost center: ml"),
@@ -148,7 +143,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
     ),
     "a tag of AWS": (
         with_tags("aws:owner: me"),
-        ["13:20: gpu-fleet:tags.aws:owner: must not begin with aws:, which is AWS's own (got aws:owner)"],
+        ["13:20: gpu-fleet:tags.aws:owner: must not begin with aws:, which AWS reserves (got aws:owner)"],
     ),
     "a tag of 129 characters": (
         with_tags(f"{'k' * 129}: x"),
@@ -280,7 +275,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "8:15: gpu-fleet:services.chat.hosts[0]: must be a host's name of at most 128 letters, digits and - ."
-                " with letters behind its last ., * and ? as wildcards (got localhost)"
+                " with letters after its last ., * and ? as wildcards (got localhost)"
             )
         ],
     ),
@@ -429,7 +424,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         in_container(
             "environment: {A: x}, secrets: {A: 'arn:aws:secretsmanager:us-east-1:123456789012:secret:a-AbCdEf'}"
         ),
-        ["10:80: gpu-fleet:services.chat.container.secrets.A: must not stand in environment as well (got A)"],
+        ["10:80: gpu-fleet:services.chat.container.secrets.A: must not be in environment as well (got A)"],
     ),
     "an image that Docker refuses": (
         changed("vllm/vllm-openai:v1", "vLLM OpenAI"),
@@ -444,8 +439,8 @@ RULES: dict[str, tuple[str, list[str]]] = {
         GOOD + TRAINING.replace("{image: tune}", "{image: tune, environment: {QUEUE_URL: x}}"),
         [
             (
-                "15:46: gpu-fleet:services.tune.container.environment.QUEUE_URL: must be left out: it is the queue "
-                "that the stack makes (got x)"
+                "15:46: gpu-fleet:services.tune.container.environment.QUEUE_URL: must be left out: the stack sets "
+                "it to its own queue (got x)"
             )
         ],
     ),
@@ -454,8 +449,8 @@ RULES: dict[str, tuple[str, list[str]]] = {
         changed("chat:", "scaler:"),
         [
             (
-                "6:5: gpu-fleet:services.scaler: must not have this name: its alarms would be called as those of the "
-                "scaler (got scaler)"
+                "6:5: gpu-fleet:services.scaler: must not have this name: its alarms would have the names of the "
+                "scaler's alarms (got scaler)"
             )
         ],
     ),
@@ -509,7 +504,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "19:9: gpu-fleet:services.chat-l4.pools.big: must not begin with services.chat.pools.l4 once service "
-                "and pool are joined: by the names of their groups nobody could tell them apart (got chat-l4-big, "
+                "and pool are joined: the names of their groups would not tell them apart (got chat-l4-big, "
                 "which begins with chat-l4-)"
             )
         ],
@@ -518,19 +513,19 @@ RULES: dict[str, tuple[str, list[str]]] = {
         GOOD + TRAINING + TRAINING.replace("tune:", "tune-failed:"),
         [
             (
-                "18:5: gpu-fleet:services.tune-failed: must not have this name: its queue would be called as that of "
-                "services.tune's failed jobs (got tune-failed)"
+                "18:5: gpu-fleet:services.tune-failed: must not have this name: its queue would have the name of "
+                "the queue of failed jobs of services.tune (got tune-failed)"
             )
         ],
     ),
     # regions
     "a certificate of another region": (
         with_clients(f"certificate_arn: '{CERTIFICATE.replace('us-east-1', 'us-west-2')}'"),
-        [("4:29: gpu-fleet:load_balancer.certificate_arn: must be of us-east-1, the stack's region (got us-west-2)")],
+        [("4:29: gpu-fleet:load_balancer.certificate_arn: must be in us-east-1, the stack's region (got us-west-2)")],
     ),
     "a certificate of another partition": (
         with_clients(f"certificate_arn: '{CERTIFICATE.replace('aws:', 'aws-cn:', 1)}'"),
-        [("4:29: gpu-fleet:load_balancer.certificate_arn: must be of aws, the partition of us-east-1 (got aws-cn)")],
+        [("4:29: gpu-fleet:load_balancer.certificate_arn: must be in aws, the partition of us-east-1 (got aws-cn)")],
     ),
     "a web ACL of CloudFront": (
         with_clients("internal: true, waf_acl_arn: 'arn:aws:wafv2:us-east-1:123456789012:global/webacl/a/0'"),
@@ -543,7 +538,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
     ),
     "a topic of another region": (
         GOOD + "  gpu-fleet:observability: {alarm_topic_arn: 'arn:aws:sns:eu-west-1:123456789012:a'}\n",
-        [("13:29: gpu-fleet:observability.alarm_topic_arn: must be of us-east-1, the stack's region (got eu-west-1)")],
+        [("13:29: gpu-fleet:observability.alarm_topic_arn: must be in us-east-1, the stack's region (got eu-west-1)")],
     ),
     "a subscription in place of its topic": (
         GOOD + "  gpu-fleet:observability: {alarm_topic_arn: 'arn:aws:sns:us-east-1:123456789012:a:0-0'}\n",
@@ -553,7 +548,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         in_container("secrets: {A: 'arn:aws:secretsmanager:us-west-2:123456789012:secret:a-AbCdEf'}"),
         [
             (
-                "10:59: gpu-fleet:services.chat.container.secrets.A: must be of us-east-1, the stack's region (got "
+                "10:59: gpu-fleet:services.chat.container.secrets.A: must be in us-east-1, the stack's region (got "
                 "us-west-2)"
             )
         ],
@@ -565,7 +560,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         ),
         [
             (
-                "10:128: gpu-fleet:services.chat.container.kms_key_arn: must be of us-east-1, the stack's region (got "
+                "10:128: gpu-fleet:services.chat.container.kms_key_arn: must be in us-east-1, the stack's region (got "
                 "eu-west-1)"
             )
         ],
@@ -588,8 +583,8 @@ RULES: dict[str, tuple[str, list[str]]] = {
         changed("  gpu-fleet:load_balancer: {internal: true}\n", "  gpu-fleet:load_balancer: {}\n"),
         [
             (
-                "4:3: gpu-fleet:load_balancer.allowed_cidrs: must be given where there is neither certificate_arn nor "
-                "internal: true: plain HTTP would serve anybody on the internet"
+                "4:3: gpu-fleet:load_balancer.allowed_cidrs: must be given without certificate_arn or internal: "
+                "true: plain HTTP would serve anybody on the internet"
             )
         ],
     ),
@@ -747,7 +742,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "5:3: gpu-fleet:services: must have at most 100 pools together, the target groups of one load "
-                "balancer; share them out over stacks (got 101)"
+                "balancer; split them over several stacks (got 101)"
             )
         ],
     ),
@@ -756,7 +751,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "5:3: gpu-fleet:services: must be at most 73 of this kind: the scaler's role takes 10 policies of "
-                "6144 characters; share them out over stacks (got 81)"
+                "6144 characters; split them over several stacks (got 81)"
             )
         ],
     ),

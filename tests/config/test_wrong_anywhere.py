@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from gpu_fleet.config.library import collect
-from gpu_fleet.config.stack_file import stack_file
+from gpu_fleet.config.own_files import stack_file_name
 from gpu_fleet.config.yaml_files import library_texts
 from infra.stack_problems import stack_problems
 
@@ -71,10 +71,10 @@ def test_a_spoilt_project_is_told_and_never_crashes(
     yaml = YAML(typ="safe")
     if name is not None:
         texts[name] = json.dumps(spoil(yaml.load(texts[name]), data.draw, data.draw(st.integers(1, 3))))
-    whole = yaml.load((root / stack_file("prod")).read_text())
+    whole = yaml.load((root / stack_file_name("prod")).read_text())
     spoilt = spoil(whole, data.draw, data.draw(st.integers(0, 4)))
     folder = tmp_path_factory.getbasetemp()
-    (folder / stack_file("prod")).write_text(json.dumps(spoilt))
+    (folder / stack_file_name("prod")).write_text(json.dumps(spoilt))
     library, problems = collect(texts)
     problems += stack_problems(folder, "prod", library, "gpu-fleet")
     assert all(problem.text for problem in problems)
