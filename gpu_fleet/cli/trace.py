@@ -61,7 +61,7 @@ def describe(
         console.print(f"[bold]{trace.name}[/bold]", sparkline(trace, width), highlight=False)
         console.print(_summary(trace, statistics))
         console.print(_peaks(statistics))
-        console.print("most saving: 1 - mean/peak, the largest saving that any autoscaler can reach", style="dim")
+        console.print("most saving: 1 - mean/peak, the saving that no autoscaler can exceed at that step", style="dim")
         for note in statistics.notes:
             console.print(f"note: {note}", highlight=False, style="dim")
     if report:
