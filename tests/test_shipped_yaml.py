@@ -120,7 +120,7 @@ def unknown(value: Any, schema: Any, whole: Any, at: str = "") -> list[str]:
     return found
 
 
-def test_a_key_that_is_wrong_is_not_in_the_schema(root: Path) -> None:
+def test_an_unknown_key_is_not_in_the_schema(root: Path) -> None:
     schema = json.loads((root / SCHEMAS / "stack.json").read_text(encoding="utf-8"))
     wrong = {"config": {"gpu-fleet:scaler": {"memory": 1}, "other:key": 1, "gpu-fleet:nope": 1}}
     assert unknown(wrong, schema, schema) == [".config.gpu-fleet:scaler.memory", ".config.gpu-fleet:nope"]

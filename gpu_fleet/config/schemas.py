@@ -160,7 +160,7 @@ def _inner(annotation: Any, path: str) -> Iterator[tuple[str, type[BaseModel]]]:
         yield from _inner(get_args(annotation)[1], f"{path}.<name>")
     elif origin in (tuple, list):
         yield from _inner(get_args(annotation)[0], f"{path}[]")
-    elif origin in (Union, types.UnionType):
+    elif _is_union(annotation):
         for member in get_args(annotation):
             yield from _inner(member, path)
     elif origin is Annotated:
@@ -191,47 +191,51 @@ def _default(info: FieldInfo) -> str:
 
 def _allowed(info: FieldInfo) -> str:
     metadata = list(info.metadata)
-    kind = info.annotation
-    if get_origin(kind) in (Union, types.UnionType):
-        members = [member for member in get_args(kind) if member is not type(None)]
+    annotation = info.annotation
+    if _is_union(annotation):
+        members = [member for member in get_args(annotation) if member is not type(None)]
         if len(members) == 1:
-            kind = members[0]
-    while get_origin(kind) is Annotated:
-        kind, *more = get_args(kind)
+            annotation = members[0]
+    while get_origin(annotation) is Annotated:
+        annotation, *more = get_args(annotation)
         for item in more:
             metadata += item.metadata if isinstance(item, FieldInfo) else [item]
-    bounds: list[str] = []
-    for item in metadata:
-        match item:
-            case annotated_types.Ge(ge=bound):
-                bounds.append(f"at least {bound}")
-            case annotated_types.Gt(gt=bound):
-                bounds.append(f"above {bound}")
-            case annotated_types.Le(le=bound):
-                bounds.append(f"at most {bound}")
-            case annotated_types.Lt(lt=bound):
-                bounds.append(f"below {bound}")
-            case annotated_types.MinLen(min_length=bound):
-                bounds.append(f"at least {bound}")
-            case annotated_types.MaxLen(max_length=bound):
-                bounds.append(f"at most {bound}")
-            case _:
-                pass
-    return _cell(", ".join(part for part in (_kind(kind), " and ".join(bounds)) if part))
+    bounds = " and ".join(text for item in metadata if (text := _bound(item)))
+    return _cell(", ".join(part for part in (_type_text(annotation), bounds) if part))
 
 
-def _kind(kind: Any) -> str:
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return ", ".join(f"`{member.value}`" for member in kind)
-    if get_origin(kind) is Literal:
-        return ", ".join(f"`{value}`" for value in get_args(kind))
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
+def _bound(constraint: Any) -> str:
+    match constraint:
+        case annotated_types.Ge(ge=bound) | annotated_types.MinLen(min_length=bound):
+            return f"at least {bound}"
+        case annotated_types.Gt(gt=bound):
+            return f"above {bound}"
+        case annotated_types.Le(le=bound) | annotated_types.MaxLen(max_length=bound):
+            return f"at most {bound}"
+        case annotated_types.Lt(lt=bound):
+            return f"below {bound}"
+        case _:
+            return ""
+
+
+_TYPE_NAMES: Mapping[Any, str] = {
+    int: "whole number", float: "number", bool: "`true`, `false`", str: "text", dt.date: "date", dict: "mapping",
+    tuple: "list",
+}  # fmt: skip
+
+
+def _type_text(annotation: Any) -> str:
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return ", ".join(f"`{member.value}`" for member in annotation)
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(annotation))
+    if (isinstance(annotation, type) and issubclass(annotation, BaseModel)) or _is_union(annotation):
         return "mapping"
-    names: dict[Any, str] = {
-        int: "whole number", float: "number", bool: "`true`, `false`", str: "text", dt.date: "date",
-        dict: "mapping", tuple: "list",
-    }  # fmt: skip
-    return names.get(get_origin(kind) or kind, "mapping" if get_origin(kind) in (Union, types.UnionType) else "")
+    return _TYPE_NAMES.get(get_origin(annotation) or annotation, "")
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType)
 
 
 def _cell(text: str) -> str:

@@ -1,6 +1,6 @@
-"""What a stack's file is refused for: each rule with the whole message and its place.
+"""Every rule that refuses a stack's file, with its whole message and place.
 
-Each of these passed once and ended in a traceback of the program or a refusal of AWS.
+Each of these files once passed, and ended in a traceback of the program or a refusal by AWS.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def library(root: Path) -> Library:
     return read_library(root)
 
 
-def told(folder: Path, library: Library, text: str, stack: str = "dev", project: str = "gpu-fleet") -> list[str]:
+def problems_of(folder: Path, library: Library, text: str, stack: str = "dev", project: str = "gpu-fleet") -> list[str]:
     (folder / f"Pulumi.{stack}.yaml").write_text(text)
     return [str(problem) for problem in sorted(set(stack_problems(folder, stack, library, project)))]
 
@@ -64,7 +64,7 @@ def changed(old: str, new: str, text: str = GOOD) -> str:
 
 
 def services(count: int, pools: str = "l4: {types: [g6.xlarge], min: 1, max: 4}") -> str:
-    """GOOD with so many services more."""
+    """GOOD with `count` more services."""
     return GOOD + "".join(
         SECOND.replace("code:", f"s{i}:")
         .replace("/v2/", f"/{i + 2}/")
@@ -100,7 +100,7 @@ def renamed(service: str, pool: str, service_2: str, pool_2: str) -> str:
 
 
 RULES: dict[str, tuple[str, list[str]]] = {
-    # what is wrong: the file, and every line that is told of it behind `Pulumi.dev.yaml:`
+    # what is wrong: the file, and every reported line after `Pulumi.dev.yaml:`
     # tags
     "a tag's value of 257 characters": (
         with_tags(f"team: {'x' * 257}"),
@@ -761,7 +761,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
 @pytest.mark.parametrize("rule", RULES)
 def test_a_file_is_refused_where_and_why(tmp_path: Path, library: Library, rule: str) -> None:
     text, expected = RULES[rule]
-    assert told(tmp_path, library, text) == [f"Pulumi.dev.yaml:{line}" for line in expected]
+    assert problems_of(tmp_path, library, text) == [f"Pulumi.dev.yaml:{line}" for line in expected]
 
 
 @pytest.mark.parametrize(
@@ -785,8 +785,8 @@ def test_a_file_is_refused_where_and_why(tmp_path: Path, library: Library, rule:
         changed("vllm/vllm-openai:v1", "123456789012.dkr.ecr.us-east-1.amazonaws.com/a/b_c:v1@sha256:" + "0" * 64),
     ],
 )
-def test_what_aws_takes_is_taken(tmp_path: Path, library: Library, text: str) -> None:
-    assert told(tmp_path, library, text) == []
+def test_a_file_within_awss_limits_is_accepted(tmp_path: Path, library: Library, text: str) -> None:
+    assert problems_of(tmp_path, library, text) == []
 
 
 STACKS = {
@@ -800,14 +800,14 @@ STACKS = {
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_a_stack_is_refused_by_its_name(tmp_path: Path, library: Library, stack: str) -> None:
-    assert told(tmp_path, library, GOOD, stack) == [f"Pulumi.{stack}.yaml:1:1: stack name: {STACKS[stack]}"]
+    assert problems_of(tmp_path, library, GOOD, stack) == [f"Pulumi.{stack}.yaml:1:1: stack name: {STACKS[stack]}"]
 
 
 def test_access_logs_need_a_shorter_name(tmp_path: Path, library: Library) -> None:
     text = with_clients("internal: true, access_logs: true")
-    assert told(tmp_path, library, text, "s" * 33) == []
-    assert told(tmp_path, library, GOOD, "s" * 47) == []
-    assert told(tmp_path, library, text, "s" * 34) == [
+    assert problems_of(tmp_path, library, text, "s" * 33) == []
+    assert problems_of(tmp_path, library, GOOD, "s" * 47) == []
+    assert problems_of(tmp_path, library, text, "s" * 34) == [
         (
             f"Pulumi.{'s' * 34}.yaml:1:1: stack name: must be at most 33 characters: the access logs' bucket "
             "gpu-fleet-<stack>-access-logs has at most 63 with 8 of Pulumi's (got 34)"
@@ -818,10 +818,10 @@ def test_access_logs_need_a_shorter_name(tmp_path: Path, library: Library) -> No
 @pytest.mark.parametrize(
     ("project", "start"), [("aws-fleet", "aws"), ("ssm", "ssm"), ("internal", "internal-"), ("sg", "sg-")]
 )
-def test_a_project_is_refused_where_aws_keeps_its_beginning(
+def test_a_project_whose_start_aws_reserves_is_refused(
     tmp_path: Path, library: Library, project: str, start: str
 ) -> None:
-    (found,) = told(tmp_path, library, GOOD.replace("gpu-fleet:", f"{project}:"), project=project)
+    (found,) = problems_of(tmp_path, library, GOOD.replace("gpu-fleet:", f"{project}:"), project=project)
     assert f"stack name: must not make names that begin with {start}" in found
 
 
@@ -849,14 +849,14 @@ def test_a_project_with_another_name_has_its_keys_under_it(tmp_path: Path, libra
 def test_a_service_whose_policy_does_not_fit_into_a_parameter_is_refused(tmp_path: Path, library: Library) -> None:
     wordy = library.policies["chat"].model_copy(update={"description": "x" * 8000})
     other = Library({"chat": wordy}, library.catalog, library.profiles)
-    (found,) = told(tmp_path, other, GOOD)
+    (found,) = problems_of(tmp_path, other, GOOD)
     here = "Pulumi.dev.yaml:6:5: gpu-fleet:services.chat"
     assert found.startswith(f"{here}: must fit into a parameter of 8192 bytes with its policy and pools (got ")
 
 
 def test_a_policy_whose_text_ssm_would_resolve_is_refused(tmp_path: Path, library: Library) -> None:
     nested = library.policies["chat"].model_copy(update={"description": "for {{team}}"})
-    assert told(tmp_path, Library({"chat": nested}, library.catalog, library.profiles), GOOD) == [
+    assert problems_of(tmp_path, Library({"chat": nested}, library.catalog, library.profiles), GOOD) == [
         (
             "Pulumi.dev.yaml:7:7: gpu-fleet:services.chat.policy: must be without {{ in its texts, which SSM takes for "
             "the name of another parameter (got chat)"
@@ -864,10 +864,10 @@ def test_a_policy_whose_text_ssm_would_resolve_is_refused(tmp_path: Path, librar
     ]
 
 
-def test_static_weights_must_lead_somewhere(tmp_path: Path, library: Library) -> None:
+def test_static_weights_must_not_all_be_zero(tmp_path: Path, library: Library) -> None:
     routing = RoutingPolicy(strategy=RoutingStrategy.STATIC, static_weights={"l4": 0})
     policy = library.policies["chat"].model_copy(update={"routing": routing})
-    assert told(tmp_path, Library({"chat": policy}, library.catalog, library.profiles), GOOD) == [
+    assert problems_of(tmp_path, Library({"chat": policy}, library.catalog, library.profiles), GOOD) == [
         (
             "Pulumi.dev.yaml:11:7: gpu-fleet:services.chat.pools: one must have a weight above 0 in policy chat's "
             "routing.static_weights (got none)"

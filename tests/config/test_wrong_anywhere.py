@@ -1,4 +1,4 @@
-"""Whatever stands in a file, wherever: it is told, and nothing crashes."""
+"""Any wrong value at any place of a file is reported, and nothing crashes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def spoil(data: Any, draw: st.DrawFn, times: int) -> Any:
     suppress_health_check=list(HealthCheck),
 )
 @given(data=st.data())
-def test_a_spoilt_project_is_told_and_never_crashes(
+def test_an_invalid_project_is_reported_and_never_crashes(
     root: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     texts = library_texts(root)

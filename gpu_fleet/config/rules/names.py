@@ -48,13 +48,12 @@ def name_problems(at: KeyPath, name: str) -> Iterator[PlanProblem]:
 
 def collision_problems(settings: StackSettings) -> Iterator[PlanProblem]:
     """Check that no two resources of one type share a name: the engine would refuse a duplicate URN."""
-    alarms = dict.fromkeys(SCALER_ALARMS, "the scaler")
     pools: dict[str, tuple[str, str]] = {}
     for service, value in each.services(settings):
-        if owners := [alarms[alarm] for alarm in (f"{service}-errors", f"{service}-held") if alarm in alarms]:
+        if f"{service}-errors" in SCALER_ALARMS or f"{service}-held" in SCALER_ALARMS:
             yield PlanProblem(
                 ("services", service),
-                f"must not have this name: its alarms would have the names of {owners[0]}'s alarms (got {service})",
+                f"must not have this name: its alarms would have the names of the scaler's alarms (got {service})",
             )
         for pool, _ in each.pools(value):
             whole = f"{service}-{pool}"
