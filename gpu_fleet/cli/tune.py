@@ -126,9 +126,9 @@ def _texts(root: Path, policy: str, held: Setting, found: TuneResult, trace: str
     from gpu_fleet.config.yaml_files import read_text
 
     named = Path(policy)
-    path = named if named.suffix else root / policy_file(root, policy)
+    name = _relative(named, root) if named.suffix else policy_file(root, policy)
+    path = named if named.suffix else root / name
     text = read_text(path, str(path))
-    name = _relative(path, root)
     return name, text, patched(text, changes(held, found), expected(found, trace))
 
 

@@ -222,6 +222,17 @@ def test_stacks_are_found_in_either_place(project: Path) -> None:
     assert [service.name for service in services] == ["chat"]
 
 
+def test_the_folder_may_be_a_link_to_one_elsewhere(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    move(project, "dev")
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "mine"
+    (project / "own").rename(elsewhere)
+    (project / "own").symlink_to(elsewhere)
+    (elsewhere / "policies/mine.yaml").write_text(POLICY)
+    assert policy_file(project, "mine") == "own/policies/mine.yaml"
+    assert read_stack(project, "dev")[1].file == "own/Pulumi.dev.yaml"
+    assert command(project, "validate").exit_code == 0
+
+
 # ---- commands
 
 
@@ -264,4 +275,5 @@ def test_the_docs_commands_make_files_that_validate_and_point_to_the_schemas(pro
 
 
 def test_git_does_not_track_the_folder(root: Path) -> None:
-    assert "own/" in (root / ".gitignore").read_text().splitlines()
+    """Without a slash at the end the line also covers a link to a folder elsewhere."""
+    assert "/own" in (root / ".gitignore").read_text().splitlines()
