@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpu_fleet.config.composition import pool
-from gpu_fleet.config.library import Library, PoolPlan, plan_problems
+from gpu_fleet.config.fit import PoolPlan, plan_problems
+from gpu_fleet.config.library import Library
 from gpu_fleet.config.settings import PoolSettings
 from gpu_fleet.config.yaml_files import read_library
 

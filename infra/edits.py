@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gpu_fleet.config.library import PlanProblem
+from gpu_fleet.config.fit import PlanProblem
 from gpu_fleet.config.settings import ExistingNetwork, StackSettings
 from gpu_fleet.scaling.service import Service as ServiceModel
 from infra.standing import Standing, StandingService

@@ -1,6 +1,6 @@
-"""Sizes: what the program makes out of the settings must fit into what AWS takes.
+"""Sizes: everything that the program derives from the settings must fit AWS's limits.
 
-They are worked out with placeholders (`infra.placeholders`) for what AWS has not named yet, so a preview tells them.
+Placeholders (`infra.placeholders`) stand in for names that AWS gives later, so a preview reports the errors.
 """
 
 from __future__ import annotations
@@ -8,29 +8,52 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gpu_fleet.config import naming
-from gpu_fleet.config.document import asked
-from gpu_fleet.config.library import PlanProblem
+from gpu_fleet.config.document import Path as KeyPath
+from gpu_fleet.config.fit import PlanProblem
 from gpu_fleet.config.settings import StackSettings
+from gpu_fleet.config.validation import until_hole
 from gpu_fleet.scaling.service import Service
 from infra import iam, parameter, placeholders, user_data
 
-At = tuple[str | int, ...]
-
 SHARES = iam.MAX_MANAGED_POLICIES - 1
-"""Managed policies of the scaler's role for its services; one is for what all of them share."""
+"""Managed policies of the scaler's role for its services; one more holds the statements that all services share."""
 
 
 def problems(project: str, stack: str, settings: StackSettings, models: Sequence[Service]) -> list[PlanProblem]:
-    """Everything that AWS would find too large; a value that could not be read stops its own rule alone."""
-    found: list[PlanProblem] = []
+    """Return everything that exceeds AWS's limits; an unreadable value stops only its own rule."""
+    problems: list[PlanProblem] = []
     for model in models:
-        found += asked(service_problems, project, stack, settings, model)
-    return [*found, *asked(stack_problems, project, stack, settings, models)]
+        problems += until_hole(_service_problems, project, stack, settings, model)
+    return [*problems, *until_hole(_role_problems, project, stack, settings, models)]
 
 
-def service_problems(project: str, stack: str, settings: StackSettings, model: Service) -> Iterator[PlanProblem]:
-    """Boot script, parameter and rights of one service."""
-    value, at, region = settings.services[model.name], ("services", model.name), settings.region
+def _service_problems(project: str, stack: str, settings: StackSettings, model: Service) -> Iterator[PlanProblem]:
+    """Check the boot script, the parameter and the rights of one service."""
+    at: KeyPath = ("services", model.name)
+    yield from _boot_problems(project, stack, settings, model, at)
+    yield from _parameter_problems(project, stack, settings, model, at)
+    value, region = settings.services[model.name], settings.region
+    instance_rights = iam.characters(placeholders.instance_statements(project, stack, value, model, region))
+    if instance_rights > iam.MAX_INLINE_CHARACTERS:
+        yield PlanProblem(
+            (*at, "container", "secrets"),
+            f"must make an IAM policy of at most {iam.MAX_INLINE_CHARACTERS} characters for the instances "
+            f"(got {instance_rights})",
+        )
+    grant = placeholders.grant(project, stack, value, model, region)
+    scaler_rights = iam.characters(iam.service_statements(placeholders.place(region), [grant]))
+    if scaler_rights > iam.MAX_MANAGED_CHARACTERS:
+        yield PlanProblem(
+            (*at, "pools"),
+            f"must make an IAM policy of at most {iam.MAX_MANAGED_CHARACTERS} characters for the scaler; shorten "
+            f"ami_parameter or take fewer pools (got {scaler_rights})",
+        )
+
+
+def _boot_problems(
+    project: str, stack: str, settings: StackSettings, model: Service, at: KeyPath
+) -> Iterator[PlanProblem]:
+    value, region = settings.services[model.name], settings.region
     boot = user_data.boot(
         value.container,
         model.policy,
@@ -46,7 +69,12 @@ def service_problems(project: str, stack: str, settings: StackSettings, model: S
             f"must make a boot script of at most {user_data.MAX_BYTES} bytes with its args, environment and secrets "
             f"(got {size})",
         )
-    text = parameter.parameter(model, placeholders.bindings(project, stack, model, region))
+
+
+def _parameter_problems(
+    project: str, stack: str, settings: StackSettings, model: Service, at: KeyPath
+) -> Iterator[PlanProblem]:
+    text = parameter.parameter(model, placeholders.bindings(project, stack, model, settings.region))
     if len(text.encode()) > parameter.MAX_BYTES:
         yield PlanProblem(
             at,
@@ -58,34 +86,19 @@ def service_problems(project: str, stack: str, settings: StackSettings, model: S
         yield PlanProblem(
             (*at, "policy"),
             f"must be without {{{{ in its texts, which SSM takes for the name of another parameter "
-            f"(got {value.policy})",
-        )
-    rights = iam.characters(placeholders.instance_statements(project, stack, value, model, region))
-    if rights > iam.MAX_INLINE_CHARACTERS:
-        yield PlanProblem(
-            (*at, "container", "secrets"),
-            f"must make an IAM policy of at most {iam.MAX_INLINE_CHARACTERS} characters for the instances "
-            f"(got {rights})",
-        )
-    grant = placeholders.grant(project, stack, value, model, region)
-    moved = iam.characters(iam.service_statements(placeholders.place(region), [grant]))
-    if moved > iam.MAX_MANAGED_CHARACTERS:
-        yield PlanProblem(
-            (*at, "pools"),
-            f"must make an IAM policy of at most {iam.MAX_MANAGED_CHARACTERS} characters for the scaler; shorten "
-            f"ami_parameter or take fewer pools (got {moved})",
+            f"(got {settings.services[model.name].policy})",
         )
 
 
-def stack_problems(
+def _role_problems(
     project: str, stack: str, settings: StackSettings, models: Sequence[Service]
 ) -> Iterator[PlanProblem]:
-    """The rights of the scaler to all services."""
+    """Check that the scaler's role can hold its rights to all services."""
     shares = placeholders.shares(project, stack, settings, models)
     if len(shares) > SHARES:
-        fits = shares[SHARES].start
+        max_services = shares[SHARES].start
         yield PlanProblem(
             ("services",),
-            f"must be at most {fits} of this kind: the scaler's role takes {iam.MAX_MANAGED_POLICIES} policies of "
-            f"{iam.MAX_MANAGED_CHARACTERS} characters; share them out over stacks (got {len(models)})",
+            f"must be at most {max_services} of this kind: the scaler's role takes {iam.MAX_MANAGED_POLICIES} policies "
+            f"of {iam.MAX_MANAGED_CHARACTERS} characters; split them over several stacks (got {len(models)})",
         )

@@ -14,9 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from gpu_fleet.cases import EXAMPLE, MODELS, cases, run
+from gpu_fleet.config.catalog import USABLE_MEMORY_FRACTION
 from gpu_fleet.config.composition import services
 from gpu_fleet.config.document import parse
-from gpu_fleet.config.library import USABLE_MEMORY_FRACTION, Library
+from gpu_fleet.config.library import Library
 from gpu_fleet.config.library import library as build
 from gpu_fleet.config.schemas import README, SCHEMAS, readme, schemas
 from gpu_fleet.config.stack_file import read_stack
@@ -119,7 +120,7 @@ def unknown(value: Any, schema: Any, whole: Any, at: str = "") -> list[str]:
     return found
 
 
-def test_a_key_that_is_wrong_is_not_in_the_schema(root: Path) -> None:
+def test_an_unknown_key_is_not_in_the_schema(root: Path) -> None:
     schema = json.loads((root / SCHEMAS / "stack.json").read_text(encoding="utf-8"))
     wrong = {"config": {"gpu-fleet:scaler": {"memory": 1}, "other:key": 1, "gpu-fleet:nope": 1}}
     assert unknown(wrong, schema, schema) == [".config.gpu-fleet:scaler.memory", ".config.gpu-fleet:nope"]
@@ -137,7 +138,7 @@ def test_every_policy_carries_five_cases_or_more_and_they_hold(root: Path, libra
     assert problems == []
     assert len(found) >= 5
     outcomes = [run(case, decide) for case in found]
-    assert [(outcome.case.name, *map(str, outcome.differences)) for outcome in outcomes if not outcome.passed] == []
+    assert [(outcome.case.name, *map(str, outcome.mismatches)) for outcome in outcomes if not outcome.passed] == []
 
 
 def test_the_example_of_the_page_is_a_case_that_holds(root: Path) -> None:
@@ -145,7 +146,7 @@ def test_the_example_of_the_page_is_a_case_that_holds(root: Path) -> None:
     texts = library_texts(root) | {"policies/chat.yaml": chat[: chat.index("cases:")] + EXAMPLE}
     found, problems = cases(build(texts), ["chat"], lambda stack: read_stack(root, stack)[0])
     assert problems == []
-    assert run(found[0], decide).differences == ()
+    assert run(found[0], decide).mismatches == ()
 
 
 # --- the catalog, against AWS's own description of the types (as moto ships it) ---

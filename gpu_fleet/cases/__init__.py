@@ -7,7 +7,7 @@
         expect:
           total_desired: ">=5"
 
-`given` and `expect` are the keys, `read` finds the cases of a policy, `observed` fills in what a case does not say,
+`given` and `expect` define the keys, `read` finds the cases of a policy, `observed` completes a case's observation, and
 `case` decides it.
 """
 
@@ -49,4 +49,4 @@ cases:
       pools: {l4: {desired: "5..12"}}
       held: false
 """
-"""A case, as the page shows it; a test runs it."""
+"""The case shown on the page of all keys; a test runs it."""

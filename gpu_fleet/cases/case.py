@@ -1,11 +1,11 @@
-"""A case, and what comes of it when it is decided."""
+"""A case, and the result of deciding it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gpu_fleet.cases.expect import Expect, Mismatch, differences
+from gpu_fleet.cases.expect import Expect, Mismatch, mismatches
 from gpu_fleet.cases.given import Earlier, Given
 from gpu_fleet.cases.observed import NOW, observation
 from gpu_fleet.scaling.decision import Decision
@@ -30,39 +30,40 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What came of a case."""
+    """The result of running one case."""
 
     case: Case
     decision: Decision
-    differences: tuple[Mismatch, ...] = field(default=())
+    mismatches: tuple[Mismatch, ...] = field(default=())
 
     @property
     def passed(self) -> bool:
         """Whether every expectation was met."""
-        return not self.differences
+        return not self.mismatches
 
 
 def run(case: Case, decide: Decide) -> CaseResult:
-    """Decide what the case gives, minute by minute up to `NOW`, and hold the last decision against its bounds."""
+    """Decide the case minute by minute up to `NOW`, and compare the last decision with its bounds."""
     state = State()
     given = case.given
     minutes: list[Given] = [given] * given.for_minutes
     if given.before is not None:
-        minutes = [_earlier(given, given.before)] * given.before.for_minutes + minutes
+        minutes = [_before(given, given.before)] * given.before.for_minutes + minutes
     decision: Decision | None = None
     for i, minute in enumerate(minutes):
         now = NOW - 60.0 * (len(minutes) - 1 - i)
-        # An error of the last minute is one event: it is seen in the last evaluation alone.
-        last = i == len(minutes) - 1
-        seen = observation(case.service, minute if last else minute.model_copy(update={"capacity_errors": ()}), now)
-        decision = decide(case.service, seen, state, now)
+        # A capacity error is one event: only the last minute observes it.
+        is_last = i == len(minutes) - 1
+        short_form = minute if is_last else minute.model_copy(update={"capacity_errors": ()})
+        decision = decide(case.service, observation(case.service, short_form, now), state, now)
         state = decision.state
     if decision is None:
-        raise ValueError("a case lasts a minute at least")
-    return CaseResult(case, decision, tuple(differences(case.expect, decision)))
+        raise ValueError("a case lasts at least one minute")
+    return CaseResult(case, decision, tuple(mismatches(case.expect, decision)))
 
 
-def _earlier(given: Given, before: Earlier) -> Given:
+def _before(given: Given, before: Earlier) -> Given:
+    """Return the short form of the minutes before the case, as changes to the case."""
     pools = {
         name: value.model_copy(update=before.pools[name].model_dump(exclude_unset=True))
         if name in before.pools

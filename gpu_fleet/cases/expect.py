@@ -1,4 +1,4 @@
-"""What a case wants of the decision: the keys of `expect`, each a bound, and how a decision is held against them."""
+"""The expected decision of a case: the keys of `expect`, each a bound, and how a decision is compared with them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Bound = Annotated[
 
 
 def within(value: float, bound: str) -> bool:
-    """Whether a value keeps to a bound."""
+    """Whether a value is within a bound."""
     match = _BOUND.fullmatch(bound)
     if match is None:
         raise ValueError(f"not a bound: {bound}")
@@ -47,39 +47,39 @@ def within(value: float, bound: str) -> bool:
 
 
 class ExpectPool(Section):
-    """Bounds on what one pool shall be."""
+    """Bounds on one pool's target."""
 
     desired: Bound | None = None
     """Desired count."""
     weight: Bound | None = None
     """Traffic weight, 0 to 999."""
     share_percent: Bound | None = None
-    """Its share of all weights."""
+    """Its share of all weights, in percent."""
     take: Bound | None = None
-    """How many instances leave."""
+    """Number of instances to remove."""
     protected: Bound | None = None
-    """How many instances must not be taken."""
+    """Number of instances protected from removal."""
     on_demand_base: Bound | None = None
-    """On-demand instances in front of the spot share."""
+    """On-demand instances below the spot share."""
 
 
 class Expect(Section):
     """Bounds on the decision."""
 
     pools: dict[str, ExpectPool] = Field(default={})
-    """On each pool."""
+    """Bounds on each pool, by name."""
     total_desired: Bound | None = None
-    """Desired counts of all pools together."""
+    """Sum of all desired counts."""
     usd_per_hour: Bound | None = None
-    """Cost of the counts decided."""
+    """Cost of the desired counts."""
     held: bool | None = None
-    """Whether counts were kept because something needed was missing."""
+    """Whether the decision holds the counts because a signal is missing."""
     codes: tuple[str, ...] = ()
-    """Reason codes that the decision must carry."""
+    """Reason codes that the decision must have."""
     without_codes: tuple[str, ...] = ()
-    """Reason codes that it must not carry."""
+    """Reason codes that it must not have."""
     refresh: bool | None = None
-    """Whether another type is rolled through the pool."""
+    """Whether the decision rolls the pool to another type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,35 +91,17 @@ class Mismatch:
     got: str
 
     def __str__(self) -> str:
-        """As the command prints it."""
+        """Return the line that the command prints."""
         return f"{self.key}: wanted {self.wanted}, got {self.got}"
 
 
-def differences(expect: Expect, decision: Decision) -> list[Mismatch]:
-    """Every bound that the decision does not keep to."""
-    found: list[Mismatch] = []
-
-    def hold(key: str, bound: str | None, value: float | None) -> None:
-        if bound is None:
-            return
-        if value is None or not within(value, bound):
-            found.append(Mismatch(key, bound, "nothing" if value is None else f"{value:g}"))
-
-    total_weight = sum(target.weight for target in decision.targets.values())
-    for name, wanted in expect.pools.items():
-        target = decision.targets.get(name)
-        if target is None:
-            found.append(Mismatch(f"pools.{name}", "a target", "none"))
-            continue
-        hold(f"pools.{name}.desired", wanted.desired, target.desired)
-        hold(f"pools.{name}.weight", wanted.weight, target.weight)
-        share = 100 * target.weight / total_weight if total_weight else 0.0
-        hold(f"pools.{name}.share_percent", wanted.share_percent, share)
-        hold(f"pools.{name}.take", wanted.take, len(target.take))
-        hold(f"pools.{name}.protected", wanted.protected, len(target.protect))
-        hold(f"pools.{name}.on_demand_base", wanted.on_demand_base, target.on_demand_base)
-    hold("total_desired", expect.total_desired, sum(target.desired for target in decision.targets.values()))
-    hold("usd_per_hour", expect.usd_per_hour, decision.signals.usd_per_hour)
+def mismatches(expect: Expect, decision: Decision) -> list[Mismatch]:
+    """Return every bound that the decision violates."""
+    found = [mismatch for name, bounds in expect.pools.items() for mismatch in _of_a_pool(name, bounds, decision)]
+    found += _out_of_bounds(
+        ("total_desired", expect.total_desired, sum(target.desired for target in decision.targets.values())),
+        ("usd_per_hour", expect.usd_per_hour, decision.signals.usd_per_hour),
+    )
     for key, flag, value in (
         ("held", expect.held, decision.held),
         ("refresh", expect.refresh, decision.refresh is not None),
@@ -130,3 +112,28 @@ def differences(expect: Expect, decision: Decision) -> list[Mismatch]:
     found += [Mismatch("codes", code, codes) for code in expect.codes if code not in decision.codes]
     found += [Mismatch("without_codes", f"no {code}", codes) for code in expect.without_codes if code in decision.codes]
     return found
+
+
+def _of_a_pool(name: str, bounds: ExpectPool, decision: Decision) -> list[Mismatch]:
+    target = decision.targets.get(name)
+    if target is None:
+        return [Mismatch(f"pools.{name}", "a target", "none")]
+    total_weight = sum(other.weight for other in decision.targets.values())
+    share_percent = 100 * target.weight / total_weight if total_weight else 0.0
+    return _out_of_bounds(
+        (f"pools.{name}.desired", bounds.desired, target.desired),
+        (f"pools.{name}.weight", bounds.weight, target.weight),
+        (f"pools.{name}.share_percent", bounds.share_percent, share_percent),
+        (f"pools.{name}.take", bounds.take, len(target.take)),
+        (f"pools.{name}.protected", bounds.protected, len(target.protect)),
+        (f"pools.{name}.on_demand_base", bounds.on_demand_base, target.on_demand_base),
+    )
+
+
+def _out_of_bounds(*values: tuple[str, str | None, float | None]) -> list[Mismatch]:
+    """Return a mismatch for each (key, bound, value) whose value violates the bound."""
+    return [
+        Mismatch(key, bound, "nothing" if value is None else f"{value:g}")
+        for key, bound, value in values
+        if bound is not None and (value is None or not within(value, bound))
+    ]

@@ -1,4 +1,4 @@
-"""What a case says was seen: the keys of `given`."""
+"""The observation of a case in short form: the keys of `given`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Amount = Annotated[float, Field(ge=0)]
 
 
 class MissingSignal(StrEnum):
-    """What can be missing."""
+    """A signal that can be missing."""
 
     LOAD = "load"
     ARRIVALS = "arrivals"
@@ -28,44 +28,44 @@ class MissingSignal(StrEnum):
 
 
 class GivenPool(Section):
-    """One pool: what it is (unless a stack says so), and what was seen of it."""
+    """One pool: its settings (unless a stack gives them), and its observation."""
 
     types: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Instance types; needed without `stack`. The instances seen are of the first."""
+    """Instance types; required without `stack`. The observed instances have the first type."""
     alternatives: tuple[Annotated[tuple[str, ...], Field(min_length=1)], ...] = ()
-    """Types that may take their place (`vertical.method: in_place`)."""
+    """Lists of types that may replace `types` (`vertical.method: in_place`)."""
     min: Count = 0
-    """Fewest instances."""
+    """Minimum number of instances."""
     max: Annotated[int, Field(ge=1, le=1000)] = 20
-    """Most instances."""
+    """Maximum number of instances."""
     on_demand_base: Annotated[int, Field(ge=0, le=1000)] = 0
-    """On-demand instances before any spot instance."""
+    """On-demand instances to launch before any spot instance."""
     spot_percent: Annotated[int, Field(ge=0, le=100)] = 0
     """Share of spot instances above the base."""
     gpus_per_copy: Annotated[int, Field(ge=1)] | None = None
-    """GPUs that one copy of the model is spread over; unset: all of the instance's."""
+    """GPUs per copy of the model; unset: all of the instance's."""
     ready: Count = 0
     """Instances in service."""
     starting: Count = 0
-    """Instances ordered and not yet ready."""
+    """Instances launched and not yet ready."""
     unhealthy: Count = 0
     """Instances that fail their health checks."""
     draining: Count = 0
-    """Instances on their way out."""
+    """Instances that drain before they leave."""
     spot: Count = 0
-    """How many of the ready ones are spot."""
+    """Number of ready instances that are spot."""
     starting_for_minutes: Amount = 1
-    """How long ago the starting ones were ordered."""
+    """Time since the starting instances were launched."""
     desired: Count | None = None
-    """The group's desired count; unset: ready, starting and unhealthy together."""
+    """The group's desired count; unset: the sum of ready, starting and unhealthy."""
     weight: Weight | None = None
-    """Traffic weight; unset: 100 where something is ready, else 0."""
+    """Traffic weight; unset: 100 if an instance is ready, else 0."""
     load_percent: Amount | None = None
-    """Load of each ready instance, percent of what it can carry."""
+    """Load of each ready instance, percent of its capacity."""
     load: Amount | None = None
-    """Load of the whole pool in the policy's unit, instead of load_percent."""
+    """Load of the whole pool in the policy's unit, as an alternative to load_percent."""
     waiting: Amount = 0
-    """Requests that wait in the engines."""
+    """Requests waiting in the engines."""
     rate_rps: Amount | None = None
     """Requests per second; unset: the pool's share of arrivals_rps."""
     response_time_seconds: Seconds | None = None
@@ -83,11 +83,11 @@ class GivenPool(Section):
     network_latency_seconds: Seconds | None = None
     """Mean network latency."""
     busy: Count = 0
-    """Training: how many of the ready ones run jobs, each as many as the policy allows."""
+    """Training: number of ready instances that run jobs, each as many as the policy allows."""
     remaining_seconds: Seconds | None = None
-    """Training: expected time until those jobs end."""
+    """Training: expected time until these jobs end."""
     refreshing: bool = False
-    """An instance refresh is under way."""
+    """Whether an instance refresh is in progress."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -103,20 +103,20 @@ class GivenJobs(Section):
     """Training: the queue."""
 
     waiting: Count = 0
-    """Jobs that wait."""
+    """Jobs waiting."""
     oldest_seconds: Seconds = 0
-    """How long the oldest has waited."""
+    """Age of the oldest waiting job."""
     mean_job_seconds: Seconds | None = None
-    """Mean length of the jobs finished lately."""
+    """Mean duration of recently finished jobs."""
 
 
 class Earlier(Section):
-    """What was seen before: everything as in `given`, but for what is named here."""
+    """The time before: as in `given`, except for the keys set here."""
 
     for_minutes: Annotated[int, Field(ge=1, le=1440)] = 30
-    """How long."""
+    """Duration."""
     pools: dict[str, GivenPool] = Field(default={})
-    """Keys of a pool that were other."""
+    """Keys of each pool that differ."""
     arrivals_rps: Amount | None = None
     """Requests per second of the whole service."""
 
@@ -125,30 +125,30 @@ class Given(Section):
     """An observation in short form."""
 
     stack: str | None = None
-    """Take the pools of this stack."""
+    """Use the pools of this stack."""
     service: str | None = None
-    """Which of the stack's services; needed where it has several."""
+    """A service of the stack; required if it has several."""
     pools: Annotated[dict[str, GivenPool], Field(min_length=1, max_length=MAX_POOLS)]
-    """What was seen of each pool."""
+    """Each pool, by name."""
     for_minutes: Annotated[int, Field(ge=1, le=1440)] = 10
-    """How long it has been so, seen each minute; 1 without `before` is a scaler that has just lost its state."""
+    """Duration of this state, observed each minute; 1 without `before` is a scaler that has just lost its state."""
     before: Earlier | None = None
-    """What was seen before that."""
+    """The time before."""
     arrivals_rps: Amount | None = None
-    """Requests per second of the whole service; unset: what the loads come to."""
+    """Requests per second of the whole service; unset: computed from the loads."""
     burst_rps: Amount | None = None
-    """The same over the newest 10 s."""
+    """Requests per second over the newest 10 s."""
     rejected_rps: Amount | None = None
-    """Requests per second that found no instance."""
+    """Requests per second rejected for want of an instance."""
     input_tokens: Amount | None = None
     """Mean prompt length; unset: the policy's."""
     output_tokens: Amount | None = None
     """Mean answer length; unset: the policy's."""
     missing: tuple[MissingSignal, ...] = ()
-    """Signals that were not seen."""
+    """Missing signals."""
     age_seconds: Seconds = 0
-    """How old the newest readings are."""
+    """Age of the newest readings."""
     capacity_errors: tuple[str, ...] = ()
-    """Pools of which AWS had no instance in the last minute."""
+    """Pools for which AWS had no capacity in the last minute."""
     jobs: GivenJobs | None = None
     """Training: the queue."""

@@ -1,111 +1,136 @@
-"""The cases in the policies' files, each with the service that it is about."""
+"""The cases in the policy files, each with its service."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from gpu_fleet.cases.case import Case
 from gpu_fleet.cases.expect import Expect
 from gpu_fleet.cases.given import Given, GivenPool
 from gpu_fleet.cases.observed import ZONES
 from gpu_fleet.config.composition import pool
-from gpu_fleet.config.document import Document, DocumentError, Problem, check, suggestion
-from gpu_fleet.config.library import Library, plan_problems
+from gpu_fleet.config.document import Document, DocumentError, Problem
+from gpu_fleet.config.document import Path as KeyPath
+from gpu_fleet.config.fit import plan_problems
+from gpu_fleet.config.library import Library
 from gpu_fleet.config.rules.plan import plans
 from gpu_fleet.config.settings import PoolSettings, StackSettings
+from gpu_fleet.config.validation import check
+from gpu_fleet.config.wording import suggestion
 from gpu_fleet.scaling.service import Service
 
+Stacks = Callable[[str], StackSettings]
+"""Returns the settings of a stack by its name; raises DocumentError for an unknown or invalid stack."""
 
-def cases(
-    library: Library, names: list[str], stack: Callable[[str], StackSettings]
-) -> tuple[list[Case], list[Problem]]:
-    """The cases of these policies, and everything that is wrong in how they are written.
 
-    `stack` gives the settings of a stack by name, and raises DocumentError where there is none.
-    """
-    found: list[Case] = []
+def cases(library: Library, names: list[str], stack: Stacks) -> tuple[list[Case], list[Problem]]:
+    """Return the cases of these policies, and every error in how they are written."""
+    valid: list[Case] = []
     problems: list[Problem] = []
-    for name in names:
-        document = library.documents[name]
-        seen: set[str] = set()
-        for i, written in enumerate(library.policies[name].cases):
-            at = ("cases", i)
-            if written.name in seen:
-                problems.append(
-                    document.problem((*at, "name"), f"must differ from the other cases' (got {written.name})")
-                )
-            seen.add(written.name)
+    for policy_name in names:
+        document = library.documents[policy_name]
+        case_names = [case.name for case in library.policies[policy_name].cases]
+        for i, case_name in enumerate(case_names):
+            if case_name in case_names[:i]:
+                text = f"must differ from the other cases' (got {case_name})"
+                problems.append(document.problem(("cases", i, "name"), text))
             try:
-                given = check(document, Given, (*at, "given"))
+                valid.append(_Written(policy_name, i, case_name, document, library).case(stack))
             except DocumentError as error:
                 problems += error.problems
-                given = None
-            try:
-                expect = check(document, Expect, (*at, "expect"))
-            except DocumentError as error:
-                problems += error.problems
-                continue
-            if given is None:
-                continue
-            try:
-                service = _service(name, given, library, document, at, stack)
-            except DocumentError as error:
-                problems += error.problems
-                continue
-            more = _unknown_pools(given, expect, service, document, at)
-            problems += more
-            if not more:
-                place = document.place((*at, "name"))
-                found.append(Case(name, written.name, f"{place.file}:{place.line}", service, given, expect))
-    return found, problems
+    return valid, problems
 
 
-def _service(
-    policy_name: str,
-    given: Given,
-    library: Library,
-    document: Document,
-    at: tuple[str | int, ...],
-    stack: Callable[[str], StackSettings],
-) -> Service:
-    policy = library.policies[policy_name]
-    here = (*at, "given")
-    if given.stack is None:
-        lacking = [name for name, value in given.pools.items() if value.types is None]
-        if lacking:
+@dataclass(frozen=True)
+class _Written:
+    """One case as it is written in a policy's file."""
+
+    policy_name: str
+    index: int
+    name: str
+    document: Document
+    library: Library
+
+    def at(self, *path: str | int) -> KeyPath:
+        """Return the path of a key of the case."""
+        return ("cases", self.index, *path)
+
+    def case(self, stack: Stacks) -> Case:
+        """Return the case with its service. Raises DocumentError with every error in it."""
+        given, expect = self._parts()
+        service = self._service(given, stack)
+        if unknown := self._unknown_pools(given, expect, service):
+            raise DocumentError(unknown)
+        place = self.document.place(self.at("name"))
+        return Case(self.policy_name, self.name, f"{place.file}:{place.line}", service, given, expect)
+
+    def _parts(self) -> tuple[Given, Expect]:
+        problems: list[Problem] = []
+        parts: list[Any] = []
+        for key, model in (("given", Given), ("expect", Expect)):
+            try:
+                parts.append(check(self.document, model, self.at(key)))
+            except DocumentError as error:
+                problems += error.problems
+        if problems:
+            raise DocumentError(problems)
+        given, expect = parts
+        return given, expect
+
+    def _service(self, given: Given, stack: Stacks) -> Service:
+        pools, zones = self._written_pools(given) if given.stack is None else self._stack_pools(given, stack)
+        problems = plan_problems(self.policy_name, plans(pools), self.library)
+        if problems:
+            raise DocumentError(self.document.problem(self.at("given", *p.path), p.text) for p in problems)
+        return Service(
+            name=self.policy_name,
+            policy=self.library.policies[self.policy_name],
+            pools=tuple(pool(name, value, self.policy_name, self.library, zones) for name, value in pools.items()),
+        )
+
+    def _written_pools(self, given: Given) -> tuple[Mapping[str, PoolSettings], tuple[str, ...]]:
+        """Return the pools that the case itself describes, and their zones."""
+        without_types = [name for name, value in given.pools.items() if value.types is None]
+        if without_types:
             raise DocumentError(
-                document.problem((*here, "pools", name, "types"), "is missing (or name a stack)") for name in lacking
+                self.document.problem(self.at("given", "pools", name, "types"), "is missing (or name a stack)")
+                for name in without_types
             )
-        pools = {name: _settings(value) for name, value in given.pools.items()}
-        zones = ZONES
-    else:
+        return {name: _settings(value) for name, value in given.pools.items()}, ZONES
+
+    def _stack_pools(self, given: Given, stack: Stacks) -> tuple[Mapping[str, PoolSettings], tuple[str, ...]]:
+        """Return the pools of the stack that the case names, and their zones."""
         try:
-            settings = stack(given.stack)
+            settings = stack(given.stack or "")
         except DocumentError as error:
             raise DocumentError(
-                document.problem((*here, "stack"), f"cannot be used: {problem}") for problem in error.problems
+                self.document.problem(self.at("given", "stack"), f"cannot be used: {problem}")
+                for problem in error.problems
             ) from None
         service_name = given.service or (next(iter(settings.services)) if len(settings.services) == 1 else "")
         if service_name not in settings.services:
-            raise DocumentError(
-                [
-                    document.problem(
-                        (*here, "service"),
-                        f"must be a service of stack {given.stack}; {suggestion(service_name, settings.services)} "
-                        f"(got {service_name or 'nothing'})",
-                    )
-                ]
+            text = (
+                f"must be a service of stack {given.stack}; {suggestion(service_name, settings.services)} "
+                f"(got {service_name or 'nothing'})"
             )
-        pools = settings.services[service_name].pools
-        zones = settings.network.zones or ZONES
-    wrong = plan_problems(policy_name, plans(pools), library)
-    if wrong:
-        raise DocumentError(document.problem((*here, *problem.path), problem.text) for problem in wrong)
-    return Service(
-        name=policy_name,
-        policy=policy,
-        pools=tuple(pool(name, value, policy_name, library, zones) for name, value in pools.items()),
-    )
+            raise DocumentError([self.document.problem(self.at("given", "service"), text)])
+        return settings.services[service_name].pools, settings.network.zones or ZONES
+
+    def _unknown_pools(self, given: Given, expect: Expect, service: Service) -> list[Problem]:
+        pool_names = [one.name for one in service.pools]
+        named: list[tuple[KeyPath, str]] = [
+            *((("given", "pools", name), name) for name in given.pools),
+            *((("given", "capacity_errors", i), name) for i, name in enumerate(given.capacity_errors)),
+            *((("expect", "pools", name), name) for name in expect.pools),
+            *((("given", "before", "pools", name), name) for name in (given.before.pools if given.before else ())),
+        ]
+        return [
+            self.document.problem(self.at(*path), f"must be a pool of the service; {suggestion(name, pool_names)}")
+            for path, name in named
+            if name not in pool_names
+        ]
 
 
 def _settings(value: GivenPool) -> PoolSettings:
@@ -118,20 +143,3 @@ def _settings(value: GivenPool) -> PoolSettings:
         spot_percent=value.spot_percent,
         gpus_per_copy=value.gpus_per_copy,
     )
-
-
-def _unknown_pools(
-    given: Given, expect: Expect, service: Service, document: Document, at: tuple[str | int, ...]
-) -> list[Problem]:
-    known = [pool.name for pool in service.pools]
-    named: list[tuple[tuple[str | int, ...], str]] = [
-        *((("given", "pools", name), name) for name in given.pools),
-        *((("given", "capacity_errors", i), name) for i, name in enumerate(given.capacity_errors)),
-        *((("expect", "pools", name), name) for name in expect.pools),
-        *((("given", "before", "pools", name), name) for name in (given.before.pools if given.before else ())),
-    ]
-    return [
-        document.problem((*at, *path), f"must be a pool of the service; {suggestion(name, known)}")
-        for path, name in named
-        if name not in known
-    ]

@@ -1,11 +1,11 @@
 """The command line, `gpu-fleet`: one thin module of `gpu_fleet.cli` for each command.
 
-A module `gpu_fleet.cli.backtest` holds either a function `backtest` (arguments and options as typer reads them, help
-from its docstring) or, for a command with commands of its own, a `typer.Typer` named `app`. It is imported when its
-command runs and not before, so that `gpu-fleet --help` does not wait for numpy, moto and Pulumi.
+The module `gpu_fleet.cli.backtest` holds a function `backtest` (typer reads its arguments, options and help) or, for a
+command with subcommands, a `typer.Typer` named `app`. It is imported only when its command runs, so
+`gpu-fleet --help` does not wait for numpy, moto and Pulumi.
 
-What a user got wrong (`DocumentError` and its kin) is printed to stderr, every reason on a line of its own, and ends
-with code 1; a wrong call ends with 2, as typer does. Anything else is a defect and keeps its traceback.
+A user's mistake (`DocumentError`) is printed to stderr, each reason on its own line, and ends with code 1; a wrong call
+ends with code 2, as in typer. Anything else is a defect and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typer.core import TyperCommand, TyperGroup
 
 COMMANDS = {
     "validate": "Check stacks, policies, catalog and profiles; print every error with its place.",
-    "preflight": "Ask AWS, read-only, for what `pulumi up` would die of.",
+    "preflight": "Check in AWS, read-only, everything that would make `pulumi up` fail.",
     "test": "Run the cases that policy files carry.",
     "schema": "Write the JSON Schemas and the table of keys, or check that they are current.",
     "demo": "Provision the local stack in moto, replay traffic through the real scaler, and report.",
     "backtest": "Run one policy against a trace in the simulator.",
-    "compare": "Hold a policy against its rivals and the cheapest fleet possible, on traces.",
-    "tune": "Search for a better policy on a trace, and hold it against traffic it has not seen.",
-    "thresholds": "Say which utilisation threshold suits a trace.",
-    "trace": "Describe a trace, or export one from CloudWatch.",
+    "compare": "Compare a policy with its rivals and the cheapest possible fleet, on traces.",
+    "tune": "Search for a better policy on a trace, and test it on traffic that the search has not seen.",
+    "thresholds": "Find the utilisation threshold that suits a trace.",
+    "trace": "Describe a trace, export one from CloudWatch, or generate one.",
     "explain": "Print the sentences of a decision record.",
-    "replay": "Say what another policy would have decided on a record.",
+    "replay": "Show what another policy would have decided on a record.",
 }
-"""Every command and its line in `gpu-fleet --help`, in the order that a newcomer meets them."""
+"""Every command and its line in `gpu-fleet --help`, in the order in which a newcomer meets them."""
 
 
 class _Deferred(TyperCommand):
-    """A command that is known by name and help alone until it is called."""
+    """A command that has only a name and a help line until it is called."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         return _load(self.name or "").make_context(info_name, args, parent, **extra)
@@ -52,7 +52,7 @@ def _load(name: str) -> Any:
 
 
 class _Commands(TyperGroup):
-    """The group of all commands."""
+    """The group of all commands, which prints a user's mistakes."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -76,7 +76,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     name="gpu-fleet",
-    help="Serve large models on your own GPU instances on AWS, and tune how they scale at the desk.",
+    help="Serve large models on your own GPU instances on AWS, and tune their scaling offline.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -86,4 +86,4 @@ app = typer.Typer(
 
 @app.callback()
 def _root() -> None:
-    """Serve large models on your own GPU instances on AWS, and tune how they scale at the desk."""
+    """Serve large models on your own GPU instances on AWS, and tune their scaling offline."""

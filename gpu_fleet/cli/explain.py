@@ -17,29 +17,31 @@ from gpu_fleet.scaling.record import Record
 def explain(
     record: Annotated[Path, typer.Argument(help="A decision record, or JSON lines of the scaler's log.")],
 ) -> None:
-    """Print what was decided and, one sentence for each step, why."""
+    """Print each decision and its reasons, one sentence for each step."""
     console = Console(highlight=False, soft_wrap=True)
     for one in read_records(record):
         for line in sentences(one):
             console.print(escape(line))
 
 
-def sentences(one: Record) -> list[str]:
-    """A record as lines of text: when and for whom, what each pool shall be, and every step's reason."""
-    when = dt.datetime.fromtimestamp(one.now, dt.UTC)
-    held = ", held" if one.decision.held else ""
-    shadow = ", shadow: nothing is touched" if one.service.policy.mode == "shadow" else ""
-    lines = [f"{when:%Y-%m-%d %H:%M:%S} UTC  {one.service.name}{held}{shadow}"]
-    for name, target in one.decision.targets.items():
-        seen = one.observation.pools.get(name)
-        desired = (
-            f"{seen.desired} -> {target.desired}" if seen and seen.desired != target.desired else f"{target.desired}"
-        )
-        weight = f"{seen.weight} -> {target.weight}" if seen and seen.weight != target.weight else f"{target.weight}"
+def sentences(record: Record) -> list[str]:
+    """Return a record as lines of text: time and service, each pool's target, and every step's reason."""
+    decision = record.decision
+    when = dt.datetime.fromtimestamp(record.now, dt.UTC)
+    held = ", held" if decision.held else ""
+    shadow = ", shadow: nothing is touched" if record.service.policy.mode == "shadow" else ""
+    lines = [f"{when:%Y-%m-%d %H:%M:%S} UTC  {record.service.name}{held}{shadow}"]
+    for name, target in decision.targets.items():
+        before = record.observation.pools.get(name)
+        desired = _change(before.desired if before else None, target.desired)
+        weight = _change(before.weight if before else None, target.weight)
         take = f", takes {', '.join(target.take)}" if target.take else ""
         lines.append(f"  {name}: desired {desired}, weight {weight}{take}")
-    if one.decision.refresh is not None:
-        refresh = one.decision.refresh
-        lines.append(f"  {refresh.pool}: rolls to {', '.join(refresh.types)}")
-    lines += [f"  {reason.step}: {reason.sentence} [{reason.code}]" for reason in one.decision.reasons]
+    if decision.refresh is not None:
+        lines.append(f"  {decision.refresh.pool}: rolls to {', '.join(decision.refresh.types)}")
+    lines += [f"  {reason.step}: {reason.sentence} [{reason.code}]" for reason in decision.reasons]
     return lines
+
+
+def _change(before: int | None, after: int) -> str:
+    return f"{after}" if before in (None, after) else f"{before} -> {after}"

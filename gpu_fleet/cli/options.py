@@ -1,4 +1,4 @@
-"""The options that several commands share; each says its default itself."""
+"""Options that several commands share; each command sets its own default."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from gpu_fleet.backtest.workers import Backend
 
 
 class Format(StrEnum):
-    """How the answer is printed."""
+    """Output format."""
 
     TABLE = "table"
     JSON = "json"
 
 
-Output = Annotated[Format, typer.Option("--format", help="How to print.")]
+Output = Annotated[Format, typer.Option("--format", help="Output format.")]
 Root = Annotated[Path, typer.Option(help="The project's root.")]
 
-# What is run, and where.
-Policy = Annotated[str, typer.Argument(help="A policy: a file, or a name of policies/.")]
-Stack = Annotated[str, typer.Option(help="The stack whose pools are used.")]
-Service = Annotated[str | None, typer.Option(help="Its service; else the one that has the policy.")]
+# The policy and the stack.
+Policy = Annotated[str, typer.Argument(help="A policy: a file, or a name in policies/ or own/policies/.")]
+Stack = Annotated[str, typer.Option(help="The stack that has the pools.")]
+Service = Annotated[str | None, typer.Option(help="Its service; by default the one with the policy.")]
 
-# Under which traffic.
+# The traffic.
 Traces = Annotated[list[Path], typer.Option(help="A trace; may be repeated. `gpu-fleet trace formats` lists all.")]
-Scale = Annotated[float | None, typer.Option(help="So many times the trace's requests.")]
+Scale = Annotated[float | None, typer.Option(help="Multiply the trace's requests by this factor.")]
 PeakInstances = Annotated[
     float | None,
-    typer.Option(help="So high that the busiest minute needs so many instances of the middle pool (default 24)."),
+    typer.Option(help="Scale the trace: its busiest minute needs this many instances of the middle pool (default 24)."),
 ]
-Hours = Annotated[float | None, typer.Option(help="Only the first so many hours of each trace.")]
-BootSeconds = Annotated[float, typer.Option(min=0, help="Time from order to first request, of every pool.")]
+Hours = Annotated[float | None, typer.Option(help="Use only this many hours from the start of each trace.")]
+BootSeconds = Annotated[float, typer.Option(min=0, help="Time from launch to first request, in every pool.")]
 
-# With which random numbers.
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything that is drawn (default 0).")]
-Seeds = Annotated[int | None, typer.Option(min=1, help="So many seeds, from 0 on.")]
+# The random numbers.
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of all random numbers (default 0).")]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Number of seeds, starting at 0.")]
 
-# By whom.
-Jobs = Annotated[int | None, typer.Option(help="Runs at a time; default: as many as there are cores.")]
-Computing = Annotated[Backend, typer.Option(help="Who computes.")]
+# The workers.
+Jobs = Annotated[int | None, typer.Option(help="Parallel runs; by default one per core.")]
+Computing = Annotated[Backend, typer.Option(help="Where the runs execute.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of the Dask or Ray cluster.")]

@@ -1,4 +1,4 @@
-"""`gpu-fleet replay`: what another policy would have decided on the same record."""
+"""`gpu-fleet replay`: the decisions of another policy on the same records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from rich.table import Table
 
 from gpu_fleet.config.composition import pool
 from gpu_fleet.config.document import DocumentError, Problem
-from gpu_fleet.config.library import Library, PoolPlan, plan_problems
+from gpu_fleet.config.document import Path as KeyPath
+from gpu_fleet.config.fit import PoolPlan, plan_problems
+from gpu_fleet.config.library import Library
 from gpu_fleet.config.policy_files import policy_library
 from gpu_fleet.config.settings import PoolSettings
 from gpu_fleet.operate.records import read_records
@@ -26,66 +28,66 @@ from gpu_fleet.scaling.service import Pool, Service
 
 def replay(
     record: Annotated[Path, typer.Argument(help="A decision record, or JSON lines of the scaler's log.")],
-    policy: Annotated[str, typer.Option(help="A policy of policies/ by name, or a policy file.")],
+    policy: Annotated[str, typer.Option(help="A policy: a file, or a name in policies/ or own/policies/.")],
     root: Annotated[Path, typer.Option(help="The project's root.")] = Path(),
 ) -> None:
     """Decide each record again with another policy, and show both decisions side by side.
 
-    Each record is decided by itself, from the state that it holds: what the other policy's fleet would have become
-    over time is for `gpu-fleet backtest`.
+    Each record is decided by itself, from its own state. `gpu-fleet backtest` shows how another policy's fleet develops
+    over time.
     """
     records = read_records(record)
-    known, name = policy_library(root, policy)
+    library, name = policy_library(root, policy)
     console = Console(highlight=False)
     for one in records:
         try:
-            service = with_policy(one.service, name, known)
+            service = with_policy(one.service, name, library)
         except DocumentError as error:
             raise DocumentError(
                 Problem(str(record), 0, 0, problem.key, problem.text) for problem in error.problems
             ) from None
         other = decide(service, one.observation, one.state, one.now)
         console.print(_table(one, other, name))
-        _reasons(console, "then", one.decision)
+        _reasons(console, "recorded", one.decision)
         _reasons(console, name, other)
 
 
 def with_policy(service: Service, name: str, library: Library) -> Service:
-    """The recorded service under another policy: the same pools, whose capacity follows from the policy's requests.
+    """Return the recorded service under another policy: the same pools, with the capacity for that policy's requests.
 
-    Raises DocumentError where the policy's model does not fit the pools' types.
+    Raises DocumentError if the policy's model does not fit the pools' types.
     """
     policy = library.policies[name]
-    spread = {one.name: _gpus_per_copy(one, policy, library) for one in service.pools}
+    gpus_per_copy = {one.name: _gpus_per_copy(one, policy, library) for one in service.pools}
     plan = {
         one.name: PoolPlan(
             one.types,
             one.min_instances,
             one.max_instances,
             one.spot_percent,
-            spread[one.name],
-            [kind.types for kind in one.alternatives],
+            gpus_per_copy[one.name],
+            [other.types for other in one.alternatives],
         )
         for one in service.pools
     }
     if policy.workload is not service.policy.workload:
-        said = f"must be {service.policy.workload}, as the record's (got {policy.workload})"
-        raise DocumentError([Problem("record", 0, 0, f"{name}.workload", said)])
-    # Of the checks those count that make a decision impossible: that a type serves the model at all. Bounds that the
-    # other policy would not go with (a minimum above 0 and a policy that sleeps) are the record's.
-    wrong = [problem for problem in plan_problems(name, plan, library) if _is_of_a_type(problem.path)]
+        text = f"must be {service.policy.workload}, as the record's (got {policy.workload})"
+        raise DocumentError([Problem("record", 0, 0, f"{name}.workload", text)])
+    # Only a type that cannot serve the model makes a decision impossible. Bounds that do not suit the other policy
+    # (such as a minimum above 0 with scale to zero) are the record's, and stay.
+    wrong = [problem for problem in plan_problems(name, plan, library) if _concerns_a_type(problem.path)]
     if wrong:
         raise DocumentError(Problem("record", 0, 0, ".".join(map(str, p.path)), p.text) for p in wrong)
 
-    def again(one: Pool) -> Pool:
+    def recomputed(one: Pool) -> Pool:
         settings = PoolSettings(
             types=one.types,
-            alternatives=tuple(kind.types for kind in one.alternatives),
+            alternatives=tuple(other.types for other in one.alternatives),
             min=one.min_instances,
             max=max(1, one.max_instances),
-            gpus_per_copy=spread[one.name],
+            gpus_per_copy=gpus_per_copy[one.name],
         )
-        fresh = pool(one.name, settings, name, library)
+        composed = pool(one.name, settings, name, library)
         figures = (
             "capacity",
             "throughput_rps",
@@ -96,31 +98,31 @@ def with_policy(service: Service, name: str, library: Library) -> Service:
             "reaches_slo",
             "alternatives",
         )
-        return one.model_copy(update={figure: getattr(fresh, figure) for figure in figures})
+        return one.model_copy(update={figure: getattr(composed, figure) for figure in figures})
 
-    return service.model_copy(update={"policy": policy, "pools": tuple(again(one) for one in service.pools)})
+    return service.model_copy(update={"policy": policy, "pools": tuple(recomputed(one) for one in service.pools)})
 
 
-def _is_of_a_type(path: tuple[str | int, ...]) -> bool:
-    """`pools.l4.types[0]`, `pools.l4.alternatives[0][1]`, and not that alternatives are there at all."""
+def _concerns_a_type(path: KeyPath) -> bool:
+    """Whether an error is at one type (`pools.l4.types[0]`, `pools.l4.alternatives[0][1]`)."""
     return "types" in path or (path[2:3] == ("alternatives",) and len(path) > 3)
 
 
 def _gpus_per_copy(one: Pool, policy: Policy, library: Library) -> int | None:
-    """A record does not say over how many GPUs a model was spread: as many as there is a profile for."""
-    kind = library.catalog.types.get(one.types[0])
+    """Return the largest number of GPUs per copy with a profile; a record does not say how many it was."""
+    instance_type = library.catalog.types.get(one.types[0])
     model = library.profiles.models.get(policy.model)
-    if kind is None or model is None:
+    if instance_type is None or model is None:
         return None
-    fits = [p.gpus for p in model.profiles if p.gpu == kind.gpu and kind.gpus % p.gpus == 0]
-    return max(fits, default=None)
+    class_gpus = [p.gpus for p in model.profiles if p.gpu == instance_type.gpu]
+    return max((gpus for gpus in class_gpus if instance_type.gpus % gpus == 0), default=None)
 
 
 def _table(one: Record, other: Decision, name: str) -> Table:
     when = dt.datetime.fromtimestamp(one.now, dt.UTC)
     table = Table(title=f"{one.service.name}, {when:%Y-%m-%d %H:%M:%S} UTC", title_justify="left")
     table.add_column("")
-    for title in ("stood", "then", name):
+    for title in ("before", "recorded", name):
         table.add_column(escape(title), justify="right")
     for pool_name, target in one.decision.targets.items():
         seen = one.observation.pools[pool_name]

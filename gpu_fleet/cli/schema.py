@@ -17,25 +17,23 @@ def schema(
     root: Annotated[Path, typer.Option(help="The project's root.")] = Path(),
     *,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; end with code 1 where a file is not current.")
+        bool, typer.Option("--check", help="Write nothing; end with code 1 if a file is out of date.")
     ] = False,
 ) -> None:
     """Write the JSON Schemas and the table of every key (`policies/schema/`, `policies/README.md`)."""
     project = read_project_name(root)
-    wanted = {f"{SCHEMAS}/{name}": text for name, text in schemas(MODELS, project).items()}
-    wanted[README] = readme(MODELS, EXAMPLE, project)
-    stale = [name for name, text in wanted.items() if _text(root / name) != text]
-    if check:
-        if stale:
-            raise DocumentError(Problem(name, 0, 0, "", "is not current; run `gpu-fleet schema`") for name in stale)
-        typer.echo(f"{len(wanted)} files are current")
+    texts = {f"{SCHEMAS}/{name}": text for name, text in schemas(MODELS, project).items()}
+    texts[README] = readme(MODELS, EXAMPLE, project)
+    stale = [name for name, text in texts.items() if _text(root / name) != text]
+    if not stale:
+        typer.echo(f"{len(texts)} files are current")
         return
+    if check:
+        raise DocumentError(Problem(name, 0, 0, "", "is not current; run `gpu-fleet schema`") for name in stale)
     for name in stale:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(wanted[name], encoding="utf-8")
+        (root / name).write_text(texts[name], encoding="utf-8")
         typer.echo(f"wrote {name}")
-    if not stale:
-        typer.echo(f"{len(wanted)} files are current")
 
 
 def _text(path: Path) -> str | None:

@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from gpu_fleet.cases import CaseResult, cases, run
+from gpu_fleet.config.catalog import CATALOG, PROFILES
 from gpu_fleet.config.document import DocumentError, Problem
-from gpu_fleet.config.library import CATALOG, PROFILES, library, policy_name
+from gpu_fleet.config.library import library, policy_name
+from gpu_fleet.config.policy_files import with_text
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import library_texts, read_text
@@ -24,36 +26,36 @@ from gpu_fleet.scaling.decide import decide
 def test(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATHS]...", help="Policy files or folders of them; without any, policies/."),
+        typer.Argument(
+            metavar="[PATHS]...", help="Policy files or folders of them; without any, policies/ and own/policies/."
+        ),
     ] = None,
     root: Annotated[Path, typer.Option(help="The project's root.")] = Path(),
     *,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Print every decision's sentences, not only of failures.")
+        bool, typer.Option("--explain", help="Print every decision's sentences, not only those of failed cases.")
     ] = False,
 ) -> None:
-    """Run the cases of policies: what is given, what the scaler would decide, and whether that is what is expected."""
+    """Run the cases of policies: decide each case as the scaler would, and compare the decision with `expect`."""
     texts = library_texts(root)
-    files = _policy_files(paths or [root / "policies"])
+    files = _policy_files(paths) if paths else [root / file for file in texts if _is_policy(Path(file))]
     for path in files:
-        for known in [name for name in texts if Path(name).name == path.name]:
-            del texts[known]
         name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-        texts[name] = read_text(path, name)
+        texts = with_text(texts, name, read_text(path, name))
 
     @cache
     def stack(name: str) -> StackSettings:
         return read_stack(root, name)[0]
 
-    found, problems = cases(library(texts), [policy_name(path.name) for path in files], stack)
+    to_run, problems = cases(library(texts), [policy_name(path.name) for path in files], stack)
     if problems:
         raise DocumentError(problems)
     console = Console(highlight=False, soft_wrap=True)
-    outcomes = [run(case, decide) for case in found]
-    for outcome in outcomes:
-        _print(console, outcome, explain=explain)
-    failed = sum(not outcome.passed for outcome in outcomes)
-    console.print(f"{len(outcomes)} cases in {len(files)} policies, {failed} failed")
+    results = [run(case, decide) for case in to_run]
+    for result in results:
+        _print(console, result, explain=explain)
+    failed = sum(not result.passed for result in results)
+    console.print(f"{len(results)} cases in {len(files)} policies, {failed} failed")
     if failed:
         raise typer.Exit(1)
 
@@ -62,7 +64,7 @@ def _policy_files(paths: list[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files += [file for file in sorted(path.glob("*.yaml")) if file.name not in (CATALOG, PROFILES)]
+            files += [file for file in sorted(path.glob("*.yaml")) if _is_policy(file)]
         elif path.is_file():
             files.append(path)
         else:
@@ -70,15 +72,19 @@ def _policy_files(paths: list[Path]) -> list[Path]:
     return files
 
 
-def _print(console: Console, outcome: CaseResult, *, explain: bool) -> None:
-    case = outcome.case
-    mark = "[green]passed[/]" if outcome.passed else "[red]FAILED[/]"
+def _is_policy(file: Path) -> bool:
+    return file.name not in (CATALOG, PROFILES)
+
+
+def _print(console: Console, result: CaseResult, *, explain: bool) -> None:
+    case = result.case
+    mark = "[green]passed[/]" if result.passed else "[red]FAILED[/]"
     console.print(f"{mark}  {escape(case.place)}: {escape(case.name)}")
-    for difference in outcome.differences:
+    for mismatch in result.mismatches:
         console.print(
-            f"        {escape(difference.key)}: wanted [green]{escape(difference.wanted)}[/], "
-            f"got [red]{escape(difference.got)}[/]"
+            f"        {escape(mismatch.key)}: wanted [green]{escape(mismatch.wanted)}[/], "
+            f"got [red]{escape(mismatch.got)}[/]"
         )
-    if explain or not outcome.passed:
-        for reason in outcome.decision.reasons:
+    if explain or not result.passed:
+        for reason in result.decision.reasons:
             console.print(f"        [dim]{reason.step}[/] {escape(reason.code)}: {escape(reason.sentence)}")

@@ -79,12 +79,13 @@ def write_report(path: Path, text: str) -> None:
 
 
 def _policy(name: str):  # noqa: ANN202  (imported when it runs)
-    from gpu_fleet.config.document import read
+    from gpu_fleet.config.policy_files import policy_file
+    from gpu_fleet.config.validation import read
     from gpu_fleet.config.yaml_files import read_text
     from gpu_fleet.scaling.policy import Policy
 
-    path = Path(name) if Path(name).suffix else Path("policies") / f"{name}.yaml"
-    return read(read_text(path), str(path), Policy)
+    file = policy_file(Path(), name)
+    return read(read_text(Path(file), file), file, Policy)
 
 
 def _table(found):  # noqa: ANN001, ANN202  (imported when it runs)

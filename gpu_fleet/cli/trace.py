@@ -1,4 +1,4 @@
-"""`gpu-fleet trace`: describe a trace, export one from CloudWatch, make one up."""
+"""`gpu-fleet trace`: describe a trace, export one from CloudWatch, or generate one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from gpu_fleet.cli.thresholds import write_report
 from gpu_fleet.traffic.steps import Gaps
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.table import Table
+    from types_boto3_cloudwatch.client import CloudWatchClient
 
     from gpu_fleet.traffic import RateTrace, Statistics, Trace
+    from gpu_fleet.traffic.export import Endpoint
 
 app = typer.Typer(
-    help="Describe a trace, export one from CloudWatch, or make one up.",
+    help="Describe a trace, export one from CloudWatch, or generate one.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,14 +35,14 @@ BARS = "▁▂▃▄▅▆▇█"
 
 @app.command()
 def describe(
-    file: Annotated[Path, typer.Argument(help="A trace; `gpu-fleet trace formats` lists what is read.")],
+    file: Annotated[Path, typer.Argument(help="A trace; `gpu-fleet trace formats` lists the formats.")],
     report: Annotated[Path | None, typer.Option(help="Write a page with charts to this file.")] = None,
     output: Output = Format.TABLE,
     gaps: Annotated[
-        Gaps | None, typer.Option(help="What stands in for missing steps; else linear, or zero for RequestCount.")
+        Gaps | None, typer.Option(help="How to fill missing steps; by default linear, or zero for RequestCount.")
     ] = None,
 ) -> None:
-    """Show rate, peak to mean, burstiness, periodicity, tokens and the saving that no autoscaler can exceed."""
+    """Show rate, peak to mean, burstiness, periodicity, tokens, and the largest saving that autoscaling can reach."""
     from rich.console import Console
 
     from gpu_fleet.reports.trace_page import trace_page
@@ -68,13 +72,13 @@ def describe(
 def export(
     stack: Annotated[str, typer.Option(help="The stack, as Pulumi names it.")],
     days: Annotated[
-        float, typer.Option(min=0.01, help="How far back; beyond 15 days CloudWatch has 5-minute steps.")
+        float, typer.Option(min=0.01, help="Days to export, up to now; beyond 15 days CloudWatch has 5-minute steps.")
     ] = 14,
     service: Annotated[list[str] | None, typer.Option(help="Only this service; may be repeated.")] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A .csv file for one service; else a folder for STACK-SERVICE.csv.")
+        Path, typer.Option("--output", "-o", help="A .csv file for one service, or a folder for STACK-SERVICE.csv.")
     ] = Path(),
-    region: Annotated[str | None, typer.Option(help="AWS region; else as the AWS CLI finds it.")] = None,
+    region: Annotated[str | None, typer.Option(help="AWS region; by default the AWS CLI's.")] = None,
     root: Annotated[Path, typer.Option(help="The project's root, whose Pulumi.yaml names it.")] = Path(),
 ) -> None:
     """Write the requests of a live stack's services, from CloudWatch, as CSV.
@@ -84,76 +88,90 @@ def export(
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
-    from rich.console import Console
-    from rich.progress import Progress
 
     from gpu_fleet.config.project_file import read_project_name
-    from gpu_fleet.traffic import write
     from gpu_fleet.traffic.errors import TraceError
-    from gpu_fleet.traffic.export import default_end, endpoints, period_seconds
-    from gpu_fleet.traffic.export import export as export_trace
+    from gpu_fleet.traffic.export import endpoints, period_seconds
 
     period_seconds(days)
     settings = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=5, read_timeout=30)
     try:
         ssm = boto3.client("ssm", region_name=region, config=settings)
         cloudwatch = boto3.client("cloudwatch", region_name=region, config=settings)
-        found = endpoints(ssm, stack, read_project_name(root))
-        if unknown := sorted(set(service or []) - {endpoint.service for endpoint in found}):
-            names = ", ".join(endpoint.service for endpoint in found)
+        known = endpoints(ssm, stack, read_project_name(root))
+        if unknown := sorted(set(service or []) - {endpoint.service for endpoint in known}):
+            names = ", ".join(endpoint.service for endpoint in known)
             raise TraceError("--service", f"the stack {stack} has {names} (got {', '.join(unknown)})")
-        chosen = [endpoint for endpoint in found if not service or endpoint.service in service]
-        one_file = output.suffix == ".csv"
-        if one_file and len(chosen) > 1:
+        chosen = [endpoint for endpoint in known if not service or endpoint.service in service]
+        to_one_file = output.suffix == ".csv"
+        if to_one_file and len(chosen) > 1:
             names = ", ".join(endpoint.service for endpoint in chosen)
             raise TraceError(
                 "--output", f"one file cannot take several services ({names}): name a folder, or one --service"
             )
-        until = default_end()
-        with Progress(console=Console(stderr=True), transient=True) as bar:
-            for endpoint in chosen:
-                task = bar.add_task(endpoint.service, total=1.0)
-                trace = export_trace(
-                    cloudwatch,
-                    endpoint,
-                    days=days,
-                    until=until,
-                    progress=lambda share, task=task: bar.update(task, completed=share),
-                )
-                path = output if one_file else output / f"{stack}-{endpoint.service}.csv"
-                try:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    write(trace, path)
-                except OSError as error:
-                    raise TraceError("", f"cannot be written: {error.strerror}", str(path)) from None
-                typer.echo(
-                    f"{path}: {len(trace)} steps of {trace.step_seconds:g} s, {trace.expected_requests:,.0f} requests"
-                )
-                for note in trace.notes:
-                    typer.echo(f"note: {note}", err=True)
+        paths = {output if to_one_file else output / f"{stack}-{one.service}.csv": one for one in chosen}
+        _export_all(cloudwatch, paths, days)
     except (BotoCoreError, ClientError) as error:
         raise TraceError("", f"AWS did not answer: {error}") from None
+
+
+def _export_all(cloudwatch: CloudWatchClient, paths: Mapping[Path, Endpoint], days: float) -> None:
+    """Write each endpoint's trace of the last `days` to its path."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from gpu_fleet.traffic.export import export as export_trace
+    from gpu_fleet.traffic.export import default_end
+
+    until = default_end()
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        for path, endpoint in paths.items():
+            task = bar.add_task(endpoint.service, total=1.0)
+            trace = export_trace(
+                cloudwatch,
+                endpoint,
+                days=days,
+                until=until,
+                progress=lambda share, task=task: bar.update(task, completed=share),
+            )
+            _write(trace, path)
+            typer.echo(
+                f"{path}: {len(trace)} steps of {trace.step_seconds:g} s, {trace.expected_requests:,.0f} requests"
+            )
+            for note in trace.notes:
+                typer.echo(f"note: {note}", err=True)
+
+
+def _write(trace: Trace | RateTrace, path: Path) -> None:
+    from gpu_fleet.traffic import write
+    from gpu_fleet.traffic.errors import TraceError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(trace, path)
+    except OSError as error:
+        raise TraceError("", f"cannot be written: {error.strerror}", str(path)) from None
 
 
 @app.command()
 def generate(
     output: Annotated[Path, typer.Option("--output", "-o", help="The CSV file to write.")],
-    days: Annotated[float, typer.Option(help="Length in days, from Monday midnight.")] = 7,
+    days: Annotated[float, typer.Option(help="Length in days, starting on Monday at midnight.")] = 7,
     *,
     hour: Annotated[bool, typer.Option("--hour", help="The demo's hour instead: a rise, a dip, a burst.")] = False,
     peak_rps: Annotated[float, typer.Option(help="Requests per second of the highest step.")] = 20,
-    night_share: Annotated[float, typer.Option(help="Night as a share of the day's height.")] = 0.2,
-    weekend_share: Annotated[float, typer.Option(help="Weekend as a share of a working day.")] = 0.55,
+    night_share: Annotated[float, typer.Option(help="The night's rate as a share of the day's.")] = 0.2,
+    weekend_share: Annotated[float, typer.Option(help="The weekend's rate as a share of a working day's.")] = 0.55,
     bursts_per_day: Annotated[float, typer.Option(help="Mean number of bursts a day.")] = 4,
-    burst_factor: Annotated[float, typer.Option(help="The rate in a burst, in multiples.")] = 1.8,
+    burst_factor: Annotated[float, typer.Option(help="Factor by which a burst multiplies the rate.")] = 1.8,
     burstiness: Annotated[float, typer.Option(help="Variation of the times between requests; 1 is Poisson.")] = 1.5,
     requests: Annotated[
-        bool, typer.Option("--requests", help="Write every request with its tokens, not the rates.")
+        bool, typer.Option("--requests", help="Write each request with its tokens instead of the rates.")
     ] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same trace.")] = 0,
 ) -> None:
-    """Make up a trace: days and weeks with bursts, or the demo's hour."""
-    from gpu_fleet.traffic import Shape, write
+    """Generate a trace: days and weeks with bursts, or the demo's hour."""
+    from gpu_fleet.traffic import Shape
     from gpu_fleet.traffic import generate as generate_trace
     from gpu_fleet.traffic import hour as one_hour
     from gpu_fleet.traffic.errors import TraceError
@@ -178,33 +196,29 @@ def generate(
     except ValueError as error:
         name, _, text = str(error).partition(": ")
         raise TraceError(f"--{name.replace('_', '-')}", text) from None
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write(made.sample(seed) if requests else made, output)
-    except OSError as error:
-        raise TraceError("", f"cannot be written: {error.strerror}", str(output)) from None
+    _write(made.sample(seed) if requests else made, output)
     typer.echo(f"{output}: {made.expected_requests:,.0f} requests in {made.span_seconds / 3600:g} h")
 
 
 @app.command()
 def formats() -> None:
-    """List the formats that are read."""
+    """List the trace formats that can be read."""
     from gpu_fleet.traffic.columns import known_formats
 
     typer.echo(known_formats())
 
 
 def sparkline(trace: Trace | RateTrace, width: int) -> str:
-    """The rate as a row of bars, the highest of each stretch, so that no peak is lost."""
+    """Draw the rate as a row of bars, each the maximum of its interval, so no peak is lost."""
     import numpy as np
 
     from gpu_fleet.traffic import RateTrace, to_rates
 
-    own = trace.step_seconds if isinstance(trace, RateTrace) else max(1.0, trace.span_seconds / width / 2)
-    rps = to_rates(trace, own).rps if trace.span_seconds >= own else np.ones(1)
-    parts = [part.max() for part in np.array_split(rps, min(width, len(rps)))]
-    top = max(parts) or 1.0
-    return "".join(BARS[min(7, int(part / top * 8))] for part in parts)
+    step_seconds = trace.step_seconds if isinstance(trace, RateTrace) else max(1.0, trace.span_seconds / width / 2)
+    rps = to_rates(trace, step_seconds).rps if trace.span_seconds >= step_seconds else np.ones(1)
+    maxima = [interval.max() for interval in np.array_split(rps, min(width, len(rps)))]
+    highest = max(maxima) or 1.0
+    return "".join(BARS[min(7, int(rate / highest * 8))] for rate in maxima)
 
 
 def _summary(trace: Trace | RateTrace, statistics: Statistics) -> Table:
@@ -235,8 +249,8 @@ def _summary(trace: Trace | RateTrace, statistics: Statistics) -> Table:
         table.add_row(f"same time last {name}", f"correlation {value:.2f}: {strength(value)}")
     for name, lengths in (("prompt", statistics.input_tokens), ("answer", statistics.output_tokens)):
         if lengths:
-            shown = {"p50": lengths.p50, "p95": lengths.p95, "p99": lengths.p99, "longest": lengths.most}
-            rest = ", ".join(f"{key} {value:,.0f}" for key, value in shown.items())
+            quantiles = {"p50": lengths.p50, "p95": lengths.p95, "p99": lengths.p99, "longest": lengths.most}
+            rest = ", ".join(f"{key} {value:,.0f}" for key, value in quantiles.items())
             table.add_row(f"{name} tokens", f"mean {lengths.mean:,.0f}, {rest}")
     return table
 

@@ -122,12 +122,13 @@ def changes(held: Setting, found: TuneResult) -> dict[str, float | int | str]:
 def _texts(root: Path, policy: str, held: Setting, found: TuneResult, trace: str) -> tuple[str, str, str]:
     """The policy's file as a patch names it, its text, and the text with the changes."""
     from gpu_fleet.config.patch import patched
+    from gpu_fleet.config.policy_files import policy_file
     from gpu_fleet.config.yaml_files import read_text
 
     named = Path(policy)
-    path = named if named.suffix else root / "policies" / f"{policy}.yaml"
+    name = _relative(named, root) if named.suffix else policy_file(root, policy)
+    path = named if named.suffix else root / name
     text = read_text(path, str(path))
-    name = f"policies/{policy}.yaml" if not named.suffix else _relative(named, root)
     return name, text, patched(text, changes(held, found), expected(found, trace))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +11,13 @@ import typer
 
 from gpu_fleet.cases import cases
 from gpu_fleet.config.document import DocumentError, Problem
-from gpu_fleet.config.library import collect, policy_name
-from gpu_fleet.config.project_file import namespace
-from gpu_fleet.config.stack_file import read_stack, stack_file
+from gpu_fleet.config.library import Library, collect, policy_name
+from gpu_fleet.config.own_files import stack_names
+from gpu_fleet.config.policy_files import with_text
+from gpu_fleet.config.project_file import FILE, namespace
+from gpu_fleet.config.stack_file import existing_stack_file, read_stack
 from gpu_fleet.config.yaml_files import library_texts, read_text
-from infra.stack_problems import stack_problems
+from infra.stack_problems import file_problems
 
 
 def validate(
@@ -34,56 +38,85 @@ def validate(
     typer.echo(f"no errors in {len(checked)} files: {', '.join(checked)}")
 
 
-def check_project(root: Path, paths: list[Path], stacks: list[str]) -> tuple[list[str], list[Problem]]:
-    """Which files were checked, and everything that is wrong in them.
+def check_project(root: Path, paths: Sequence[Path], stacks: Sequence[str]) -> tuple[list[str], list[Problem]]:
+    """Return the checked files and every error in them.
 
-    Without paths and stacks all of the project is checked. A path that is not a stack's file is a policy (or the
-    catalog, or the profiles, by its name), and stands in for the project's own file of that name.
+    Without paths and stacks, the whole project is checked. A path that is not a stack's file is a policy (or, by its
+    name, the catalog or the profiles), and replaces the project's own file of that name.
     """
-    problems: list[Problem] = []
-    texts: dict[str, str] = {}
+    selection = _select(root, paths, stacks)
+    problems = selection.problems
+    library, library_problems = collect(selection.texts) if selection.texts else (None, [])
+    if library is not None:
+        library_problems += _case_problems(root, library, selection.texts)
+    # A stack needs the whole library: any error in it counts when a stack is checked.
+    problems += [p for p in library_problems if selection.stack_files or p.file in selection.library_files]
+    project, name_problems = namespace(root)
+    problems += name_problems if selection.stack_files else []
+    for name, path in selection.stack_files.items():
+        problems += file_problems(path, name, library, project)
+    return sorted(selection.library_files) + list(selection.stack_files), problems
+
+
+@dataclass
+class _Selection:
+    """The files to check, and the errors in how they were named."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    """The whole library, of which `library_files` are checked."""
+    library_files: set[str] = field(default_factory=set)
+    stack_files: dict[str, Path] = field(default_factory=dict)
+    """By the name that errors use."""
+    problems: list[Problem] = field(default_factory=list)
+
+
+def _select(root: Path, paths: Sequence[Path], stacks: Sequence[str]) -> _Selection:
+    selection = _Selection()
     try:
-        texts = library_texts(root)
+        selection.texts = library_texts(root)
     except DocumentError as error:
-        problems += error.problems
-    everything = not paths and not stacks
-    asked = set(texts) if everything else set()
-    stack_files = [root / stack_file(name) for name in stacks]
-    if everything:
-        stack_files = sorted(root.glob("Pulumi.*.yaml"))
-        if not stack_files:
-            problems.append(Problem("Pulumi.<stack>.yaml", 0, 0, "", "no stack file here; is this the project's root?"))
-    for path in _files(paths):
-        if path.name == "Pulumi.yaml":
-            problems.append(Problem(str(path), 0, 0, "", "must be a stack's file or a file of policies/"))
-            continue
-        if path.name.startswith("Pulumi."):
-            stack_files.append(path)
-            continue
+        selection.problems += error.problems
+    if not paths and not stacks:
+        selection.library_files = set(selection.texts)
+        stacks = stack_names(root)
+        if not stacks:
+            text = "no stack file here; is this the project's root?"
+            selection.problems.append(Problem("Pulumi.<stack>.yaml", 0, 0, "", text))
+    for stack in stacks:
+        try:
+            name = existing_stack_file(root, stack)
+        except DocumentError as error:
+            selection.problems += error.problems
+        else:
+            selection.stack_files[name] = root / name
+    for path in _yaml_files(paths):
+        _add(path, root, selection)
+    return selection
+
+
+def _add(path: Path, root: Path, selection: _Selection) -> None:
+    if path.name == FILE:
+        selection.problems.append(Problem(str(path), 0, 0, "", "must be a stack's file or a file of policies/"))
+    elif path.name.startswith("Pulumi."):
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+        selection.stack_files[name] = path
+    else:
         name = str(path)
         try:
-            text = read_text(path, name)
+            selection.texts = with_text(selection.texts, name, read_text(path, name))
         except DocumentError as error:
-            problems += error.problems
-            continue
-        for other in [known for known in texts if Path(known).name == path.name]:
-            del texts[other]
-        texts[name] = text
-        asked.add(name)
-    library, found = collect(texts) if texts else (None, [])
-    if library is not None and library.is_whole:
-        names = [policy_name(path) for path in texts if policy_name(path) in library.policies]
-        found += cases(library, names, lambda name: read_stack(root, name)[0])[1]
-    # A stack stands on the whole library: an error anywhere in it counts when a stack is to be checked.
-    problems += [p for p in found if stack_files or p.file in asked]
-    project, wrong = namespace(root)
-    problems += wrong if stack_files else []
-    for path in stack_files:
-        name = path.name.removeprefix("Pulumi.").removesuffix(".yaml")
-        problems += stack_problems(path.parent, name, library, project)
-    return sorted(asked) + [path.name for path in stack_files], problems
+            selection.problems += error.problems
+        else:
+            selection.library_files.add(name)
 
 
-def _files(paths: list[Path]) -> list[Path]:
-    """The YAML files named, those of a folder in place of the folder."""
+def _yaml_files(paths: Sequence[Path]) -> list[Path]:
+    """Return the named files, and for a folder the YAML files in it."""
     return [file for path in paths for file in (sorted(path.glob("*.yaml")) if path.is_dir() else [path])]
+
+
+def _case_problems(root: Path, library: Library, texts: dict[str, str]) -> list[Problem]:
+    if not library.is_whole:
+        return []
+    names = [policy_name(path) for path in texts if policy_name(path) in library.policies]
+    return cases(library, names, lambda stack: read_stack(root, stack)[0])[1]

@@ -1,10 +1,10 @@
-"""What an instance type accelerates with, by its family: the serving engines and the boot script need NVIDIA GPUs."""
+"""An instance type's accelerators, by its family: the serving engines and the boot script need NVIDIA GPUs."""
 
 from __future__ import annotations
 
 import re
 
-_OTHERS = {
+_OTHER_ACCELERATORS = {
     "inf": "inf types have AWS Inferentia",
     "trn": "trn types have AWS Trainium",
     "dl1": "dl1 types have Gaudi accelerators",
@@ -16,26 +16,26 @@ _OTHERS = {
 
 
 def other_than_nvidia(type_name: str) -> str | None:
-    """What a type has instead of NVIDIA GPUs; None where it has them.
+    """Return what a type has instead of NVIDIA GPUs, or None for a type with NVIDIA GPUs.
 
-    All types of the families P and G have them but g4ad, by the page above.
+    All types of the families P and G except g4ad have them, by the page above.
     """
     family = type_name.partition(".")[0]
-    for start, what in _OTHERS.items():
-        if re.match(rf"{start}(\d|$)" if start.isalpha() else f"{start}$", family):
-            return what
+    for prefix, text in _OTHER_ACCELERATORS.items():
+        if re.match(rf"{prefix}(\d|$)" if prefix.isalpha() else f"{prefix}$", family):
+            return text
     if re.match(r"(p|g|gr)\d", family):
         return None
     return f"{family} types have no GPU" if re.fullmatch(r"[a-z]+\d[a-z0-9-]*", family) else None
 
 
 def is_arm(type_name: str) -> bool:
-    """Whether a type's processor is Graviton or Grace, which no x86_64 image boots on (the page above)."""
+    """Whether a type's processor is Graviton or Grace, on which no x86_64 image boots (the page above)."""
     return re.match(r"(g5g|p6e-gb\d+)\.", type_name) is not None
 
 
 def needs_proprietary_driver(type_name: str) -> bool:
-    """Whether a type's GPUs are older than what NVIDIA's open kernel modules drive.
+    """Whether a type's GPUs are too old for NVIDIA's open kernel modules.
 
     https://docs.aws.amazon.com/dlami/latest/devguide/important-changes.html
     """

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from gpu_fleet.scaling.service import MAX_POOLS
 
 RANDOM_SUFFIX = 8
-"""What Pulumi's autonaming adds to a logical name: a hyphen and 7 hex digits
+"""Characters that Pulumi's autonaming adds to a logical name: a hyphen and 7 hex digits
 (https://www.pulumi.com/docs/iac/concepts/resources/names/#autonaming)."""
 
 MAX_TARGET_GROUP_NAME = 32
@@ -18,7 +18,7 @@ MAX_LOAD_BALANCER_NAME = 32
 """https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateLoadBalancer.html"""
 
 MAX_ROLE_NAME = 64
-"""https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html; schedules have the same."""
+"""https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html; schedules have the same limit."""
 
 MAX_FUNCTION_NAME = 64
 """https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html"""
@@ -38,39 +38,40 @@ MAX_WEIGHT = 999
 """https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetGroupTuple.html"""
 
 PLACES = 5
-"""AWS refuses a priority that another rule has (PriorityInUse), also for the moment in which two rules change places.
-So each priority of a stack's YAML has this many in AWS: 100 is 500 to 504, and a rule takes one that is free."""
+"""Priorities in AWS for each priority of a stack's YAML: 100 becomes 500 to 504, and a rule takes a free one. AWS
+refuses a priority that another rule has (PriorityInUse), even for the moment in which two rules swap."""
 
 MAX_PRIORITY = 50000 // PLACES - 1
-"""AWS has 1 to 50000: https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateRule.html"""
+"""AWS allows 1 to 50000: https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateRule.html"""
 
 MAX_DEREGISTRATION_DELAY_SECONDS = 3600
 """https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html"""
 
 MIN_HOOK_SECONDS, MAX_HOOK_SECONDS = 30, 7200
-"""Heartbeat timeout of a lifecycle hook; a heartbeat starts it anew, up to 48 hours in all:
+"""Heartbeat timeout of a lifecycle hook; a heartbeat restarts it, up to 48 hours in total:
 https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_PutLifecycleHook.html"""
 
 STACK_TAG, SERVICE_TAG, POOL_TAG = "gpu-fleet:stack", "gpu-fleet:service", "gpu-fleet:pool"
-"""On everything that takes tags. IAM does not tell `Stack` from a user's own `stack`, hence the prefix."""
+"""Tags of every resource that takes tags. IAM ignores case, so `Stack` could clash with a user's `stack`: hence the
+prefix."""
 
 NO_SLOW_START = frozenset({"least_outstanding_requests", "weighted_random"})
-"""Algorithms that a target group's slow start cannot be joined with:
+"""Algorithms with which a target group cannot use slow start:
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html"""
 
 
 def scaler_name(project: str, stack: str) -> str:
-    """Name of the scaler's function and of what belongs to it. It is fixed: people look for it."""
+    """Return the name of the scaler's function and its parts. It is fixed, because people look for it."""
     return f"{project}-{stack}-scaler"
 
 
-def fitting(name: str, most: int) -> str:
-    """The logical name, cut where it and the random suffix would be longer than `most`.
+def fitting(name: str, max_length: int) -> str:
+    """Return the logical name, cut if it would exceed `max_length` with the random suffix.
 
-    A cut name ends in 4 hex digits of its whole, so that two long names with one beginning stay two:
+    A cut name ends in 4 hex digits of the whole name's hash, so two long names with a common start stay different:
     fitting("transcription-of-meetings-l40s", 32) is "transcription-of-me-" + 4 digits, 24 characters.
     """
-    room = most - RANDOM_SUFFIX
+    room = max_length - RANDOM_SUFFIX
     if len(name) <= room:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:4]
@@ -78,24 +79,25 @@ def fitting(name: str, most: int) -> str:
 
 
 def log_group(project: str, stack: str, service: str) -> str:
-    """Name of a service's log group. No part has a slash: stack dev with service a-chat and stack dev-a with service
-    chat stay two.
+    """Return the name of a service's log group.
+
+    No part has a slash, so stack dev with service a-chat and stack dev-a with service chat stay apart.
     """
     return f"/{project}/{stack}/{service}"
 
 
 def dashboard(project: str, stack: str, service: str) -> str:
-    """Name of a service's dashboard; no part has an underscore."""
+    """Return the name of a service's dashboard; no part has an underscore."""
     return f"{project}_{stack}_{service}"
 
 
-def hook_seconds(wanted: float) -> int:
-    """The heartbeat timeout nearest to what is wanted."""
-    return int(min(MAX_HOOK_SECONDS, max(MIN_HOOK_SECONDS, wanted)))
+def hook_seconds(timeout_seconds: float) -> int:
+    """Return the nearest heartbeat timeout that AWS allows."""
+    return int(min(MAX_HOOK_SECONDS, max(MIN_HOOK_SECONDS, timeout_seconds)))
 
 
 def check_weights(weights: Iterable[int]) -> tuple[int, ...]:
-    """The weights of one forward action. Raises ValueError when AWS would refuse them, or none would take traffic."""
+    """Return the weights of one forward action. Raises ValueError if AWS would refuse them or all are 0."""
     given = tuple(weights)
     if not 1 <= len(given) <= MAX_TARGET_GROUPS:
         raise ValueError(f"a forward action has 1 to {MAX_TARGET_GROUPS} target groups (got {len(given)})")
@@ -108,7 +110,7 @@ def check_weights(weights: Iterable[int]) -> tuple[int, ...]:
 
 
 def check_slow_start(algorithm: str, slow_start_seconds: int) -> None:
-    """Raises ValueError for a slow start that AWS refuses: 1 to 29 s, over 900 s, or with `NO_SLOW_START`."""
+    """Raise ValueError for a slow start that AWS refuses: 1 to 29 s, over 900 s, or with `NO_SLOW_START`."""
     if slow_start_seconds == 0:
         return
     if not 30 <= slow_start_seconds <= 900:

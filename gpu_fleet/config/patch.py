@@ -1,4 +1,4 @@
-"""A policy file with some keys changed, everything else as it was typed: comments, order and quotes."""
+"""A policy file with some keys changed; comments, order and quotes stay as the user typed them."""
 
 from __future__ import annotations
 
@@ -10,43 +10,41 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-WIDEST = 10_000
-"""Lines are not broken anew: a user's long line stays one."""
+MAX_LINE_WIDTH = 10_000
+"""Characters: no line of a user is wrapped."""
 
 
 def patched(text: str, values: Mapping[str, float | int | str], comment: Sequence[str] = ()) -> str:
-    """The text with each key (`section.name`) set; a section that is not there is added at the end, before `cases`.
+    """Return the text with each key (`section.name`) set; a new section goes to the end, before `cases`.
 
-    `comment` stands as lines of comment above the first key that was changed.
+    The lines of `comment` go above the first changed key.
     """
     yaml = YAML()
-    yaml.width = WIDEST
+    yaml.width = MAX_LINE_WIDTH
     yaml.preserve_quotes = True
     yaml.indent(mapping=2, sequence=4, offset=2)
     document: CommentedMap = yaml.load(text)
-    first: tuple[CommentedMap, str] | None = None
     for key, value in values.items():
         section, _, name = key.partition(".")
         if section not in document:
-            _add(document, section)
+            _add_section(document, section)
         document[section][name] = value
-        first = first or (document, section)
-    if first is not None and comment:
-        said = "\n".join(comment)
-        first[0].yaml_set_comment_before_after_key(first[1], before=said)
+    if values and comment:
+        first_section = next(iter(values)).partition(".")[0]
+        document.yaml_set_comment_before_after_key(first_section, before="\n".join(comment))
     out = io.StringIO()
     yaml.dump(document, out)
     return out.getvalue()
 
 
-def _add(document: CommentedMap, section: str) -> None:
-    place = list(document).index("cases") if "cases" in document else len(document)
+def _add_section(document: CommentedMap, section: str) -> None:
+    index = list(document).index("cases") if "cases" in document else len(document)
     new: Any = CommentedMap()
-    document.insert(place, section, new)
+    document.insert(index, section, new)
 
 
 def difference(before: str, after: str, file: str) -> str:
-    """What changed, as `git apply` and `patch -p1` take it."""
+    """Return the change as a unified diff for `git apply` and `patch -p1`."""
     lines = difflib.unified_diff(
         before.splitlines(keepends=True), after.splitlines(keepends=True), f"a/{file}", f"b/{file}"
     )

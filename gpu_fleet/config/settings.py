@@ -1,8 +1,8 @@
-"""What a stack's YAML may say: each field of `StackSettings` is a key below `gpu-fleet:` (`region` is `aws:region`).
+"""The keys of a stack's YAML: each field of `StackSettings` is a key below `gpu-fleet:` (`region` is `aws:region`).
 
-Types, ranges and shapes of single values stand here; what AWS and the other keys say of them is in
-`gpu_fleet.config.rules`. `gpu_fleet.config.stack_file` reads it, `gpu_fleet.config.composition` makes it the services
-of the scaling model.
+This module checks types, ranges and shapes of single values; `gpu_fleet.config.rules` checks AWS's limits and the keys
+against each other. `gpu_fleet.config.stack_file` reads the settings, and `gpu_fleet.config.composition` turns them into
+the services of the scaling model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ https://docs.aws.amazon.com/dlami/latest/devguide/aws-deep-learning-x86-base-gpu
 
 
 def _matching(pattern: str, meaning: str) -> AfterValidator:
-    """A check with a message that says what is wanted instead of showing the expression."""
+    """Return a check whose message says what is allowed instead of showing the expression."""
 
     def check_text(value: str) -> str:
         if re.fullmatch(pattern, value) is None:
@@ -37,7 +37,7 @@ def _matching(pattern: str, meaning: str) -> AfterValidator:
 VariableName = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
 Zone = Annotated[str, _matching(r"[a-z]{2,4}(-[a-z]+)+-\d[a-z]", "an availability zone like us-east-1a")]
 ZONE_LETTERS = "abcdefgh"
-"""A zone's letter says which ranges of the VPC are its own. No region has more than six zones, a to f."""
+"""A zone's letter decides which ranges of the VPC it gets. No region has more than six zones, a to f."""
 SubnetId = Annotated[str, _matching(r"subnet-[0-9a-f]{8,17}", "a subnet id like subnet-0a1b2c3d4e5f67890")]
 
 
@@ -57,30 +57,30 @@ class Nat(StrEnum):
 
 
 class NewNetwork(Section):
-    """A VPC that the stack makes."""
+    """A VPC that the stack creates."""
 
     cidr: str = "10.0.0.0/16"
-    """Address range of the VPC, /16 to /23: a public and a private subnet for each zone are cut from it."""
+    """Address range of the VPC, /16 to /23; each zone gets a public and a private subnet of it."""
     zones: Annotated[tuple[Zone, ...], Field(min_length=2, max_length=3)]
-    """Availability zones, two or three that have the pools' instance types
+    """Availability zones, two or three that offer the pools' instance types
     (`aws ec2 describe-instance-type-offerings --location-type availability-zone`)."""
     nat: Nat = Nat.ONE
-    """`one` NAT gateway for all zones, one `per_zone`, or `none` (images and models then come through endpoints)."""
+    """`one` NAT gateway for all zones, one `per_zone`, or `none` (images and models then need endpoints)."""
     s3_endpoint: bool = True
-    """Gateway endpoint for S3: free, and model weights do not pass the NAT gateway."""
+    """Gateway endpoint for S3: free, and model weights bypass the NAT gateway."""
 
 
 class ExistingNetwork(Section):
-    """A VPC that is there already."""
+    """A VPC that exists already."""
 
     vpc_id: Annotated[str, _matching(r"vpc-[0-9a-f]{8,17}", "a VPC id like vpc-0a1b2c3d4e5f67890")]
-    """The VPC."""
+    """Its id."""
     public_subnet_ids: Annotated[tuple[SubnetId, ...], Field(min_length=2)]
     """Subnets of the load balancer, in at least two zones (private ones for an internal load balancer)."""
     private_subnet_ids: Annotated[tuple[SubnetId, ...], Field(min_length=1)]
-    """Subnets of the instances; they need a way to the container registry and to AWS's endpoints."""
+    """Subnets of the instances; they need a route to the container registry and to AWS's endpoints."""
     zones: tuple[Zone, ...] = ()
-    """Zone of each private subnet, in their order; needed for a policy that asks for several zones."""
+    """Zone of each private subnet, in the same order; required for a policy with several zones."""
 
 
 def _kind_of_network(value: Any) -> str:
@@ -101,25 +101,26 @@ class LoadBalancerSettings(Section):
     """The Application Load Balancer, one for all services."""
 
     certificate_arn: Annotated[str, _arn("acm")] | None = None
-    """Certificate of the HTTPS listener; HTTP is then redirected. Unset: HTTP alone."""
+    """Certificate of the HTTPS listener, to which HTTP is redirected; unset: HTTP only."""
     access_logs: bool = False
     """Write access logs to a bucket of the stack."""
     access_log_retention_days: Annotated[int, Field(ge=1, le=MAX_EXPIRATION_DAYS)] = 90
     """Access logs are deleted after this time."""
     deletion_protection: bool = False
-    """AWS refuses to delete the load balancer while this is on."""
+    """Make AWS refuse to delete the load balancer."""
     idle_timeout_seconds: Annotated[int, Field(ge=1, le=4000)] = 600
-    """A connection without a byte for this long is closed: longer than the longest answer that is not streamed."""
+    """Close a connection after this time without data; must exceed the longest answer that is not streamed."""
     waf_acl_arn: Annotated[str, _arn("wafv2")] | None = None
-    """Web ACL in front of it."""
+    """Web ACL of the load balancer."""
     allowed_cidrs: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Who may connect; unset: everybody. Must be given without a certificate, unless the load balancer is internal."""
+    """IPv4 ranges that may connect; unset: everybody. Required without a certificate, unless the load balancer is
+    internal."""
     internal: bool = False
     """Reachable only from inside the VPC."""
 
     @property
     def clients(self) -> tuple[str, ...]:
-        """The ranges that may connect."""
+        """The IPv4 ranges that may connect."""
         return self.allowed_cidrs or ("0.0.0.0/0",)
 
 
@@ -129,18 +130,18 @@ class ScalerSettings(Section):
     memory_mb: Annotated[int, Field(ge=128, le=10240)] = 512
     """Memory; CPU grows with it."""
     timeout_seconds: Annotated[int, Field(ge=10, le=900)] = 50
-    """One run; below 60, so that runs do not queue behind each other."""
+    """Timeout of one run; below 60, so that runs do not queue up."""
     reserved_concurrency: Annotated[int, Field(ge=1)] | None = None
-    """Concurrent executions kept for the scaler alone; unset: it draws on what the account has, as other functions do.
-    AWS refuses any that leaves less than 100 unreserved, and new accounts have 10 in all."""
+    """Concurrent executions reserved for the scaler; unset: it shares the account's with other functions. AWS refuses a
+    reservation that leaves less than 100 unreserved, and new accounts have 10 in total."""
     log_retention_days: Annotated[int, Field(ge=1)] = 30
-    """Decision log; one of the numbers of days that CloudWatch Logs offers."""
+    """Retention of the decision log; a number of days that CloudWatch Logs offers."""
     burst_alarm: bool = True
-    """High-resolution alarm on waiting requests that runs the scaler at once."""
+    """Run the scaler at once on a high-resolution alarm for waiting requests."""
     burst_waiting_requests: Annotated[float, Field(gt=0)] = 4
-    """Mean waiting requests per instance over 10 s from which the alarm fires."""
+    """Threshold of this alarm: mean waiting requests per instance over 10 s."""
     deletion_protection: bool = False
-    """AWS refuses to delete the state table while this is on."""
+    """Make AWS refuse to delete the state table."""
 
 
 LOG_RETENTION_DAYS = (
@@ -150,22 +151,22 @@ LOG_RETENTION_DAYS = (
 
 
 class ObservabilitySettings(Section):
-    """Dashboard, alarms, and what happens when the scaler does not."""
+    """Dashboard, alarms, and the backstop for a failing scaler."""
 
     alarm_topic_arn: Annotated[str, _arn("sns")] | None = None
     """Existing topic for alarms."""
     alarm_email: Annotated[str, _matching(r"[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address")] | None = None
-    """Address that a topic of the stack's own writes to."""
+    """Address that receives the alarms, through a topic of the stack."""
     dashboard: bool = True
-    """A dashboard for each service."""
+    """Create a dashboard for each service."""
     backstop: bool = True
-    """A native step policy that only scales out, for the time when the scaler cannot."""
+    """Create a native step policy that only scales out, in case the scaler fails."""
     backstop_gpu_percent: Annotated[float, Field(gt=0, le=100)] = 95
-    """Mean GPU utilisation from which the backstop acts."""
+    """Mean GPU utilisation at which the backstop acts."""
     backstop_minutes: Annotated[int, Field(ge=1, le=60)] = 5
-    """For how long it must last: longer than the scaler needs to act itself."""
+    """Time above this utilisation before the backstop acts; longer than the scaler needs to act."""
     backstop_step: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Instances that it adds at a time."""
+    """Instances that the backstop adds at a time."""
 
 
 class Container(Section):
@@ -174,21 +175,21 @@ class Container(Section):
     image: Annotated[str, Field(min_length=1)]
     """Image with tag or digest."""
     args: tuple[str, ...] = ()
-    """Arguments of the container, for vLLM those of `vllm serve`."""
+    """Arguments of the container; for vLLM, those of `vllm serve`."""
     environment: dict[VariableName, str] = Field(default={})
     """Environment variables."""
     secrets: dict[VariableName, Annotated[str, _arn("secretsmanager")]] = Field(default={})
-    """Environment variables whose values are secrets of Secrets Manager, by ARN; read at boot."""
+    """ARNs of secrets in Secrets Manager by environment variable; read at boot."""
     kms_key_arn: KmsKeyArn | None = None
-    """Customer managed key that the secrets are encrypted with; unset: Secrets Manager's own. Its policy must let the
-    account's roles use it."""
+    """Customer managed key that encrypts the secrets; unset: Secrets Manager's own. Its policy must let the account's
+    roles use it."""
     uses_instance_role: bool = False
-    """Let the container act in the instance's role, as to read a model from a bucket whose policy lets that role in.
-    Training workers always may: they take their jobs from the queue."""
+    """Let the container use the instance's role, for example to read a model from a bucket that admits this role.
+    Training workers always use it: they take their jobs from the queue."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
-    """Port that it listens on."""
+    """Port on which the container listens."""
     health_path: str = "/health"
-    """Answers 200 once the model does."""
+    """Path that returns 200 once the model answers."""
 
 
 class PoolSettings(Section):
@@ -197,44 +198,44 @@ class PoolSettings(Section):
     types: Annotated[tuple[str, ...], Field(min_length=1)]
     """Instance types of one GPU class, the first preferred."""
     alternatives: tuple[Annotated[tuple[str, ...], Field(min_length=1)], ...] = ()
-    """Types that may take the place of `types`, each list of one GPU class; for a policy with
-    `vertical.method: in_place` alone."""
+    """Lists of types that may replace `types`, each of one GPU class; only for a policy with
+    `vertical.method: in_place`."""
     min: Annotated[int, Field(ge=0, le=1000)]
-    """Fewest instances."""
+    """Minimum number of instances."""
     max: Annotated[int, Field(ge=1, le=1000)]
-    """Most instances."""
+    """Maximum number of instances."""
     zones: tuple[Zone, ...] = ()
-    """Zones of the stack in which it launches, where not all of them have its types; unset: all of the stack's."""
+    """Zones for this pool's instances, if not every zone of the stack offers its types; unset: all of the stack's."""
     gpus_per_copy: Annotated[int, Field(ge=1)] | None = None
-    """GPUs that one copy of the model is spread over; unset: all of the instance's. With fewer, an instance serves
-    several copies, and the container's arguments must say the same (vLLM: tensor-parallel-size, data-parallel-size)."""
+    """GPUs per copy of the model; unset: all of the instance's. With fewer, an instance serves several copies, and the
+    container's arguments must agree (vLLM: tensor-parallel-size, data-parallel-size)."""
     on_demand_base: Annotated[int, Field(ge=0, le=1000)] = 0
-    """On-demand instances before any spot instance."""
+    """On-demand instances to launch before any spot instance."""
     spot_percent: Annotated[int, Field(ge=0, le=100)] = 0
     """Share of spot instances above the base."""
     volume_gib: Annotated[int, Field(ge=30, le=16384)] = 200
-    """Root volume: the system, the image and the model's weights."""
+    """Root volume, for the system, the image and the model's weights."""
     ami_parameter: str = DEFAULT_AMI_PARAMETER
-    """SSM parameter that holds the AMI's id."""
+    """SSM parameter with the AMI's id."""
 
 
 class ServiceSettings(Section):
     """One model endpoint."""
 
     policy: str
-    """Name of a file in policies/, without .yaml."""
+    """Name of a file in policies/ or own/policies/, without .yaml."""
     paths: tuple[str, ...] = ()
-    """Paths that belong to it, like /v1/*."""
+    """Paths of its requests, like /v1/*."""
     hosts: tuple[str, ...] = ()
-    """Host names that belong to it."""
+    """Host names of its requests."""
     priority: Annotated[int, Field(ge=1, le=MAX_PRIORITY)] | None = None
-    """Of the listener rule, lowest first; needed where it has paths or hosts (`workload: training` needs neither).
-    In AWS it is five times as high, which leaves room for two services to change places."""
+    """Priority of the listener rule, lowest first; required with paths or hosts (`workload: training` needs neither).
+    In AWS it is five times as high, so that two services can swap priorities."""
     container: Container
     pools: Annotated[dict[str, PoolSettings], Field(min_length=1, max_length=MAX_POOLS)]
-    """One to five, by name; cheaper ones first reads well, the order means nothing."""
+    """One to five pools, by name; their order means nothing."""
     vcpu_quotas: dict[str, Annotated[int, Field(ge=0)]] = Field(default={})
-    """vCPUs that this service may use of each EC2 quota, by the quota's name; unset: all that the account has."""
+    """vCPUs of each EC2 quota that this service may use, by the quota's name; unset: all of the account's."""
 
 
 class StackSettings(Section):
@@ -247,8 +248,8 @@ class StackSettings(Section):
     scaler: ScalerSettings = ScalerSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
     tags: dict[str, str] = Field(default={})
-    """Tags of everything that can carry them."""
+    """Tags of every resource that supports tags."""
     allow_disruption: bool = False
-    """Let an update through that interrupts what serves, such as another VPC or container port."""
+    """Allow an update that interrupts a serving service, such as another VPC or container port."""
     services: Annotated[dict[str, ServiceSettings], Field(min_length=1)]
     """Model endpoints, by name."""

@@ -1,4 +1,4 @@
-"""The texts of the project's YAML files, and the library that those of `policies` make up."""
+"""The project's YAML files as texts, and the library that its policy files form."""
 
 from __future__ import annotations
 
@@ -6,29 +6,24 @@ from pathlib import Path
 
 from gpu_fleet.config.document import DocumentError, Problem
 from gpu_fleet.config.library import Library, library
+from gpu_fleet.config.own_files import library_files
 
 
 def library_texts(root: Path) -> dict[str, str]:
-    """The texts of the library's files by their path, `policies/chat.yaml`.
+    """Return the texts of the library's files by their path: `policies/chat.yaml`, `own/policies/catalog.yaml`.
 
-    Raises DocumentError without the folder, and for files that nobody would read because of their name.
+    Raises DocumentError as `library_files` does, and for files that cannot be read.
     """
-    folder = root / "policies"
-    if not folder.is_dir():
-        raise DocumentError([Problem("policies", 0, 0, "", "no such folder")])
-    misnamed = [path.name for path in sorted(folder.glob("*.yml"))]
-    if misnamed:
-        raise DocumentError(Problem(f"policies/{name}", 0, 0, "", "must end in .yaml") for name in misnamed)
-    return {f"policies/{path.name}": read_text(path, f"policies/{path.name}") for path in sorted(folder.glob("*.yaml"))}
+    return {file: read_text(root / file, file) for file in library_files(root)}
 
 
 def read_library(root: Path) -> Library:
-    """The library of the folder `policies`. Raises DocumentError with every error in its files."""
+    """Read the library of `policies/` and `own/policies/`. Raises DocumentError with every error in its files."""
     return library(library_texts(root))
 
 
 def read_text(path: Path, name: str | None = None) -> str:
-    """A file's text. Raises DocumentError where it is not there, cannot be read or is not UTF-8."""
+    """Read a file; errors call it `name`. Raises DocumentError for a file that is missing, unreadable or not UTF-8."""
     name = name or path.name
     try:
         return path.read_text(encoding="utf-8")

@@ -20,6 +20,7 @@ import pulumi
 from pulumi.runtime import mocks, rpc, settings, stack
 
 from gpu_fleet.config.document import Document, DocumentError, Problem, parse
+from gpu_fleet.config.own_files import find_stack_file
 from gpu_fleet.emulator.provider.registry import unwrap
 
 
@@ -84,7 +85,7 @@ def read_project(root: Path, stack_name: str) -> Project:
         default = declared.get("default", declared.get("value")) if isinstance(declared, dict) else declared
         if default is not None:
             config[key if ":" in key else f"{name}:{key}"] = _as_text(default)
-    stack_document = _read(root, f"Pulumi.{stack_name}.yaml")
+    stack_document = _read(root, find_stack_file(root, stack_name))
     for key, value in (stack_document.data.get("config") or {}).items():
         secret = isinstance(value, dict) and set(value) == {"secure"}
         config[key] = "secret-value" if secret else _as_text(value)

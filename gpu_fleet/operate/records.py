@@ -1,4 +1,4 @@
-"""Decision records as users have them: a file with one record, or JSON lines of a log."""
+"""Decision records in a user's files: one record, or JSON lines of a log."""
 
 from __future__ import annotations
 
@@ -13,58 +13,64 @@ from gpu_fleet.scaling.record import Record
 
 
 def read_records(path: Path) -> list[Record]:
-    """Every decision record of a file, in its order.
+    """Return every decision record of a file, in its order.
 
-    The file may be one record, JSON lines of the scaler's log (a record alone, or under `record`; whatever stands
-    before the first brace is a time stamp of `aws logs tail`), or what `aws logs filter-log-events` prints. Lines
-    without a decision are passed over. Raises DocumentError with every line that is broken, and for a file without any
-    record.
+    The file may be one record, JSON lines of the scaler's log (a record alone or under `record`; text before the first
+    brace is a time stamp of `aws logs tail`), or the output of `aws logs filter-log-events`. Lines without a decision
+    are skipped. Raises DocumentError with every broken line, and for a file without a record.
     """
-    text = read_text(path, str(path))
-    whole = _object(text)
-    messages = list(enumerate(text.splitlines(), 1))
-    if whole is not None:
-        events = whole.get("events")
-        messages = [(1, text)]
-        if isinstance(events, list):
-            messages = [
-                (i, str(event.get("message", ""))) for i, event in enumerate(events, 1) if isinstance(event, dict)
-            ]
-    lines: list[tuple[int, dict[str, Any]]] = []
+    file = str(path)
     problems: list[Problem] = []
-    for number, message in messages:
-        start = message.find("{")
-        if start < 0:
-            continue
-        value = _object(message[start:])
-        if value is None:
-            problems.append(Problem(str(path), number, start + 1, "", "must be one JSON object to a line"))
-        else:
-            lines.append((number, value))
-    if problems:
-        raise DocumentError(problems)
     records: list[Record] = []
-    for number, value in lines:
+    for line, value in _objects(read_text(path, file), file):
         if value.get("record_lacks") == ["everything"]:
-            problems.append(Problem(str(path), number, 1, "", "holds no record: it was too long for the log"))
+            problems.append(Problem(file, line, 1, "", "holds no record: it was too long for the log"))
             continue
-        inner = value.get("record", value)
-        if not isinstance(inner, dict) or "decision" not in inner:
+        written = value.get("record", value)
+        if not isinstance(written, dict) or "decision" not in written:
             continue
         try:
-            records.append(record.load(Record, json.dumps(inner)))
+            records.append(record.load(Record, json.dumps(written)))
         except ValueError as error:
-            first = str(error).splitlines()
-            said = " ".join(line.strip() for line in first[:4])
-            problems.append(Problem(str(path), number, 1, "", f"must be a decision record: {said}"))
+            reason = " ".join(text.strip() for text in str(error).splitlines()[:4])
+            problems.append(Problem(file, line, 1, "", f"must be a decision record: {reason}"))
     if problems:
         raise DocumentError(problems)
     if not records:
-        raise DocumentError([Problem(str(path), 0, 0, "", "holds no decision record")])
+        raise DocumentError([Problem(file, 0, 0, "", "holds no decision record")])
     return records
 
 
-def _object(text: str) -> dict[str, Any] | None:
+def _objects(text: str, file: str) -> list[tuple[int, dict[str, Any]]]:
+    """Return each JSON object of the text with its line. Raises DocumentError with every line that is not one."""
+    objects: list[tuple[int, dict[str, Any]]] = []
+    problems: list[Problem] = []
+    for line, message in _messages(text):
+        start = message.find("{")
+        if start < 0:
+            continue
+        value = _json_object(message[start:])
+        if value is None:
+            problems.append(Problem(file, line, start + 1, "", "must be one JSON object to a line"))
+        else:
+            objects.append((line, value))
+    if problems:
+        raise DocumentError(problems)
+    return objects
+
+
+def _messages(text: str) -> list[tuple[int, str]]:
+    """Return the log messages in the text, each with its line (in `aws logs filter-log-events`: the event's number)."""
+    whole = _json_object(text)
+    if whole is None:
+        return list(enumerate(text.splitlines(), 1))
+    events = whole.get("events")
+    if not isinstance(events, list):
+        return [(1, text)]
+    return [(i, str(event.get("message", ""))) for i, event in enumerate(events, 1) if isinstance(event, dict)]
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
     except ValueError:

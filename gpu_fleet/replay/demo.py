@@ -16,6 +16,7 @@ from gpu_fleet.backtest.roster import RIVALS, pools_for
 from gpu_fleet.config.composition import services
 from gpu_fleet.config.document import DocumentError, Problem
 from gpu_fleet.config.library import Library, library, policy_name
+from gpu_fleet.config.policy_files import with_text
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import library_texts, read_text
@@ -135,8 +136,7 @@ def prepare(
     settings, document = read_stack(root, stack)
     texts = library_texts(root)
     if policy is not None and Path(policy).suffix:
-        known = f"policies/{Path(policy).name}"
-        texts[known] = read_text(Path(policy), policy)
+        texts = with_text(texts, policy, read_text(Path(policy), policy))
         policy = policy_name(policy)
     found = library(texts)
     name = _service_name(settings, found, stack, service)

@@ -27,7 +27,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from gpu_fleet.config.document import shown
+from gpu_fleet.config.wording import quoted
 from gpu_fleet.traffic import timestamps
 from gpu_fleet.traffic.columns import known_formats
 from gpu_fleet.traffic.errors import TraceError
@@ -122,7 +122,7 @@ def read_console_csv(path: Path, text: str, gaps: Gaps | None) -> RateTrace:
 def _console_time(text: str, path: Path, line: int) -> float:
     times = timestamps.read(pl.Series([text]), 0.0)
     if times is None or times.seconds[0] is None or not times.since_epoch:
-        raise TraceError("time", f"must be a time like 2024/05/01 12:00:00 (got {shown(text)})", str(path), line, 1)
+        raise TraceError("time", f"must be a time like 2024/05/01 12:00:00 (got {quoted(text)})", str(path), line, 1)
     return float(times.seconds[0])
 
 
@@ -130,7 +130,7 @@ def _period(path: Path, text: str, line: int) -> float:
     """Return a period such as `300`, `5 minutes` or `1 Hour` in seconds."""
     match = re.fullmatch(r"\s*(\d+)\s*(s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)?\s*", text.lower())
     if match is None or int(match[1]) == 0:
-        raise TraceError("Period", f"must be a time like 300 or 5 minutes (got {shown(text)})", str(path), line, 1)
+        raise TraceError("Period", f"must be a time like 300 or 5 minutes (got {quoted(text)})", str(path), line, 1)
     return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[(match[2] or "s")[0]]
 
 
@@ -140,7 +140,7 @@ def _number(text: str, path: Path, line: int, column: int) -> float:
     except ValueError:
         value = float("nan")
     if not 0 <= value < float("inf"):
-        raise TraceError("value", f"must be a number, not negative (got {shown(text)})", str(path), line, column)
+        raise TraceError("value", f"must be a number, not negative (got {quoted(text)})", str(path), line, column)
     return value
 
 
@@ -187,7 +187,7 @@ def _metric_data(document: _JsonDocument, results: Any) -> list[ExportedMetric]:
     for i, result in enumerate(results):
         at = ["MetricDataResults", i]
         if not isinstance(result, dict):
-            document.fail(at, f"must be an object (got {shown(result)})")
+            document.fail(at, f"must be an object (got {quoted(result)})")
         if result.get("StatusCode") in {"InternalError", "Forbidden"}:
             document.fail([*at, "StatusCode"], f"CloudWatch did not return this metric (got {result['StatusCode']})")
         times, values = result.get("Timestamps"), result.get("Values")
@@ -232,16 +232,16 @@ def _json_times(document: _JsonDocument, at: Sequence[str | int], values: Sequen
     texts = pl.Series([str(value) for value in values], dtype=pl.String)
     times = timestamps.read(texts, 0.0)
     if times is None or not times.since_epoch:
-        document.fail([*at, 0], f"must be a time like 2024-05-01T12:00:00Z (got {shown(values[0])})")
+        document.fail([*at, 0], f"must be a time like 2024-05-01T12:00:00Z (got {quoted(values[0])})")
     if times.seconds.null_count():
         i = int(times.seconds.is_null().arg_max() or 0)
-        document.fail([*at, i], f"must be {times.expected} (got {shown(values[i])})")
+        document.fail([*at, i], f"must be {times.expected} (got {quoted(values[i])})")
     return times.seconds.to_list()
 
 
 def _json_number(document: _JsonDocument, at: Sequence[str | int], value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        document.fail(at, f"must be a number, not negative (got {shown(value)})")
+        document.fail(at, f"must be a number, not negative (got {quoted(value)})")
     return float(value)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gpu_fleet.config.document import suggestion
+from gpu_fleet.config.wording import suggestion
 
 
 class Role(StrEnum):

@@ -12,7 +12,7 @@ from typing import NoReturn
 import numpy as np
 import polars as pl
 
-from gpu_fleet.config.document import shown
+from gpu_fleet.config.wording import quoted
 from gpu_fleet.traffic import cloudwatch, timestamps
 from gpu_fleet.traffic.columns import RateHeader, RequestHeader, Role, TraceColumn, columns_of
 from gpu_fleet.traffic.errors import TraceError
@@ -191,7 +191,7 @@ def _text(rows: _Rows, row: int, column: TraceColumn) -> str:
     if text is None:
         return "nothing"
     text = text.strip()
-    return text[:60] if text[:1].isdigit() else shown(text)
+    return text[:60] if text[:1].isdigit() else quoted(text)
 
 
 def _fail_for_field_count(path: Path, content: bytes, expected: int) -> None:
@@ -258,7 +258,7 @@ def _json_lines(path: Path, content: bytes) -> Trace:
             value = entry[name]
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
                 column = line.find(f'"{name}"') + 1
-                text = f"must be a number, not negative (got {shown(value)})"
+                text = f"must be a number, not negative (got {quoted(value)})"
                 raise TraceError(name, text, str(path), number, column)
             values.append(float(value))
         if len(times) > 1 and times[-1] < times[-2]:

@@ -50,14 +50,14 @@ def wrong(root: Path, given: str, expect: str = "{}") -> list[str]:
 
 
 class Deciding:
-    """A decision made beforehand; keeps what it was asked."""
+    """A decision made beforehand; records its calls."""
 
     def __init__(self, **changes: Any) -> None:
-        self.asked: list[tuple[Service, Observation, State, float]] = []
+        self.calls: list[tuple[Service, Observation, State, float]] = []
         self.changes = changes
 
     def __call__(self, service: Service, observation: Observation, state: State, now: float) -> Decision:
-        self.asked.append((service, observation, state, now))
+        self.calls.append((service, observation, state, now))
         return replace(
             Decision(
                 targets={"l4": PoolTarget(desired=6, weight=300, take=("a",))},
@@ -81,7 +81,7 @@ class Deciding:
 )
 def test_a_decision_within_its_bounds_passes(root: Path, expect: str) -> None:
     outcome = run(read(root, ONE_POOL, expect), Deciding())
-    assert outcome.passed, outcome.differences
+    assert outcome.passed, outcome.mismatches
 
 
 @pytest.mark.parametrize(
@@ -96,14 +96,14 @@ def test_a_decision_within_its_bounds_passes(root: Path, expect: str) -> None:
         ('{usd_per_hour: "<4.83"}', "usd_per_hour: wanted <4.83, got 4.83"),
     ],
 )
-def test_each_expectation_that_is_not_met_is_one_difference(root: Path, expect: str, difference: str) -> None:
+def test_each_unmet_expectation_is_one_mismatch(root: Path, expect: str, difference: str) -> None:
     outcome = run(read(root, ONE_POOL, expect), Deciding())
-    assert [str(d) for d in outcome.differences] == [difference]
+    assert [str(d) for d in outcome.mismatches] == [difference]
 
 
-def test_a_pool_without_a_target_is_a_difference(root: Path) -> None:
+def test_a_pool_without_a_target_is_a_mismatch(root: Path) -> None:
     outcome = run(read(root, ONE_POOL, "{pools: {l4: {desired: 0}}}"), Deciding(targets={}))
-    assert [str(d) for d in outcome.differences] == ["pools.l4: wanted a target, got none"]
+    assert [str(d) for d in outcome.mismatches] == ["pools.l4: wanted a target, got none"]
 
 
 @pytest.mark.parametrize(
@@ -146,9 +146,7 @@ def test_a_pool_without_a_target_is_a_difference(root: Path) -> None:
         ),
     ],
 )
-def test_a_case_that_is_written_wrong_is_told_with_its_key(
-    root: Path, given_text: str, expect: str, problem: str
-) -> None:
+def test_an_error_in_a_case_is_reported_with_its_key(root: Path, given_text: str, expect: str, problem: str) -> None:
     found = wrong(root, given_text, expect)
     assert any(problem in one for one in found), found
 
@@ -159,37 +157,37 @@ def test_two_cases_cannot_share_a_name(root: Path) -> None:
     assert [p.text for p in problems] == ["must differ from the other cases' (got one)"]
 
 
-def test_pools_of_a_stack_are_taken_with_the_policy_under_test(root: Path) -> None:
+def test_a_stacks_pools_are_used_with_the_policy_under_test(root: Path) -> None:
     case = read(root, "stack: local, service: chat, pools: {l4: {ready: 3, load_percent: 50}}")
     assert [pool.name for pool in case.service.pools] == list(read_stack(root, "local")[0].services["chat"].pools)
     assert case.service.policy.model == "llama-3.1-8b"
 
 
-def test_each_minute_is_decided_in_turn_with_the_state_of_the_one_before(root: Path) -> None:
+def test_each_minute_is_decided_with_the_state_of_the_minute_before(root: Path) -> None:
     decide = Deciding()
     run(read(root, ONE_POOL + ", for_minutes: 3, before: {for_minutes: 2, pools: {l4: {load_percent: 10}}}"), decide)
-    assert [now for *_, now in decide.asked] == [NOW - 60 * i for i in (4, 3, 2, 1, 0)]
-    assert [state.at for _, _, state, _ in decide.asked] == [0.0, *(NOW - 60 * i for i in (4, 3, 2, 1))]
-    loads = [seen.pools["l4"].load for _, seen, _, _ in decide.asked]
+    assert [now for *_, now in decide.calls] == [NOW - 60 * i for i in (4, 3, 2, 1, 0)]
+    assert [state.at for _, _, state, _ in decide.calls] == [0.0, *(NOW - 60 * i for i in (4, 3, 2, 1))]
+    loads = [seen.pools["l4"].load for _, seen, _, _ in decide.calls]
     first, last = loads[0], loads[-1]
     assert first is not None
     assert last is not None
     assert last.value == pytest.approx(9 * first.value)
 
 
-def test_an_instance_ordered_lately_was_not_there_before(root: Path) -> None:
+def test_a_recently_launched_instance_is_absent_before_its_launch(root: Path) -> None:
     decide = Deciding()
     run(
         read(root, "for_minutes: 5, pools: {l4: {types: [g6.xlarge], ready: 2, starting: 1, starting_for_minutes: 2}}"),
         decide,
     )
-    assert [seen.pools["l4"].desired for _, seen, _, _ in decide.asked] == [2, 2, 3, 3, 3]
+    assert [seen.pools["l4"].desired for _, seen, _, _ in decide.calls] == [2, 2, 3, 3, 3]
 
 
-def test_a_capacity_error_is_seen_once(root: Path) -> None:
+def test_a_capacity_error_is_observed_once(root: Path) -> None:
     decide = Deciding()
     run(read(root, ONE_POOL + ", for_minutes: 3, capacity_errors: [l4]"), decide)
-    assert [len(seen.pools["l4"].capacity_errors) for _, seen, _, _ in decide.asked] == [0, 0, 1]
+    assert [len(seen.pools["l4"].capacity_errors) for _, seen, _, _ in decide.calls] == [0, 0, 1]
 
 
 def seen(case: Case) -> Observation:
@@ -211,14 +209,14 @@ def test_arrivals_follow_from_loads_and_loads_from_arrivals(root: Path) -> None:
     assert 0.9 < rate / (4 * pool.throughput_rps) < 1
 
 
-def test_an_overloaded_pool_holds_all_its_slots(root: Path) -> None:
+def test_an_overloaded_pool_has_all_slots_in_use(root: Path) -> None:
     case = read(root, "arrivals_rps: 1000, pools: {l4: {types: [g6.xlarge], ready: 4, waiting: 7}}")
     pool, load = case.service.pools[0], seen(case).pools["l4"].load
     assert load is not None
     assert load.value == pytest.approx(4 * pool.slots + 7)
 
 
-def test_arrivals_go_by_weight_where_weights_are_given(root: Path) -> None:
+def test_arrivals_are_shared_by_weight_if_weights_are_given(root: Path) -> None:
     both = "pools: {a: {types: [g6.xlarge], ready: 1, weight: 30}, b: {types: [g6.xlarge], ready: 1, weight: 10}}"
     found = seen(read(root, f"arrivals_rps: 2, {both}"))
     rates = [found.pools[name].rate_rps for name in ("a", "b")]
@@ -234,13 +232,13 @@ def test_missing_signals_are_missing_and_not_zero(root: Path) -> None:
     assert found.pools["l4"].rate_rps is not None
 
 
-def test_old_readings_bear_their_age(root: Path) -> None:
+def test_old_readings_have_their_age(root: Path) -> None:
     found = seen(read(root, ONE_POOL + ", age_seconds: 400"))
     assert found.arrivals_rps is not None
     assert found.arrivals_rps.at == NOW - 400
 
 
-def test_instances_stand_in_their_phases_and_zones(root: Path) -> None:
+def test_instances_have_their_phases_and_zones(root: Path) -> None:
     found = seen(
         read(
             root,
@@ -306,7 +304,7 @@ amounts = st.none() | st.floats(0, 500)
     ),
     arrivals=amounts,
 )
-def test_any_short_form_stands_for_an_observation_without_negative_values(
+def test_no_short_form_makes_negative_values(
     stack_service: Service, pools: dict[str, Any], arrivals: float | None
 ) -> None:
     short = Given.model_validate({"pools": pools, "arrivals_rps": arrivals})
@@ -341,7 +339,7 @@ def command(root: Path, *arguments: str) -> Any:
     return CliRunner().invoke(app, ["test", "--root", str(root), *arguments])
 
 
-def test_the_command_shows_what_was_wanted_what_came_and_why(root: Path, tmp_path: Path) -> None:
+def test_the_command_shows_expectation_result_and_reasons(root: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text(policy(ONE_POOL, '{total_desired: "<1"}'))
     result = command(root, str(mine))
@@ -353,7 +351,7 @@ def test_the_command_shows_what_was_wanted_what_came_and_why(root: Path, tmp_pat
     assert "1 cases in 1 policies, 1 failed" in result.stdout
 
 
-def test_the_command_passes_quietly_and_explains_when_asked(root: Path, tmp_path: Path) -> None:
+def test_the_command_prints_reasons_of_passed_cases_only_with_explain(root: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(policy(ONE_POOL, '{total_desired: ">=4"}'))
     result = command(root, str(tmp_path))
     assert result.exit_code == 0
@@ -362,7 +360,7 @@ def test_the_command_passes_quietly_and_explains_when_asked(root: Path, tmp_path
     assert "demand demand." in command(root, str(tmp_path), "--explain").stdout
 
 
-def test_the_command_runs_nothing_where_a_case_is_written_wrong(root: Path, tmp_path: Path) -> None:
+def test_the_command_runs_nothing_if_a_case_has_an_error(root: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(policy(ONE_POOL, "{total: 1}"))
     result = command(root, str(tmp_path))
     assert result.exit_code == 1

@@ -67,14 +67,14 @@ def test_one_stack_is_checked_alone(project: Path) -> None:
     assert validate(project, "--stack", "prod", "--stack", "dev").exit_code == 1
 
 
-def test_a_stack_is_not_right_while_its_library_is_wrong(project: Path) -> None:
+def test_a_stack_fails_if_its_library_has_errors(project: Path) -> None:
     break_file(project / "policies/profiles.yaml", "estimate: true", "estimate: maybe")
     result = validate(project, "--stack", "dev")
     assert result.exit_code == 1
     assert "estimate: must be true or false (got maybe)" in result.stderr
 
 
-def test_a_file_outside_the_project_is_held_against_its_library(project: Path, tmp_path: Path) -> None:
+def test_a_file_outside_the_project_is_checked_against_the_library(project: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("model: llama-3.1-8\n")
     result = validate(project, str(mine))
@@ -84,18 +84,18 @@ def test_a_file_outside_the_project_is_held_against_its_library(project: Path, t
     assert validate(project, str(mine)).exit_code == 0
 
 
-def test_a_broken_file_that_was_not_asked_for_does_not_matter_to_another(project: Path) -> None:
+def test_a_broken_file_does_not_fail_the_check_of_another(project: Path) -> None:
     break_file(project / "policies/batch.yaml", "model:", "modell:")
     assert validate(project, str(project / "policies/chat.yaml")).exit_code == 0
     assert validate(project, str(project / "policies")).exit_code == 1
 
 
-def test_a_path_that_is_not_there_is_said(project: Path) -> None:
+def test_a_missing_path_is_reported(project: Path) -> None:
     result = validate(project, "nowhere.yaml")
     assert (result.exit_code, result.stderr) == (1, "nowhere.yaml: no such file\n")
 
 
-def test_a_folder_that_is_no_project_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_project_is_reported(tmp_path: Path) -> None:
     result = validate(tmp_path)
     assert result.exit_code == 1
     assert "policies: no such folder" in result.stderr
@@ -147,7 +147,7 @@ def test_each_command_has_help_of_its_own(name: str) -> None:
     assert f"gpu-fleet {name}" in result.stdout
 
 
-def test_schemas_that_are_not_current_are_found_and_written(project: Path) -> None:
+def test_outdated_schemas_are_found_and_written(project: Path) -> None:
     assert run.invoke(app, ["schema", "--check", "--root", str(project)]).exit_code == 0
     (project / "policies/README.md").write_text("old")
     (project / "policies/schema/stack.json").unlink()

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from gpu_fleet.config.document import Document, DocumentError, check_mapping, dotted, parse, read, shown
+from gpu_fleet.config.document import Document, DocumentError, dotted, parse
+from gpu_fleet.config.validation import read
+from gpu_fleet.config.wording import quoted
 from gpu_fleet.scaling.policy import Policy
 
 
@@ -20,7 +22,7 @@ def test_a_value_out_of_range_names_place_key_limit_and_value() -> None:
     assert errors(text) == ["policies/chat.yaml:3:3: horizontal.max_step_in: must be at least 1 (got 0)"]
 
 
-def test_every_error_is_told_at_once_in_the_order_of_the_file() -> None:
+def test_every_error_is_reported_at_once_in_the_order_of_the_file() -> None:
     text = (
         "model: llama\n"
         "horizontal:\n"
@@ -44,13 +46,13 @@ def test_every_error_is_told_at_once_in_the_order_of_the_file() -> None:
     ]
 
 
-def test_an_unknown_key_that_is_like_none_lists_what_is_allowed() -> None:
+def test_an_unknown_key_without_a_similar_one_lists_the_allowed_keys() -> None:
     assert errors("model: x\nburst: {zzz: 1}\n") == [
         "policies/chat.yaml:2:9: burst.zzz: unknown key; allowed: factor, hold_seconds"
     ]
 
 
-def test_duplicate_keys_are_all_told_with_the_line_of_the_first() -> None:
+def test_all_duplicate_keys_are_reported_with_the_line_of_the_first() -> None:
     text = "model: a\nmodel: b\nslo:\n  ttft_seconds: 1\n  ttft_seconds: 2\n"
     assert errors(text) == [
         "policies/chat.yaml:2:1: model: key given twice; the first is on line 1",
@@ -99,7 +101,7 @@ def test_text_that_is_no_mapping_is_one_clear_error(text: str, expected: list[st
         ("routing: {static_weights: {l4: -1}}", "routing.static_weights.l4: must be at least 0 (got -1)"),
     ],
 )
-def test_types_are_taken_at_their_word(line: str, expected: str | None) -> None:
+def test_values_keep_their_yaml_types(line: str, expected: str | None) -> None:
     text = f"model: x\n{line}\n"
     if expected is None:
         assert read(text, "p.yaml", Policy)
@@ -107,7 +109,7 @@ def test_types_are_taken_at_their_word(line: str, expected: str | None) -> None:
         assert [error.split(": ", 1)[1] for error in errors(text, "p.yaml")] == [expected]
 
 
-def test_a_check_over_several_keys_is_placed_at_the_key_that_it_names() -> None:
+def test_an_error_over_several_keys_is_placed_at_the_key_that_it_names() -> None:
     assert errors("model: x\nsizing:\n  mode: slo\n") == ["policies/chat.yaml:3:3: sizing.mode: slo needs the key slo"]
     assert errors("model: x\nrouting:\n  strategy: static\n") == [
         "policies/chat.yaml:3:3: routing.strategy: static needs routing.static_weights"
@@ -142,7 +144,7 @@ def test_an_alias_of_itself_is_refused_and_not_followed() -> None:
     assert errors("model: &a [*a]\n") == ["policies/chat.yaml:1:1: model: must be a text (got a list of 1)"]
 
 
-def test_places_are_those_of_the_text() -> None:
+def test_places_match_the_text() -> None:
     document = parse("a:\n  b: [1, two]\n  c:\n    - d: 3\n", "p.yaml")
     assert document.keys[("a", "b")] == (2, 3)
     assert document.keys[("a", "b", 1)] == (2, 10)
@@ -151,15 +153,9 @@ def test_places_are_those_of_the_text() -> None:
 
 
 def test_a_long_value_is_cut_and_a_path_reads_as_typed() -> None:
-    assert len(shown("x" * 500)) == 60
-    assert shown("a\nb") == "a b"
+    assert len(quoted("x" * 500)) == 60
+    assert quoted("a\nb") == "a b"
     assert dotted(("services", "chat", "types", 0)) == "services.chat.types[0]"
-
-
-def test_values_from_elsewhere_have_their_source_for_a_place() -> None:
-    with pytest.raises(DocumentError) as caught:
-        check_mapping({"model": "x", "burst": {"factor": 0.5}}, "Pulumi.dev.yaml", Policy)
-    assert str(caught.value) == "Pulumi.dev.yaml: burst.factor: must be above 1 (got 0.5)"
 
 
 scalars = st.none() | st.booleans() | st.integers(-1000, 1000) | st.text("abc: -#'\"\n\t[]{}", max_size=8)
@@ -188,7 +184,7 @@ def test_any_text_is_read_or_refused_but_never_crashes(text: str) -> None:
     try:
         document = parse(text, "p.yaml")
     except DocumentError as error:
-        told = [str(problem) for problem in error.problems]
-        assert told, text
+        messages = [str(problem) for problem in error.problems]
+        assert messages, text
     else:
         assert isinstance(document, Document)

@@ -22,21 +22,21 @@ def test_a_fitting_name_leaves_room_for_the_random_part(name: str) -> None:
     assert len(name) > naming.MAX_TARGET_GROUP_NAME - naming.RANDOM_SUFFIX or cut == name
 
 
-def test_long_names_with_one_beginning_stay_apart() -> None:
+def test_long_names_with_a_common_start_stay_different() -> None:
     one, two = (naming.fitting("transcription-of-meetings-" + pool, 32) for pool in ("l40s", "l4"))
     assert one != two
     assert one.startswith("transcription-of-me-")
 
 
-@pytest.mark.parametrize(("weights", "said"), [
+@pytest.mark.parametrize(("weights", "message"), [
     ([1, 1000], "0 to 999"), ([-1, 1], "0 to 999"), ([0, 0], "serves nobody"), ([1] * 6, "1 to 5"), ([], "1 to 5"),
 ])  # fmt: skip
-def test_weights_that_aws_would_refuse_are_refused(weights: list[int], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_weights_that_aws_would_refuse_are_refused(weights: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         naming.check_weights(weights)
 
 
-def test_weights_that_it_takes_are_taken() -> None:
+def test_valid_weights_are_returned() -> None:
     assert naming.check_weights([999, 0, 1]) == (999, 0, 1)
 
 
@@ -54,7 +54,7 @@ def test_slow_start_goes_with_round_robin_only(algorithm: str, seconds: int, *, 
 
 
 @given(st.floats(0, 1e6))
-def test_a_hook_waits_within_what_aws_allows(seconds: float) -> None:
+def test_a_hooks_timeout_is_within_awss_limits(seconds: float) -> None:
     assert naming.MIN_HOOK_SECONDS <= naming.hook_seconds(seconds) <= naming.MAX_HOOK_SECONDS
 
 

@@ -1,6 +1,6 @@
-"""What a stack's file is refused for: each rule with the whole message and its place.
+"""Every rule that refuses a stack's file, with its whole message and place.
 
-Each of these passed once and ended in a traceback of the program or a refusal of AWS.
+Each of these files once passed, and ended in a traceback of the program or a refusal by AWS.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def library(root: Path) -> Library:
     return read_library(root)
 
 
-def told(folder: Path, library: Library, text: str, stack: str = "dev", project: str = "gpu-fleet") -> list[str]:
+def problems_of(folder: Path, library: Library, text: str, stack: str = "dev", project: str = "gpu-fleet") -> list[str]:
     (folder / f"Pulumi.{stack}.yaml").write_text(text)
     return [str(problem) for problem in sorted(set(stack_problems(folder, stack, library, project)))]
 
@@ -64,7 +64,7 @@ def changed(old: str, new: str, text: str = GOOD) -> str:
 
 
 def services(count: int, pools: str = "l4: {types: [g6.xlarge], min: 1, max: 4}") -> str:
-    """GOOD with so many services more."""
+    """GOOD with `count` more services."""
     return GOOD + "".join(
         SECOND.replace("code:", f"s{i}:")
         .replace("/v2/", f"/{i + 2}/")
@@ -100,7 +100,7 @@ def renamed(service: str, pool: str, service_2: str, pool_2: str) -> str:
 
 
 RULES: dict[str, tuple[str, list[str]]] = {
-    # what is wrong: the file, and every line that is told of it behind `Pulumi.dev.yaml:`
+    # what is wrong: the file, and every reported line after `Pulumi.dev.yaml:`
     # tags
     "a tag's value of 257 characters": (
         with_tags(f"team: {'x' * 257}"),
@@ -112,12 +112,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
     ),
     "tags that differ by case": (
         with_tags("Team: a, team: b"),
-        [
-            (
-                "13:29: gpu-fleet:tags.team: must differ from Team by more than case, which IAM does not tell apart "
-                "(got team)"
-            )
-        ],
+        [("13:29: gpu-fleet:tags.team: must differ from Team by more than case, which IAM ignores (got team)")],
     ),
     "a tag with a space": (
         with_tags("cost center: ml"),
@@ -148,7 +143,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
     ),
     "a tag of AWS": (
         with_tags("aws:owner: me"),
-        ["13:20: gpu-fleet:tags.aws:owner: must not begin with aws:, which is AWS's own (got aws:owner)"],
+        ["13:20: gpu-fleet:tags.aws:owner: must not begin with aws:, which AWS reserves (got aws:owner)"],
     ),
     "a tag of 129 characters": (
         with_tags(f"{'k' * 129}: x"),
@@ -280,7 +275,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "8:15: gpu-fleet:services.chat.hosts[0]: must be a host's name of at most 128 letters, digits and - ."
-                " with letters behind its last ., * and ? as wildcards (got localhost)"
+                " with letters after its last ., * and ? as wildcards (got localhost)"
             )
         ],
     ),
@@ -429,7 +424,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         in_container(
             "environment: {A: x}, secrets: {A: 'arn:aws:secretsmanager:us-east-1:123456789012:secret:a-AbCdEf'}"
         ),
-        ["10:80: gpu-fleet:services.chat.container.secrets.A: must not stand in environment as well (got A)"],
+        ["10:80: gpu-fleet:services.chat.container.secrets.A: must not be in environment as well (got A)"],
     ),
     "an image that Docker refuses": (
         changed("vllm/vllm-openai:v1", "vLLM OpenAI"),
@@ -444,8 +439,8 @@ RULES: dict[str, tuple[str, list[str]]] = {
         GOOD + TRAINING.replace("{image: tune}", "{image: tune, environment: {QUEUE_URL: x}}"),
         [
             (
-                "15:46: gpu-fleet:services.tune.container.environment.QUEUE_URL: must be left out: it is the queue "
-                "that the stack makes (got x)"
+                "15:46: gpu-fleet:services.tune.container.environment.QUEUE_URL: must be left out: the stack sets "
+                "it to its own queue (got x)"
             )
         ],
     ),
@@ -454,8 +449,8 @@ RULES: dict[str, tuple[str, list[str]]] = {
         changed("chat:", "scaler:"),
         [
             (
-                "6:5: gpu-fleet:services.scaler: must not have this name: its alarms would be called as those of the "
-                "scaler (got scaler)"
+                "6:5: gpu-fleet:services.scaler: must not have this name: its alarms would have the names of the "
+                "scaler's alarms (got scaler)"
             )
         ],
     ),
@@ -509,7 +504,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "19:9: gpu-fleet:services.chat-l4.pools.big: must not begin with services.chat.pools.l4 once service "
-                "and pool are joined: by the names of their groups nobody could tell them apart (got chat-l4-big, "
+                "and pool are joined: the names of their groups would not tell them apart (got chat-l4-big, "
                 "which begins with chat-l4-)"
             )
         ],
@@ -518,19 +513,19 @@ RULES: dict[str, tuple[str, list[str]]] = {
         GOOD + TRAINING + TRAINING.replace("tune:", "tune-failed:"),
         [
             (
-                "18:5: gpu-fleet:services.tune-failed: must not have this name: its queue would be called as that of "
-                "services.tune's failed jobs (got tune-failed)"
+                "18:5: gpu-fleet:services.tune-failed: must not have this name: its queue would have the name of "
+                "the queue of failed jobs of services.tune (got tune-failed)"
             )
         ],
     ),
     # regions
     "a certificate of another region": (
         with_clients(f"certificate_arn: '{CERTIFICATE.replace('us-east-1', 'us-west-2')}'"),
-        [("4:29: gpu-fleet:load_balancer.certificate_arn: must be of us-east-1, the stack's region (got us-west-2)")],
+        [("4:29: gpu-fleet:load_balancer.certificate_arn: must be in us-east-1, the stack's region (got us-west-2)")],
     ),
     "a certificate of another partition": (
         with_clients(f"certificate_arn: '{CERTIFICATE.replace('aws:', 'aws-cn:', 1)}'"),
-        [("4:29: gpu-fleet:load_balancer.certificate_arn: must be of aws, the partition of us-east-1 (got aws-cn)")],
+        [("4:29: gpu-fleet:load_balancer.certificate_arn: must be in aws, the partition of us-east-1 (got aws-cn)")],
     ),
     "a web ACL of CloudFront": (
         with_clients("internal: true, waf_acl_arn: 'arn:aws:wafv2:us-east-1:123456789012:global/webacl/a/0'"),
@@ -543,7 +538,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
     ),
     "a topic of another region": (
         GOOD + "  gpu-fleet:observability: {alarm_topic_arn: 'arn:aws:sns:eu-west-1:123456789012:a'}\n",
-        [("13:29: gpu-fleet:observability.alarm_topic_arn: must be of us-east-1, the stack's region (got eu-west-1)")],
+        [("13:29: gpu-fleet:observability.alarm_topic_arn: must be in us-east-1, the stack's region (got eu-west-1)")],
     ),
     "a subscription in place of its topic": (
         GOOD + "  gpu-fleet:observability: {alarm_topic_arn: 'arn:aws:sns:us-east-1:123456789012:a:0-0'}\n",
@@ -553,7 +548,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         in_container("secrets: {A: 'arn:aws:secretsmanager:us-west-2:123456789012:secret:a-AbCdEf'}"),
         [
             (
-                "10:59: gpu-fleet:services.chat.container.secrets.A: must be of us-east-1, the stack's region (got "
+                "10:59: gpu-fleet:services.chat.container.secrets.A: must be in us-east-1, the stack's region (got "
                 "us-west-2)"
             )
         ],
@@ -565,7 +560,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         ),
         [
             (
-                "10:128: gpu-fleet:services.chat.container.kms_key_arn: must be of us-east-1, the stack's region (got "
+                "10:128: gpu-fleet:services.chat.container.kms_key_arn: must be in us-east-1, the stack's region (got "
                 "eu-west-1)"
             )
         ],
@@ -588,8 +583,8 @@ RULES: dict[str, tuple[str, list[str]]] = {
         changed("  gpu-fleet:load_balancer: {internal: true}\n", "  gpu-fleet:load_balancer: {}\n"),
         [
             (
-                "4:3: gpu-fleet:load_balancer.allowed_cidrs: must be given where there is neither certificate_arn nor "
-                "internal: true: plain HTTP would serve anybody on the internet"
+                "4:3: gpu-fleet:load_balancer.allowed_cidrs: must be given without certificate_arn or internal: "
+                "true: plain HTTP would serve anybody on the internet"
             )
         ],
     ),
@@ -747,7 +742,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "5:3: gpu-fleet:services: must have at most 100 pools together, the target groups of one load "
-                "balancer; share them out over stacks (got 101)"
+                "balancer; split them over several stacks (got 101)"
             )
         ],
     ),
@@ -756,7 +751,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "5:3: gpu-fleet:services: must be at most 73 of this kind: the scaler's role takes 10 policies of "
-                "6144 characters; share them out over stacks (got 81)"
+                "6144 characters; split them over several stacks (got 81)"
             )
         ],
     ),
@@ -766,7 +761,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
 @pytest.mark.parametrize("rule", RULES)
 def test_a_file_is_refused_where_and_why(tmp_path: Path, library: Library, rule: str) -> None:
     text, expected = RULES[rule]
-    assert told(tmp_path, library, text) == [f"Pulumi.dev.yaml:{line}" for line in expected]
+    assert problems_of(tmp_path, library, text) == [f"Pulumi.dev.yaml:{line}" for line in expected]
 
 
 @pytest.mark.parametrize(
@@ -790,8 +785,8 @@ def test_a_file_is_refused_where_and_why(tmp_path: Path, library: Library, rule:
         changed("vllm/vllm-openai:v1", "123456789012.dkr.ecr.us-east-1.amazonaws.com/a/b_c:v1@sha256:" + "0" * 64),
     ],
 )
-def test_what_aws_takes_is_taken(tmp_path: Path, library: Library, text: str) -> None:
-    assert told(tmp_path, library, text) == []
+def test_a_file_within_awss_limits_is_accepted(tmp_path: Path, library: Library, text: str) -> None:
+    assert problems_of(tmp_path, library, text) == []
 
 
 STACKS = {
@@ -805,14 +800,14 @@ STACKS = {
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_a_stack_is_refused_by_its_name(tmp_path: Path, library: Library, stack: str) -> None:
-    assert told(tmp_path, library, GOOD, stack) == [f"Pulumi.{stack}.yaml:1:1: stack name: {STACKS[stack]}"]
+    assert problems_of(tmp_path, library, GOOD, stack) == [f"Pulumi.{stack}.yaml:1:1: stack name: {STACKS[stack]}"]
 
 
 def test_access_logs_need_a_shorter_name(tmp_path: Path, library: Library) -> None:
     text = with_clients("internal: true, access_logs: true")
-    assert told(tmp_path, library, text, "s" * 33) == []
-    assert told(tmp_path, library, GOOD, "s" * 47) == []
-    assert told(tmp_path, library, text, "s" * 34) == [
+    assert problems_of(tmp_path, library, text, "s" * 33) == []
+    assert problems_of(tmp_path, library, GOOD, "s" * 47) == []
+    assert problems_of(tmp_path, library, text, "s" * 34) == [
         (
             f"Pulumi.{'s' * 34}.yaml:1:1: stack name: must be at most 33 characters: the access logs' bucket "
             "gpu-fleet-<stack>-access-logs has at most 63 with 8 of Pulumi's (got 34)"
@@ -823,10 +818,10 @@ def test_access_logs_need_a_shorter_name(tmp_path: Path, library: Library) -> No
 @pytest.mark.parametrize(
     ("project", "start"), [("aws-fleet", "aws"), ("ssm", "ssm"), ("internal", "internal-"), ("sg", "sg-")]
 )
-def test_a_project_is_refused_where_aws_keeps_its_beginning(
+def test_a_project_whose_start_aws_reserves_is_refused(
     tmp_path: Path, library: Library, project: str, start: str
 ) -> None:
-    (found,) = told(tmp_path, library, GOOD.replace("gpu-fleet:", f"{project}:"), project=project)
+    (found,) = problems_of(tmp_path, library, GOOD.replace("gpu-fleet:", f"{project}:"), project=project)
     assert f"stack name: must not make names that begin with {start}" in found
 
 
@@ -854,14 +849,14 @@ def test_a_project_with_another_name_has_its_keys_under_it(tmp_path: Path, libra
 def test_a_service_whose_policy_does_not_fit_into_a_parameter_is_refused(tmp_path: Path, library: Library) -> None:
     wordy = library.policies["chat"].model_copy(update={"description": "x" * 8000})
     other = Library({"chat": wordy}, library.catalog, library.profiles)
-    (found,) = told(tmp_path, other, GOOD)
+    (found,) = problems_of(tmp_path, other, GOOD)
     here = "Pulumi.dev.yaml:6:5: gpu-fleet:services.chat"
     assert found.startswith(f"{here}: must fit into a parameter of 8192 bytes with its policy and pools (got ")
 
 
 def test_a_policy_whose_text_ssm_would_resolve_is_refused(tmp_path: Path, library: Library) -> None:
     nested = library.policies["chat"].model_copy(update={"description": "for {{team}}"})
-    assert told(tmp_path, Library({"chat": nested}, library.catalog, library.profiles), GOOD) == [
+    assert problems_of(tmp_path, Library({"chat": nested}, library.catalog, library.profiles), GOOD) == [
         (
             "Pulumi.dev.yaml:7:7: gpu-fleet:services.chat.policy: must be without {{ in its texts, which SSM takes for "
             "the name of another parameter (got chat)"
@@ -869,10 +864,10 @@ def test_a_policy_whose_text_ssm_would_resolve_is_refused(tmp_path: Path, librar
     ]
 
 
-def test_static_weights_must_lead_somewhere(tmp_path: Path, library: Library) -> None:
+def test_static_weights_must_not_all_be_zero(tmp_path: Path, library: Library) -> None:
     routing = RoutingPolicy(strategy=RoutingStrategy.STATIC, static_weights={"l4": 0})
     policy = library.policies["chat"].model_copy(update={"routing": routing})
-    assert told(tmp_path, Library({"chat": policy}, library.catalog, library.profiles), GOOD) == [
+    assert problems_of(tmp_path, Library({"chat": policy}, library.catalog, library.profiles), GOOD) == [
         (
             "Pulumi.dev.yaml:11:7: gpu-fleet:services.chat.pools: one must have a weight above 0 in policy chat's "
             "routing.static_weights (got none)"

@@ -115,7 +115,7 @@ def test_six_pools_are_too_many() -> None:
         ("      policy: chat\n", "", "gpu-fleet:services.chat.policy: is missing"),
     ],
 )
-def test_a_wrong_key_is_told_with_its_place_and_what_is_allowed(old: str, new: str, expected: str) -> None:
+def test_a_wrong_key_is_reported_with_its_place_and_what_is_allowed(old: str, new: str, expected: str) -> None:
     found = errors(changed(old, new))
     assert any(expected in error for error in found), found
 
@@ -151,7 +151,7 @@ def test_two_services_cannot_share_a_priority() -> None:
     ]
 
 
-def test_an_existing_network_is_told_by_its_vpc_id() -> None:
+def test_a_vpc_id_makes_a_network_an_existing_one() -> None:
     existing = (
         "{vpc_id: vpc-0a1b2c3d, public_subnet_ids: [subnet-0a1b2c3d, subnet-1a1b2c3d], "
         "private_subnet_ids: [subnet-2a1b2c3d]}"
@@ -184,14 +184,14 @@ def test_an_encrypted_value_is_sent_to_secrets_manager() -> None:
     ]
 
 
-def test_a_policy_that_nobody_would_read_is_told(tmp_path: Path) -> None:
+def test_a_policy_file_with_the_wrong_suffix_is_reported(tmp_path: Path) -> None:
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies/mine.yml").write_text("model: x")
     with pytest.raises(DocumentError, match=r"policies/mine\.yml: must end in \.yaml"):
         read_library(tmp_path)
 
 
-def test_a_missing_stack_file_says_which_there_are(tmp_path: Path) -> None:
+def test_a_missing_stack_file_lists_the_existing_ones(tmp_path: Path) -> None:
     (tmp_path / "Pulumi.dev.yaml").write_text(GOOD)
     with pytest.raises(DocumentError, match=r"Pulumi\.prod\.yaml: no such stack file; there is dev"):
         read_stack(tmp_path, "prod")
@@ -233,7 +233,7 @@ def test_errors_in_what_the_engine_hands_over_name_the_file_and_the_key_as_typed
     ]
 
 
-def test_errors_that_the_engine_meets_find_their_lines_again(tmp_path: Path, root: Path) -> None:
+def test_errors_in_the_engines_values_get_their_lines_from_the_file(tmp_path: Path, root: Path) -> None:
     shutil.copytree(root / "policies", tmp_path / "policies")
     (tmp_path / "Pulumi.dev.yaml").write_text(changed("max: 4", "max: 0"))
     found = DocumentError(read_config(engine(pulumi_config(tmp_path, "dev")), "us-east-1", "dev").problems)
@@ -244,7 +244,7 @@ def test_errors_that_the_engine_meets_find_their_lines_again(tmp_path: Path, roo
     assert placed(found, tmp_path, "dev") is found
 
 
-def test_what_does_not_fit_is_told_although_the_file_is_not_right_yet(tmp_path: Path, library: Library) -> None:
+def test_a_misfit_is_reported_although_the_file_has_other_errors(tmp_path: Path, library: Library) -> None:
     text = changed("types: [g6.xlarge], min: 1, max: 4", "types: [g6.xlarge, g5.xlarge, g7.xlarge], min: 5, max: 4")
     (tmp_path / "Pulumi.dev.yaml").write_text(text.replace("policy: chat", "policy: chta"))
     found = [str(problem).split(": ", 1)[1] for problem in sorted(stack_problems(tmp_path, "dev", library))]
@@ -257,7 +257,7 @@ def test_what_does_not_fit_is_told_although_the_file_is_not_right_yet(tmp_path: 
     ]
 
 
-def test_the_program_tells_of_keys_that_it_never_asks_for(tmp_path: Path, root: Path) -> None:
+def test_the_program_reports_keys_that_it_never_asks_for(tmp_path: Path, root: Path) -> None:
     """The engine hands over every key; a misspelt one would only be passed over."""
     shutil.copytree(root / "policies", tmp_path / "policies")
     (tmp_path / "Pulumi.dev.yaml").write_text(GOOD + "  gpu-fleet:scalar: {memory_mb: 128}\n")
@@ -277,7 +277,7 @@ def test_the_program_tells_of_keys_that_it_never_asks_for(tmp_path: Path, root: 
         "services: {chat: {policy: chat, pools: [1]}}",
     ],
 )
-def test_a_file_that_is_wrong_all_over_is_told_and_never_crashes(tmp_path: Path, library: Library, text: str) -> None:
+def test_a_file_full_of_errors_is_reported_and_never_crashes(tmp_path: Path, library: Library, text: str) -> None:
     (tmp_path / "Pulumi.dev.yaml").write_text(f"config: {{aws:region: us-east-1, gpu-fleet:{text}}}\n")
     assert stack_problems(tmp_path, "dev", library)
 
@@ -294,7 +294,7 @@ def composed(text: str, library: Library) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-def test_a_service_takes_its_figures_from_policy_catalog_and_profiles(library: Library) -> None:
+def test_a_services_figures_come_from_policy_catalog_and_profiles(library: Library) -> None:
     (service,) = services(settings_of(GOOD), library)
     (pool,) = service.pools
     kind = library.catalog.types["g6.xlarge"]
@@ -322,14 +322,14 @@ def test_copies_on_one_instance_add_up(library: Library) -> None:
     assert four.slowdown == one.slowdown
 
 
-def test_the_weakest_type_says_what_a_pool_carries_and_the_first_what_it_costs(library: Library) -> None:
+def test_a_pool_has_the_capacity_of_its_weakest_type_and_the_price_of_its_first(library: Library) -> None:
     text = changed("types: [g6.xlarge], min: 1", "types: [g6.12xlarge, g6.xlarge], gpus_per_copy: 1, min: 1")
     pool = services(settings_of(text), library)[0].pools[0]
     assert pool.throughput_rps == services(settings_of(GOOD), library)[0].pools[0].throughput_rps
     assert pool.on_demand_usd_per_hour == library.catalog.types["g6.12xlarge"].on_demand_usd_per_hour
 
 
-def test_each_alternative_has_figures_of_its_own(library: Library) -> None:
+def test_each_alternative_has_its_own_figures(library: Library) -> None:
     in_place = library.policies["chat"].model_copy(update={"vertical": Vertical(method=VerticalMethod.IN_PLACE)})
     changing = Library({"chat": in_place}, library.catalog, library.profiles)
     text = changed("max: 4", "max: 4, spot_percent: 50, alternatives: [[g6e.xlarge, g6e.2xlarge], [p5.4xlarge]]")
@@ -345,7 +345,7 @@ def test_each_alternative_has_figures_of_its_own(library: Library) -> None:
         assert getattr(h100, figure) == getattr(alone[0].pools[0], figure)
 
 
-def test_an_alternative_that_does_not_exist_is_told_with_its_place(library: Library) -> None:
+def test_an_unknown_alternative_is_reported_with_its_place(library: Library) -> None:
     in_place = library.policies["chat"].model_copy(update={"vertical": Vertical(method=VerticalMethod.IN_PLACE)})
     changing = Library({"chat": in_place}, library.catalog, library.profiles)
     assert composed(changed("max: 4", "max: 4, alternatives: [[g6e.xlrge]]"), changing) == [
@@ -382,7 +382,7 @@ def test_an_alternative_that_does_not_exist_is_told_with_its_place(library: Libr
         ('      paths: ["/v1/*"]\n', "", ":6:5: gpu-fleet:services.chat: must have paths or hosts"),
     ],
 )
-def test_what_does_not_fit_the_library_is_told_with_its_place(
+def test_a_misfit_with_the_library_is_reported_with_its_place(
     library: Library, old: str, new: str, expected: str
 ) -> None:
     found = composed(changed(old, new), library)

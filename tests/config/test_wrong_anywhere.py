@@ -1,4 +1,4 @@
-"""Whatever stands in a file, wherever: it is told, and nothing crashes."""
+"""Any wrong value at any place of a file is reported, and nothing crashes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from gpu_fleet.config.library import collect
-from gpu_fleet.config.stack_file import stack_file
+from gpu_fleet.config.own_files import stack_file_name
 from gpu_fleet.config.yaml_files import library_texts
 from infra.stack_problems import stack_problems
 
@@ -63,7 +63,7 @@ def spoil(data: Any, draw: st.DrawFn, times: int) -> Any:
     suppress_health_check=list(HealthCheck),
 )
 @given(data=st.data())
-def test_a_spoilt_project_is_told_and_never_crashes(
+def test_an_invalid_project_is_reported_and_never_crashes(
     root: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     texts = library_texts(root)
@@ -71,10 +71,10 @@ def test_a_spoilt_project_is_told_and_never_crashes(
     yaml = YAML(typ="safe")
     if name is not None:
         texts[name] = json.dumps(spoil(yaml.load(texts[name]), data.draw, data.draw(st.integers(1, 3))))
-    whole = yaml.load((root / stack_file("prod")).read_text())
+    whole = yaml.load((root / stack_file_name("prod")).read_text())
     spoilt = spoil(whole, data.draw, data.draw(st.integers(0, 4)))
     folder = tmp_path_factory.getbasetemp()
-    (folder / stack_file("prod")).write_text(json.dumps(spoilt))
+    (folder / stack_file_name("prod")).write_text(json.dumps(spoilt))
     library, problems = collect(texts)
     problems += stack_problems(folder, "prod", library, "gpu-fleet")
     assert all(problem.text for problem in problems)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from gpu_fleet.config.composition import services
-from gpu_fleet.config.rules.routes import MOST_TARGET_GROUPS
+from gpu_fleet.config.rules.routes import MAX_BALANCER_TARGET_GROUPS
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import read_library
 from gpu_fleet.emulator import provision
@@ -186,7 +186,7 @@ def services_per_stack() -> int:
     read, _ = read_stack(ROOT, "local")
     (service,) = services(read, read_library(ROOT))
     grant = placeholders.grant("gpu-fleet", "local", read.services[service.name], service, read.region)
-    count = MOST_TARGET_GROUPS // len(service.pools)
+    count = MAX_BALANCER_TARGET_GROUPS // len(service.pools)
     while len(iam.shares(placeholders.place(read.region), [grant] * count)) > SHARES:
         count -= 1
     return count

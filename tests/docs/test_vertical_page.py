@@ -10,7 +10,8 @@ import pytest
 from gpu_fleet.cases import cases, run
 from gpu_fleet.config.composition import pool
 from gpu_fleet.config.document import parse
-from gpu_fleet.config.library import PoolPlan, library, plan_problems
+from gpu_fleet.config.fit import PoolPlan, plan_problems
+from gpu_fleet.config.library import library
 from gpu_fleet.config.settings import PoolSettings
 from gpu_fleet.config.yaml_files import library_texts, read_library
 from gpu_fleet.scaling.decide import decide
@@ -49,7 +50,7 @@ def test_the_pages_policy_does_what_its_cases_say(root: Path, page: str) -> None
     assert len(written) == 3
     for case in written:
         outcome = run(case, decide)
-        assert not outcome.differences, (case.name, outcome.differences)
+        assert not outcome.mismatches, (case.name, outcome.mismatches)
 
 
 def test_the_pages_pool_fits_its_policy(root: Path, page: str) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gpu_fleet.config import naming
 from gpu_fleet.config.library import Library
-from gpu_fleet.config.rules.tags import MOST
+from gpu_fleet.config.rules.tags import MAX_TAGS
 from gpu_fleet.config.yaml_files import read_library
 from infra.iam import MAX_INLINE_CHARACTERS, MAX_MANAGED_CHARACTERS, MAX_MANAGED_POLICIES
 from infra.stack_problems import stack_problems
@@ -146,7 +146,7 @@ def test_what_is_accepted_is_built_within_every_limit(
             assert len(whole) <= MOST_CHARACTERS[kind], resource.urn
             assert "--" not in whole, resource.urn
         tags = resource.inputs.get("tags", {})
-        assert len(tags) <= MOST
+        assert len(tags) <= MAX_TAGS
     managed = [p for p in run.of("Policy") if p.type == "aws:iam/policy:Policy"]
     assert len(managed) <= MAX_MANAGED_POLICIES
     for policy in managed:

@@ -25,7 +25,7 @@ NOW = 1_767_787_200.0
 
 @pytest.fixture(scope="module")
 def recorded(root: Path) -> Record:
-    """Four ready L4 of the local stack under 3 requests a second, told to become five."""
+    """Four ready L4 of the local stack under 3 requests a second, with a decision for five."""
     (service,) = services(read_stack(root, "local")[0], read_library(root))
     instances = tuple(
         Instance(f"i-{i}", "g6.xlarge", "us-east-1a", Phase.READY, NOW - 9000, ready_at=NOW - 8700) for i in range(4)
@@ -71,7 +71,7 @@ def test_a_record_is_read_from_a_file_a_line_or_a_log_line(tmp_path: Path, recor
     assert read_records(log) == [recorded, recorded]
 
 
-def test_what_the_aws_command_prints_of_the_log_is_read(tmp_path: Path, recorded: Record) -> None:
+def test_the_output_of_the_aws_commands_is_read(tmp_path: Path, recorded: Record) -> None:
     message = json.dumps({"message": "decision", "record": json.loads(record.dump(recorded))})
     tail = tmp_path / "tail"
     tail.write_text(f"2026-01-07T12:00:00 START RequestId: 1\n2026-01-07T12:00:01 {message}\n")
@@ -99,7 +99,7 @@ def test_a_pretty_printed_record_is_one_too(tmp_path: Path, recorded: Record) ->
         ('{"record_lacks": ["everything"]}\n', ":1:1: holds no record: it was too long for the log"),
     ],
 )
-def test_a_file_that_holds_none_is_a_clear_error(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_without_a_record_is_a_clear_error(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "log"
     path.write_text(text)
     with pytest.raises(DocumentError) as caught:
@@ -110,7 +110,7 @@ def test_a_file_that_holds_none_is_a_clear_error(tmp_path: Path, text: str, mess
     assert message in result.stderr
 
 
-def test_explain_says_what_changed_and_every_sentence(written: Path) -> None:
+def test_explain_prints_the_changes_and_every_sentence(written: Path) -> None:
     result = run.invoke(app, ["explain", str(written)])
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [
@@ -155,7 +155,7 @@ def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("│┃ ").split("│")] if "│" in line else []
 
 
-def test_replay_needs_a_policy_that_is_there_and_fits(written: Path, root: Path, tmp_path: Path) -> None:
+def test_replay_needs_a_policy_that_exists_and_fits(written: Path, root: Path, tmp_path: Path) -> None:
     result = run.invoke(app, ["replay", str(written), "--policy", "nope", "--root", str(root)])
     assert result.exit_code == 1
     assert "policies/nope.yaml: no such policy; there is batch, chat, training" in result.stderr

@@ -1,4 +1,4 @@
-"""Addresses: the network's range and zones, and who may connect."""
+"""Addresses: the network's range and zones, and the clients that may connect."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
-from gpu_fleet.config.library import PlanProblem
+from gpu_fleet.config.document import Path as KeyPath
+from gpu_fleet.config.fit import PlanProblem
 from gpu_fleet.config.settings import ZONE_LETTERS, NewNetwork, PoolSettings, StackSettings
 
-MOST_RULES = 60
+MAX_INBOUND_RULES = 60
 """Inbound rules of a security group:
 https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html#vpc-limits-security-groups"""
 
-LARGEST, SMALLEST = 16, 23
-"""Prefix lengths of the VPC. Its subnets are sixteenths, of which a load balancer takes none smaller than /27:
+MIN_PREFIX, MAX_PREFIX = 16, 23
+"""Prefix lengths of the VPC. Its subnets are sixteenths, and a load balancer takes no subnet smaller than /27:
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html#subnets-load-balancer"""
 
 
-def range_problems(at: tuple[str | int, ...], text: str) -> Iterator[PlanProblem]:
-    """Whether it is an IPv4 range, written from its first address as AWS wants it."""
+def range_problems(at: KeyPath, text: str) -> Iterator[PlanProblem]:
+    """Check that a text is an IPv4 range written from its first address, as AWS requires."""
     if re.fullmatch(r"(\d{1,3}\.){3}\d{1,3}/\d{1,2}", text) is None:
         yield PlanProblem(at, f"must be an IPv4 range like 10.0.0.0/16 (got {text})")
         return
@@ -33,7 +34,7 @@ def range_problems(at: tuple[str | int, ...], text: str) -> Iterator[PlanProblem
 
 
 def network_problems(settings: StackSettings) -> Iterator[PlanProblem]:
-    """The network's range, zones and subnets."""
+    """Check the network's range, zones and subnets."""
     network = settings.network
     if not isinstance(network, NewNetwork):
         for key in ("public_subnet_ids", "private_subnet_ids"):
@@ -60,45 +61,44 @@ def network_problems(settings: StackSettings) -> Iterator[PlanProblem]:
         )
 
 
-def pool_zone_problems(at: tuple[str | int, ...], pool: PoolSettings, settings: StackSettings) -> Iterator[PlanProblem]:
-    """A pool's zones are among the stack's, in which there are subnets."""
+def pool_zone_problems(at: KeyPath, pool: PoolSettings, settings: StackSettings) -> Iterator[PlanProblem]:
+    """Check that a pool's zones are among the stack's, which have subnets."""
     zones = settings.network.zones
     for i, zone in enumerate(pool.zones):
         if zone in pool.zones[:i]:
             yield PlanProblem((*at, "zones", i), f"must be given once (got {zone} twice)")
         elif zone not in zones:
-            known = f"one of network.zones, {', '.join(zones)}" if zones else "one of network.zones, which names none"
-            yield PlanProblem((*at, "zones", i), f"must be {known} (got {zone})")
+            allowed = ", ".join(zones) or "which names none"
+            yield PlanProblem((*at, "zones", i), f"must be one of network.zones, {allowed} (got {zone})")
 
 
 def _vpc_problems(cidr: str) -> Iterator[PlanProblem]:
     at = ("network", "cidr")
-    wrong = list(range_problems(at, cidr))
-    yield from wrong
-    if not wrong and not LARGEST <= ipaddress.IPv4Network(cidr).prefixlen <= SMALLEST:
-        yield PlanProblem(at, f"must be /{LARGEST} to /{SMALLEST} (got {cidr})")
+    problems = list(range_problems(at, cidr))
+    yield from problems
+    if not problems and not MIN_PREFIX <= ipaddress.IPv4Network(cidr).prefixlen <= MAX_PREFIX:
+        yield PlanProblem(at, f"must be /{MIN_PREFIX} to /{MAX_PREFIX} (got {cidr})")
 
 
 def client_problems(settings: StackSettings) -> Iterator[PlanProblem]:
-    """Who may connect: each range is a rule of the load balancer's security group, with TLS one for each port."""
+    """Check who may connect: each range takes a rule of the load balancer's security group, two with TLS."""
     balancer = settings.load_balancer
     cidrs = balancer.allowed_cidrs or ()
     at = ("load_balancer", "allowed_cidrs")
     if balancer.allowed_cidrs is None and balancer.certificate_arn is None and not balancer.internal:
         yield PlanProblem(
             at,
-            "must be given where there is neither certificate_arn nor internal: true: "
-            "plain HTTP would serve anybody on the internet",
+            "must be given without certificate_arn or internal: true: plain HTTP would serve anybody on the internet",
         )
     for i, cidr in enumerate(cidrs):
         yield from range_problems((*at, i), cidr)
         if cidr in cidrs[:i]:
             yield PlanProblem((*at, i), f"must be given once (got {cidr} twice)")
     ports = 2 if balancer.certificate_arn is not None else 1
-    if len(cidrs) * ports > MOST_RULES:
-        why = " and two ports" if ports == 2 else ""
+    if len(cidrs) * ports > MAX_INBOUND_RULES:
+        and_ports = " and two ports" if ports == 2 else ""
         yield PlanProblem(
             at,
-            f"must be at most {MOST_RULES // ports} ranges: a security group has {MOST_RULES} rules, one for each "
-            f"range{why} (got {len(cidrs)})",
+            f"must be at most {MAX_INBOUND_RULES // ports} ranges: a security group has {MAX_INBOUND_RULES} rules, "
+            f"one for each range{and_ports} (got {len(cidrs)})",
         )

@@ -1,21 +1,21 @@
-"""The services and pools of a stack, as far as they could be read."""
+"""The readable services and pools of a stack."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gpu_fleet.config.document import asked
 from gpu_fleet.config.settings import PoolSettings, ServiceSettings, StackSettings
+from gpu_fleet.config.validation import until_hole
 
 
 def services(settings: StackSettings) -> list[tuple[str, ServiceSettings]]:
-    """Each service by its name; none where nothing of them could be read."""
-    return asked(_services, settings)
+    """Return each service with its name; none if `services` could not be read."""
+    return until_hole(_services, settings)
 
 
 def pools(service: ServiceSettings) -> list[tuple[str, PoolSettings]]:
-    """Each pool of a service by its name; none where nothing of them could be read."""
-    return asked(_pools, service)
+    """Return each pool of a service with its name; none if `pools` could not be read."""
+    return until_hole(_pools, service)
 
 
 def _services(settings: StackSettings) -> Iterator[tuple[str, ServiceSettings]]:

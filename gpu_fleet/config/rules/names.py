@@ -1,16 +1,17 @@
-"""Names: of project, stack, services and pools, and of all that is called after them."""
+"""Names of project, stack, services and pools, and the AWS names built from them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-from gpu_fleet.config.library import PlanProblem
+from gpu_fleet.config.document import Path as KeyPath
+from gpu_fleet.config.fit import PlanProblem
 from gpu_fleet.config.naming import MAX_BUCKET_NAME, MAX_FUNCTION_NAME, RANDOM_SUFFIX, scaler_name
 from gpu_fleet.config.rules import each
 from gpu_fleet.config.settings import StackSettings
 
-MOST = 20
+MAX_LENGTH = 20
 
 _NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?=[a-z0-9]))*")
 _PART = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
@@ -23,37 +24,36 @@ RESERVED_STARTS = {
     "sthree-": "S3 refuses buckets that begin so",
     "amzn-s3-demo-": "S3 refuses buckets that begin so",
 }
-"""Of `<project>-<stack>`, with which AWS's names begin. In this order:
+"""Forbidden starts of `<project>-<stack>`, with which the names in AWS start. Sources, in this order:
 https://docs.aws.amazon.com/systems-manager/latest/userguide/sysman-paramstore-su-create.html,
 https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateLoadBalancer.html,
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSecurityGroup.html,
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
 
-SCALERS_ALARMS = ("scaler-errors", "scaler-silent", "scaler-dead-letters")
+SCALER_ALARMS = ("scaler-errors", "scaler-silent", "scaler-dead-letters")
 
 
-def name_problems(at: tuple[str | int, ...], name: str) -> Iterator[PlanProblem]:
-    """A service's or pool's name becomes part of AWS's names, of which target groups allow the least characters.
+def name_problems(at: KeyPath, name: str) -> Iterator[PlanProblem]:
+    """Check a service's or pool's name. It becomes part of names in AWS; target groups allow the fewest characters.
 
     https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateTargetGroup.html
     """
-    if _NAME.fullmatch(name) is None or len(name) > MOST:
+    if _NAME.fullmatch(name) is None or len(name) > MAX_LENGTH:
         yield PlanProblem(
             at,
-            f"must be a name of 1 to {MOST} characters a-z, 0-9, - that begins with a-z, each - between two of the "
-            f"others (got {name})",
+            f"must be a name of 1 to {MAX_LENGTH} characters a-z, 0-9, - that begins with a-z, each - between two of "
+            f"the others (got {name})",
         )
 
 
 def collision_problems(settings: StackSettings) -> Iterator[PlanProblem]:
-    """No two things of one kind share a name: the engine would refuse a duplicate URN."""
-    alarms = dict.fromkeys(SCALERS_ALARMS, "the scaler")
+    """Check that no two resources of one type share a name: the engine would refuse a duplicate URN."""
     pools: dict[str, tuple[str, str]] = {}
     for service, value in each.services(settings):
-        if taken := [alarms[alarm] for alarm in (f"{service}-errors", f"{service}-held") if alarm in alarms]:
+        if f"{service}-errors" in SCALER_ALARMS or f"{service}-held" in SCALER_ALARMS:
             yield PlanProblem(
                 ("services", service),
-                f"must not have this name: its alarms would be called as those of {taken[0]} (got {service})",
+                f"must not have this name: its alarms would have the names of the scaler's alarms (got {service})",
             )
         for pool, _ in each.pools(value):
             whole = f"{service}-{pool}"
@@ -67,8 +67,10 @@ def collision_problems(settings: StackSettings) -> Iterator[PlanProblem]:
 
 
 def prefix_problems(settings: StackSettings) -> Iterator[PlanProblem]:
-    """Groups are called by service and pool with a random part behind. Whoever looks for those of one pool by the
-    beginning of their names, in the console or in a policy of their own, must not find another service's.
+    """Check that no pool's name in AWS starts with another service's.
+
+    Groups are named by service and pool plus a random suffix. A search by the start of a pool's name, in the console or
+    in a policy, must not find another service's groups.
     """
     named = [(s, p, f"{s}-{p}") for s, value in each.services(settings) for p, _ in each.pools(value)]
     for service, pool, whole in named:
@@ -76,35 +78,35 @@ def prefix_problems(settings: StackSettings) -> Iterator[PlanProblem]:
             if other != service and whole.startswith(f"{prefix}-"):
                 yield PlanProblem(
                     ("services", service, "pools", pool),
-                    f"must not begin with services.{other}.pools.{other_pool} once service and pool are joined: by the "
-                    f"names of their groups nobody could tell them apart (got {whole}, which begins with {prefix}-)",
+                    f"must not begin with services.{other}.pools.{other_pool} once service and pool are joined: the "
+                    f"names of their groups would not tell them apart (got {whole}, which begins with {prefix}-)",
                 )
 
 
 def project_problems(project: str) -> Iterator[str]:
-    """What is wrong with the project's name in Pulumi.yaml."""
+    """Check the project's name in Pulumi.yaml."""
     if _PART.fullmatch(project) is None:
         yield f"must be a-z and 0-9, with single - between them: AWS's names begin with it (got {project})"
 
 
 def stack_name_problems(project: str, stack: str, *, access_logs: bool) -> Iterator[str]:
-    """What is wrong with the stack's name, which stands behind the project's in AWS's names.
+    """Check the stack's name, which follows the project's in the names in AWS.
 
-    S3 takes no capitals, load balancers neither `_` nor `.`.
+    S3 allows no capitals, load balancers neither `_` nor `.`.
     """
     if _PART.fullmatch(stack) is None:
         yield f"must be a-z and 0-9, with single - between them: AWS's names contain it (got {stack})"
     name = f"{project}-{stack}"
-    for start, why in RESERVED_STARTS.items():
+    for start, reason in RESERVED_STARTS.items():
         if name.startswith(start):
-            yield f"must not make names that begin with {start}: {why} (got {name})"
-    most = MAX_FUNCTION_NAME - len(scaler_name(project, ""))
-    what = f"the function {scaler_name(project, '<stack>')} has at most {MAX_FUNCTION_NAME}"
+            yield f"must not make names that begin with {start}: {reason} (got {name})"
+    max_length = MAX_FUNCTION_NAME - len(scaler_name(project, ""))
+    reason = f"the function {scaler_name(project, '<stack>')} has at most {MAX_FUNCTION_NAME}"
     if access_logs:
         bucket = f"{project}-<stack>-access-logs"
-        fits = MAX_BUCKET_NAME - RANDOM_SUFFIX - len(bucket.replace("<stack>", ""))
-        if fits < most:
-            most = fits
-            what = f"the access logs' bucket {bucket} has at most {MAX_BUCKET_NAME} with {RANDOM_SUFFIX} of Pulumi's"
-    if len(stack) > most:
-        yield f"must be at most {most} characters: {what} (got {len(stack)})"
+        max_with_bucket = MAX_BUCKET_NAME - RANDOM_SUFFIX - len(bucket.replace("<stack>", ""))
+        if max_with_bucket < max_length:
+            max_length = max_with_bucket
+            reason = f"the access logs' bucket {bucket} has at most {MAX_BUCKET_NAME} with {RANDOM_SUFFIX} of Pulumi's"
+    if len(stack) > max_length:
+        yield f"must be at most {max_length} characters: {reason} (got {len(stack)})"

@@ -1,37 +1,38 @@
-"""Regions: what is named by ARN must stand where the stack stands, and be of the right kind."""
+"""Regions: a resource named by ARN must be in the stack's region and of the right type."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gpu_fleet.config.library import PlanProblem
+from gpu_fleet.config.document import Path as KeyPath
+from gpu_fleet.config.fit import PlanProblem
 from gpu_fleet.config.settings import ServiceSettings, StackSettings
 
 _PARTITIONS = {
     "cn-": "aws-cn", "us-gov-": "aws-us-gov", "us-iso-": "aws-iso", "us-isob-": "aws-iso-b", "eu-isoe-": "aws-iso-e",
     "us-isof-": "aws-iso-f", "eusc-": "aws-eusc",
 }  # fmt: skip
-"""By the region's beginning, as in botocore's partitions.json; every other region is of `aws`.
+"""By the start of the region's name, as in botocore's partitions.json; every other region is in `aws`.
 https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html"""
 
 
 def partition(region: str) -> str:
-    """The partition of a region: `aws` for us-east-1, `aws-cn` for cn-north-1."""
+    """Return the partition of a region: `aws` for us-east-1, `aws-cn` for cn-north-1."""
     return next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")
 
 
-def _place_problems(at: tuple[str | int, ...], arn: str, kind: str, region: str) -> Iterator[PlanProblem]:
-    _, its_partition, _, its_region, _, resource = arn.split(":", 5)
-    if its_region != region:
-        yield PlanProblem(at, f"must be of {region}, the stack's region (got {its_region or 'none'})")
-    elif its_partition != partition(region):
-        yield PlanProblem(at, f"must be of {partition(region)}, the partition of {region} (got {its_partition})")
-    if not resource.startswith(kind):
-        yield PlanProblem(at, f"must be an ARN of a {kind.rstrip('/:')} (got {resource})")
+def _place_problems(at: KeyPath, arn: str, resource_type: str, region: str) -> Iterator[PlanProblem]:
+    _, arn_partition, _, arn_region, _, resource = arn.split(":", 5)
+    if arn_region != region:
+        yield PlanProblem(at, f"must be in {region}, the stack's region (got {arn_region or 'none'})")
+    elif arn_partition != partition(region):
+        yield PlanProblem(at, f"must be in {partition(region)}, the partition of {region} (got {arn_partition})")
+    if not resource.startswith(resource_type):
+        yield PlanProblem(at, f"must be an ARN of a {resource_type.rstrip('/:')} (got {resource})")
 
 
 def load_balancer_problems(settings: StackSettings) -> Iterator[PlanProblem]:
-    """Certificate and web ACL. `global/` ACLs are CloudFront's.
+    """Check certificate and web ACL. `global/` ACLs belong to CloudFront.
 
     https://docs.aws.amazon.com/waf/latest/APIReference/API_AssociateWebACL.html
     """
@@ -46,16 +47,16 @@ def load_balancer_problems(settings: StackSettings) -> Iterator[PlanProblem]:
             yield PlanProblem(
                 at, "must be a regional web ACL, regional/webacl/...; global/ ones are for CloudFront (got global/)"
             )
-            kind = "global/webacl/"
+            resource_type = "global/webacl/"
         else:
-            kind = "regional/webacl/"
-        yield from _place_problems(at, balancer.waf_acl_arn, kind, settings.region)
+            resource_type = "regional/webacl/"
+        yield from _place_problems(at, balancer.waf_acl_arn, resource_type, settings.region)
         if balancer.waf_acl_arn.startswith("arn:") and balancer.waf_acl_arn.count("/") != 3:
             yield PlanProblem(at, f"must end in regional/webacl/NAME/ID (got {balancer.waf_acl_arn.split(':', 5)[5]})")
 
 
 def topic_problems(settings: StackSettings) -> Iterator[PlanProblem]:
-    """Alarms reach topics of their own region.
+    """Check that the topic is in the alarms' region; they reach no other.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/US_SetupSNS.html
     """
@@ -67,10 +68,8 @@ def topic_problems(settings: StackSettings) -> Iterator[PlanProblem]:
             yield PlanProblem(at, f"must be a topic, not a subscription to one (got {arn.split(':', 5)[5]})")
 
 
-def secret_problems(
-    at: tuple[str | int, ...], service: ServiceSettings, settings: StackSettings
-) -> Iterator[PlanProblem]:
-    """Instances read secrets in their own region, and decrypt them there."""
+def secret_problems(at: KeyPath, service: ServiceSettings, settings: StackSettings) -> Iterator[PlanProblem]:
+    """Check that secrets and their key are in the region of the instances, which read and decrypt them there."""
     for name, arn in service.container.secrets.items():
         yield from _place_problems((*at, "container", "secrets", name), arn, "secret:", settings.region)
     key = service.container.kms_key_arn

@@ -1,27 +1,29 @@
-"""The root volume: it holds the system, the container's image and the model."""
+"""The root volume, which holds the system, the container's image and the model."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 
-from gpu_fleet.config.library import Library, PlanProblem
+from gpu_fleet.config.document import Path as KeyPath
+from gpu_fleet.config.fit import PlanProblem
+from gpu_fleet.config.library import Library
 from gpu_fleet.config.settings import DEFAULT_AMI_PARAMETER, PoolSettings, ServiceSettings
 from gpu_fleet.scaling.policy import Policy
 
 AMI_GIB, AMI_USED_GIB = 75, 50
-"""Root volume of the default AMI, below which EC2 refuses to launch it, and what of it is in use, GiB. `df -h` on Deep
+"""Root volume of the default AMI, below which EC2 refuses to launch it, and the used part of it, GiB. `df -h` on Deep
 Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 22.04) 20250505: 73G, 50G used
-(https://github.com/tekumara/notes, its page on the AMI). The size of other AMIs is not known here."""
+(https://github.com/tekumara/notes, its page on the AMI). The size of other AMIs is unknown."""
 
 IMAGE_GIB = {"vllm/vllm-openai": 27}
-"""On disk, GiB: 28.6 GB (https://github.com/vllm-project/vllm/pull/22377). Other images are not known here."""
+"""On disk, GiB: 28.6 GB (https://github.com/vllm-project/vllm/pull/22377). The size of other images is unknown."""
 
 
 def problems(
-    at: tuple[str | int, ...], pool: PoolSettings, service: ServiceSettings, policy: Policy, library: Library
+    at: KeyPath, pool: PoolSettings, service: ServiceSettings, policy: Policy, library: Library
 ) -> Iterator[PlanProblem]:
-    """Whether what is known of the three fits; what is not known counts nothing. llama-70b: 50 + 27 + 131.5 GiB."""
+    """Check that AMI, image and weights fit; an unknown size counts as 0. llama-70b: 50 + 27 + 131.5 GiB."""
     model = library.profiles.models.get(policy.model)
     is_default = pool.ami_parameter == DEFAULT_AMI_PARAMETER
     parts = {
@@ -29,16 +31,16 @@ def problems(
         "the image": IMAGE_GIB.get(_repository(service.container.image), 0),
         f"the weights of {policy.model}": model.weights_gib if model is not None else 0,
     }
-    needed = max(AMI_GIB if is_default else 0, math.ceil(sum(parts.values())))
-    if pool.volume_gib < needed:
-        told = ", ".join(f"{what} {gib:g}" for what, gib in parts.items() if gib)
+    needed_gib = max(AMI_GIB if is_default else 0, math.ceil(sum(parts.values())))
+    if pool.volume_gib < needed_gib:
+        sizes = ", ".join(f"{part} {gib:g}" for part, gib in parts.items() if gib)
         yield PlanProblem(
-            (*at, "volume_gib"), f"must be at least {needed}: {told or 'nothing'} GiB (got {pool.volume_gib})"
+            (*at, "volume_gib"), f"must be at least {needed_gib}: {sizes or 'nothing'} GiB (got {pool.volume_gib})"
         )
 
 
 def _repository(image: str) -> str:
-    """`vllm/vllm-openai` of `docker.io/vllm/vllm-openai:v0.11.0@sha256:...`."""
+    """Return `vllm/vllm-openai` for `docker.io/vllm/vllm-openai:v0.11.0@sha256:...`."""
     name = image.partition("@")[0]
     if ":" in name.rpartition("/")[2]:
         name = name.rpartition(":")[0]
