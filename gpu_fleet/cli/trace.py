@@ -120,8 +120,8 @@ def _export_all(cloudwatch: CloudWatchClient, paths: Mapping[Path, Endpoint], da
     from rich.console import Console
     from rich.progress import Progress
 
-    from gpu_fleet.traffic.export import export as export_trace
     from gpu_fleet.traffic.export import default_end
+    from gpu_fleet.traffic.export import export as export_trace
 
     until = default_end()
     with Progress(console=Console(stderr=True), transient=True) as bar:

@@ -18,8 +18,8 @@ from gpu_fleet.config.composition import services
 from gpu_fleet.config.stack_file import parse_stack
 from gpu_fleet.config.yaml_files import read_library
 from gpu_fleet.scaling import sizing
-from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.context import Context
+from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.decision import Decision
 from gpu_fleet.scaling.fleet import survey
 from gpu_fleet.scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
