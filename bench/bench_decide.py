@@ -1,8 +1,8 @@
 """Time of one decision, in seconds of one core: `python bench/bench_decide.py`.
 
-A service of 5 pools with 40 instances each and 14 days of season; and 500 services of 1 to 5 pools one after another.
-No two services share a request rate or a burstiness, and lengths of prompts and answers move from minute to minute, so
-that nothing computed for one helps the next.
+First a service of 5 pools with 40 instances each and 14 days of season, then 500 services of 1 to 5 pools one after
+another. No two services share a request rate or a burstiness, and prompt and answer lengths change every minute, so
+that nothing computed for one decision helps the next.
 """
 
 from __future__ import annotations
@@ -33,63 +33,63 @@ LADDER = [  # name, speed against the first, USD per hour: the shape of the cata
 ]
 
 
-def service(pools: int, name: str = "chat") -> Service:
+def make_service(pool_count: int, name: str = "chat") -> Service:
     policy = Policy.model_validate({"model": "llama-3.1-8b", "slo": {"ttft_seconds": 2, "tpot_seconds": 0.1}})
-    rungs = []
-    for pool, speed, usd in LADDER[:pools]:
+    pools = []
+    for pool_name, speed, usd in LADDER[:pool_count]:
         measured = Speed(
             prefill_tokens_per_second=3000 * speed,
             decode_base_seconds=0.05 / speed**0.5,
             decode_seconds_per_sequence=0.001 / speed,
             kv_cache_tokens=int(40_000 * speed),
         )
-        one = instance_capacity(measured, policy.request, policy.slo, policy.load.unit)
-        rungs.append(
+        full = instance_capacity(measured, policy.request, policy.slo, policy.load.unit)
+        pools.append(
             Pool(
-                name=pool,
+                name=pool_name,
                 types=("g6.xlarge",),
                 min_instances=0,
                 max_instances=200,
-                capacity=one.capacity,
-                throughput_rps=one.throughput_rps,
-                slowdown=one.slowdown,
-                service_seconds=one.service_seconds,
-                slots=one.slots,
-                first_token_seconds=one.first_token_seconds,
+                capacity=full.capacity,
+                throughput_rps=full.throughput_rps,
+                slowdown=full.slowdown,
+                service_seconds=full.service_seconds,
+                slots=full.slots,
+                first_token_seconds=full.first_token_seconds,
                 speed=measured,
                 on_demand_usd_per_hour=usd,
                 quota="g" if usd < 4 else "p",
                 zones=("a", "b", "c"),
             )
         )
-    return Service(name=name, policy=policy, pools=tuple(rungs), vcpu_quotas={"g": 2000, "p": 4000})
+    return Service(name=name, policy=policy, pools=tuple(pools), vcpu_quotas={"g": 2000, "p": 4000})
 
 
 def rate(at: float, peak: float) -> float:
-    """A day with its night, and minutes that differ."""
+    """Return the rate of a day with its night, different in every minute."""
     day = 0.6 + 0.4 * math.sin(2 * math.pi * (at / 86400 - 0.3))
     return peak * day * (1 + 0.05 * math.sin(at / 97.0))
 
 
-def observe(of: Service, each: int, at: float, peak: float) -> Observation:
-    """The pools with `each` instances, as busy as this rate makes them."""
+def observe(service: Service, each: int, at: float, peak: float) -> Observation:
+    """Return an observation of pools with `each` instances at this time's rate."""
     rps = rate(at, peak)
-    total = sum(p.throughput_rps for p in of.pools) * each
+    total = sum(p.throughput_rps for p in service.pools) * each
     pools = {}
-    for pool in of.pools:
+    for pool in service.pools:
         share = min(1.0, rps / total)
-        held = pool.capacity * each * share / (pool.slowdown - (pool.slowdown - 1) * share)
+        load = pool.capacity * each * share / (pool.slowdown - (pool.slowdown - 1) * share)
         pools[pool.name] = PoolObservation(
             desired=each,
             min_size=0,
             max_size=200,
-            weight=999 // len(of.pools),
+            weight=999 // len(service.pools),
             instances=tuple(
                 Instance(f"i-{pool.name}-{n:04}", "g6.xlarge", "abc"[n % 3], Phase.READY, START - 86400)
                 for n in range(each)
             ),
-            load=Reading(held, at - 60),
-            running=Reading(held, at - 60),
+            load=Reading(load, at - 60),
+            running=Reading(load, at - 60),
             waiting=Reading(0.0, at - 60),
             response_time_seconds=Reading(0.4, at - 60),
             kv_cache_percent=Reading(40.0, at - 60),
@@ -103,8 +103,8 @@ def observe(of: Service, each: int, at: float, peak: float) -> Observation:
     )
 
 
-def warm(of: Service, each: int, peak: float, minutes: int, dispersion: float | None = None) -> State:
-    """The state after 14 days of history and some minutes of work."""
+def warm_state(service: Service, each: int, peak: float, minutes: int, dispersion: float | None = None) -> State:
+    """Return the state after 14 days of history and some minutes of decisions."""
     first = START - minutes * 60
     history = tuple(Reading(rate(first - 300 * n, peak), first - 300 * n) for n in range(14 * 288, 0, -1))
     state = State(
@@ -115,26 +115,26 @@ def warm(of: Service, each: int, peak: float, minutes: int, dispersion: float | 
     )
     for minute in range(minutes):
         at = first + 60 * minute
-        state = decide(of, observe(of, each, at, peak), state, at).state
+        state = decide(service, observe(service, each, at, peak), state, at).state
     return state
 
 
-def one_service(what: str, busy: float) -> None:
-    """`busy`: the day's highest rate over what the 200 instances can do at most."""
-    of = service(5)
-    peak = busy * 40 * sum(p.throughput_rps for p in of.pools)
-    state = warm(of, 40, peak, MINUTES)
+def one_service(title: str, busy: float) -> None:
+    """Time one service; `busy` is the day's highest rate over the throughput of the 200 instances."""
+    service = make_service(5)
+    peak = busy * 40 * sum(p.throughput_rps for p in service.pools)
+    state = warm_state(service, 40, peak, MINUTES)
     seconds = []
     for minute in range(DECISIONS):
         at = START + 60 * minute
-        seen = observe(of, 40, at, peak)
-        begun = time.process_time()
-        decision = decide(of, seen, state, at)
-        seconds.append(time.process_time() - begun)
+        seen = observe(service, 40, at, peak)
+        began = time.process_time()
+        decision = decide(service, seen, state, at)
+        seconds.append(time.process_time() - began)
         state = decision.state
     cuts = statistics.quantiles(seconds, n=100)
     print(
-        f"one service, 5 pools x 40, {what}, {DECISIONS} decisions: median {1000 * statistics.median(seconds):.2f} ms,"
+        f"one service, 5 pools x 40, {title}, {DECISIONS} decisions: median {1000 * statistics.median(seconds):.2f} ms,"
         f" p99 {1000 * cuts[98]:.2f} ms, most {1000 * max(seconds):.2f} ms; state {len(dump(state)) / 1000:.0f} kB"
     )
 
@@ -142,15 +142,15 @@ def one_service(what: str, busy: float) -> None:
 def many_services() -> None:
     prepared = []
     for n in range(SERVICES):
-        of = service(1 + n % 5, f"s{n}")
+        service = make_service(1 + n % 5, f"s{n}")
         each = 2 + n % 11
-        peak = 0.7 * each * sum(p.throughput_rps for p in of.pools) * (1 + n / 5000)
-        state = warm(of, each, peak, 3, dispersion=1 + n / 300)
-        prepared.append((of, observe(of, each, START, peak), state))
-    begun = time.process_time()
-    for of, seen, state in prepared:
-        decide(of, seen, state, START)
-    print(f"{SERVICES} services of 1 to 5 pools one after the other: {time.process_time() - begun:.2f} s of one core")
+        peak = 0.7 * each * sum(p.throughput_rps for p in service.pools) * (1 + n / 5000)
+        state = warm_state(service, each, peak, 3, dispersion=1 + n / 300)
+        prepared.append((service, observe(service, each, START, peak), state))
+    began = time.process_time()
+    for service, seen, state in prepared:
+        decide(service, seen, state, START)
+    print(f"{SERVICES} services of 1 to 5 pools one after the other: {time.process_time() - began:.2f} s of one core")
 
 
 if __name__ == "__main__":

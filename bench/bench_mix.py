@@ -1,7 +1,7 @@
 """Worst times of the mix on random and on adversarial inputs: `python bench/bench_mix.py`.
 
-Five pools of up to 200 instances. Adversarial: prices almost in proportion to work, where no bound can cut, and a quota
-that binds.
+Five pools of up to 200 instances. Adversarial inputs have prices almost in proportion to work, so that no bound can
+prune, or a quota that binds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REAL = [  # on-demand USD per hour, vCPUs, relative work: the shape of g6.xlarge
 ]
 
 
-def _rungs(rng: random.Random, priced: Callable[[float], float], quota: str = "") -> list[PoolOption]:
+def _options(rng: random.Random, priced: Callable[[float], float], quota: str = "") -> list[PoolOption]:
     works = [rng.uniform(0.5, 20) for _ in range(5)]
     return [
         PoolOption(f"p{i}", w, priced(w), rng.choice([0, 0, 1]), 200, rng.choice([4, 8, 16, 48]), quota)
@@ -36,41 +36,41 @@ def _rungs(rng: random.Random, priced: Callable[[float], float], quota: str = ""
     ]
 
 
-def _required(rungs: list[PoolOption], rng: random.Random) -> float:
-    return rng.choice([0.02, 0.1, 0.5, 0.9]) * rng.random() * sum(rung.instance_rps * 200 for rung in rungs)
+def _required(options: list[PoolOption], rng: random.Random) -> float:
+    return rng.choice([0.02, 0.1, 0.5, 0.9]) * rng.random() * sum(option.instance_rps * 200 for option in options)
 
 
 def real(rng: random.Random) -> Case:
-    rungs = [
+    options = [
         PoolOption(f"p{i}", w * rng.uniform(0.6, 0.9), usd, 0, 200, vcpus, "p" if vcpus > 90 else "g")
         for i, (usd, vcpus, w) in enumerate(REAL)
     ]
-    return rungs, rng.uniform(1, 300), {"g": rng.choice([64, 256, 2048]), "p": 768}, 2
+    return options, rng.uniform(1, 300), {"g": rng.choice([64, 256, 2048]), "p": 768}, 2
 
 
 def scattered(rng: random.Random) -> Case:
-    rungs = _rungs(rng, lambda w: round(w * rng.uniform(0.5, 1.5), 4))
-    return rungs, _required(rungs, rng), {}, rng.choice([0, 3])
+    options = _options(rng, lambda w: round(w * rng.uniform(0.5, 1.5), 4))
+    return options, _required(options, rng), {}, rng.choice([0, 3])
 
 
 def near_equal(rng: random.Random) -> Case:
-    rungs = _rungs(rng, lambda w: w * rng.uniform(1, 1 + 1e-6))
-    return rungs, _required(rungs, rng), {}, 0
+    options = _options(rng, lambda w: w * rng.uniform(1, 1 + 1e-6))
+    return options, _required(options, rng), {}, 0
 
 
 def proportional(rng: random.Random) -> Case:
-    rungs = [PoolOption(f"p{i}", 2.0**i, 1.1 * 2.0**i, 0, 200) for i in range(5)]
-    return rungs, rng.uniform(1, 3000), {}, 2
+    options = [PoolOption(f"p{i}", 2.0**i, 1.1 * 2.0**i, 0, 200) for i in range(5)]
+    return options, rng.uniform(1, 3000), {}, 2
 
 
 def short_of_quota(rng: random.Random) -> Case:
-    rungs = _rungs(rng, lambda w: w * rng.uniform(0.8, 1.2), "g")
-    per_vcpu = sorted(rung.instance_rps / rung.vcpus for rung in rungs)
-    return rungs, 2000 * per_vcpu[-2] * rng.uniform(0.3, 1), {"g": 2000}, 0
+    options = _options(rng, lambda w: w * rng.uniform(0.8, 1.2), "g")
+    per_vcpu = sorted(option.instance_rps / option.vcpus for option in options)
+    return options, 2000 * per_vcpu[-2] * rng.uniform(0.3, 1), {"g": 2000}, 0
 
 
 def _gap(case: Case) -> float:
-    """How much more the plan costs than that of a search 25 times as long."""
+    """Return how much more the plan costs than that of a search 25 times as long, as a share."""
     plan = cheapest(*case)
     usual = mix.EXACT_NODES, mix.MOST_NODES
     mix.EXACT_NODES = mix.MOST_NODES = 25 * mix.MOST_NODES
@@ -82,8 +82,8 @@ def _gap(case: Case) -> float:
 
 
 def _moves(case: Case, rng: random.Random) -> Callable[[], Any]:
-    current = {rung.name: rng.randint(0, 20) for rung in case[0]}
-    terms = MoveTerms(Vertical(), {rung.name: 300.0 for rung in case[0]}, last_move_at=0, now=1e6)
+    current = {option.name: rng.randint(0, 20) for option in case[0]}
+    terms = MoveTerms(Vertical(), {option.name: 300.0 for option in case[0]}, last_move_at=0, now=1e6)
     return lambda: choose(MixProblem(*case), current, terms)
 
 
@@ -97,7 +97,7 @@ def _timed(calls: Iterator[Callable[[], Any]]) -> list[float]:
 
 
 def main() -> None:
-    """Print a line per kind of input."""
+    """Print a line for each input generator."""
     for make in (real, scattered, near_equal, proportional, short_of_quota):
         rng = random.Random(make.__name__)
         cases = [make(rng) for _ in range(ROUNDS)]

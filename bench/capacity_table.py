@@ -1,4 +1,4 @@
-"""The ladder of instance types for a policy: what each carries within the SLO, and what a request costs there.
+"""The instance types that can serve a policy: the capacity of each within the SLO, and its cost per request.
 
 `python -m bench.capacity_table chat` prints the table of docs/capacity.md, `python -m bench.capacity_table chat
 llama-70b` the one for the same requests on another model.
@@ -18,8 +18,8 @@ from gpu_fleet.config.yaml_files import read_library
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
-    """One instance type serving the policy's typical request."""
+class TypeRow:
+    """One instance type that serves the policy's typical request."""
 
     type: str
     hardware: str
@@ -33,52 +33,60 @@ class Rung:
     reaches_slo: bool
 
 
-def ladder(library: Library, policy_name: str, model: str | None = None) -> list[Rung]:
-    """Every type of the catalog that can serve the policy (or the model named instead), cheapest request first.
+def type_rows(library: Library, policy_name: str, model: str | None = None) -> list[TypeRow]:
+    """Return every type of the catalog that can serve the policy, by rising cost per request.
 
-    A type with several GPUs serves as many copies as its best profile gives: the spread with most requests a second.
+    `model` replaces the policy's own. A type with several GPUs runs as many copies of the model as give most requests a
+    second.
     """
     policy = library.policies[policy_name]
     if model is not None:
-        policy = policy.model_copy(update={"model": model})
-        library = replace(library, policies={policy_name: policy})
-    rungs: list[Rung] = []
-    for name, kind in library.catalog.types.items():
-        best: Rung | None = None
-        for placement in library.profiles.models[policy.model].profiles:
-            plan = {"one": PoolPlan((name,), 0, 1, 0, placement.gpus)}
-            if placement.gpu != kind.gpu or kind.gpus % placement.gpus or plan_problems(policy_name, plan, library):
-                continue
-            settings = PoolSettings(types=(name,), min=0, max=1, gpus_per_copy=placement.gpus)
-            one = pool("one", settings, policy_name, library)
-            rung = Rung(
-                type=name,
-                hardware=f"{kind.gpus} x {kind.gpu}",
-                copies=kind.gpus // placement.gpus,
-                estimate=placement.estimate,
-                capacity=one.capacity,
-                requests_per_second=one.throughput_rps,
-                output_tokens_per_second=one.throughput_rps * policy.request.output_tokens,
-                usd_per_hour=one.on_demand_usd_per_hour,
-                usd_per_1000_requests=one.on_demand_usd_per_hour / 3.6 / one.throughput_rps,
-                reaches_slo=one.reaches_slo,
+        library = replace(library, policies={policy_name: policy.model_copy(update={"model": model})})
+    rows = [
+        max(choices, key=lambda row: row.requests_per_second)
+        for name in library.catalog.types
+        if (choices := _choices(library, policy_name, name))
+    ]
+    return sorted(rows, key=lambda row: row.usd_per_1000_requests)
+
+
+def _choices(library: Library, policy_name: str, type_name: str) -> list[TypeRow]:
+    """Return a row for every number of copies that the type can run."""
+    policy, instance_type = library.policies[policy_name], library.catalog.types[type_name]
+    rows: list[TypeRow] = []
+    for profile in library.profiles.models[policy.model].profiles:
+        plan = {"one": PoolPlan((type_name,), 0, 1, 0, profile.gpus)}
+        fits = profile.gpu == instance_type.gpu and instance_type.gpus % profile.gpus == 0
+        if not fits or plan_problems(policy_name, plan, library):
+            continue
+        settings = PoolSettings(types=(type_name,), min=0, max=1, gpus_per_copy=profile.gpus)
+        only = pool("one", settings, policy_name, library)
+        rows.append(
+            TypeRow(
+                type=type_name,
+                hardware=f"{instance_type.gpus} x {instance_type.gpu}",
+                copies=instance_type.gpus // profile.gpus,
+                estimate=profile.estimate,
+                capacity=only.capacity,
+                requests_per_second=only.throughput_rps,
+                output_tokens_per_second=only.throughput_rps * policy.request.output_tokens,
+                usd_per_hour=only.on_demand_usd_per_hour,
+                usd_per_1000_requests=only.on_demand_usd_per_hour / 3.6 / only.throughput_rps,
+                reaches_slo=only.reaches_slo,
             )
-            if best is None or rung.requests_per_second > best.requests_per_second:
-                best = rung
-        if best is not None:
-            rungs.append(best)
-    return sorted(rungs, key=lambda rung: rung.usd_per_1000_requests)
+        )
+    return rows
 
 
 def table(library: Library, policy_name: str, model: str | None = None) -> str:
-    """The ladder in Markdown."""
+    """Return the rows in Markdown."""
     titles = ("type", "GPUs", "copies", "C, requests at a time", "requests/s", "output tokens/s", "USD/h")
     lines = [f"| {' | '.join(titles)} | USD per 1000 requests |", "|---" * 8 + "|"]
     lines += [
-        f"| {rung.type} | {rung.hardware} | {rung.copies} | {rung.capacity:.0f} | {rung.requests_per_second:.2f} "
-        f"| {rung.output_tokens_per_second:.0f}{'*' if rung.estimate else ''} | {rung.usd_per_hour:.2f} "
-        f"| {rung.usd_per_1000_requests:.3f}{'' if rung.reaches_slo else ' (misses the SLO)'} |"
-        for rung in ladder(library, policy_name, model)
+        f"| {row.type} | {row.hardware} | {row.copies} | {row.capacity:.0f} | {row.requests_per_second:.2f} "
+        f"| {row.output_tokens_per_second:.0f}{'*' if row.estimate else ''} | {row.usd_per_hour:.2f} "
+        f"| {row.usd_per_1000_requests:.3f}{'' if row.reaches_slo else ' (misses the SLO)'} |"
+        for row in type_rows(library, policy_name, model)
     ]
     return "\n".join(lines)
 

@@ -300,7 +300,7 @@ def test_the_ladder_of_the_document_is_the_one_of_the_files(root: Path, library:
     text = (root / "docs/capacity.md").read_text(encoding="utf-8")
     for model in (None, "llama-70b"):
         assert table(library, "chat", model) in text, (
-            "run `python -m bench.capacity_table` and put its table into docs/capacity.md"
+            "run `python -m bench.capacity_table chat` and put its table into docs/capacity.md"
         )
 
 

@@ -1,8 +1,8 @@
-"""Who takes part, on which signal, with which default target, and over which targets each is tuned.
+"""The roster of contenders: each rival's signal and default target, and the targets over which it is tuned.
 
-A target is given as a share of what one instance carries at its capacity C (in the rival's own signal), so that one
-number means the same on every pool. Each rival is a rule for one pool; a comparison tries the pools that reach the SLO
-and takes the rival's best.
+A target is given as a share of what one instance shows at its capacity C, in the rival's own signal, so that a number
+means the same on every pool. Each rival is a rule for one pool. A comparison tries every pool that reaches the SLO and
+keeps the rival's best.
 """
 
 from __future__ import annotations
@@ -23,111 +23,112 @@ from gpu_fleet.backtest.rivals.step_scaling import StepScaling
 from gpu_fleet.backtest.rivals.target_tracking import TargetTracking
 from gpu_fleet.scaling.service import Pool, Service
 
-WORK_SHARES = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
-"""Targets tried for rules on rates and percentages. Not above 1: beyond C the SLO is broken in a steady state."""
-CONCURRENCY_SHARES = (0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Targets tried for rules on concurrency, closer together below: an instance with a tenth of C in it may already do
-half of the work of C (slowdown 8.5: 0.1 * 8.5 / (1 + 7.5 * 0.1) = 0.49)."""
-
 OURS = Ours.name
 
+WORK_SHARES = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+"""Targets tried for rules on rates and percentages. None is above 1: beyond C the SLO is broken in a steady state."""
+CONCURRENCY_SHARES = (0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Targets tried for rules on concurrency. They are denser at the bottom: an instance with a tenth of C in it may
+already do half of the work of C (slowdown 8.5: 0.1 * 8.5 / (1 + 7.5 * 0.1) = 0.49)."""
 
 Build = Callable[[Service, Pool, float, float | None], Contender]
-"""Service, pool, share, and the trace's peak rate where it is known."""
+"""Makes a rival from a service, a pool, a target share, and the trace's peak rate if it is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """One rule that a user would have instead."""
+    """A rule that a user would have instead of the scaler."""
 
     name: str
     signal: Signal
     default_share: float
     default_from: str
-    """Where the default target comes from."""
+    """The source of the default target."""
     build: Build
 
 
-def _target(service: Service, pool: Pool, signal: Signal, share: float) -> float:
-    return share * of_a_full_instance(pool, signal, service.policy.load.unit)
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A contender ready to run: ours, or a rival on one pool with one target."""
+
+    rule: str
+    """The contender's name."""
+    pool: str | None = None
+    """None: all pools."""
+    share: float | None = None
+    """Target as a share of a full instance; None: the rival's default."""
+    tuned: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name in tables; it tells a rival with its default target from the tuned one."""
+        return self.rule if self.rule == OURS or self.tuned else f"{self.rule} (default)"
 
 
-def _static(service: Service, pool: Pool, share: float, peak_rps: float | None) -> Contender:
+def _static_peak(service: Service, pool: Pool, share: float, peak_rps: float | None) -> Contender:
     if peak_rps is None:
         raise ValueError("peak_rps: static-peak needs the trace's peak rate")
     return StaticPeak(service, pool.name, instances_for(peak_rps, pool, share))
 
 
-def _by_target(rule: Callable[[Service, str, float], Contender], signal: Signal) -> Build:
-    """For rules that take a service, a pool's name and a target."""
+def _on_fixed_signal(rule: Callable[[Service, str, float], Contender], signal: Signal) -> Build:
+    """Return the maker of a rule that takes a service, a pool's name and a target."""
 
     def build(service: Service, pool: Pool, share: float, peak_rps: float | None) -> Contender:
-        return rule(service, pool.name, _target(service, pool, signal, share))
+        return rule(service, pool.name, share * of_a_full_instance(pool, signal, service.policy.load.unit))
 
     return build
 
 
-def _on(
-    rule: Callable[[Service, str, float, Signal], Contender], signal: Signal
-) -> Callable[[Service, str, float], Contender]:
-    """For rules that can take several signals: the one with this."""
-    return lambda service, pool, target: rule(service, pool, target, signal)
+def _on_signal(rule: Callable[[Service, str, float, Signal], Contender], signal: Signal) -> Build:
+    """Return the maker of a rule that works on several signals, for this one."""
+    return _on_fixed_signal(lambda service, pool, target: rule(service, pool, target, signal), signal)
 
 
 CONSOLE = "the EC2 console's default target of 50 %"
+LADDER = "the middle of the ladder in AWS's example"
+HPA = "the API's default of 80 %"
+KPA = "its target utilisation of 70 %"
+CONCURRENCY, REQUESTS, GPU = Signal.CONCURRENCY, Signal.REQUESTS, Signal.GPU
+
 _RIVALS = (
-    Rival("static-peak", Signal.REQUESTS, 0.8, "ours: the article's threshold of 80 %, on the peak minute", _static),
-    *(
-        Rival(name, signal, 0.5, CONSOLE, _by_target(_on(TargetTracking, signal), signal))
-        for name, signal in (
-            ("target-tracking", Signal.CONCURRENCY),
-            ("target-tracking-requests", Signal.REQUESTS),
-            ("target-tracking-gpu", Signal.GPU),
-        )
-    ),
-    *(
-        Rival(
-            name, signal, 0.5, "the middle of the ladder in AWS's example", _by_target(_on(StepScaling, signal), signal)
-        )
-        for name, signal in (("step-scaling", Signal.CONCURRENCY), ("step-scaling-requests", Signal.REQUESTS))
-    ),
-    *(
-        Rival(name, signal, 0.8, "the API's default of 80 %", _by_target(_on(HorizontalPodAutoscaler, signal), signal))
-        for name, signal in (("hpa", Signal.CONCURRENCY), ("hpa-requests", Signal.REQUESTS))
-    ),
-    *(
-        Rival(
-            name, signal, 0.7, "its target utilisation of 70 %", _by_target(_on(KnativePodAutoscaler, signal), signal)
-        )
-        for name, signal in (("kpa", Signal.CONCURRENCY), ("kpa-requests", Signal.REQUESTS))
-    ),
+    Rival("static-peak", REQUESTS, 0.8, "ours: the article's threshold of 80 %, on the peak minute", _static_peak),
+    Rival("target-tracking", CONCURRENCY, 0.5, CONSOLE, _on_signal(TargetTracking, CONCURRENCY)),
+    Rival("target-tracking-requests", REQUESTS, 0.5, CONSOLE, _on_signal(TargetTracking, REQUESTS)),
+    Rival("target-tracking-gpu", GPU, 0.5, CONSOLE, _on_signal(TargetTracking, GPU)),
+    Rival("step-scaling", CONCURRENCY, 0.5, LADDER, _on_signal(StepScaling, CONCURRENCY)),
+    Rival("step-scaling-requests", REQUESTS, 0.5, LADDER, _on_signal(StepScaling, REQUESTS)),
+    Rival("hpa", CONCURRENCY, 0.8, HPA, _on_signal(HorizontalPodAutoscaler, CONCURRENCY)),
+    Rival("hpa-requests", REQUESTS, 0.8, HPA, _on_signal(HorizontalPodAutoscaler, REQUESTS)),
+    Rival("kpa", CONCURRENCY, 0.7, KPA, _on_signal(KnativePodAutoscaler, CONCURRENCY)),
+    Rival("kpa-requests", REQUESTS, 0.7, KPA, _on_signal(KnativePodAutoscaler, REQUESTS)),
     Rival(
         "ray-serve",
-        Signal.CONCURRENCY,
+        CONCURRENCY,
         TARGET_ONGOING_REQUESTS / MAX_ONGOING_REQUESTS,
         "target_ongoing_requests 2 of max_ongoing_requests 5",
-        _by_target(RayServe, Signal.CONCURRENCY),
+        _on_fixed_signal(RayServe, CONCURRENCY),
     ),
     Rival(
         "skyserve",
-        Signal.REQUESTS,
+        REQUESTS,
         1.0,
         "no default: what a replica carries, as its guide says",
-        _by_target(SkyServe, Signal.REQUESTS),
+        _on_fixed_signal(SkyServe, REQUESTS),
     ),
     Rival(
         "predictive-scaling",
-        Signal.REQUESTS,
+        REQUESTS,
         0.5,
         f"{CONSOLE}, for both policies",
-        _by_target(PredictiveScaling, Signal.REQUESTS),
+        _on_fixed_signal(PredictiveScaling, REQUESTS),
     ),
 )
 RIVALS = {rival.name: rival for rival in _RIVALS}
 
 
 def tunings(name: str) -> tuple[float, ...]:
-    """The target shares over which the rival is tuned, its default among them, in order.
+    """Return the target shares over which the rival is tuned, rising, its default among them.
 
     Raises ValueError for an unknown name.
     """
@@ -137,13 +138,13 @@ def tunings(name: str) -> tuple[float, ...]:
 
 
 def pools_for(service: Service) -> tuple[str, ...]:
-    """The pools that a rival is tried on: those that reach the SLO, or all where none does."""
+    """Return the pools that a rival is tried on: those that reach the SLO, or all if none does."""
     able = tuple(pool.name for pool in service.pools if pool.reaches_slo and pool.max_instances > 0)
     return able or tuple(pool.name for pool in service.pools)
 
 
 def service_with(service: Service, pool: str) -> Service:
-    """The service that a rival's user would have: this pool alone, so that no other's minimum is on the rival's bill.
+    """Return the service of a rival's user: this pool alone, so that no other's minimum is on the rival's bill.
 
     Raises ValueError for an unknown pool.
     """
@@ -153,7 +154,7 @@ def service_with(service: Service, pool: str) -> Service:
 def make(
     name: str, service: Service, pool: str, share: float | None = None, peak_rps: float | None = None
 ) -> Contender:
-    """A fresh contender for one run: a rival on that pool with that target share, or ours, which takes all pools.
+    """Return a fresh contender for one run: a rival on that pool with that target share, or ours on all pools.
 
     `share` defaults to the rival's own; `peak_rps`, typical requests a second in the trace's busiest minute, is needed
     by static-peak alone. Raises ValueError for an unknown name or pool, and for a share that is not above 0.

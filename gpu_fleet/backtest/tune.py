@@ -1,115 +1,78 @@
 """The search for a better policy on a trace, and the proof on traffic that the search has not seen.
 
-1. The trace is cut by time: the first part is trained on, the rest is held out.
+1. The trace is cut in time: the search trains on the first part; the rest is held out.
 2. Optuna's multi-objective TPE (Ozaki et al., "Multiobjective tree-structured Parzen estimator", JAIR 73, 2022) tries
    values of the keys in `KNOBS` on the training part: cost down, attainment up. The policy as it is comes first.
-3. Of the Pareto front those that reach the SLO and cost less than the policy (or reach it where the policy does not)
-   are candidates, the cheapest first. Keys whose change buys nothing are put back.
-4. Candidates run on the held-out part beside the policy, with seeds that the search has not used. The first is
-   recommended that reaches the SLO there and is cheaper **on every seed** (a sign test: by chance alone 1 of 32 with
-   five seeds). A candidate that only won in training is refused, with what it came to.
+3. The candidates are the trials on the Pareto front that reach the SLO and cost less than the policy (or reach it if
+   the policy does not), the cheapest first. Keys whose change gains nothing are reset.
+4. Candidates run on the held-out part beside the policy, with seeds that the search has not used. The first one is
+   recommended that reaches the SLO there and is cheaper **on every seed** (a sign test: with five seeds, chance alone
+   does this 1 time in 32). A candidate that only won in training is refused, and its figures are shown.
 
-The seeds vary what is drawn (requests of rates, copies of scaled requests, routing). They say nothing of next month's
-traffic: that is what the held-out part is for, and it is one stretch of time.
+The seeds vary what is drawn: requests of rates, copies of scaled requests, routing. They say nothing about next month's
+traffic. The held-out part does, and it is only one stretch of time.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
 
-from gpu_fleet.backtest.backtest import Entrant, Scenario, Setting, run, scenario
-from gpu_fleet.backtest.roster import OURS
+from gpu_fleet.backtest.knobs import Knob, Values, knobs_for, value_of, with_values
+from gpu_fleet.backtest.progress import SILENT, Progress
+from gpu_fleet.backtest.roster import OURS, Entrant
+from gpu_fleet.backtest.run import run
+from gpu_fleet.backtest.scenario import Scenario, ScenarioSpec, prepare
 from gpu_fleet.backtest.workers import Map
-from gpu_fleet.scaling.policy import ForecastMethod, Policy
+from gpu_fleet.scaling.policy import Policy
 from gpu_fleet.traffic import RateTrace, Trace, crop
 
 TRAIN_SHARE = 2 / 3
 MOST_TRAIN_SECONDS = 24 * 3600.0
 MOST_HOLDOUT_SECONDS = 12 * 3600.0
-"""Of a longer trace the day before the cut and the half day after it are used: dozens of runs are made of each."""
+"""Of a longer trace, the day before the cut and the half day after it are used, since each is run dozens of times."""
 LEAST_PART_SECONDS = 600.0
 TRAIN_SEEDS = 2
 HOLDOUT_SEED = 1000
-"""Seeds of the held-out part start here, so that none of them was searched with."""
+"""Added to the seed for the held-out part, so that the search has used none of its seeds."""
 BATCH = 4
-"""Trials that are asked for together. Fixed, so that the same seed gives the same search on any number of cores."""
+"""Trials per batch. It is fixed, so that a seed gives the same search on any number of cores."""
+NEIGHBOURS = 2
+"""Trials of a batch that are neighbours of the best so far, with one to three keys changed; the sampler suggests the
+others. Eleven keys are many for a few dozen trials: a sampler alone rarely comes close to a policy that is already
+good."""
 MOST_CANDIDATES = 4
 GAIN = 0.002
-"""A candidate must cost this share less in training to be looked at."""
-REACH = 0.25
-NEIGHBOURS = 2
-"""Of each batch so many are neighbours of the best so far, with one to three keys moved; the sampler asks for the rest.
-Eleven keys are many for some dozen trials: a sampler alone rarely comes close to a policy that is good already."""
+"""A candidate must cost less than the policy by this share in training."""
 
 
 @dataclass(frozen=True, slots=True)
-class Knob:
-    """A key of the policy that is searched over, and the values that make sense for it."""
+class Search:
+    """What to search for, and how long."""
 
-    key: str
-    low: float = 0.0
-    high: float = 0.0
-    log: bool = False
-    digits: int = 0
-    """Decimals that are kept, 0 for whole numbers: what is written into a file is to be read."""
-    choices: tuple[str, ...] = ()
-    needs_slo: bool = False
+    slo: float
+    """The share of requests that must keep to the policy's limits."""
+    trials: int = 40
+    seeds: int = 5
+    """Seeds of the held-out part."""
+    train_share: float = TRAIN_SHARE
+    """The share of the trace to train on."""
 
-    def suggest(self, trial: Any) -> float | int | str:
-        """A value of this trial."""
-        if self.choices:
-            return trial.suggest_categorical(self.key, self.choices)
-        return self._rounded(trial.suggest_float(self.key, self.low, self.high, log=self.log))
-
-    def near(self, value: float | str, random: Random) -> float | int | str:
-        """Another value: any choice, or one within a quarter of the range (of a logarithmic one, of its logarithm)."""
-        if self.choices:
-            return random.choice(self.choices)
-        here = float(self.clipped(value))
-        if self.log:
-            moved = here * (self.high / self.low) ** random.uniform(-REACH, REACH)
-        else:
-            moved = here + (self.high - self.low) * random.uniform(-REACH, REACH)
-        return self.clipped(self._rounded(moved))
-
-    def tidy(self, value: float | str) -> float | int | str:
-        """The policy's own value as a trial would have it."""
-        return value if self.choices else self._rounded(float(self.clipped(value)))
-
-    def _rounded(self, value: float) -> float | int:
-        return round(value, self.digits) if self.digits else round(value)
-
-    def clipped(self, value: float | str) -> float | int | str:
-        """The policy's own value as the search can express it."""
-        if self.choices:
-            return value
-        return min(self.high, max(self.low, float(value)))
-
-
-KNOBS = (
-    Knob("forecast.method", choices=tuple(method.value for method in ForecastMethod)),
-    Knob("forecast.confidence", 0.5, 0.9995, digits=4),
-    Knob("forecast.max_headroom_percent", 20, 300),
-    Knob("sizing.wait_budget", 0.0005, 0.05, log=True, digits=4, needs_slo=True),
-    Knob("sizing.drain_backlog_seconds", 30, 600, log=True),
-    Knob("burst.factor", 1.1, 3.0, digits=2),
-    Knob("burst.hold_seconds", 0, 1800),
-    Knob("horizontal.tolerance_percent", 0, 20, digits=1),
-    Knob("horizontal.scale_in_stabilization_seconds", 0, 1800),
-    Knob("vertical.minimum_stay_seconds", 300, 14_400, log=True),
-    Knob("vertical.minimum_saving_percent", 0, 20, digits=1),
-)
-
-Values = Mapping[str, float | int | str]
+    def check(self) -> None:
+        """Raise ValueError for numbers that make no sense."""
+        if not 0 < self.slo < 1:
+            raise ValueError(f"slo: must be between 0 and 1 (got {self.slo})")
+        if self.trials < 1:
+            raise ValueError(f"trials: must be at least 1 (got {self.trials})")
+        if self.seeds < 2:
+            raise ValueError(f"seeds: must be at least 2, to tell a gain from chance (got {self.seeds})")
 
 
 @dataclass(frozen=True, slots=True)
 class SeedFigures:
-    """What a policy came to on one part of the trace: one value for each seed."""
+    """A policy's figures on one part of the trace: one value for each seed."""
 
     attainments: tuple[float, ...]
     costs_usd: tuple[float, ...]
@@ -127,20 +90,20 @@ class SeedFigures:
 
     @property
     def ratio(self) -> float:
-        """Times the clairvoyant fleet, mean over the seeds."""
+        """Cost over that of the clairvoyant fleet, mean over the seeds."""
         return statistics.fmean(
             cost / least if least else float("inf")
             for cost, least in zip(self.costs_usd, self.clairvoyant_usd, strict=True)
         )
 
     def savings(self, before: SeedFigures) -> tuple[float, ...]:
-        """Share saved against another, seed by seed."""
+        """Return the share saved against `before`, seed by seed."""
         return tuple(1 - now / then for now, then in zip(self.costs_usd, before.costs_usd, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Values that were tried in training."""
+    """Values tried in training."""
 
     values: Values
     """Only those that differ from the policy."""
@@ -149,7 +112,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A candidate on the held-out part."""
+    """The judgement of a candidate on the held-out part."""
 
     trial: Trial
     holdout: SeedFigures
@@ -159,75 +122,50 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class TuneResult:
-    """What the search came to."""
+    """The result of a search."""
 
     slo: float
     seeds: int
     train_seconds: tuple[float, float]
-    """From and to, within the trace."""
+    """Begin and end, within the trace."""
     holdout_seconds: tuple[float, float]
     train: SeedFigures
     """The policy as it is."""
     holdout: SeedFigures
+    """The policy as it is."""
     trials: tuple[Trial, ...]
     front: tuple[Trial, ...]
-    """Those that no other beats in both cost and attainment, by rising cost."""
+    """The trials that no other beats in both cost and attainment, by rising cost."""
     verdicts: tuple[Verdict, ...] = field(default=())
 
     @property
     def recommended(self) -> Verdict | None:
-        """The candidate that holds on the held-out part; None where none does."""
-        return next((one for one in self.verdicts if one.accepted), None)
+        """The candidate that also wins on the held-out part, if one does."""
+        return next((verdict for verdict in self.verdicts if verdict.accepted), None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """A part of the trace at one seed, to be planned."""
+class PolicyTask:
+    """A policy to run in a scenario."""
 
-    setting: Setting
-    trace: Trace | RateTrace
-    factor: float
-    seed: int
-    boot_seconds: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job:
     scenario: Scenario
     policy: Policy
 
 
-def knobs_for(policy: Policy) -> tuple[Knob, ...]:
-    """The keys that have a meaning for this policy."""
-    return tuple(knob for knob in KNOBS if policy.slo is not None or not knob.needs_slo)
+@dataclass(frozen=True, slots=True)
+class PolicyOutcome:
+    """The attainment and the cost of one run."""
 
-
-def value_of(policy: Policy, key: str) -> float | int | str:
-    """The value in force: what the key says, or what follows from the others where it is not given."""
-    if key == "forecast.confidence":
-        return policy.forecast_confidence
-    if key == "sizing.wait_budget":
-        return policy.wait_budget
-    section, name = key.split(".")
-    value = getattr(getattr(policy, section), name)
-    return value.value if isinstance(value, ForecastMethod) else value
-
-
-def with_values(policy: Policy, values: Values) -> Policy:
-    """The policy with these keys changed. Raises pydantic's ValidationError for a value that is not allowed."""
-    data = policy.model_dump(exclude_unset=True)
-    for key, value in values.items():
-        section, name = key.split(".")
-        data[section] = {**data.get(section, {}), name: value}
-    return Policy.model_validate(data)
+    attainment: float
+    cost_usd: float
 
 
 def parts(
     trace: Trace | RateTrace, train_share: float = TRAIN_SHARE
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Where the training part and the held-out part begin and end, in seconds of the trace.
+    """Return begin and end of the training part and of the held-out part, in seconds of the trace.
 
-    Raises ValueError where a part would be shorter than ten minutes.
+    Raises ValueError if a part would be shorter than ten minutes.
     """
     if not 0 < train_share < 1:
         raise ValueError(f"train_share: must be between 0 and 1 (got {train_share})")
@@ -243,149 +181,152 @@ def parts(
     return train, holdout
 
 
-def tune(
-    setting: Setting,
-    trace: Trace | RateTrace,
-    factor: float,
-    workers: Map,
-    *,
-    slo: float,
-    trials: int = 40,
-    seed: int = 0,
-    seeds: int = 5,
-    boot_seconds: float = 300.0,
-    train_share: float = TRAIN_SHARE,
-    begin: Callable[[str, int], None] | None = None,
-    done: Callable[[str], None] | None = None,
-) -> TuneResult:
-    """Search, and hold what was found against the rest of the trace.
+def tune(spec: ScenarioSpec, search: Search, workers: Map, progress: Progress = SILENT) -> TuneResult:
+    """Search for a better policy on the first part of the trace, and judge the candidates on the rest.
 
-    `slo` is the share of requests that must keep to the policy's limits. `seeds`: of the held-out part. Raises
-    ValueError for a trace too short and for numbers that make no sense.
+    The scenario's seed determines the search. Raises ValueError for a trace that is too short and for numbers that
+    make no sense.
     """
-    if not 0 < slo < 1:
-        raise ValueError(f"slo: must be between 0 and 1 (got {slo})")
-    if trials < 1:
-        raise ValueError(f"trials: must be at least 1 (got {trials})")
-    if seeds < 2:
-        raise ValueError(f"seeds: must be at least 2, or there is nothing to tell chance by (got {seeds})")
-    train_span, holdout_span = parts(trace, train_share)
-    tell = begin or (lambda what, count: None)
-    tick = done or (lambda newest: None)
-    first, rest = crop(trace, *train_span), crop(trace, *holdout_span)
-    planned = [_Part(setting, first, factor, seed + i, boot_seconds) for i in range(TRAIN_SEEDS)]
-    planned += [_Part(setting, rest, factor, seed + HOLDOUT_SEED + i, boot_seconds) for i in range(seeds)]
-    tell("demand and bound", len(planned))
-    there = workers(_plan, planned, lambda one: tick(f"seed {one.seed}"))
-    desk = _Desk(setting.service.policy, there[:TRAIN_SEEDS], there[TRAIN_SEEDS:], workers)
-    tell("search", trials)
-    tried = _search(desk, slo, trials, seed, tick)
-    front = pareto(tried)
-    candidates = _candidates(tried, front, slo)
-    tell("held-out part", 1 + len(candidates))
-    before = desk.on_holdout([{}])[0]
-    tick("the policy")
+    search.check()
+    train_seconds, holdout_seconds = parts(spec.trace, search.train_share)
+    train = replace(spec, trace=crop(spec.trace, *train_seconds))
+    holdout = replace(spec, trace=crop(spec.trace, *holdout_seconds), seed=spec.seed + HOLDOUT_SEED)
+    seeded = [replace(train, seed=train.seed + i) for i in range(TRAIN_SEEDS)]
+    seeded += [replace(holdout, seed=holdout.seed + i) for i in range(search.seeds)]
+    progress.begin("demand and bound", len(seeded))
+    scenarios = workers(prepare, seeded, lambda one: progress.done(f"seed {one.seed}"))
+    policy = spec.setting.service.policy
+    trainer = _Trainer(policy, scenarios[:TRAIN_SEEDS], workers, search.slo)
+    progress.begin("search", search.trials)
+    trials = _search(trainer, search.trials, spec.seed, progress)
+    front = pareto(trials)
+    candidates = _candidates(trials, front, search.slo)
+    progress.begin("held-out part", 1 + len(candidates))
+    judging = _Judge(_Evaluator(policy, scenarios[TRAIN_SEEDS:], workers), search.slo)
+    progress.done("the policy")
     verdicts: list[Verdict] = []
     for candidate in candidates:
-        plain = _put_back(desk, candidate, slo)
-        verdict = judge(plain, desk.on_holdout([plain.values])[0], before, slo)
-        if not verdict.accepted and plain is not candidate:
-            verdict = judge(candidate, desk.on_holdout([candidate.values])[0], before, slo)
-        verdicts.append(verdict)
-        tick("candidate")
-        if verdict.accepted:
+        verdicts.append(judging.verdict(candidate, trainer.without_idle_changes(candidate)))
+        progress.done("candidate")
+        if verdicts[-1].accepted:
             break
     return TuneResult(
-        slo=slo,
-        seeds=seeds,
-        train_seconds=train_span,
-        holdout_seconds=holdout_span,
-        train=tried[0].train,
-        holdout=before,
-        trials=tuple(tried),
+        slo=search.slo,
+        seeds=search.seeds,
+        train_seconds=train_seconds,
+        holdout_seconds=holdout_seconds,
+        train=trials[0].train,
+        holdout=judging.before,
+        trials=tuple(trials),
         front=front,
         verdicts=tuple(verdicts),
     )
 
 
-class _Desk:
-    """Runs policies on both parts."""
+class _Evaluator:
+    """Runs variants of a policy on one part of the trace, at every seed."""
 
-    def __init__(self, policy: Policy, train: Sequence[Scenario], holdout: Sequence[Scenario], workers: Map) -> None:
-        self.policy, self._train, self._holdout, self._workers = policy, train, holdout, workers
+    def __init__(self, policy: Policy, scenarios: Sequence[Scenario], workers: Map) -> None:
+        self.policy, self._scenarios, self._workers = policy, scenarios, workers
 
-    def on_train(self, values: Sequence[Values]) -> list[SeedFigures]:
-        """Several policies at once."""
-        return self._figures(values, self._train)
-
-    def on_holdout(self, values: Sequence[Values]) -> list[SeedFigures]:
-        """Several policies at once."""
-        return self._figures(values, self._holdout)
-
-    def _figures(self, values: Sequence[Values], scenarios: Sequence[Scenario]) -> list[SeedFigures]:
-        policies = [with_values(self.policy, one) for one in values]
-        found = self._workers(_compute, [_Job(one, policy) for policy in policies for one in scenarios])
-        rows = [found[i : i + len(scenarios)] for i in range(0, len(found), len(scenarios))]
-        bounds = tuple(one.clairvoyant_usd for one in scenarios)
-        return [SeedFigures(tuple(a for a, _ in row), tuple(c for _, c in row), bounds) for row in rows]
+    def figures(self, variants: Sequence[Values]) -> list[SeedFigures]:
+        """Return the figures of each variant."""
+        policies = [with_values(self.policy, values) for values in variants]
+        tasks = [PolicyTask(scenario, policy) for policy in policies for scenario in self._scenarios]
+        outcomes = self._workers(run_policy, tasks)
+        count = len(self._scenarios)
+        bounds = tuple(scenario.clairvoyant_usd for scenario in self._scenarios)
+        rows = [outcomes[i : i + count] for i in range(0, len(outcomes), count)]
+        return [SeedFigures(tuple(o.attainment for o in row), tuple(o.cost_usd for o in row), bounds) for row in rows]
 
 
-def _plan(part: _Part) -> Scenario:
-    return scenario(part.setting, part.trace, part.factor, part.seed, part.boot_seconds)
+def run_policy(task: PolicyTask) -> PolicyOutcome:
+    """Run a task; this is what a worker does."""
+    scenario = replace(task.scenario, setting=task.scenario.setting.with_policy(task.policy))
+    result = run(scenario, Entrant(OURS)).result
+    return PolicyOutcome(result.slo_attainment, result.cost_usd)
 
 
-def _compute(job: _Job) -> tuple[float, float]:
-    there = replace(job.scenario, setting=job.scenario.setting.with_policy(job.policy))
-    found = run(there, Entrant(OURS)).result
-    return found.slo_attainment, found.cost_usd
+class _Trainer(_Evaluator):
+    """Runs variants of a policy on the training part."""
+
+    def __init__(self, policy: Policy, scenarios: Sequence[Scenario], workers: Map, slo: float) -> None:
+        super().__init__(policy, scenarios, workers)
+        self.slo = slo
+
+    def without_idle_changes(self, trial: Trial) -> Trial:
+        """Return the trial without the changes that gain nothing.
+
+        Each change is left out alone, and then all of those that gain nothing together.
+        """
+        if len(trial.values) < 2:
+            return trial
+        keys = list(trial.values)
+        without = self.figures([{k: v for k, v in trial.values.items() if k != key} for key in keys])
+        limit_usd = trial.train.cost_usd * (1 + GAIN / 2)
+
+        def is_as_good(figures: SeedFigures) -> bool:
+            return figures.attainment >= self.slo and figures.cost_usd <= limit_usd
+
+        idle = {key for key, figures in zip(keys, without, strict=True) if is_as_good(figures)}
+        kept = {k: v for k, v in trial.values.items() if k not in idle}
+        if not idle or not kept:
+            return trial
+        figures = self.figures([kept])[0]
+        return Trial(kept, figures) if is_as_good(figures) else trial
 
 
-def _search(desk: _Desk, slo: float, trials: int, seed: int, tick: Callable[[str], None]) -> list[Trial]:
-    """The policy as it is, and so many trials less one."""
+def _search(trainer: _Trainer, count: int, seed: int, progress: Progress) -> list[Trial]:
+    """Return `count` trials, the policy as it is first."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    knobs = knobs_for(desk.policy)
-    now = {knob.key: value_of(desk.policy, knob.key) for knob in knobs}
+    knobs = knobs_for(trainer.policy)
+    own = {knob.key: value_of(trainer.policy, knob.key) for knob in knobs}
     study = optuna.create_study(
         directions=["minimize", "maximize"],
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, max(1, trials // 3))),
+        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, max(1, count // 3))),
     )
-    study.enqueue_trial({knob.key: knob.clipped(now[knob.key]) for knob in knobs})
+    study.enqueue_trial({knob.key: knob.clipped(own[knob.key]) for knob in knobs})
     random = Random(seed)
-    tried: list[Trial] = []
-    while len(tried) < trials:
-        if tried:
-            best = now | dict(_best(tried, slo).values)
+    trials: list[Trial] = []
+    while len(trials) < count:
+        if trials:
+            best = own | dict(_best(trials, trainer.slo).values)
             for _ in range(NEIGHBOURS):
-                moved = random.sample(knobs, random.randint(1, 3))
-                other = best | {knob.key: knob.near(best[knob.key], random) for knob in moved}
-                study.enqueue_trial({knob.key: knob.clipped(other[knob.key]) for knob in knobs})
-        # The first alone: it is the policy itself, whatever the search can express of it.
-        asked = [study.ask() for _ in range(1 if not tried else min(BATCH, trials - len(tried)))]
-        drawn = [{knob.key: knob.suggest(trial) for knob in knobs} for trial in asked]
-        values = [_changed(one, now, knobs) for one in drawn] if tried else [{}]
-        for trial, chosen, found in zip(asked, values, desk.on_train(values), strict=True):
-            trial.set_constraint("slo", slo - found.attainment)
-            study.tell(trial, [found.cost_usd, found.attainment])
-            tried.append(Trial(chosen, found))
-            tick(f"{found.attainment:.2%} at {found.ratio:.2f}")
-    return tried
+                changed = random.sample(knobs, random.randint(1, 3))
+                neighbour = best | {knob.key: knob.neighbour(best[knob.key], random) for knob in changed}
+                study.enqueue_trial({knob.key: knob.clipped(neighbour[knob.key]) for knob in knobs})
+        # The first trial is alone: it is the policy itself, even if the search cannot express all of its values.
+        batch = [study.ask() for _ in range(min(BATCH, count - len(trials)) if trials else 1)]
+        suggested = [{knob.key: knob.suggest(trial) for knob in knobs} for trial in batch]
+        variants = [_differences(values, own, knobs) for values in suggested] if trials else [{}]
+        for trial, values, figures in zip(batch, variants, trainer.figures(variants), strict=True):
+            trial.set_constraint("slo", trainer.slo - figures.attainment)
+            study.tell(trial, [figures.cost_usd, figures.attainment])
+            trials.append(Trial(values, figures))
+            progress.done(f"{figures.attainment:.2%} at {figures.ratio:.2f}")
+    return trials
 
 
-def _changed(drawn: Values, now: Values, knobs: Sequence[Knob]) -> Values:
-    """What differs from the policy. A value beyond the search (1e9 seconds) that did not move is no difference."""
-    return {knob.key: drawn[knob.key] for knob in knobs if drawn[knob.key] != knob.tidy(now[knob.key])}
+def _differences(suggested: Values, own: Values, knobs: Sequence[Knob]) -> Values:
+    """Return the values that differ from the policy's own.
+
+    An own value beyond the search's range (1e9 seconds) is no difference if the suggestion is still at the range's end.
+    """
+    return {knob.key: suggested[knob.key] for knob in knobs if suggested[knob.key] != knob.as_suggested(own[knob.key])}
 
 
-def _best(tried: Sequence[Trial], slo: float) -> Trial:
-    """The cheapest that reaches the SLO; the one that comes nearest where none does."""
-    enough = [one for one in tried if one.train.attainment >= slo]
-    return min(enough, key=lambda one: one.train.cost_usd) if enough else max(tried, key=lambda o: o.train.attainment)
+def _best(trials: Sequence[Trial], slo: float) -> Trial:
+    """Return the cheapest trial that reaches the SLO; the one that comes nearest if none does."""
+    enough = [trial for trial in trials if trial.train.attainment >= slo]
+    if enough:
+        return min(enough, key=lambda trial: trial.train.cost_usd)
+    return max(trials, key=lambda trial: trial.train.attainment)
 
 
 def pareto(trials: Sequence[Trial]) -> tuple[Trial, ...]:
-    """The trials that none beats in both: by rising cost, each with more attainment than all cheaper ones."""
+    """Return the Pareto front: by rising cost, each trial with more attainment than all cheaper ones."""
     front: list[Trial] = []
     for trial in sorted(trials, key=lambda one: (one.train.cost_usd, -one.train.attainment)):
         if not front or trial.train.attainment > front[-1].train.attainment:
@@ -393,50 +334,49 @@ def pareto(trials: Sequence[Trial]) -> tuple[Trial, ...]:
     return tuple(front)
 
 
-def _candidates(tried: Sequence[Trial], front: Sequence[Trial], slo: float) -> list[Trial]:
-    """What of the front is worth holding against the rest of the trace, the cheapest first."""
-    policy = tried[0].train
-    enough = [one for one in front if one.values and one.train.attainment >= slo]
+def _candidates(trials: Sequence[Trial], front: Sequence[Trial], slo: float) -> list[Trial]:
+    """Return the trials of the front that are worth running on the held-out part, the cheapest first."""
+    policy = trials[0].train
+    enough = [trial for trial in front if trial.values and trial.train.attainment >= slo]
     if policy.attainment >= slo:
-        enough = [one for one in enough if one.train.cost_usd < policy.cost_usd * (1 - GAIN)]
+        enough = [trial for trial in enough if trial.train.cost_usd < policy.cost_usd * (1 - GAIN)]
     return enough[:MOST_CANDIDATES]
 
 
-def _put_back(desk: _Desk, trial: Trial, slo: float) -> Trial:
-    """Without the changes that buy nothing in training: alone, and then all of those together."""
-    if len(trial.values) < 2:
-        return trial
-    keys = list(trial.values)
-    without = desk.on_train([{k: v for k, v in trial.values.items() if k != key} for key in keys])
-    limit = trial.train.cost_usd * (1 + GAIN / 2)
+class _Judge:
+    """Compares candidates with the policy on the held-out part."""
 
-    def as_good(found: SeedFigures) -> bool:
-        return found.attainment >= slo and found.cost_usd <= limit
+    def __init__(self, holdout: _Evaluator, slo: float) -> None:
+        self._holdout, self._slo = holdout, slo
+        self.before = holdout.figures([{}])[0]
+        """The policy as it is."""
 
-    idle = {key for key, found in zip(keys, without, strict=True) if as_good(found)}
-    kept = {k: v for k, v in trial.values.items() if k not in idle}
-    if not idle or not kept:
-        return trial
-    found = desk.on_train([kept])[0]
-    return Trial(kept, found) if as_good(found) else trial
+    def verdict(self, candidate: Trial, simplified: Trial) -> Verdict:
+        """Judge the candidate without its idle changes; if that is refused, as it was found."""
+        verdict = self._judge(simplified)
+        if not verdict.accepted and simplified is not candidate:
+            verdict = self._judge(candidate)
+        return verdict
+
+    def _judge(self, trial: Trial) -> Verdict:
+        return judge(trial, self._holdout.figures([trial.values])[0], self.before, self._slo)
 
 
 def judge(trial: Trial, after: SeedFigures, before: SeedFigures, slo: float) -> Verdict:
-    """Whether what won in training holds on traffic that the search has not seen, against the policy as it is there."""
+    """Judge a trial on the held-out part: `after` are its figures there, `before` those of the policy as it is."""
     savings = after.savings(before)
-    said = f"{after.attainment:.3%} within the SLO, {_span(savings)}"
+    figures = f"{after.attainment:.3%} within the SLO, {_cost_change(savings)}"
     if after.attainment < slo:
-        return Verdict(trial, after, accepted=False, why=f"misses the SLO on the held-out part: {said}")
+        return Verdict(trial, after, accepted=False, why=f"misses the SLO on the held-out part: {figures}")
     if before.attainment < slo:
-        return Verdict(
-            trial, after, accepted=True, why=f"reaches the SLO where the policy has {before.attainment:.3%}: {said}"
-        )
+        why = f"reaches the SLO, while the policy reaches only {before.attainment:.3%}: {figures}"
+        return Verdict(trial, after, accepted=True, why=why)
     if min(savings) <= 0:
-        return Verdict(trial, after, accepted=False, why=f"not cheaper on every seed of the held-out part: {said}")
-    return Verdict(trial, after, accepted=True, why=f"holds on the held-out part: {said}")
+        return Verdict(trial, after, accepted=False, why=f"not cheaper on every seed of the held-out part: {figures}")
+    return Verdict(trial, after, accepted=True, why=f"holds on the held-out part: {figures}")
 
 
-def _span(savings: Sequence[float]) -> str:
+def _cost_change(savings: Sequence[float]) -> str:
     mean = statistics.fmean(savings)
     word = "less" if mean >= 0 else "more"
     return f"costs {abs(mean):.1%} {word} ({-max(savings):+.1%} to {-min(savings):+.1%} over {len(savings)} seeds)"

@@ -1,8 +1,8 @@
-"""Where runs are computed: on this machine's cores, or on a Dask or Ray cluster, by one option (joblib's backends).
+"""Workers that compute runs: the cores of this machine, or a Dask or Ray cluster (joblib's backends).
 
 https://joblib.readthedocs.io/en/stable/parallel.html; Dask: https://docs.dask.org/en/stable/scheduling.html and
 https://ml.dask.org/joblib.html; Ray: https://docs.ray.io/en/latest/ray-more-libs/joblib.html. The machines of a cluster
-need this project and its `desk` dependencies installed; what is computed travels to them by pickle, files do not.
+need this project and its `desk` dependencies. Tasks and results travel by pickle; files do not travel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class Backend(StrEnum):
-    """Who computes."""
+    """Where tasks are computed."""
 
     LOKY = "loky"
     """Processes of this machine."""
@@ -29,22 +29,23 @@ class Backend(StrEnum):
 
 
 class Map(Protocol):
-    """Applies a function to every task, on all workers at once."""
+    """A function that applies another to every task, on all workers in parallel."""
 
     def __call__(
         self, function: Callable[[Any], Result], tasks: Sequence[Any], done: Callable[[Any], None] | None = None
     ) -> list[Result]:
-        """The results in the order of the tasks; `done` is called with each task that is finished."""
+        """Return the results in the order of the tasks. `done` is called with each finished task."""
         ...
 
 
 @contextmanager
 def workers(backend: Backend = Backend.LOKY, jobs: int | None = None, scheduler: str | None = None) -> Iterator[Map]:
-    """Workers for the time of the context.
+    """Provide workers for the duration of the context.
 
-    `jobs`: processes (loky; default all cores); on a cluster tasks in flight at most (default as many as it has).
-    `scheduler`: the address of a Dask scheduler (`tcp://host:8786`) or a Ray cluster (`ray://host:10001`); without one
-    a cluster of this machine is started. Raises DocumentError where the backend is not installed or does not answer.
+    `jobs` is the number of processes (loky; default: all cores), or the most tasks in flight on a cluster (default: its
+    number of workers). `scheduler` is the address of a Dask scheduler (`tcp://host:8786`) or a Ray cluster
+    (`ray://host:10001`); without it, a cluster of this machine is started. Raises DocumentError if the backend is not
+    installed or does not answer.
     """
     if backend is Backend.LOKY and scheduler is not None:
         raise _problem("--scheduler", "goes with --backend dask or ray")
@@ -78,7 +79,7 @@ def _mapper(backend: str, jobs: int) -> Map:
 def _results(
     backend: str, jobs: int, function: Callable[[Any], Result], tasks: Sequence[Any]
 ) -> Iterator[tuple[int, Result]]:
-    """As they come."""
+    """Yield the number and the result of each task, as tasks finish."""
     if backend == "loky" and (jobs == 1 or len(tasks) <= 1):
         yield from ((number, function(task)) for number, task in enumerate(tasks))
         return
@@ -86,7 +87,7 @@ def _results(
 
     calls = (joblib.delayed(_numbered)(number, function, task) for number, task in enumerate(tasks))
     with joblib.parallel_config(backend=backend, n_jobs=jobs):
-        # One task at a time to each worker: they take from a tenth of a second to minutes.
+        # One task at a time for each worker, since tasks take from a tenth of a second to minutes.
         parallel: Any = joblib.Parallel(return_as="generator_unordered", batch_size=1)  # pyright: ignore[reportArgumentType]
         yield from parallel(calls)
 
@@ -103,8 +104,8 @@ def _dask(scheduler: str | None, jobs: int | None) -> Iterator[None]:
         raise _problem("--backend", "dask needs the package distributed: pip install distributed") from None
     if scheduler is None:
         count = jobs or os.cpu_count() or 1
-        here = {"n_workers": count, "threads_per_worker": 1, "dashboard_address": None}
-        with LocalCluster(**here) as cluster, Client(cluster):
+        options: dict[str, Any] = {"n_workers": count, "threads_per_worker": 1, "dashboard_address": None}
+        with LocalCluster(**options) as cluster, Client(cluster):
             yield
         return
     try:

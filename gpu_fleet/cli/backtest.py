@@ -1,8 +1,7 @@
-"""`gpu-fleet backtest`: one policy against traces, beside the cheapest fleet possible."""
+"""`gpu-fleet backtest`: one policy against traces, beside the cheapest possible fleet."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +9,9 @@ import typer
 
 from gpu_fleet.backtest.workers import Backend
 from gpu_fleet.cli import options
-from gpu_fleet.cli.compare import hold_in_memory, plan, print_tables, progress, seeds_of
-from gpu_fleet.cli.thresholds import write_report
+from gpu_fleet.cli.compare import print_comparison
+from gpu_fleet.cli.progress_bar import progress_bar
+from gpu_fleet.cli.scenario_options import TraceOptions, check_memory, scenario_specs, seeds_of
 
 
 def backtest(
@@ -34,25 +34,17 @@ def backtest(
 ) -> None:
     """Run a policy against traces in the simulator: cost and attainment beside the clairvoyant fleet.
 
-    `gpu-fleet compare` sets rivals beside it.
+    `gpu-fleet compare` adds rivals.
     """
-    from rich.console import Console
-
-    from gpu_fleet.backtest.backtest import setting
     from gpu_fleet.backtest.compare import compare, rules
     from gpu_fleet.backtest.roster import OURS
+    from gpu_fleet.backtest.setting import read_setting
     from gpu_fleet.backtest.workers import workers
 
-    held = setting(root, policy, stack, service)
-    planned = plan(held, trace, scale, peak_instances, hours, seeds_of(seed, seeds), boot_seconds)
-    hold_in_memory(planned, jobs)
-    with progress(Console(stderr=True)) as (begin, done), workers(backend, jobs, scheduler) as everywhere:
-        runs = compare(planned, rules([OURS]), everywhere, details=report is not None, begin=begin, done=done)
-    if output is options.Format.JSON:
-        typer.echo(json.dumps([run.row() for run in runs], indent=2, allow_nan=False))
-    else:
-        print_tables(held, runs)
-    if report:
-        from gpu_fleet.reports.compare_page import compare_page
-
-        write_report(report, compare_page(held, runs))
+    setting = read_setting(root, policy, stack, service)
+    traces = TraceOptions(scale, peak_instances, hours)
+    specs = scenario_specs(setting, trace, traces, seeds_of(seed, seeds), boot_seconds)
+    check_memory(specs, jobs)
+    with progress_bar() as progress, workers(backend, jobs, scheduler) as pool:
+        runs = compare(specs, rules([OURS]), pool, details=report is not None, progress=progress)
+    print_comparison(setting, runs, output, report)

@@ -225,7 +225,7 @@ def _comparison(outcome: DemoResult) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     for row in comparison(outcome):
-        table.add_row(row.what, row.ours, row.static)
+        table.add_row(row.measure, row.ours, row.static)
     return table
 
 

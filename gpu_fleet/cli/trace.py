@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gpu_fleet.cli.options import Format, Output
-from gpu_fleet.cli.thresholds import write_report
+from gpu_fleet.cli.report_file import write_report
 from gpu_fleet.traffic.steps import Gaps
 
 if TYPE_CHECKING:

@@ -1,130 +1,150 @@
 """The charts of the reports, as pure functions of a table: no file, no clock, no AWS.
 
-Tables are polars frames (or mappings of columns) with the columns that each builder names. Times are `at_seconds`:
-since the epoch where the values are that large, else since the trace's start, which then reads as day and time of day.
-Long lines are thinned to what a screen can show; peaks and troughs stay (`gpu_fleet.reports.thin`).
+A table is a polars frame, or a mapping of columns, with the columns that each function names. Long lines are thinned to
+what a screen can show, and keep their peaks and troughs (`gpu_fleet.reports.thin`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
 import polars as pl
 
+from gpu_fleet.reports.chart_parts import (
+    LABEL_WIDTH,
+    Data,
+    as_frame,
+    changes_only,
+    dated,
+    distinct,
+    empty_chart,
+    finished,
+    hover_line,
+    inline,
+    number_tooltip,
+    time_axis,
+    time_tooltip,
+)
 from gpu_fleet.reports.look import BAD, GOOD, QUIET, SERIES
 from gpu_fleet.reports.page import Chart
 from gpu_fleet.reports.thin import thin
 
-Data: TypeAlias = pl.DataFrame | Mapping[str, Sequence[Any]]
 
-TIME_GROUP = "time"
-EPOCH_FROM_SECONDS = 1e8
-"""Times from here on (1973) are dates; below, they count from the trace's start."""
-LEFT = 56
-"""Room for the labels of the value axis: the same in all, so that time lines stand exactly under each other."""
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line of a chart."""
+
+    column: str
+    label: str
+    colour: str
+
+
+CAPACITY_LINES = (
+    _Line("capacity", "ready capacity", SERIES[0]),
+    _Line("ordered", "ready + starting", QUIET),
+    _Line("forecast", "forecast", SERIES[3]),
+)
 
 
 def demand_and_capacity(data: Data, *, unit: str = "requests per second", title: str = "Demand and capacity") -> Chart:
-    """What was asked and what could be carried.
+    """Draw demand and capacity over time.
 
-    Columns: at_seconds, demand, capacity (ready instances); where they are there, ordered (with those that boot) and
-    forecast. Demand is an area, so that capacity below it shows as a breach.
+    Columns: at_seconds, demand, capacity (ready instances); optional: ordered (starting instances included), forecast.
+    Demand is an area, so that capacity below it shows as a breach.
     """
-    frame = _frame(data)
+    frame = as_frame(data)
     if frame.is_empty():
-        return _nothing(title)
-    names = [
-        ("capacity", "ready capacity", SERIES[0]),
-        ("ordered", "ready + starting", QUIET),
-        ("forecast", "forecast", SERIES[3]),
-    ]
-    there = [one for one in names if one[0] in frame.columns]
-    columns = ["demand", *(name for name, _, _ in there)]
+        return empty_chart(title)
+    lines = [line for line in CAPACITY_LINES if line.column in frame.columns]
+    columns = ["demand", *(line.column for line in lines)]
     frame = thin(frame.select("at_seconds", *columns), "at_seconds", columns)
-    base = alt.Chart(_values(_dated(frame)))
-    domain = ["demand", *(label for _, label, _ in there)]
-    colour = alt.Scale(domain=domain, range=[SERIES[1], *(one for _, _, one in there)])
-    tips = [
-        _when(frame),
-        *(_number(name, label) for name, label in [("demand", "demand"), *((n, text) for n, text, _ in there)]),
+    base = alt.Chart(inline(dated(frame)))
+    colours = alt.Scale(
+        domain=["demand", *(line.label for line in lines)], range=[SERIES[1], *(line.colour for line in lines)]
+    )
+    tooltips = [
+        time_tooltip(frame),
+        number_tooltip("demand", "demand"),
+        *(number_tooltip(line.column, line.label) for line in lines),
     ]
     layers: list[Any] = [
         base.mark_area(interpolate="linear", fillOpacity=0.35, line={"strokeWidth": 1.4})
         .encode(
-            x=_time(frame),
-            y=alt.Y("demand:Q").title(unit).axis(minExtent=LEFT),
-            color=alt.Color("line:N").scale(colour),
+            x=time_axis(frame),
+            y=alt.Y("demand:Q").title(unit).axis(minExtent=LABEL_WIDTH),
+            color=alt.Color("line:N").scale(colours),
         )
         .transform_calculate(line="'demand'")
     ]
     layers += [
-        base.mark_line(interpolate="step-after", strokeDash=[4, 3] if name != "capacity" else [1, 0])
-        .encode(x=_time(frame), y=alt.Y(f"{name}:Q").title(unit), color=alt.Color("line:N").scale(colour))
-        .transform_calculate(line=repr(label))
-        for name, label, _ in there
+        base.mark_line(interpolate="step-after", strokeDash=[4, 3] if line.column != "capacity" else [1, 0])
+        .encode(x=time_axis(frame), y=alt.Y(f"{line.column}:Q").title(unit), color=alt.Color("line:N").scale(colours))
+        .transform_calculate(line=repr(line.label))
+        for line in lines
     ]
-    layers.append(_hover(base, frame, tips))
-    return _chart(alt.layer(*layers), title, 230, zoom=True)
+    layers.append(hover_line(base, frame, tooltips))
+    return finished(alt.layer(*layers), title, 230, zoom=True)
 
 
 def pools(data: Data, *, title: str = "Instances by pool") -> Chart:
-    """Ready instances stacked by pool; the dashed line is what is desired of all pools together.
+    """Draw ready instances stacked by pool; the dashed line is the desired count of all pools together.
 
     Columns: at_seconds, pool, ready, desired: one row for each pool and time.
     """
-    frame = _frame(data)
+    frame = as_frame(data)
     if frame.is_empty():
-        return _nothing(title)
-    order = _order(frame, "pool")
-    kept = _changes(frame, "pool", ["ready", "desired"])
-    total = kept.group_by("at_seconds").agg(pl.col("desired").sum()).sort("at_seconds")
-    wide = kept.pivot(on="pool", index="at_seconds", values="ready", aggregate_function="last").sort("at_seconds")
-    tips = [
-        _when(frame),
-        *(_number(name, f"{name} ready", ".0f") for name in order),
-        _number("desired", "desired, all pools", ".0f"),
+        return empty_chart(title)
+    names = distinct(frame, "pool")
+    changes = changes_only(frame, "pool", ["ready", "desired"])
+    total = changes.group_by("at_seconds").agg(pl.col("desired").sum()).sort("at_seconds")
+    tooltips = [
+        time_tooltip(frame),
+        *(number_tooltip(name, f"{name} ready", ".0f") for name in names),
+        number_tooltip("desired", "desired, all pools", ".0f"),
     ]
-    area = (
-        alt.Chart(_values(_dated(kept)))
-        .mark_area(interpolate="step-after")
-        .encode(
-            x=_time(frame),
-            y=alt.Y("ready:Q").stack("zero").title("instances").axis(minExtent=LEFT, tickMinStep=1),
-            color=alt.Color("pool:N").scale(domain=order, range=list(SERIES[: len(order)])).sort(order),
-            order=alt.Order("rank:Q"),
-        )
-        .transform_calculate(rank=f"indexof({order!r}, datum.pool)")
+    y = alt.Y("ready:Q").stack("zero").title("instances").axis(minExtent=LABEL_WIDTH, tickMinStep=1)
+    area = _stacked_area(changes, frame, names, y)
+    by_time = alt.Chart(inline(dated(total.join(_by_time(changes, "ready"), on="at_seconds", how="left"))))
+    desired = by_time.mark_line(interpolate="step-after", strokeDash=[4, 3], strokeWidth=1.5, color=QUIET).encode(
+        x=time_axis(frame), y="desired:Q"
     )
-    both = alt.Chart(_values(_dated(total.join(wide, on="at_seconds", how="left"))))
-    desired = both.mark_line(interpolate="step-after", strokeDash=[4, 3], strokeWidth=1.5, color=QUIET).encode(
-        x=_time(frame), y="desired:Q"
-    )
-    return _chart(alt.layer(area, desired, _hover(both, frame, tips)), title, 200, zoom=True)
+    return finished(alt.layer(area, desired, hover_line(by_time, frame, tooltips)), title, 200, zoom=True)
 
 
 def weights(data: Data, *, title: str = "Traffic weights") -> Chart:
-    """Share of the traffic that each pool is given. Columns: at_seconds, pool, weight."""
-    frame = _frame(data)
+    """Draw the share of the traffic that each pool gets. Columns: at_seconds, pool, weight."""
+    frame = as_frame(data)
     if frame.is_empty():
-        return _nothing(title)
-    order = _order(frame, "pool")
-    frame = _changes(frame, "pool", ["weight"])
-    wide = frame.pivot(on="pool", index="at_seconds", values="weight", aggregate_function="last").sort("at_seconds")
-    tips = [_when(frame), *(_number(name, name, ".0f") for name in order)]
-    area = (
-        alt.Chart(_values(_dated(frame)))
+        return empty_chart(title)
+    names = distinct(frame, "pool")
+    frame = changes_only(frame, "pool", ["weight"])
+    tooltips = [time_tooltip(frame), *(number_tooltip(name, name, ".0f") for name in names)]
+    y = alt.Y("weight:Q").stack("normalize").title("share of traffic").axis(minExtent=LABEL_WIDTH, format="%")
+    area = _stacked_area(frame, frame, names, y)
+    by_time = alt.Chart(inline(dated(_by_time(frame, "weight"))))
+    return finished(alt.layer(area, hover_line(by_time, frame, tooltips)), title, 130, zoom=True)
+
+
+def _by_time(frame: pl.DataFrame, value: str) -> pl.DataFrame:
+    """Return one row for each time, with a column for each pool."""
+    return frame.pivot(on="pool", index="at_seconds", values=value, aggregate_function="last").sort("at_seconds")
+
+
+def _stacked_area(changes: pl.DataFrame, frame: pl.DataFrame, names: list[str], y: alt.Y) -> alt.Chart:
+    """Return an area of a value, stacked by pool; the time axis is that of `frame`."""
+    return (
+        alt.Chart(inline(dated(changes)))
         .mark_area(interpolate="step-after")
         .encode(
-            x=_time(frame),
-            y=alt.Y("weight:Q").stack("normalize").title("share of traffic").axis(minExtent=LEFT, format="%"),
-            color=alt.Color("pool:N").scale(domain=order, range=list(SERIES[: len(order)])).sort(order),
+            x=time_axis(frame),
+            y=y,
+            color=alt.Color("pool:N").scale(domain=names, range=list(SERIES[: len(names)])).sort(names),
             order=alt.Order("rank:Q"),
         )
-        .transform_calculate(rank=f"indexof({order!r}, datum.pool)")
+        .transform_calculate(rank=f"indexof({names!r}, datum.pool)")
     )
-    return _chart(alt.layer(area, _hover(alt.Chart(_values(_dated(wide))), frame, tips)), title, 130, zoom=True)
 
 
 def latency(
@@ -136,119 +156,111 @@ def latency(
     value: str = "ttft_seconds",
     log: bool = True,
 ) -> Chart:
-    """A latency over time against its limit. Columns: at_seconds and `value`, in seconds; null where nothing was seen;
-    where it is there, median, which is drawn beside it.
+    """Draw a latency over time against its limit.
 
-    The axis is logarithmic, since a breach is often many times the limit; zeros are then not shown. `span_seconds`
+    Columns: at_seconds and `value`, in seconds, null if nothing was measured; optional: median, which is drawn beside
+    it. The axis is logarithmic, since a breach is often many times the limit; zeros are then left out. `span_seconds`
     are the first and the last time of the charts above.
     """
-    frame = _frame(data)
-    with_median = "median" in frame.columns
-    columns = [value, "median"] if with_median else [value]
+    frame = as_frame(data)
+    columns = [value, "median"] if "median" in frame.columns else [value]
     frame = frame.select("at_seconds", *columns)
     if frame[value].drop_nulls().is_empty():
-        return _nothing(title)
+        return empty_chart(title)
     frame = thin(frame, "at_seconds", columns)
-    shown = frame.filter(pl.col(value) > 0) if log else frame
-    base = alt.Chart(_values(_dated(shown)))
-    axis = alt.Y(f"{value}:Q").title("seconds").axis(minExtent=LEFT, tickCount=5)
-    line = base.mark_line(color=SERIES[0], interpolate="linear").encode(
-        x=_time(frame, span_seconds), y=axis.scale(type="log") if log else axis
-    )
-    layers: list[Any] = [line]
-    if with_median:
-        known = alt.Chart(_values(_dated(shown.filter(pl.col("median") > 0) if log else shown)))
-        layers.append(
-            known.mark_line(color=QUIET, strokeWidth=1.2, interpolate="linear").encode(
-                x=_time(frame, span_seconds), y="median:Q"
-            )
-        )
-    breaches = shown.filter(pl.col(value) > limit_seconds) if limit_seconds is not None else shown.clear()
-    if not breaches.is_empty():  # of no points Vega would complain that they have no extent
-        points = alt.Chart(_values(_dated(breaches)))
-        layers.append(
-            points.mark_point(filled=True, size=22, color=BAD, opacity=0.9).encode(
-                x=_time(frame, span_seconds), y=f"{value}:Q"
-            )
-        )
+    drawn = frame.filter(pl.col(value) > 0) if log else frame
+    base = alt.Chart(inline(dated(drawn)))
+    x = time_axis(frame, span_seconds)
+    y = alt.Y(f"{value}:Q").title("seconds").axis(minExtent=LABEL_WIDTH, tickCount=5)
+    layers: list[Any] = [
+        base.mark_line(color=SERIES[0], interpolate="linear").encode(x=x, y=y.scale(type="log") if log else y)
+    ]
+    tooltips = [time_tooltip(frame), number_tooltip(value, "seconds", ".3f")]
+    if "median" in columns:
+        medians = alt.Chart(inline(dated(drawn.filter(pl.col("median") > 0) if log else drawn)))
+        layers.append(medians.mark_line(color=QUIET, strokeWidth=1.2, interpolate="linear").encode(x=x, y="median:Q"))
+        tooltips.append(number_tooltip("median", "median", ".3f"))
     if limit_seconds is not None:
-        rule = alt.Chart(_values(pl.DataFrame({"limit": [limit_seconds]})))
+        breaches = drawn.filter(pl.col(value) > limit_seconds)
+        if not breaches.is_empty():  # Vega complains about an empty layer, which has no extent
+            points = alt.Chart(inline(dated(breaches)))
+            layers.append(points.mark_point(filled=True, size=22, color=BAD, opacity=0.9).encode(x=x, y=f"{value}:Q"))
+        rule = alt.Chart(inline(pl.DataFrame({"limit": [limit_seconds]})))
         layers += [
             rule.mark_rule(color=BAD, strokeDash=[5, 4]).encode(y="limit:Q"),
             rule.mark_text(align="left", dx=4, dy=-7, color=BAD).encode(
                 y="limit:Q", x=alt.value(0), text=alt.value(f"SLO {limit_seconds:g} s")
             ),
         ]
-    tips = [_when(frame), _number(value, "seconds", ".3f")]
-    tips += [_number("median", "median", ".3f")] if with_median else []
-    layers.append(_hover(base, frame, tips))
-    return _chart(alt.layer(*layers), title, 170, zoom=True)
+    layers.append(hover_line(base, frame, tooltips))
+    return finished(alt.layer(*layers), title, 170, zoom=True)
 
 
 def decisions(data: Data, *, span_seconds: tuple[float, float] | None = None, title: str = "Decisions") -> Chart:
-    """Every decision as a mark in the row of its code, with its reason on hover.
+    """Draw every decision as a mark in the row of its code; its reason shows on hover.
 
-    Columns: at_seconds, code, sentence; where it is there, pool. `span_seconds` are the first and the last time of
-    the charts above, where this one shall stand exactly under them.
+    Columns: at_seconds, code, sentence; optional: pool. `span_seconds` are the first and the last time of the charts
+    above, with which this chart is aligned.
     """
-    frame = _frame(data)
+    frame = as_frame(data)
     if frame.is_empty():
-        return _nothing(title)
-    frame = _dated(frame)
-    order = frame.group_by("code").len().sort("len", "code", descending=[True, False])["code"].to_list()
-    tips = [_when(frame), alt.Tooltip("code:N", title="code"), alt.Tooltip("sentence:N", title="reason")]
+        return empty_chart(title)
+    frame = dated(frame)
+    codes = frame.group_by("code").len().sort("len", "code", descending=[True, False])["code"].to_list()
+    tooltips = [time_tooltip(frame), alt.Tooltip("code:N", title="code"), alt.Tooltip("sentence:N", title="reason")]
     if "pool" in frame.columns:
-        tips.insert(2, alt.Tooltip("pool:N", title="pool"))
-    y = alt.Y("code:N").sort(order).title("reason codes").axis(minExtent=LEFT, grid=True, labels=False, ticks=False)
+        tooltips.insert(2, alt.Tooltip("pool:N", title="pool"))
+    y = (
+        alt.Y("code:N")
+        .sort(codes)
+        .title("reason codes")
+        .axis(minExtent=LABEL_WIDTH, grid=True, labels=False, ticks=False)
+    )
     marks = (
-        alt.Chart(_values(frame))
+        alt.Chart(inline(frame))
         .mark_point(filled=True, size=52, opacity=0.8, cursor="pointer", clip=True)
         .encode(
-            x=_time(frame, span_seconds),
+            x=time_axis(frame, span_seconds),
             y=y,
-            color=alt.Color("code:N").sort(order).legend(None).scale(range=list(SERIES)),
-            tooltip=tips,
+            color=alt.Color("code:N").sort(codes).legend(None).scale(range=list(SERIES)),
+            tooltip=tooltips,
         )
     )
-    # The codes stand inside the plot: at its left they would push it out of line with the charts above.
-    names = (
-        alt.Chart(_values(pl.DataFrame({"code": order})))
+    # The codes are drawn inside the plot: to its left they would push it out of line with the charts above.
+    labels = (
+        alt.Chart(inline(pl.DataFrame({"code": codes})))
         .mark_text(align="left", dx=3, dy=-9, fontSize=10.5, opacity=0.75)
         .encode(x=alt.value(0), y=y, text="code:N")
     )
-    return _chart(alt.layer(marks, names), title, max(60, 28 * len(order)), zoom=True)
+    return finished(alt.layer(marks, labels), title, max(60, 28 * len(codes)), zoom=True)
 
 
 def cost_against_attainment(
     data: Data, *, target: float | None = None, bound_usd: float | None = None, title: str = "Cost against attainment"
 ) -> Chart:
-    """Contenders as points: cheaper is left, better is up; the line at the left is the clairvoyant fleet.
+    """Draw contenders as points: cheaper to the left, better at the top; the line at the left is the clairvoyant fleet.
 
-    Columns: contender, cost_usd, slo_attainment (0 to 1); where they are there, ours (bool), and the bounds of the
-    spread over seeds cost_low_usd, cost_high_usd, attainment_low, attainment_high.
+    Columns: contender, cost_usd, slo_attainment (0 to 1); optional: ours (bool), and the bounds of the spread over
+    seeds: cost_low_usd, cost_high_usd, attainment_low, attainment_high.
     """
-    frame = _frame(data)
+    frame = as_frame(data)
     if frame.is_empty():
-        return _nothing(title)
+        return empty_chart(title)
     if "ours" not in frame.columns:
         frame = frame.with_columns(pl.lit(value=False).alias("ours"))
-    base = alt.Chart(_values(frame))
+    base = alt.Chart(inline(frame))
     x = alt.X("cost_usd:Q").title("cost, USD").scale(zero=False, nice=True, padding=24)
-    shares = [name for name in ("slo_attainment", "attainment_low", "attainment_high") if name in frame.columns]
-    seen = [float(value) for name in shares for value in frame[name].drop_nulls()] + ([target] if target else [])
-    low, high = min(seen, default=0.0), max(seen, default=1.0)
-    room = max(0.12 * (high - low), 0.0005)
     y = (
         alt.Y("slo_attainment:Q")
         .title("share of requests within the SLO")
-        .axis(format=".2~%", minExtent=LEFT)
-        .scale(zero=False, nice=False, domain=[max(0.0, low - room), min(1.0, high + room)])
+        .axis(format=".2~%", minExtent=LABEL_WIDTH)
+        .scale(zero=False, nice=False, domain=_attainment_domain(frame, target))
     )
     colour = alt.condition("datum.ours", alt.value(SERIES[1]), alt.value(SERIES[0]))
-    tips = [
+    tooltips = [
         alt.Tooltip("contender:N"),
-        _number("cost_usd", "cost, USD", ",.2f"),
-        _number("slo_attainment", "within the SLO", ".3%"),
+        number_tooltip("cost_usd", "cost, USD", ",.2f"),
+        number_tooltip("slo_attainment", "within the SLO", ".3%"),
     ]
     layers: list[Any] = []
     if {"cost_low_usd", "cost_high_usd"} <= set(frame.columns):
@@ -258,60 +270,82 @@ def cost_against_attainment(
             base.mark_rule(opacity=0.6).encode(y="attainment_low:Q", y2="attainment_high:Q", x=x, color=colour)
         )
     layers += [
-        base.mark_point(filled=True, size=110, opacity=1).encode(x=x, y=y, color=colour, tooltip=tips),
+        base.mark_point(filled=True, size=110, opacity=1).encode(x=x, y=y, color=colour, tooltip=tooltips),
         base.mark_text(align="left", dx=9, dy=-8, limit=190).encode(x=x, y=y, text="contender:N"),
     ]
     if target is not None:
-        line = alt.Chart(_values(pl.DataFrame({"target": [target]})))
-        layers.append(line.mark_rule(color=BAD, strokeDash=[5, 4]).encode(y="target:Q"))
-        text = f"SLO {target:.4g}" if target >= 1 else f"SLO {target * 100:.4g} %"
-        layers.append(
-            line.mark_text(align="right", dx=-4, dy=-7, color=BAD).encode(
-                y="target:Q", x=alt.value("width"), text=alt.value(text)
-            )
-        )
+        layers += _target_line(target)
     if bound_usd is not None:
-        line = alt.Chart(_values(pl.DataFrame({"bound": [bound_usd]})))
-        layers.append(
-            line.mark_rule(color=GOOD, strokeWidth=1.5).encode(
-                x="bound:Q", tooltip=[_number("bound", "clairvoyant fleet, USD", ",.2f")]
-            )
-        )
-        layers.append(
-            line.mark_text(align="left", dx=5, dy=-4, color=GOOD, baseline="bottom").encode(
-                x="bound:Q", y=alt.value("height"), text=alt.value("clairvoyant")
-            )
-        )
-    return _chart(alt.layer(*layers), title, 340)
+        layers += _bound_line(bound_usd)
+    return finished(alt.layer(*layers), title, 340)
+
+
+def _attainment_domain(frame: pl.DataFrame, target: float | None) -> list[float]:
+    """Return the ends of the attainment axis, with some room around the points and the target."""
+    columns = [name for name in ("slo_attainment", "attainment_low", "attainment_high") if name in frame.columns]
+    values = [float(value) for name in columns for value in frame[name].drop_nulls()] + ([target] if target else [])
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    room = max(0.12 * (high - low), 0.0005)
+    return [max(0.0, low - room), min(1.0, high + room)]
+
+
+def _target_line(target: float) -> list[Any]:
+    line = alt.Chart(inline(pl.DataFrame({"target": [target]})))
+    text = f"SLO {target:.4g}" if target >= 1 else f"SLO {target * 100:.4g} %"
+    return [
+        line.mark_rule(color=BAD, strokeDash=[5, 4]).encode(y="target:Q"),
+        line.mark_text(align="right", dx=-4, dy=-7, color=BAD).encode(
+            y="target:Q", x=alt.value("width"), text=alt.value(text)
+        ),
+    ]
+
+
+def _bound_line(bound_usd: float) -> list[Any]:
+    line = alt.Chart(inline(pl.DataFrame({"bound": [bound_usd]})))
+    tooltip = [number_tooltip("bound", "clairvoyant fleet, USD", ",.2f")]
+    return [
+        line.mark_rule(color=GOOD, strokeWidth=1.5).encode(x="bound:Q", tooltip=tooltip),
+        line.mark_text(align="left", dx=5, dy=-4, color=GOOD, baseline="bottom").encode(
+            x="bound:Q", y=alt.value("height"), text=alt.value("clairvoyant")
+        ),
+    ]
 
 
 def rate(data: Data, *, title: str = "Rate", unit: str = "requests per second") -> Chart:
-    """A trace's rate over time. Columns: at_seconds, rps; null where nothing was measured."""
-    frame = thin(_frame(data).select("at_seconds", "rps"), "at_seconds", ["rps"])
+    """Draw a trace's rate over time. Columns: at_seconds, rps; null if nothing was measured."""
+    frame = thin(as_frame(data).select("at_seconds", "rps"), "at_seconds", ["rps"])
     if frame.is_empty():
-        return _nothing(title)
-    base = alt.Chart(_values(_dated(frame)))
+        return empty_chart(title)
+    base = alt.Chart(inline(dated(frame)))
     area = base.mark_area(
         color=SERIES[0], fillOpacity=0.25, line={"color": SERIES[0], "strokeWidth": 1.2}, interpolate="step-after"
-    ).encode(x=_time(frame), y=alt.Y("rps:Q").title(unit).axis(minExtent=LEFT))
-    return _chart(alt.layer(area, _hover(base, frame, [_when(frame), _number("rps", unit)])), title, 220, zoom=True)
+    ).encode(x=time_axis(frame), y=alt.Y("rps:Q").title(unit).axis(minExtent=LABEL_WIDTH))
+    tooltips = [time_tooltip(frame), number_tooltip("rps", unit)]
+    return finished(alt.layer(area, hover_line(base, frame, tooltips)), title, 220, zoom=True)
 
 
 def histogram(data: Data, *, title: str, unit: str = "tokens") -> Chart:
-    """Counts in bins, on a logarithmic axis. Columns: low, high, count."""
-    frame = _frame(data)
+    """Draw counts in bins, on a logarithmic axis. Columns: low, high, count."""
+    frame = as_frame(data)
     if frame.is_empty():
-        return _nothing(title)
-    base = alt.Chart(_values(frame))
-    tips = [_number("low", "from", ",.0f"), _number("high", "to", ",.0f"), _number("count", "requests", ",.0f")]
-    bars = base.mark_rect(color=SERIES[0], fillOpacity=0.75).encode(
-        x=alt.X("low:Q").title(unit).scale(type="log", nice=False).axis(format="~s", tickCount=8),
-        x2="high:Q",
-        y=alt.Y("count:Q").title("requests").axis(minExtent=LEFT),
-        y2=alt.Y2Datum(0),
-        tooltip=tips,
+        return empty_chart(title)
+    tooltips = [
+        number_tooltip("low", "from", ",.0f"),
+        number_tooltip("high", "to", ",.0f"),
+        number_tooltip("count", "requests", ",.0f"),
+    ]
+    bars = (
+        alt.Chart(inline(frame))
+        .mark_rect(color=SERIES[0], fillOpacity=0.75)
+        .encode(
+            x=alt.X("low:Q").title(unit).scale(type="log", nice=False).axis(format="~s", tickCount=8),
+            x2="high:Q",
+            y=alt.Y("count:Q").title("requests").axis(minExtent=LABEL_WIDTH),
+            y2=alt.Y2Datum(0),
+            tooltip=tooltips,
+        )
     )
-    return _chart(bars, title, 150)
+    return finished(bars, title, 150)
 
 
 def threshold_curve(
@@ -322,174 +356,68 @@ def threshold_curve(
     current: float | None = None,
     title: str = "Threshold against breach and cost",
 ) -> Chart:
-    """For each utilisation threshold: share of requests beyond capacity (with its interval), and cost.
+    """Draw the share of requests beyond capacity, with its interval, and the cost of each utilisation threshold.
 
     Columns: threshold (0 to 1), over, over_low, over_high (shares), cost (multiples of the demand's own capacity).
     `target` is the share that may be over capacity.
     """
-    frame = _frame(data)
+    frame = as_frame(data)
     if frame.is_empty():
-        return _nothing(title)
-    base = alt.Chart(_values(frame))
+        return empty_chart(title)
+    base = alt.Chart(inline(frame))
     x = alt.X("threshold:Q").title("utilisation threshold").axis(format=".0%").scale(nice=False)
-    # Beyond a few times what is allowed, how much worse a threshold is no longer matters; the axis ends there.
-    most = min(max(8 * target, 0.01), max(1e-6, *(float(value) for value in frame["over_high"]))) if len(frame) else 1.0
-    scale = alt.Scale(domain=[0, max(most, 1.5 * target)], nice=False, clamp=False)
+    cost = base.mark_line(color=SERIES[1], strokeDash=[6, 3]).encode(
+        x=x, y=alt.Y("cost:Q").title("cost, times the demand").axis(titleColor=SERIES[1], grid=False).scale(zero=False)
+    )
+    layers: list[Any] = [_breach_curve(base, frame, x, target), cost]
+    if recommended is not None:
+        layers += _threshold_line(x, recommended, _Line("threshold", "recommended", GOOD), label_y=10)
+    if current is not None:
+        layers += _threshold_line(x, current, _Line("threshold", "policy now", QUIET), label_y=26)
+    return finished(alt.layer(*layers).resolve_scale(y="independent"), title, 300)
+
+
+def _breach_curve(base: alt.Chart, frame: pl.DataFrame, x: alt.X, target: float) -> Any:
+    """Return the curve of requests over capacity with its interval and the allowed share."""
+    # A breach of several times the allowed share is bad enough, however bad; the axis ends there.
+    most = min(max(8 * target, 0.01), max(1e-6, *(float(value) for value in frame["over_high"])))
     y = (
         alt.Y("over:Q")
         .title("requests over capacity")
-        .axis(format=".2~%", minExtent=LEFT, titleColor=SERIES[0])
-        .scale(scale)
+        .axis(format=".2~%", minExtent=LABEL_WIDTH, titleColor=SERIES[0])
+        .scale(alt.Scale(domain=[0, max(most, 1.5 * target)], nice=False, clamp=False))
     )
-    tips = [
-        _number("threshold", "threshold", ".0%"),
-        _number("over", "requests over capacity", ".3%"),
-        _number("over_low", "90 % interval from", ".3%"),
-        _number("over_high", "to", ".3%"),
-        _number("cost", "cost, times the demand", ".2f"),
+    tooltips = [
+        number_tooltip("threshold", "threshold", ".0%"),
+        number_tooltip("over", "requests over capacity", ".3%"),
+        number_tooltip("over_low", "90 % interval from", ".3%"),
+        number_tooltip("over_high", "to", ".3%"),
+        number_tooltip("cost", "cost, times the demand", ".2f"),
     ]
-    limit = alt.Chart(_values(pl.DataFrame({"target": [target]})))
+    limit = alt.Chart(inline(pl.DataFrame({"target": [target]})))
     near = alt.selection_point(
         name="near", nearest=True, on="pointerover", fields=["threshold"], empty=False, clear="pointerout"
     )
-    breach = alt.layer(
+    return alt.layer(
         base.mark_line(color=SERIES[0], clip=True).encode(x=x, y=y),
         base.mark_area(color=SERIES[0], fillOpacity=0.18, clip=True).encode(x=x, y="over_low:Q", y2="over_high:Q"),
         limit.mark_rule(color=BAD, strokeDash=[5, 4]).encode(y="target:Q"),
         limit.mark_text(align="left", dx=4, dy=-7, color=BAD).encode(
             y="target:Q", x=alt.value(0), text=alt.value(f"allowed: {target * 100:.3g} %")
         ),
-        base.mark_rule(strokeWidth=12, opacity=0).encode(x=x, tooltip=tips).add_params(near),
+        base.mark_rule(strokeWidth=12, opacity=0).encode(x=x, tooltip=tooltips).add_params(near),
         base.mark_point(filled=True, size=50, color=SERIES[0], clip=True).encode(
             x=x, y="over:Q", opacity=alt.condition(near, alt.value(1), alt.value(0))
         ),
     )
-    cost = base.mark_line(color=SERIES[1], strokeDash=[6, 3]).encode(
-        x=x, y=alt.Y("cost:Q").title("cost, times the demand").axis(titleColor=SERIES[1], grid=False).scale(zero=False)
-    )
-    marks: list[Any] = [breach, cost]
-    for value, label, colour, level in ((recommended, "recommended", GOOD, 10), (current, "policy now", QUIET, 26)):
-        if value is not None:
-            line = alt.Chart(_values(pl.DataFrame({"threshold": [value]})))
-            marks.append(line.mark_rule(color=colour, strokeWidth=1.5).encode(x=x))
-            marks.append(
-                line.mark_text(color=colour, align="left", dx=5).encode(
-                    x=x, y=alt.value(level), text=alt.value(f"{label} {value * 100:.0f} %")
-                )
-            )
-    return _chart(alt.layer(*marks).resolve_scale(y="independent"), title, 300)
 
 
-def _nothing(title: str) -> Chart:
-    """What stands for a chart of no rows: its title, and a sentence."""
-    return Chart({}, title, note="Nothing to show.")
-
-
-def _frame(data: Data) -> pl.DataFrame:
-    return data if isinstance(data, pl.DataFrame) else pl.DataFrame(data, strict=False)
-
-
-def _order(frame: pl.DataFrame, column: str) -> list[str]:
-    return frame[column].unique(maintain_order=True).to_list()
-
-
-def _dated(frame: pl.DataFrame) -> pl.DataFrame:
-    """With `at` in milliseconds, as charts count time; values to the 5 digits that a chart can show."""
-    floats = [name for name, kind in frame.schema.items() if kind.is_float() and name != "at_seconds"]
-    return frame.select(
-        (pl.col("at_seconds") * 1000).round().cast(pl.Int64).alias("at"),
-        *(pl.col(name).round_sig_figs(5) for name in floats),
-        pl.all().exclude("at_seconds", *floats),
-    )
-
-
-def _changes(frame: pl.DataFrame, by: str, values: Sequence[str]) -> pl.DataFrame:
-    """The rows of those times at which a value of any line changes (and the step before, and the ends), thinned.
-
-    Stacked areas need every line at every time, so times are kept for all lines or for none.
-    """
-    value = [pl.col(name) for name in values]
-    changed = pl.any_horizontal(
-        *(one.ne_missing(one.shift(1).over(by)) for one in value),
-        *(one.ne_missing(one.shift(-1).over(by)) for one in value),
-    )
-    first_or_last = pl.col("at_seconds").is_in([frame["at_seconds"].min(), frame["at_seconds"].max()])
-    times = thin(frame.filter(changed | first_or_last), "at_seconds", values, [by])["at_seconds"].unique()
-    return frame.filter(pl.col("at_seconds").is_in(times.implode()))
-
-
-def _values(frame: pl.DataFrame) -> alt.Data:
-    """Rows written into the chart itself."""
-    return alt.Data(values=frame.to_dicts())
-
-
-def _is_date(frame: pl.DataFrame) -> bool:
-    if "at" in frame.columns:
-        return (frame["at"].max() or 0) >= EPOCH_FROM_SECONDS * 1000  # type: ignore[operator]  (polars: any number)
-    return (frame["at_seconds"].max() or 0) >= EPOCH_FROM_SECONDS  # type: ignore[operator]
-
-
-def _span_seconds(frame: pl.DataFrame) -> float:
-    times = frame["at"] / 1000 if "at" in frame.columns else frame["at_seconds"]
-    return float(times.max() or 0) - float(times.min() or 0)  # type: ignore[arg-type]
-
-
-DAY_LABEL = "'day ' + (1 + floor(datum.value / 86400000))"
-
-
-def _time(frame: pl.DataFrame, span_seconds: tuple[float, float] | None = None) -> alt.X:
-    """The time axis: dates in UTC, or day and time of day from the trace's start."""
-    scale: dict[str, Any] = {"domain": [round(end * 1000) for end in span_seconds]} if span_seconds else {}
-    axis = alt.X("at:T").title(None).scale(type="utc", nice=False, **scale)
-    if _is_date(frame):
-        midnight = "utchours(datum.value) + utcminutes(datum.value) === 0"
-        label = f"utcFormat(datum.value, {midnight} ? '%b %-d' : '%H:%M')"
-        return axis.axis(labelExpr=label, tickCount=8)
-    if _span_seconds(frame) <= 86_400:
-        return axis.axis(format="%-H:%M", tickCount=8)
-    label = f"utchours(datum.value) === 0 ? {DAY_LABEL} : utcFormat(datum.value, '%-H:%M')"
-    return axis.axis(labelExpr=label, tickCount=8)
-
-
-def _when(frame: pl.DataFrame) -> alt.Tooltip:
-    form = "%Y-%m-%d %H:%M:%S UTC" if _is_date(frame) else "%H:%M:%S"
-    if not _is_date(frame) and _span_seconds(frame) > 86_400:
-        form = "day %-j, %H:%M"
-    return alt.Tooltip("utcyearmonthdatehoursminutesseconds(at):T", title="at", format=form)
-
-
-def _number(name: str, title: str, form: str = ",.2f") -> alt.Tooltip:
-    return alt.Tooltip(f"{name}:Q", title=title, format=form)
-
-
-def _hover(base: alt.Chart, frame: pl.DataFrame, tips: list[alt.Tooltip]) -> alt.Chart:
-    """An upright line at the time nearest to the pointer, with all values of that time."""
-    near = alt.selection_point(
-        name="near", nearest=True, on="pointerover", encodings=["x"], empty=False, clear="pointerout"
-    )
-    return (
-        base.mark_rule(strokeWidth=1)
-        .encode(x=_time(frame), opacity=alt.condition(near, alt.value(0.8), alt.value(0)), tooltip=tips)
-        .add_params(near)
-    )
-
-
-def _chart(chart: Any, title: str, height: int, *, zoom: bool = False) -> Chart:
-    """As wide as the page. Time lines are dragged with the mouse and zoomed with shift and the wheel (the bare wheel
-    scrolls the page); a double click shows all again.
-    """
-    sized = chart.properties(
-        width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
-    )
-    if not zoom:
-        return Chart(sized.to_dict(validate=True), title)
-    spec = sized.to_dict(validate=True)
-    zooming = {
-        "name": "zoom",
-        "select": {"type": "interval", "encodings": ["x"], "zoom": "wheel![event.shiftKey]"},
-        "bind": "scales",
-    }
-    # In a layered chart the parameter belongs to one of the layers.
-    place = spec["layer"][0] if "layer" in spec else spec
-    place["params"] = [*place.get("params", []), zooming]
-    return Chart(spec, title, group=TIME_GROUP)
+def _threshold_line(x: alt.X, value: float, line: _Line, *, label_y: int) -> list[Any]:
+    """Return a vertical line at a threshold, and its label."""
+    base = alt.Chart(inline(pl.DataFrame({line.column: [value]})))
+    return [
+        base.mark_rule(color=line.colour, strokeWidth=1.5).encode(x=x),
+        base.mark_text(color=line.colour, align="left", dx=5).encode(
+            x=x, y=alt.value(label_y), text=alt.value(f"{line.label} {value * 100:.0f} %")
+        ),
+    ]

@@ -1,7 +1,8 @@
-"""The report of `gpu-fleet compare` and `gpu-fleet backtest`: who costs what, and what was done when."""
+"""The report of `gpu-fleet compare` and `gpu-fleet backtest`: costs, attainment, and decisions over time."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 import polars as pl
 
 from gpu_fleet.backtest import roster
-from gpu_fleet.backtest.backtest import ROOM, Run, Setting
+from gpu_fleet.backtest.run import Run
+from gpu_fleet.backtest.scenario import MAXIMUM_FACTOR
+from gpu_fleet.backtest.setting import Setting
 from gpu_fleet.reports import charts
 from gpu_fleet.reports.page import Block, Chart, Column, Figure, Figures, PageSection, Table, Text, page
 from gpu_fleet.reports.trace_page import duration
@@ -18,24 +21,24 @@ from gpu_fleet.simulator.world import START
 
 MINUTE_SECONDS = 60.0
 MOST_NOTES = 4000
-"""Marks that a chart of decisions can hold and still be read and drawn; beyond that every n-th decision is shown."""
+"""Marks that a chart of decisions can draw and a reader can read; above this, only every n-th decision is shown."""
 
-ALIKE = "All start alike, see the same metrics as late as CloudWatch has them, and wait for the same boot."
-AT_BEST = (
-    "Each rival runs on the one pool that suits it best, and where its name says nothing else with the target that "
-    "suits this very trace best, which no user has."
+SAME_START = "All start alike, see the same metrics with CloudWatch's delays, and wait for the same boot."
+BEST_TARGET = (
+    "Each rival runs on the pool that suits it best. Unless its name says otherwise, its target is the best one for "
+    "this trace, which no user knows beforehand."
 )
-MAXIMA = f"Maxima of the pools were raised, where they were lower, to {ROOM:g} times what the peak needs."
+MAXIMA = f"The pools' maxima were raised to at least {MAXIMUM_FACTOR:g} times what the peak needs."
 CLAIRVOYANT = (
-    "The clairvoyant fleet knows the whole trace beforehand; in the figure that ratios are against, instances come at "
+    "The clairvoyant fleet knows the whole trace beforehand. Ratios compare with the fleet whose instances start at "
     "once and cost only while they serve."
 )
-NOTES = (ALIKE, AT_BEST, MAXIMA, CLAIRVOYANT)
+NOTES = (SAME_START, BEST_TARGET, MAXIMA, CLAIRVOYANT)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One contender on one trace: means over the seeds, and the least and the most of them."""
+    """One contender on one trace: means over the seeds, with the lowest and the highest."""
 
     contender: str
     ours: bool
@@ -53,14 +56,13 @@ class Line:
     rejected: float
     scale_events: float
     target: str
-    """Pool and target share, by seed where they differ."""
+    """Pool and target share; several if they differ between seeds."""
 
 
 def lines(runs: Sequence[Run]) -> list[Line]:
-    """The contenders of one trace, ours first, then those that meet the SLO by cost, then the others by attainment."""
-    names = dict.fromkeys(run.candidate.name for run in runs)
-    found = [_line([run for run in runs if run.candidate.name == name]) for name in names]
-    return sorted(found, key=_rank)
+    """Return the contenders of one trace: ours, then those that meet the SLO by cost, then the others by attainment."""
+    names = dict.fromkeys(run.entrant.name for run in runs)
+    return sorted((_line([run for run in runs if run.entrant.name == name]) for name in names), key=_rank)
 
 
 def _rank(line: Line) -> tuple[bool, bool, float]:
@@ -72,12 +74,12 @@ def _line(runs: Sequence[Run]) -> Line:
     costs = [run.result.cost_usd for run in runs]
     ttfts = [run.result.p95_ttft_seconds for run in runs if run.result.p95_ttft_seconds is not None]
     targets = dict.fromkeys(
-        f"{run.candidate.pool} {run.candidate.share:g}" for run in runs if run.candidate.share is not None
+        f"{run.entrant.pool} {run.entrant.share:g}" for run in runs if run.entrant.share is not None
     )
     mean = float(np.mean(shares))
     return Line(
-        contender=runs[0].candidate.name,
-        ours=runs[0].candidate.rule == roster.OURS,
+        contender=runs[0].entrant.name,
+        ours=runs[0].entrant.rule == roster.OURS,
         slo_attainment=mean,
         attainment_low=min(shares),
         attainment_high=max(shares),
@@ -96,19 +98,19 @@ def _line(runs: Sequence[Run]) -> Line:
 
 
 def compare_page(setting: Setting, runs: Sequence[Run]) -> str:
-    """The whole page: for each trace the table, the scatter, and the policy's time lines where they were kept."""
+    """Return the page: for each trace the table and the scatter, and time lines if minutes were kept."""
     names = list(dict.fromkeys(run.trace for run in runs))
     sections: list[PageSection] = []
     for name in names:
         of_trace = [run for run in runs if run.trace == name]
-        sections.append(_outcome(name, of_trace))
-        sections += [_time_lines(setting, run, name if len(names) > 1 else "") for run in _shown(of_trace)]
-    sections.append(PageSection("How it was run", [Text(note) for note in (*_sentences(setting.notes), *NOTES)]))
+        sections.append(_results(name, of_trace))
+        sections += [_time_lines(setting, run, name if len(names) > 1 else "") for run in _detailed(of_trace)]
+    sections.append(PageSection("Method", [Text(note) for note in (*_sentences(setting.notes), *NOTES)]))
     first = runs[0]
-    alone = {run.candidate.rule for run in runs} == {roster.OURS}
+    alone = {run.entrant.rule for run in runs} == {roster.OURS}
     subtitle = (
         f"{len(names)} {'trace' if len(names) == 1 else 'traces'}, boot {first.boot_seconds:g} s, "
-        f"{len({run.seed for run in runs})} seed(s), {first.target * 100:.4g} % of requests within the SLO asked for."
+        f"{len({run.seed for run in runs})} seed(s), {first.target * 100:.4g} % of requests must keep to the SLO."
     )
     title = f"Policy {setting.policy_name}" + ("" if alone else " beside its rivals")
     return page(title, sections, subtitle=subtitle)
@@ -118,11 +120,11 @@ def _sentences(notes: Sequence[str]) -> list[str]:
     return [f"{note[0].upper()}{note[1:]}." for note in notes]
 
 
-def _shown(runs: Sequence[Run]) -> list[Run]:
-    """Ours, and the cheapest rival that met the SLO (else the one that came nearest), where their minutes were kept."""
+def _detailed(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs to show in detail: ours, and the cheapest rival that met the SLO (or came nearest)."""
     kept = [run for run in runs if run.result.series is not None]
-    ours = [run for run in kept if run.candidate.rule == roster.OURS]
-    rivals = [run for run in kept if run.candidate.rule != roster.OURS]
+    ours = [run for run in kept if run.entrant.rule == roster.OURS]
+    rivals = [run for run in kept if run.entrant.rule != roster.OURS]
     meeting = [run for run in rivals if run.meets_slo]
     best = min(meeting, key=lambda run: run.result.cost_usd, default=None) or max(
         rivals, key=lambda run: run.result.slo_attainment, default=None
@@ -130,48 +132,39 @@ def _shown(runs: Sequence[Run]) -> list[Run]:
     return [*ours[:1], *([best] if best else [])]
 
 
-def _outcome(name: str, runs: Sequence[Run]) -> PageSection:
-    first, found = runs[0], lines(runs)
-    ours = next((line for line in found if line.ours), None)
-    bound = float(np.mean([run.clairvoyant_usd for run in runs]))
-    blocks: list[Block] = []
-    if ours is not None:
-        blocks.append(_figures(ours, found, runs))
-    columns = [
-        Column("contender", "contender"),
-        Column("slo_attainment", "within the SLO", ".3%"),
-        Column("cost_usd", "cost", ",.2f", "$"),
-        Column("ratio", "of clairvoyant", ".3f"),
-        Column("gpu_hours", "GPU hours", ",.1f"),
-        Column("p95_ttft_seconds", "p95 first token", ",.2f", "s"),
-        Column("lost", "lost", ",.0f"),
-        Column("rejected", "rejected", ",.0f"),
-        Column("scale_events", "changes", ",.0f"),
-        Column("target", "on, target"),
+COLUMNS = (
+    Column("contender", "contender"),
+    Column("slo_attainment", "within the SLO", ".3%"),
+    Column("cost_usd", "cost", ",.2f", "$"),
+    Column("ratio", "of clairvoyant", ".3f"),
+    Column("gpu_hours", "GPU hours", ",.1f"),
+    Column("p95_ttft_seconds", "p95 first token", ",.2f", "s"),
+    Column("lost", "lost", ",.0f"),
+    Column("rejected", "rejected", ",.0f"),
+    Column("scale_events", "changes", ",.0f"),
+    Column("target", "on, target"),
+)
+
+
+def _results(name: str, runs: Sequence[Run]) -> PageSection:
+    """Return the section with the figures, the table and the scatter of one trace."""
+    first, table_lines = runs[0], lines(runs)
+    bound_usd = float(np.mean([run.clairvoyant_usd for run in runs]))
+    with_boot_usd = float(np.mean([run.clairvoyant_with_boot_usd for run in runs]))
+    rows: list[dict[str, Any]] = [
+        *(asdict(line) for line in table_lines),
+        _bound_row("clairvoyant fleet", bound_usd, 1.0),
+        _bound_row("clairvoyant fleet, boot paid", with_boot_usd, with_boot_usd / bound_usd if bound_usd else None),
     ]
-    rows: list[dict[str, Any]] = [asdict(line) for line in found]
-    rows.append({"contender": "clairvoyant fleet", "cost_usd": bound, "ratio": 1.0, "target": ""})
-    with_boot = float(np.mean([run.clairvoyant_with_boot_usd for run in runs]))
-    rows.append(
-        {
-            "contender": "clairvoyant fleet, boot paid",
-            "cost_usd": with_boot,
-            "ratio": with_boot / bound if bound else None,
-            "target": "",
-        }
-    )
-    blocks.append(Table(columns, rows, highlight="ours"))
-    frame = pl.DataFrame([asdict(line) for line in found if line.meets_slo or line.ours or len(found) < 4])
-    blocks.append(
-        charts.cost_against_attainment(
-            frame, target=first.target, bound_usd=bound, title="Those that meet the SLO: cost against attainment"
-        )
-    )
-    if any(not line.meets_slo for line in found):
-        everyone = pl.DataFrame([asdict(line) for line in found])
-        blocks.append(
-            charts.cost_against_attainment(everyone, target=first.target, bound_usd=bound, title="All of them")
-        )
+    blocks: list[Block] = []
+    ours = next((line for line in table_lines if line.ours), None)
+    if ours is not None:
+        blocks.append(_figures(ours, table_lines, runs))
+    blocks.append(Table(COLUMNS, rows, highlight="ours"))
+    relevant = [line for line in table_lines if line.meets_slo or line.ours or len(table_lines) < 4]
+    blocks.append(_scatter(relevant, first.target, bound_usd, "Those that meet the SLO: cost against attainment"))
+    if any(not line.meets_slo for line in table_lines):
+        blocks.append(_scatter(table_lines, first.target, bound_usd, "All of them"))
     text = (
         f"{duration(first.span_seconds)}, {first.result.requests:,} requests ({first.factor:.3g} times the trace's). "
         f"Static peak capacity costs at least ${first.static_usd:,.2f}; 1 - mean/peak is {first.most_saving:.1%}, and "
@@ -180,36 +173,46 @@ def _outcome(name: str, runs: Sequence[Run]) -> PageSection:
     return PageSection(name, blocks, text)
 
 
-def _figures(ours: Line, found: Sequence[Line], runs: Sequence[Run]) -> Figures:
-    rivals = [line for line in found if not line.ours and line.meets_slo]
-    mine = [run for run in runs if run.candidate.rule == roster.OURS]
+def _bound_row(name: str, usd: float, ratio: float | None) -> dict[str, Any]:
+    return {"contender": name, "cost_usd": usd, "ratio": ratio, "target": ""}
+
+
+def _scatter(shown: Sequence[Line], target: float, bound_usd: float, title: str) -> Chart:
+    frame = pl.DataFrame([asdict(line) for line in shown])
+    return charts.cost_against_attainment(frame, target=target, bound_usd=bound_usd, title=title)
+
+
+def _figures(ours: Line, table_lines: Sequence[Line], runs: Sequence[Run]) -> Figures:
+    rivals = [line for line in table_lines if not line.ours and line.meets_slo]
+    own_runs = [run for run in runs if run.entrant.rule == roster.OURS]
     figures = [
         Figure(f"{ours.slo_attainment:.3%}", "of requests within the SLO", "good" if ours.meets_slo else "bad"),
         Figure(f"${ours.cost_usd:,.2f}", "cost"),
         Figure(f"{ours.ratio:.2f}", "times the clairvoyant fleet"),
     ]
     if ours.meets_slo:
-        saving = float(np.mean([1 - run.result.cost_usd / run.static_usd for run in mine if run.static_usd]))
-        figures.append(_against(saving, "static peak at its tightest"))
+        saving = float(np.mean([1 - run.result.cost_usd / run.static_usd for run in own_runs if run.static_usd]))
+        figures.append(_saving_figure(saving, "static peak at its tightest"))
     if rivals and ours.meets_slo:
         best = min(rivals, key=lambda line: line.cost_usd)
-        figures.append(_against(1 - ours.cost_usd / best.cost_usd, f"the cheapest rival, {best.contender}"))
+        figures.append(_saving_figure(1 - ours.cost_usd / best.cost_usd, f"the cheapest rival, {best.contender}"))
     return Figures(figures)
 
 
-def _against(saving: float, whom: str) -> Figure:
+def _saving_figure(saving: float, other: str) -> Figure:
     return Figure(
-        f"{abs(saving):.0%}", f"{'less' if saving >= 0 else 'more'} than {whom}", "good" if saving >= 0 else ""
+        f"{abs(saving):.0%}", f"{'less' if saving >= 0 else 'more'} than {other}", "good" if saving >= 0 else ""
     )
 
 
 def _time_lines(setting: Setting, run: Run, trace: str) -> PageSection:
+    """Return the section with a run's charts over time. `trace` is empty if the page has only one."""
     series = run.result.series
     if series is None:
-        return PageSection(run.candidate.name)
+        return PageSection(run.entrant.name)
     at = series.at - MINUTE_SECONDS - START
-    rps = {pool.name: pool.throughput_rps for pool in setting.service.pools}
-    speed = np.array([[rps[name]] for name in run.result.pools])
+    throughput_rps = {pool.name: pool.throughput_rps for pool in setting.service.pools}
+    by_pool_rps = np.array([[throughput_rps[name]] for name in run.result.pools])
     demand = series.arrivals_rps if run.work_rps is None else run.work_rps[: len(at)]
     span = (float(at[0]), float(at[-1])) if len(at) else None
     blocks: list[Block] = [
@@ -218,8 +221,8 @@ def _time_lines(setting: Setting, run: Run, trace: str) -> PageSection:
                 {
                     "at_seconds": at,
                     "demand": demand,
-                    "capacity": (series.ready * speed).sum(axis=0),
-                    "ordered": ((series.ready + series.starting) * speed).sum(axis=0),
+                    "capacity": (series.ready * by_pool_rps).sum(axis=0),
+                    "ordered": ((series.ready + series.starting) * by_pool_rps).sum(axis=0),
                 }
             ),
             unit="typical requests per second",
@@ -242,8 +245,8 @@ def _time_lines(setting: Setting, run: Run, trace: str) -> PageSection:
     blocks.append(charts.rate(failed, title="Requests that missed the SLO", unit="requests per second"))
     if run.decisions:
         blocks.append(_decisions(run, span))
-    which = f" on {trace}" if trace else ""
-    return PageSection(f"{run.candidate.name}{which}, minute by minute (seed {run.seed})", blocks)
+    on_trace = f" on {trace}" if trace else ""
+    return PageSection(f"{run.entrant.name}{on_trace}, minute by minute (seed {run.seed})", blocks)
 
 
 def _by_pool(run: Run, at: Any, values: dict[str, Any]) -> pl.DataFrame:
@@ -254,8 +257,8 @@ def _by_pool(run: Run, at: Any, values: dict[str, Any]) -> pl.DataFrame:
 
 def _decisions(run: Run, span: tuple[float, float] | None) -> Chart:
     moments = list(dict.fromkeys(note.at for note in run.decisions))
-    every = -(-len(run.decisions) // MOST_NOTES)
-    kept = set(moments[::every])
+    step = math.ceil(len(run.decisions) / MOST_NOTES)
+    kept = set(moments[::step])
     shown = [note for note in run.decisions if note.at in kept]
     title = "Decisions that changed a count, with their reasons"
     return charts.decisions(
@@ -268,5 +271,5 @@ def _decisions(run: Run, span: tuple[float, float] | None) -> Chart:
             }
         ),
         span_seconds=span,
-        title=title if every == 1 else f"{title}: one of {every}",
+        title=title if step == 1 else f"{title}: one of {step}",
     )

@@ -1,4 +1,4 @@
-"""The report of `gpu-fleet demo`, and the sentences and figures that it shares with the terminal."""
+"""The report of `gpu-fleet demo`, with the sentences and figures that the terminal also shows."""
 
 from __future__ import annotations
 
@@ -18,69 +18,68 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """One row of the comparison."""
+class ComparisonRow:
+    """One figure of gpu-fleet and of the static fleet, as text."""
 
-    what: str
+    measure: str
     ours: str
     static: str
 
 
-def comparison(outcome: DemoResult) -> list[Compared]:
-    """gpu-fleet against the static fleet, as text."""
+def comparison(outcome: DemoResult) -> list[ComparisonRow]:
+    """Return the comparison of gpu-fleet with the static fleet."""
     ours, static = outcome.replay, outcome.static
     return [
-        Compared("requests", f"{ours.requests:,}", f"{static.requests:,}"),
-        Compared("within the SLO", f"{ours.slo_attainment:.2%}", f"{static.slo_attainment:.2%}"),
-        Compared("TTFT p50", _seconds(ours.p50_ttft_seconds), _seconds(static.p50_ttft_seconds)),
-        Compared("TTFT p95", _seconds(ours.p95_ttft_seconds), _seconds(static.p95_ttft_seconds)),
-        Compared("cost", f"${ours.cost_usd:,.2f}", f"${static.cost_usd:,.2f}"),
-        Compared("GPU hours", f"{ours.gpu_hours:,.2f}", f"{static.gpu_hours:,.2f}"),
-        Compared("requests lost", f"{ours.lost:,}", f"{static.lost:,}"),
-        Compared("of them to a scale-in", f"{ours.lost_to_scale_in:,}", "0"),
-        Compared("requests rejected", f"{ours.rejected:,}", f"{static.rejected:,}"),
-        Compared("instances launched", f"{ours.launches:,}", "0"),
-        Compared("runs of the scaler", f"{len(ours.invocations)}", ""),
-        Compared("of them failed", f"{len(ours.failures)}", ""),
+        ComparisonRow("requests", f"{ours.requests:,}", f"{static.requests:,}"),
+        ComparisonRow("within the SLO", f"{ours.slo_attainment:.2%}", f"{static.slo_attainment:.2%}"),
+        ComparisonRow("TTFT p50", _seconds(ours.p50_ttft_seconds), _seconds(static.p50_ttft_seconds)),
+        ComparisonRow("TTFT p95", _seconds(ours.p95_ttft_seconds), _seconds(static.p95_ttft_seconds)),
+        ComparisonRow("cost", f"${ours.cost_usd:,.2f}", f"${static.cost_usd:,.2f}"),
+        ComparisonRow("GPU hours", f"{ours.gpu_hours:,.2f}", f"{static.gpu_hours:,.2f}"),
+        ComparisonRow("requests lost", f"{ours.lost:,}", f"{static.lost:,}"),
+        ComparisonRow("of them to a scale-in", f"{ours.lost_to_scale_in:,}", "0"),
+        ComparisonRow("requests rejected", f"{ours.rejected:,}", f"{static.rejected:,}"),
+        ComparisonRow("instances launched", f"{ours.launches:,}", "0"),
+        ComparisonRow("runs of the scaler", f"{len(ours.invocations)}", ""),
+        ComparisonRow("of them failed", f"{len(ours.failures)}", ""),
     ]
 
 
 def static_name(outcome: DemoResult) -> str:
-    """What the static fleet is called."""
+    """Return the name of the static fleet."""
     return f"static peak, {outcome.static.count} {outcome.static.pool}"
 
 
 def traffic_sentence(plan: Plan) -> str:
-    """What is replayed, and what was done to it."""
+    """Return which part of a trace is replayed, and how it was scaled."""
     traffic = plan.traffic
-    what = f"{duration(traffic.trace.span_seconds)} of {traffic.source}, {len(traffic.trace):,} requests"
+    part = f"{duration(traffic.trace.span_seconds)} of {traffic.source}, {len(traffic.trace):,} requests"
     if traffic.scaled_by is not None:
-        what += f", each of the file's replayed {traffic.scaled_by:.3g} times in the mean"
+        part += f", each of the file's replayed {traffic.scaled_by:.3g} times on average"
     peak = f"its busiest minute has {traffic.peak_rps:.1f} requests per second"
     if traffic.peak_instances:
-        peak += f", about what {traffic.peak_instances} {traffic.peak_pool} complete within the SLO"
+        peak += f", about the throughput of {traffic.peak_instances} {traffic.peak_pool} within the SLO"
     left = f" The trace's other {traffic.left_out_minutes:,} minutes are left out." if traffic.left_out_minutes else ""
-    return f"Traffic: {what}; {peak}.{left}"
+    return f"Traffic: {part}; {peak}.{left}"
 
 
 def opening_sentence(plan: Plan) -> str:
-    """What stands at the start, and how long a boot takes."""
+    """Return which instances run at the start, and how long a boot takes."""
     counts = {pool.name: max(pool.min_instances, plan.opening.ready.get(pool.name, 0)) for pool in plan.service.pools}
-    standing = " and ".join(f"{count} {name}" for name, count in counts.items() if count)
-    boots = plan.boot_seconds
-    if boots is None:
+    instances = " and ".join(f"{count} {name}" for name, count in counts.items() if count)
+    if plan.boot_seconds is None:
         times = sorted({pool.lead_seconds for pool in plan.service.pools})
         boot = " to ".join(f"{seconds:g}" for seconds in dict.fromkeys((times[0], times[-1])))
     else:
-        boot = f"{boots:g}"
+        boot = f"{plan.boot_seconds:g}"
     return (
-        f"Service {plan.service.name} under policy {plan.policy} starts on {standing}; an instance takes {boot} s from "
-        "launch to answer."
+        f"Service {plan.service.name} under policy {plan.policy} starts on {instances}; an instance takes {boot} s "
+        "from launch to its first answer."
     )
 
 
 def summary(outcome: DemoResult) -> str:
-    """The whole run in a paragraph."""
+    """Return the whole run in a paragraph."""
     ours, static = outcome.replay, outcome.static
     moved = [
         f"{name} between {min(counts)} and {max(counts)}"
@@ -101,7 +100,7 @@ def summary(outcome: DemoResult) -> str:
 
 
 def demo_page(outcome: DemoResult) -> str:
-    """The report: one self-contained HTML file."""
+    """Return the whole page."""
     plan = outcome.plan
     sections = [
         PageSection(
@@ -109,9 +108,9 @@ def demo_page(outcome: DemoResult) -> str:
             [Figures(_figures(outcome)), Text(traffic_sentence(plan)), Text(opening_sentence(plan))],
             summary(outcome),
         ),
-        PageSection("Minute by minute", timelines(outcome), _HOW_TO_READ),
-        PageSection("Against static peak", [_comparison_table(outcome)], _against(outcome)),
-        PageSection("Decisions", [_codes_table(outcome)], "How often each reason was given, with its newest sentence."),
+        PageSection("Minute by minute", timelines(outcome), HOW_TO_READ),
+        PageSection("Against static peak", [_comparison_table(outcome)], _static_fleet_sentence(outcome)),
+        PageSection("Decisions", [_codes_table(outcome)], "How often each reason occurred, with its newest sentence."),
     ]
     if outcome.replay.failures:
         sections.append(PageSection("Runs that failed", [_failures_table(outcome)]))
@@ -124,8 +123,8 @@ def demo_page(outcome: DemoResult) -> str:
     )
 
 
-_HOW_TO_READ = (
-    "Times count from the trace's start. Drag to move along, shift and wheel to zoom, double click to see all; the "
+HOW_TO_READ = (
+    "Times count from the trace's start. Drag to move, use shift and the wheel to zoom, double click to see all; the "
     "charts move together. Hover for the figures, and over a decision's mark for its reason."
 )
 
@@ -134,11 +133,11 @@ def _figures(outcome: DemoResult) -> list[Figure]:
     ours, static = outcome.replay, outcome.static
     slo = outcome.plan.service.policy.slo
     target = slo.attainment if slo else None
-    good = "" if target is None else ("good" if ours.slo_attainment >= target else "bad")
-    wanted = "" if target is None else f" (SLO {target * 100:.4g} %)"
+    tone = "" if target is None else ("good" if ours.slo_attainment >= target else "bad")
+    slo_text = "" if target is None else f" (SLO {target * 100:.4g} %)"
     cheaper = ours.cost_usd < static.cost_usd
     return [
-        Figure(f"{ours.slo_attainment:.2%}", f"of requests within the SLO{wanted}", good),
+        Figure(f"{ours.slo_attainment:.2%}", f"of requests within the SLO{slo_text}", tone),
         Figure(f"${ours.cost_usd:,.2f}", f"cost; static peak ${static.cost_usd:,.2f}", "good" if cheaper else "bad"),
         Figure(f"{ours.gpu_hours:.1f}", f"GPU hours; static peak {static.gpu_hours:.1f}"),
         Figure(f"{ours.lost_to_scale_in:,}", "requests lost to a scale-in", "bad" if ours.lost_to_scale_in else "good"),
@@ -147,7 +146,7 @@ def _figures(outcome: DemoResult) -> list[Figure]:
 
 
 def timelines(outcome: DemoResult) -> list[Chart]:
-    """The charts over time, all over the same stretch."""
+    """Return the charts over time, all with the same time axis."""
     ours = outcome.replay
     slo = outcome.plan.service.policy.slo
     span = (float(ours.minutes[0].at), float(ours.minutes[-1].at))
@@ -180,7 +179,7 @@ def timelines(outcome: DemoResult) -> list[Chart]:
 
 
 def demand_chart(outcome: DemoResult) -> Chart:
-    """Demand against capacity."""
+    """Return the chart of demand against capacity."""
     minutes = outcome.replay.minutes
     return charts.demand_and_capacity(
         {
@@ -194,7 +193,7 @@ def demand_chart(outcome: DemoResult) -> Chart:
 
 
 def pools_chart(outcome: DemoResult) -> Chart:
-    """Instances by pool."""
+    """Return the chart of instances by pool."""
     return charts.pools(_by_pool(outcome, "ready", "desired"), title="Ready instances by pool, and all desired")
 
 
@@ -215,30 +214,30 @@ def _limit_seconds(outcome: DemoResult) -> float | None:
 
 def _marks(decisions: Sequence[Decided], start: float) -> pl.DataFrame:
     rows = [
-        {"at_seconds": one.at - start, "code": code, "sentence": sentence}
-        for one in decisions
-        for code, sentence in zip(one.codes, one.sentences, strict=True)
+        {"at_seconds": decision.at - start, "code": code, "sentence": sentence}
+        for decision in decisions
+        for code, sentence in zip(decision.codes, decision.sentences, strict=True)
     ]
     return pl.DataFrame(rows, schema={"at_seconds": pl.Float64, "code": pl.String, "sentence": pl.String})
 
 
 def _comparison_table(outcome: DemoResult) -> Table:
-    rows = [{"what": row.what, "ours": row.ours, "static": row.static} for row in comparison(outcome)]
-    return Table([Column("what", ""), Column("ours", "gpu-fleet"), Column("static", static_name(outcome))], rows)
+    rows = [{"measure": row.measure, "ours": row.ours, "static": row.static} for row in comparison(outcome)]
+    return Table([Column("measure", ""), Column("ours", "gpu-fleet"), Column("static", static_name(outcome))], rows)
 
 
-def _against(outcome: DemoResult) -> str:
+def _static_fleet_sentence(outcome: DemoResult) -> str:
     static = outcome.static
     return (
-        f"The same requests on {static.count} {static.pool} that stand all the time: the cheapest fleet of one pool "
-        "whose busiest minute fills it to 80 %. It knows the busiest minute beforehand; the scaler does not."
+        f"The same requests on {static.count} {static.pool} that run all the time: the cheapest fleet of one pool that "
+        "the busiest minute fills to 80 %. It knows the busiest minute beforehand; the scaler does not."
     )
 
 
 def _codes_table(outcome: DemoResult) -> Table:
     newest: dict[str, str] = {}
-    for one in outcome.replay.decisions:
-        newest |= dict(zip(one.codes, one.sentences, strict=True))
+    for decision in outcome.replay.decisions:
+        newest |= dict(zip(decision.codes, decision.sentences, strict=True))
     rows: list[dict[str, Any]] = [
         {"code": code, "times": times, "sentence": newest[code]} for code, times in outcome.replay.codes.items()
     ]
@@ -253,9 +252,9 @@ def _failures_table(outcome: DemoResult) -> Table:
 
 
 def _resources_table(outcome: DemoResult) -> Table:
-    # In the order of their places: that of registration hangs on the event loop.
-    by_place = sorted(outcome.resources, key=lambda one: one.urn)
-    rows = [{"type": one.type, "name": one.name, "id": one.id if one.custom else ""} for one in by_place]
+    # Sorted by URN, since the order of registration depends on the event loop.
+    by_urn = sorted(outcome.resources, key=lambda resource: resource.urn)
+    rows = [{"type": r.type, "name": r.name, "id": r.id if r.custom else ""} for r in by_urn]
     return Table([Column("type", "type"), Column("name", "name"), Column("id", "id")], rows)
 
 

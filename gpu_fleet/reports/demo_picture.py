@@ -1,4 +1,4 @@
-"""The demo's picture: demand against capacity, and the pools under it, drawn without a browser."""
+"""The demo's picture: demand against capacity above the pools, drawn without a browser."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDTH, HEIGHTS = 840, (200, 170)
 
 
 def demo_picture(outcome: DemoResult, suffix: str) -> bytes:
-    """The picture as the bytes of an `.svg` or `.png` file."""
+    """Return the picture as the bytes of an `.svg` or `.png` file."""
     parts = [
         _still(chart, height)
         for chart, height in zip((demand_chart(outcome), pools_chart(outcome)), HEIGHTS, strict=True)
@@ -34,7 +34,7 @@ def demo_picture(outcome: DemoResult, suffix: str) -> bytes:
 
 
 def _still(chart: Chart, height: int) -> dict[str, Any]:
-    """The chart without what only a pointer can use."""
+    """Return the chart without the parts that need a pointer."""
     spec = {key: value for key, value in chart.spec.items() if key not in ("$schema", "config", "autosize")}
     layers = [
         {key: value for key, value in layer.items() if key != "params"}

@@ -1,17 +1,17 @@
-"""How reports look: one style sheet and the charts' colours, light and dark."""
+"""The look of reports: style sheet, script, and the charts' colours for light and dark."""
 
 from __future__ import annotations
 
 from typing import Any
 
 SERIES = ("#3b6fd4", "#e08a1e", "#2a9d74", "#b8488e", "#7a5cc7", "#8a6d3b", "#4f8fa8", "#c4553f")
-"""Colours of lines and areas, told apart on white as on near-black."""
+"""Colours of lines and areas, distinct on white and on near-black."""
 GOOD, BAD, QUIET = "#2a9d74", "#d1495b", "#8b93a1"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 
 
 def chart_config(*, dark: bool) -> dict[str, Any]:
-    """Vega-Lite configuration: quiet axes, the page's font, no box around the plot."""
+    """Return the Vega-Lite configuration: quiet axes, the page's font, no box around the plot."""
     ink, line, grid = ("#c9d1de", "#4a5364", "#2b3240") if dark else ("#3d4654", "#b9c1cd", "#e9edf2")
     text = {"labelColor": ink, "titleColor": ink, "labelFont": FONT, "titleFont": FONT}
     return {
@@ -100,7 +100,7 @@ const looks = JSON.parse(document.getElementById("looks").textContent);
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 let views = [];
 let moving = false;
-// Charts of one group show the same stretch of time: whoever is dragged or zoomed takes the others along.
+// Charts of one group share their time axis: dragging or zooming one moves the others.
 function follow(source, name, value) {
   if (moving) return;
   moving = true;

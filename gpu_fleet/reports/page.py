@@ -1,7 +1,7 @@
 """One self-contained HTML file: sections of text, figures, tables and charts. Nothing is loaded from outside.
 
-The charts' library (Vega, Vega-Lite and Vega-Embed, from vl-convert: about 0.9 MB) stands in the page once, whatever
-the number of charts; a content security policy forbids the browser to ask any host for anything.
+The page contains the charts' library (Vega, Vega-Lite and Vega-Embed, from vl-convert: about 0.9 MB) once, whatever the
+number of charts. A content security policy forbids the browser to contact any host.
 """
 
 from __future__ import annotations
@@ -19,50 +19,50 @@ import vl_convert
 from gpu_fleet.reports.look import SCRIPT, STYLE, chart_config
 
 VEGA_LITE_VERSION = "6.4"
-"""The version that altair's schema is of; vl-convert carries it."""
+"""The version of altair's schema; vl-convert contains it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A Vega-Lite specification as altair makes it (`gpu_fleet.reports.charts` has builders)."""
+    """A Vega-Lite specification, as altair makes it (see `gpu_fleet.reports.charts`)."""
 
     spec: Mapping[str, Any]
-    """Empty: there is nothing to draw, and title and note stand alone."""
+    """Empty for a chart without data: only its title and note are shown."""
     title: str = ""
     note: str = ""
     group: str = ""
-    """Charts of the same group show the same stretch of time: zooming one zooms all."""
+    """Charts of the same group share their time axis: zooming one zooms all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table: the key in its rows, the heading, and how values are shown."""
+    """A column of a table: its key in the rows, its heading, and the format of its values."""
 
     key: str
     heading: str
     form: str = ""
     """Format of a number (`.1f`, `,.0f`, `.2%`); empty for text."""
     unit: str = ""
-    """Put in front of the number where it is `$`, else after it."""
+    """`$` goes before the number, any other unit after it."""
     wide: bool = False
     """Long text that may wrap."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under headings, sorted by a click on a heading. What a row lacks is shown as a dash, never as zero."""
+    """Rows under headings; a click on a heading sorts them. A missing value is shown as a dash, never as zero."""
 
     columns: Sequence[Column]
     rows: Sequence[Mapping[str, Any]]
     title: str = ""
     note: str = ""
     highlight: str = ""
-    """A row whose key of this name is true stands out."""
+    """Rows in which this key is true are emphasised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number that stands by itself."""
+    """A number with a label."""
 
     value: str
     label: str
@@ -90,7 +90,7 @@ Block: TypeAlias = Chart | Table | Figures | Text
 
 @dataclass(frozen=True, slots=True)
 class PageSection:
-    """A heading and what stands under it."""
+    """A heading with its content."""
 
     title: str
     blocks: Sequence[Block] = field(default=())
@@ -98,7 +98,7 @@ class PageSection:
 
 
 def page(title: str, sections: Sequence[PageSection], *, subtitle: str = "") -> str:
-    """The whole document. All text is escaped; the same input gives the same bytes."""
+    """Return the whole document. All text is escaped; the same input gives the same bytes."""
     charts: dict[str, Chart] = {}
     bodies = [_section(number, section, charts) for number, section in enumerate(sections)]
     links = "".join(f'<a href="#section-{i}">{_text(section.title)}</a>' for i, section in enumerate(sections))
@@ -141,6 +141,7 @@ def _library() -> str:
 
 
 def _section(number: int, section: PageSection, charts: dict[str, Chart]) -> str:
+    """Return a section as HTML, and add its charts to `charts`."""
     parts = [f'<section id="section-{number}"><h2>{_text(section.title)}</h2>']
     if section.text:
         parts.append(f"<p>{_text(section.text)}</p>")
@@ -150,9 +151,9 @@ def _section(number: int, section: PageSection, charts: dict[str, Chart]) -> str
                 parts.append(f"<p{' class=note' if block.quiet else ''}>{_text(block.text)}</p>")
             case Figures():
                 cells = "".join(
-                    f'<div class="figure"><b class="{_text(one.tone)}">{_text(one.value)}</b>'
-                    f"<span>{_text(one.label)}</span></div>"
-                    for one in block.figures
+                    f'<div class="figure"><b class="{_text(figure.tone)}">{_text(figure.value)}</b>'
+                    f"<span>{_text(figure.label)}</span></div>"
+                    for figure in block.figures
                 )
                 parts.append(f'<div class="figures">{cells}</div>')
             case Table():
@@ -170,7 +171,7 @@ def _section(number: int, section: PageSection, charts: dict[str, Chart]) -> str
 
 
 def table(block: Table) -> str:
-    """A table as HTML."""
+    """Return a table as HTML."""
     heads = "".join(
         f'<th tabindex="0" scope="col"{_class("number" if column.form else "")}>{_text(column.heading)}</th>'
         for column in block.columns
@@ -191,9 +192,9 @@ def _cell(column: Column, value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return f'<td{_class("number" if column.form else "")} data-value="">\u2013</td>'
     if column.form:
-        shown = format(value, column.form)
-        shown = f"${shown}" if column.unit == "$" else f"{shown} {column.unit}".rstrip()
-        return f'<td class="number" data-value="{value!r}">{_text(shown)}</td>'
+        number = format(value, column.form)
+        text = f"${number}" if column.unit == "$" else f"{number} {column.unit}".rstrip()
+        return f'<td class="number" data-value="{value!r}">{_text(text)}</td>'
     return f"<td{_class('wide' if column.wide else '')}>{_text(str(value))}</td>"
 
 
@@ -206,7 +207,7 @@ def _text(text: str) -> str:
 
 
 def _json(value: object) -> str:
-    """JSON that cannot end the script element it stands in. A number that is not finite is missing."""
+    """Return JSON that cannot end the script element around it. A number that is not finite becomes null."""
     return json.dumps(_finite(value), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
 
 
@@ -215,13 +216,13 @@ def _finite(value: object) -> object:
         case float():
             return value if math.isfinite(value) else None
         case dict():
-            return {key: _finite(one) for key, one in value.items()}
+            return {key: _finite(item) for key, item in value.items()}
         case list() | tuple():
-            return [_finite(one) for one in value]
+            return [_finite(item) for item in value]
         case _:
             return value
 
 
 def _without_schema(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema's address is never asked for, but a page that names no host needs no explaining."""
+    """Return the specification without its schema's address. Nothing requests it, but a page should name no host."""
     return {key: value for key, value in spec.items() if key not in {"$schema", "config"}}

@@ -1,4 +1,4 @@
-"""Fewer points for a time line, chosen so that the eye sees no difference: peaks and troughs stay."""
+"""Thinning of time lines: fewer points that look the same, since peaks and troughs stay."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import polars as pl
 
 MOST_POINTS = 1200
-"""Points of one line: about one a pixel of a wide screen."""
+"""Points of a line: about one for each pixel of a wide screen."""
 
 
 def thin(
     frame: pl.DataFrame, x: str, values: Sequence[str], by: Sequence[str] = (), points: int = MOST_POINTS
 ) -> pl.DataFrame:
-    """The frame itself where no line has more than `points` rows, else the rows that matter, sorted by `x`.
+    """Return the frame itself if no line has more than `points` rows, else the rows that matter, sorted by `x`.
 
-    Each line (one combination of `by`) is cut into stretches of equal length along `x`, and of every stretch those
-    rows stay in which one of `values` is lowest or highest, with the line's first and last: the means between are
-    lost, an extreme never is.
+    Each line (one combination of `by`) is cut into stretches of equal length along `x`. Each stretch keeps the rows in
+    which one of `values` is lowest or highest, and each line its first and last row. Values in between are lost,
+    extremes never.
     """
     if frame.is_empty() or not values:
         return frame

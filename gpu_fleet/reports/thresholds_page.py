@@ -1,4 +1,4 @@
-"""The report of `gpu-fleet thresholds`: the curve, the recommendation and what it rests on."""
+"""The report of `gpu-fleet thresholds`: the curve, the recommendation and the rule behind it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from gpu_fleet.traffic.threshold_curve import OrderingRule, ThresholdAdvice, Thr
 from gpu_fleet.traffic.trace import RateTrace
 
 RULE = (
-    "The rule that was replayed: at each step there stands what was ordered a lead time ago, and what is ordered is "
-    "the demand of that moment over the threshold. A request beyond capacity counts as a breach. The interval comes "
-    "from a block bootstrap of the history; recommended is the highest threshold whose interval keeps to the target."
+    "The replayed rule orders, at each step, the current demand over the threshold; capacity is what was ordered a "
+    "lead time ago. A request beyond capacity counts as a breach. The interval comes from a block bootstrap of the "
+    "history. The recommended threshold is the highest whose interval keeps to the target."
 )
 
 
 def thresholds_page(demand: RateTrace, answer: ThresholdAdvice, rule: OrderingRule, *, current: float | None) -> str:
-    """The whole page. `current` is the threshold that the policy has now."""
+    """Return the whole page. `current` is the policy's threshold."""
     best = answer.recommended
     blocks: list[Block] = [_figures(answer), Text(verdict(answer, current))]
     blocks.append(
@@ -27,32 +27,32 @@ def thresholds_page(demand: RateTrace, answer: ThresholdAdvice, rule: OrderingRu
         )
     )
     sections = [PageSection("Which threshold", blocks)]
-    shown = best or answer.plain
-    if shown:
-        capacity = rule.capacity_rps(demand.rps, demand.step_seconds, shown.threshold)
+    replayed = best or answer.plain
+    if replayed:
+        capacity = rule.capacity_rps(demand.rps, demand.step_seconds, replayed.threshold)
         frame = pl.DataFrame(
             {"at_seconds": demand.at_seconds + (demand.starts_at or 0.0), "demand": demand.rps, "capacity": capacity}
         )
-        sections.append(PageSection(f"The history at {shown.threshold:.0%}", [charts.demand_and_capacity(frame)]))
+        sections.append(PageSection(f"The history at {replayed.threshold:.0%}", [charts.demand_and_capacity(frame)]))
     sections.append(PageSection("The curve in figures", [_table(answer)], RULE))
     subtitle = (
         f"{demand.name}: {duration(demand.span_seconds)}, lead time {duration(rule.lead_seconds)}, "
-        f"{(1 - answer.target) * 100:.4g} % of requests to be within capacity."
+        f"{(1 - answer.target) * 100:.4g} % of requests must be within capacity."
     )
     return page("Utilisation threshold", sections, subtitle=subtitle)
 
 
 def verdict(answer: ThresholdAdvice, current: float | None = None) -> str:
-    """The recommendation as sentences."""
+    """Return the recommendation as sentences."""
     best, allowed = answer.recommended, f"{answer.target * 100:.3g} %"
     if best is None:
         sentence = (
             f"No threshold keeps requests over capacity below {allowed} with confidence on this history: "
-            "demand rises faster than instances come. Reserve for the peak, shorten the lead time, or forecast."
+            "demand rises faster than instances start. Reserve for the peak, shorten the lead time, or forecast."
         )
         if answer.plain:
             plain = answer.plain
-            sentence += f" On this very history {plain.threshold:.0%} kept to it, at {plain.cost:.2f} times the demand."
+            sentence += f" On this history {plain.threshold:.0%} kept to it, at {plain.cost:.2f} times the demand."
         return sentence
     sentence = (
         f"{best.threshold:.0%}: {best.over:.2%} of requests over capacity "
@@ -60,27 +60,27 @@ def verdict(answer: ThresholdAdvice, current: float | None = None) -> str:
         f"capacity {best.cost:.2f} times the demand; static peak capacity takes {answer.static_cost:.2f}."
     )
     if answer.static_is_cheaper:
-        sentence += " Static capacity for the peak costs no more: following this demand by a threshold saves nothing."
+        sentence += " Static capacity for the peak costs no more: a threshold saves nothing on this demand."
     if answer.plain and answer.plain.threshold > best.threshold:
-        sentence += f" On this very history {answer.plain.threshold:.0%} would have done"
+        sentence += f" On this history {answer.plain.threshold:.0%} would have been enough"
         if answer.plain_low is not None and answer.plain_high is not None:
             sentence += f" (over resamples {answer.plain_low:.0%} to {answer.plain_high:.0%})"
         sentence += "; the next one may be less kind."
     if answer.blocks < 20:
-        sentence += f" The history is short ({answer.blocks} blocks): the interval is a rough one."
+        sentence += f" The history is short ({answer.blocks} blocks): the interval is rough."
     if current is not None and (now := _nearest(answer, current)):
-        sentence += f" The policy's {current:.0%} comes to {now.over:.2%} at {now.cost:.2f} times the demand."
+        sentence += f" The policy's {current:.0%} gives {now.over:.2%} at {now.cost:.2f} times the demand."
     return sentence
 
 
 def worth_showing(answer: ThresholdAdvice) -> tuple[ThresholdPoint, ...]:
-    """The points up to half as dear again as static peak capacity; lower thresholds are for nobody."""
+    """Return the points that cost at most 1.5 times static peak capacity; lower thresholds help nobody."""
     kept = tuple(point for point in answer.points if point.cost <= 1.5 * answer.static_cost)
     return kept or answer.points
 
 
 def curve(answer: ThresholdAdvice) -> pl.DataFrame:
-    """The points that are worth showing: threshold, over, over_low, over_high, cost."""
+    """Return the points worth showing as a table: threshold, over, over_low, over_high, cost."""
     return pl.DataFrame(
         [
             {"threshold": p.threshold, "over": p.over, "over_low": p.over_low, "over_high": p.over_high, "cost": p.cost}

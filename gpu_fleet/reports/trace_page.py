@@ -1,4 +1,4 @@
-"""The report of `gpu-fleet trace describe`: what a trace is like, on one page."""
+"""The report of `gpu-fleet trace describe`: a trace's statistics on one page."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from gpu_fleet.traffic.statistics import Lengths, Statistics, strength
 from gpu_fleet.traffic.trace import Floats, RateTrace, Trace
 
 BINS_PER_OCTAVE = 3
-BURST_NOTE = "Measured inside stretches of ten minutes, so that the day's rise does not count as a burst."
+BURST_NOTE = "Measured inside stretches of ten minutes, so that the rise over a day does not count as a burst."
 
 
 def trace_page(trace: Trace | RateTrace, statistics: Statistics) -> str:
-    """The whole page."""
+    """Return the whole page."""
     sections = [
         _outcome(statistics),
         PageSection("Rate", [*_rate_charts(trace), *_notes(statistics)]),
@@ -34,7 +34,7 @@ def trace_page(trace: Trace | RateTrace, statistics: Statistics) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`58 min`, `7.0 days`."""
+    """Return a duration as text: `58 min`, `7.0 days`."""
     for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size or (unit == "days" and seconds >= size):
             return f"{seconds / size:.3g} {unit}"
@@ -43,9 +43,9 @@ def duration(seconds: float) -> str:
 
 def _outcome(statistics: Statistics) -> PageSection:
     figures = [Figure(f"{statistics.mean_rps:,.3g}", "requests per second, mean")]
-    fitting = [peak for peak in statistics.peaks if peak.step_seconds >= 60] or list(statistics.peaks)
-    if fitting:
-        peak = fitting[0]
+    peaks = [peak for peak in statistics.peaks if peak.step_seconds >= 60] or list(statistics.peaks)
+    if peaks:
+        peak = peaks[0]
         step = duration(peak.step_seconds)
         figures += [
             Figure(f"{peak.peak_rps:,.3g}", f"requests per second, highest {step}"),
@@ -98,8 +98,8 @@ def _steps(statistics: Statistics) -> PageSection:
         Column("saving", "saving that no autoscaler can exceed", ".1%"),
     ]
     text = (
-        "Static capacity for the peak stands idle to the share 1 - mean/peak. Capacity that follows the demand without "
-        "any delay at that step saves just this; whatever is reported above it is a mistake."
+        "Static capacity for the peak is idle for the share 1 - mean/peak. Capacity that follows the demand at that "
+        "step without delay saves exactly this share; a report of more is a mistake."
     )
     return PageSection("Peak to mean", [Table(columns, rows)], text)
 
@@ -132,16 +132,8 @@ def _bursts(statistics: Statistics) -> PageSection | None:
     if not rows:
         return None
     columns = [Column("what", "measure"), Column("value", "value", ".2f"), Column("means", "meaning", wide=True)]
-    return PageSection(
-        "Bursts and rhythm",
-        [
-            Table(
-                columns,
-                rows,
-                note=BURST_NOTE if statistics.dispersion else "",
-            )
-        ],
-    )
+    note = BURST_NOTE if statistics.dispersion else ""
+    return PageSection("Bursts and rhythm", [Table(columns, rows, note=note)])
 
 
 def _tokens(trace: Trace, statistics: Statistics) -> PageSection:
@@ -171,7 +163,7 @@ def _lengths(name: str, lengths: Lengths) -> dict[str, float | str]:
 
 
 def _bins(tokens: Floats) -> pl.DataFrame:
-    """Bins of equal width on a logarithmic axis, a third of an octave each; lengths below 1 count as 1."""
+    """Return counts in bins of a third of an octave; lengths below 1 count as 1."""
     top = max(1.0, float(tokens.max()))
     count = int(np.ceil(np.log2(top + 1) * BINS_PER_OCTAVE))
     edges = 2.0 ** (np.arange(count + 1) / BINS_PER_OCTAVE)

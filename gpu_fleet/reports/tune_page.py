@@ -1,82 +1,81 @@
-"""The report of `gpu-fleet tune`: what was tried, the Pareto front, and how candidates did on the held-out part."""
+"""The report of `gpu-fleet tune`: the trials, the Pareto front, and the candidates on the held-out part."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
+from gpu_fleet.backtest.knobs import Values
 from gpu_fleet.backtest.tune import SeedFigures, TuneResult
 from gpu_fleet.reports import charts
-from gpu_fleet.reports.page import Block, Column, PageSection, Table, Text, page
+from gpu_fleet.reports.page import Block, Chart, Column, PageSection, Table, Text, page
 from gpu_fleet.reports.trace_page import duration
 
-HOW = (
-    "Trials run on the training part; what the search has not used, the rest of the trace and other seeds, decides. "
-    "A candidate is recommended when it reaches the SLO there and is cheaper on every seed."
+METHOD = (
+    "Trials run on the training part. The rest of the trace, with seeds that the search has not used, decides: a "
+    "candidate is recommended if it reaches the SLO there and is cheaper on every seed."
 )
 
 
-def tune_page(policy: str, trace: str, found: TuneResult, change: str) -> str:
-    """The whole page."""
-    train, holdout = (span[1] - span[0] for span in (found.train_seconds, found.holdout_seconds))
-    blocks: list[Block] = [Text(line) for line in verdict_lines(found)]
-    blocks += [Text(line, quiet=True) for line in change.splitlines() if line[:1] in "+-"]
+def tune_page(policy: str, trace: str, result: TuneResult, diff: str) -> str:
+    """Return the whole page."""
+    train, holdout = (end - begin for begin, end in (result.train_seconds, result.holdout_seconds))
+    blocks: list[Block] = [Text(line) for line in verdict_lines(result)]
+    blocks += [Text(line, quiet=True) for line in diff.splitlines() if line[:1] in "+-"]
     sections = [
-        PageSection("Recommendation", blocks, HOW),
-        PageSection("Tried in training", [_scatter(found), _front(found)]),
+        PageSection("Recommendation", blocks, METHOD),
+        PageSection("Trials in training", [_scatter(result), _front(result)]),
     ]
-    if found.verdicts:
-        sections.append(PageSection("On the held-out part", [_holdout(found)]))
+    if result.verdicts:
+        sections.append(PageSection("On the held-out part", [_holdout(result)]))
     subtitle = (
-        f"{trace}: trained on {duration(train)}, held out {duration(holdout)}; {len(found.trials)} trials; "
-        f"{found.slo * 100:.4g} % of requests within the SLO asked for."
+        f"{trace}: trained on {duration(train)}, held out {duration(holdout)}; {len(result.trials)} trials; "
+        f"SLO: {result.slo * 100:.4g} % of requests."
     )
     return page(f"Tuning of policy {policy}", sections, subtitle=subtitle)
 
 
-def verdict_lines(found: TuneResult) -> list[str]:
-    """What became of it, as sentences."""
-    before = found.holdout
-    there = f"{found.train.attainment:.3%} within the SLO in training, {before.attainment:.3%} on the held-out part"
-    said = [f"The policy as it is: {there}."]
-    if not found.verdicts:
-        better = "reaches the SLO" if found.train.attainment < found.slo else "reaches the SLO for less"
-        said.append(f"None of {len(found.trials)} trials {better} in training. Nothing is recommended.")
-        return said
-    said += [f"{'Recommended' if one.accepted else 'Refused'}: {one.why}." for one in found.verdicts]
-    if found.recommended is None:
-        said.append("What won in training does not hold on traffic it has not seen. Nothing is recommended.")
-    return said
+def verdict_lines(result: TuneResult) -> list[str]:
+    """Return the outcome as sentences."""
+    train, holdout = result.train.attainment, result.holdout.attainment
+    lines = [f"The policy as it is: {train:.3%} within the SLO in training, {holdout:.3%} on the held-out part."]
+    if not result.verdicts:
+        gain = "reaches the SLO" if train < result.slo else "reaches the SLO for less"
+        lines.append(f"None of {len(result.trials)} trials {gain} in training. Nothing is recommended.")
+        return lines
+    lines += [f"{'Recommended' if one.accepted else 'Refused'}: {one.why}." for one in result.verdicts]
+    if result.recommended is None:
+        lines.append("What won in training does not win on traffic that it has not seen. Nothing is recommended.")
+    return lines
 
 
-def shown(values: Sequence[tuple[str, Any]]) -> str:
-    """Changed keys in one line."""
-    return ", ".join(f"{key} {value}" for key, value in values) or "the policy as it is"
+def values_text(values: Values) -> str:
+    """Return changed keys in one line."""
+    return ", ".join(f"{key} {value}" for key, value in values.items()) or "the policy as it is"
 
 
-def _scatter(found: TuneResult) -> Any:
-    on_front = {id(one) for one in found.front}
+def _scatter(result: TuneResult) -> Chart:
+    on_front = {id(trial) for trial in result.front}
     rows = [
         {
-            "contender": "the policy" if not one.values else f"{number}" if id(one) in on_front else "",
-            "cost_usd": one.train.cost_usd,
-            "slo_attainment": one.train.attainment,
-            "ours": not one.values,
+            "contender": "the policy" if not trial.values else f"{number}" if id(trial) in on_front else "",
+            "cost_usd": trial.train.cost_usd,
+            "slo_attainment": trial.train.attainment,
+            "ours": not trial.values,
         }
-        for number, one in enumerate(found.trials)
+        for number, trial in enumerate(result.trials)
     ]
     return charts.cost_against_attainment(
         pl.DataFrame(rows),
-        target=found.slo,
-        bound_usd=sum(found.train.clairvoyant_usd) / len(found.train.clairvoyant_usd),
+        target=result.slo,
+        bound_usd=sum(result.train.clairvoyant_usd) / len(result.train.clairvoyant_usd),
         title="Cost against attainment; the Pareto front is numbered",
     )
 
 
-def _front(found: TuneResult) -> Table:
-    numbers = {id(one): number for number, one in enumerate(found.trials)}
+def _front(result: TuneResult) -> Table:
+    numbers = {id(trial): number for number, trial in enumerate(result.trials)}
     columns = [
         Column("trial", "trial", ".0f"),
         Column("cost_usd", "cost", ",.2f", "$"),
@@ -85,12 +84,13 @@ def _front(found: TuneResult) -> Table:
         Column("changes", "changes", wide=True),
     ]
     rows = [
-        _row(one.train) | {"trial": numbers[id(one)], "changes": shown(list(one.values.items()))} for one in found.front
+        _figures(trial.train) | {"trial": numbers[id(trial)], "changes": values_text(trial.values)}
+        for trial in result.front
     ]
     return Table(columns, rows, title="Pareto front")
 
 
-def _holdout(found: TuneResult) -> Table:
+def _holdout(result: TuneResult) -> Table:
     columns = [
         Column("what", "", wide=True),
         Column("cost_usd", "cost", ",.2f", "$"),
@@ -99,20 +99,21 @@ def _holdout(found: TuneResult) -> Table:
         Column("low", "cost, least change", "+.1%"),
         Column("high", "most", "+.1%"),
     ]
-    rows: list[dict[str, Any]] = [_row(found.holdout) | {"what": "the policy as it is"}]
-    for one in found.verdicts:
-        savings = one.holdout.savings(found.holdout)
+    rows: list[dict[str, Any]] = [_figures(result.holdout) | {"what": "the policy as it is"}]
+    for verdict in result.verdicts:
+        savings = verdict.holdout.savings(result.holdout)
         rows.append(
-            _row(one.holdout)
+            _figures(verdict.holdout)
             | {
-                "what": shown(list(one.trial.values.items())),
+                "what": values_text(verdict.trial.values),
                 "low": -max(savings),
                 "high": -min(savings),
-                "recommended": one.accepted,
+                "recommended": verdict.accepted,
             }
         )
-    return Table(columns, rows, note=f"Means over {found.seeds} seeds; changes seed by seed.", highlight="recommended")
+    note = f"Means over {result.seeds} seeds; changes are seed by seed."
+    return Table(columns, rows, note=note, highlight="recommended")
 
 
-def _row(one: SeedFigures) -> dict[str, Any]:
-    return {"cost_usd": one.cost_usd, "ratio": one.ratio, "attainment": one.attainment}
+def _figures(figures: SeedFigures) -> dict[str, Any]:
+    return {"cost_usd": figures.cost_usd, "ratio": figures.ratio, "attainment": figures.attainment}

@@ -9,21 +9,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from gpu_fleet.backtest import bound, roster
-from gpu_fleet.backtest.backtest import (
-    ROOM,
-    Entrant,
-    Hopeless,
-    ImpossibleError,
-    factor_for,
-    hold_possible,
-    own_start,
-    run,
-    scenario,
-    setting,
-    stretched,
-    warm_start,
-)
+from gpu_fleet.backtest import roster
+from gpu_fleet.backtest.roster import Entrant
+from gpu_fleet.backtest.run import ImpossibleError, SloOutOfReach, check_possible, run
+from gpu_fleet.backtest.scenario import MAXIMUM_FACTOR, ScenarioSpec, prepare
+from gpu_fleet.backtest.setting import read_setting
+from gpu_fleet.backtest.start import own_start, rival_start
+from gpu_fleet.backtest.trace_demand import WindowMeans, demand, demand_of_means
+from gpu_fleet.backtest.trace_scale import factor_for, scaled
 from gpu_fleet.cli.app import app
 from gpu_fleet.config.document import DocumentError
 from gpu_fleet.config.policy_files import policy_library
@@ -32,7 +25,7 @@ from gpu_fleet.traffic import RateTrace, Trace, write
 
 @pytest.fixture(scope="module")
 def chat(root):
-    return setting(root, "chat")
+    return read_setting(root, "chat")
 
 
 def wave(minutes: int = 20, high: float = 10.0) -> RateTrace:
@@ -44,7 +37,7 @@ def wave(minutes: int = 20, high: float = 10.0) -> RateTrace:
 @pytest.fixture(scope="module")
 def small(chat):
     """About three instances of the middle pool at the peak."""
-    return scenario(chat, wave(), factor_for(chat, wave(), 3), boot_seconds=120)
+    return prepare(ScenarioSpec(chat, wave(), factor_for(chat, wave(), 3), boot_seconds=120))
 
 
 def test_the_middle_pool_is_that_of_middle_throughput(chat):
@@ -64,8 +57,8 @@ def test_a_pool_that_cannot_keep_the_slo_is_not_the_middle(chat):
 @pytest.mark.parametrize(("instances", "within"), [(3.0, 0.1), (24.0, 0.02)])
 def test_the_busiest_minute_needs_as_many_instances_as_asked(chat, instances, within):
     factor = factor_for(chat, wave(), instances)
-    there = bound.demand(chat.service, stretched(wave(), factor).windows(60.0, seed=0), chat.profiles)
-    assert there.peak_rps(chat.service, "l40s") / chat.middle.throughput_rps == pytest.approx(instances, rel=within)
+    work = demand(chat.service, scaled(wave(), factor).windows(60.0, seed=0), chat.profiles)
+    assert work.peak_rps(chat.service, "l40s") / chat.middle.throughput_rps == pytest.approx(instances, rel=within)
 
 
 def test_single_requests_are_counted_by_their_own_lengths(chat):
@@ -79,14 +72,14 @@ def test_single_requests_are_counted_by_their_own_lengths(chat):
 
 def test_a_part_of_a_minute_at_the_end_is_left_out():
     trace = Trace("t", np.array([0.0, 10, 70, 119, 125]), np.ones(5), np.ones(5), 125.0)
-    assert stretched(trace, 1.0).span_seconds == 120
-    assert len(stretched(trace, 1.0)) == 4
+    assert scaled(trace, 1.0).span_seconds == 120
+    assert len(scaled(trace, 1.0)) == 4
 
 
 def test_maxima_leave_room_and_every_lead_time_is_the_boot_time(small):
     for pool in small.setting.service.pools:
         assert pool.lead_seconds == 120
-        assert pool.max_instances * pool.throughput_rps >= ROOM * small.demand.peak_rps(
+        assert pool.max_instances * pool.throughput_rps >= MAXIMUM_FACTOR * small.demand.peak_rps(
             small.setting.service, pool.name
         )
 
@@ -102,8 +95,7 @@ def test_all_start_with_the_same_work_in_instances(small):
     first = small.demand.work_rps[:5].mean(axis=0)
     for number, pool in enumerate(service.pools):
         alone = roster.service_with(service, pool.name)
-        demand = replace(small.demand, work_rps=small.demand.work_rps[:, [number]])
-        count = warm_start(alone, demand)[pool.name]
+        count = rival_start(alone, small.demand.of_pool(service, pool.name))[pool.name]
         assert (count - 1) * pool.throughput_rps * 0.9 < 1.2 * first[number] <= count * pool.throughput_rps * 0.9
     mixed = own_start(service, small.demand)
     carried = sum(mixed[p.name] * p.throughput_rps for p in service.pools)
@@ -113,9 +105,7 @@ def test_all_start_with_the_same_work_in_instances(small):
 def test_the_policy_starts_on_the_class_that_suits_the_requests_not_on_that_which_is_cheapest_to_fill(small):
     """With prompts of 12,000 tokens an L40S may be filled to a third, lest a short one waits too long behind them."""
     service, windows = small.setting.service, small.demand.seconds
-    long = bound.demand_of_means(
-        service, windows, windows * 20.0, input_tokens=12_000.0, output_tokens=340.0, profiles=small.setting.profiles
-    )
+    long = demand_of_means(service, WindowMeans(windows, windows * 20.0, 12_000.0, 340.0), small.setting.profiles)
     short = replace(long, input_tokens=0 * windows + 1_155.0, output_tokens=0 * windows + 211.0)
     assert own_start(service, long)["h100"] > 0
     assert own_start(service, short)["h100"] == 0
@@ -147,9 +137,9 @@ def test_a_saving_above_one_minus_mean_over_peak_is_a_mistake(small):
     assert honest.meets_slo
     cheap = replace(honest.result, cost_usd=0.9 * small.floor_usd)
     with pytest.raises(ImpossibleError, match="1 - mean/peak"):
-        hold_possible(replace(honest, result=cheap))
+        check_possible(replace(honest, result=cheap))
     # Whoever misses the SLO has not done the work, and has saved nothing.
-    hold_possible(replace(honest, result=replace(cheap, slo_attainment=0.9)))
+    check_possible(replace(honest, result=replace(cheap, slo_attainment=0.9)))
 
 
 def test_static_peak_stands_from_the_first_minute_at_its_count(small):
@@ -160,7 +150,7 @@ def test_static_peak_stands_from_the_first_minute_at_its_count(small):
 
 
 def test_a_run_that_cannot_reach_the_slo_is_broken_off(small):
-    with pytest.raises(Hopeless):
+    with pytest.raises(SloOutOfReach):
         run(small, Entrant("target-tracking", "l40s", 1.0), give_up=True)
 
 
@@ -177,7 +167,7 @@ def test_details_hold_each_minute_and_why_counts_changed(small):
 def test_a_policy_file_of_another_name_stands_on_the_service_that_serves_the_same_model(root, tmp_path):
     path = tmp_path / "bolder.yaml"
     path.write_text((root / "policies" / "chat.yaml").read_text().partition("cases:")[0] + "burst: {factor: 1.9}\n")
-    found = setting(root, str(path))
+    found = read_setting(root, str(path))
     assert found.policy_name == "bolder"
     assert found.service.policy.burst.factor == 1.9
     assert [pool.name for pool in found.service.pools] == ["l4", "l40s", "h100"]
@@ -191,12 +181,12 @@ def test_a_policy_file_of_another_name_stands_on_the_service_that_serves_the_sam
         ("nope.yaml", "local", None, "nope.yaml: no such file"),
         ("training", "local", None, "workload: must be inference"),
         ("chat", "nowhere", None, "no such stack file"),
-        ("chat", "local", "other", "must have other; there is chat"),
+        ("chat", "local", "other", r"must have other \(got chat\)"),
     ],
 )
 def test_what_is_not_there_is_named(root, policy, stack, service, said):
     with pytest.raises(DocumentError, match=said):
-        setting(root, policy, stack, service)
+        read_setting(root, policy, stack, service)
 
 
 def test_a_wrong_policy_file_is_told_with_its_place(root, tmp_path):

@@ -12,15 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_fleet.backtest import bound
-from gpu_fleet.backtest.bound import (
-    TraceDemand,
-    cost_usd,
-    demand,
-    demand_of_means,
-    full_rate_rps,
-    with_boot,
-    without_boot,
-)
+from gpu_fleet.backtest.bound import cost_usd, with_boot, without_boot
+from gpu_fleet.backtest.trace_demand import TraceDemand, WindowMeans, demand, demand_of_means, full_rate_rps
 from gpu_fleet.scaling.policy import LoadUnit, Policy, Request, Slo
 from gpu_fleet.scaling.profile import Profile, instance_capacity
 from gpu_fleet.scaling.service import Pool, Service
@@ -44,7 +37,7 @@ def a_service(*pools: Pool, least: int = 0, quotas: dict[str, int] | None = None
 def of_rates(service: Service, rates: list[float], last_seconds: float = 60.0) -> TraceDemand:
     seconds = np.full(len(rates), 60.0)
     seconds[-1] = last_seconds
-    return demand_of_means(service, seconds, np.array(rates) * seconds, 1000.0, 200.0)
+    return demand_of_means(service, WindowMeans(seconds, np.array(rates) * seconds, 1000.0, 200.0))
 
 
 def counts(fleet: bound.CheapestFleet, pool: str) -> list[int]:
@@ -334,7 +327,7 @@ def test_long_answers_and_long_prompts_are_more_work() -> None:
     service = profiled()
     rate = np.array([60.0] * 4)
     mixes = (np.array([1000.0, 1000.0, 4000.0, 100.0]), np.array([200.0, 400.0, 200.0, 20.0]))
-    work = demand_of_means(service, np.full(4, 60.0), rate, *mixes, {"cheap": PROFILE}).work_rps[:, 0]
+    work = demand_of_means(service, WindowMeans(np.full(4, 60.0), rate, *mixes), {"cheap": PROFILE}).work_rps[:, 0]
     assert work[0] == pytest.approx(1.0, rel=0.02)  # one typical request a second, but for the batch's rounding
     assert work[0] < work[1]
     assert work[0] < work[2]
@@ -342,7 +335,7 @@ def test_long_answers_and_long_prompts_are_more_work() -> None:
 
 
 def test_a_window_without_requests_asks_for_nothing() -> None:
-    nothing = demand_of_means(profiled(), np.full(1, 60.0), np.zeros(1), 0.0, 0.0, {"cheap": PROFILE})
+    nothing = demand_of_means(profiled(), WindowMeans(np.full(1, 60.0), np.zeros(1), 0.0, 0.0), {"cheap": PROFILE})
     assert nothing.work_rps.tolist() == [[0.0]]
 
 
@@ -373,7 +366,7 @@ def test_two_pools_share_a_window_in_the_measure_that_asks_least() -> None:
         ),
         slo=SLO.model_dump(),
     )
-    wanted = demand_of_means(service, np.full(1, 60.0), np.array([600.0]), 8000.0, 200.0, both)
+    wanted = demand_of_means(service, WindowMeans(np.full(1, 60.0), np.array([600.0]), 8000.0, 200.0), both)
     assert wanted.work_rps[0, 1] < wanted.work_rps[0, 0]
     fleet = without_boot(service, wanted)
     carried = sum(fleet.counts[p.name][0] * p.throughput_rps for p in service.pools)
@@ -391,9 +384,9 @@ def test_what_cannot_be_is_said() -> None:
     with pytest.raises(ValueError, match=r"boot_seconds: must not be negative \(got -1.0\)"):
         with_boot(BOTH, wanted, -1.0)
     with pytest.raises(ValueError, match="seconds: every window must be longer than 0"):
-        demand_of_means(BOTH, np.zeros(1), np.zeros(1), 1.0, 1.0)
+        demand_of_means(BOTH, WindowMeans(np.zeros(1), np.zeros(1), 1.0, 1.0))
     with pytest.raises(ValueError, match="profiles: dear is missing"):
-        demand_of_means(BOTH, np.full(1, 60.0), np.ones(1), 1.0, 1.0, {"cheap": PROFILE})
+        demand_of_means(BOTH, WindowMeans(np.full(1, 60.0), np.ones(1), 1.0, 1.0), {"cheap": PROFILE})
 
 
 def test_a_fortnight_of_minutes_and_its_saving_is_below_mean_over_peak() -> None:

@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import gpu_fleet.backtest.compare
 from bench.standings import MOST_RATIO, markdown, median_saving, standings
-from gpu_fleet.backtest import roster
-from gpu_fleet.backtest.backtest import Entrant, factor_for, run, scenario, setting
-from gpu_fleet.backtest.compare import Part, Planned, Task, better, compute, rules, sample, shares_for, tuned
+from gpu_fleet.backtest import rival_targets, roster
+from gpu_fleet.backtest.compare import RunTask, TargetSource, compute, rules
 from gpu_fleet.backtest.compare import compare as compare_all
+from gpu_fleet.backtest.progress import Progress
+from gpu_fleet.backtest.rival_targets import better, sample, shares_for, with_best_target
+from gpu_fleet.backtest.roster import Entrant
+from gpu_fleet.backtest.run import run
+from gpu_fleet.backtest.scenario import ScenarioSpec, prepare
+from gpu_fleet.backtest.setting import read_setting
+from gpu_fleet.backtest.trace_scale import factor_for
 from gpu_fleet.backtest.workers import Backend, workers
 from gpu_fleet.cli.app import app
 from gpu_fleet.config.document import DocumentError
@@ -60,12 +65,12 @@ def wave(minutes: int = 20) -> RateTrace:
 
 @pytest.fixture(scope="module")
 def chat(root):
-    return setting(root, "chat")
+    return read_setting(root, "chat")
 
 
 @pytest.fixture(scope="module")
 def small(chat):
-    return scenario(chat, wave(), factor_for(chat, wave(), 3), boot_seconds=60)
+    return prepare(ScenarioSpec(chat, wave(), factor_for(chat, wave(), 3), boot_seconds=60))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +98,7 @@ def call(root, monkeypatch):
 
 @pytest.mark.parametrize("rule", ["target-tracking-requests", "static-peak", "kpa-requests"])
 def test_the_tuned_rival_is_as_cheap_as_the_cheapest_of_all_targets_and_pools_that_reach_the_slo(small, rule):
-    found = tuned(small, rule)
+    found = with_best_target(small, rule)
     everyone = [
         run(small, Entrant(rule, pool, share))
         for pool in roster.pools_for(small.setting.service)
@@ -101,7 +106,7 @@ def test_the_tuned_rival_is_as_cheap_as_the_cheapest_of_all_targets_and_pools_th
     ]
     least = min(one.result.cost_usd for one in everyone if one.meets_slo)
     assert found.meets_slo
-    assert found.candidate.tuned
+    assert found.entrant.tuned
     # Attainment need not fall with every step of the target; a search in steps may miss a lucky target far above.
     assert least <= found.result.cost_usd <= 1.05 * least
 
@@ -110,10 +115,10 @@ def test_where_no_target_reaches_the_slo_the_nearest_is_shown(small):
     strict = small.setting.service.policy.model_copy(
         update={"slo": small.setting.service.policy.slo.model_copy(update={"tpot_seconds": 0.001})}
     )
-    found = tuned(replace(small, setting=small.setting.with_policy(strict)), "target-tracking-requests")
+    found = with_best_target(replace(small, setting=small.setting.with_policy(strict)), "target-tracking-requests")
     assert not found.meets_slo
     assert found.saving is None
-    assert found.candidate.share in roster.tunings("target-tracking-requests")[:2]
+    assert found.entrant.share in roster.tunings("target-tracking-requests")[:2]
 
 
 def test_static_peak_is_not_run_twice_with_the_same_count(small):
@@ -137,30 +142,30 @@ def test_better_is_who_reaches_the_slo_then_who_costs_less(small):
 
 
 def test_a_long_trace_is_tuned_on_a_sample_and_reported_on_the_whole(small, chat, monkeypatch):
-    monkeypatch.setattr(gpu_fleet.backtest.compare, "LONG_SECONDS", 0.0)
-    monkeypatch.setattr(gpu_fleet.backtest.compare, "SAMPLE_HOURS", 2)
+    monkeypatch.setattr(rival_targets, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(rival_targets, "SAMPLE_HOURS", 2)
     long = RateTrace("long", np.arange(18) * 600.0, np.tile([1.0, 2.0, 4.0, 3.0, 2.0, 1.0], 3), 600.0)
-    there = scenario(chat, long, factor_for(chat, long, 2), boot_seconds=60)
-    found = tuned(there, "target-tracking-requests")
+    there = prepare(ScenarioSpec(chat, long, factor_for(chat, long, 2), boot_seconds=60))
+    found = with_best_target(there, "target-tracking-requests")
     assert found.result.requests == there.requests
     assert found.span_seconds == 18 * 600
     assert found.meets_slo
 
 
 def test_the_sample_holds_the_busiest_hour_and_is_seeded(chat, monkeypatch):
-    monkeypatch.setattr(gpu_fleet.backtest.compare, "SAMPLE_HOURS", 3)
+    monkeypatch.setattr(rival_targets, "SAMPLE_HOURS", 3)
     rps = np.ones(60)
     rps[43] = 5.0
     long = RateTrace("long", np.arange(60) * 600.0, rps, 600.0)
-    there = scenario(chat, long, 1.0, seed=3)
+    there = prepare(ScenarioSpec(chat, long, 1.0, seed=3))
     hours = sample(there)
     assert len(hours) == 3
     assert any(hour.trace.rps.max() == 5.0 for hour in hours)
     assert [hour.trace.rps.tolist() for hour in hours] == [hour.trace.rps.tolist() for hour in sample(there)]
     # Of single requests the hours are cut from the traffic as it is run.
     requests = Trace("r", np.arange(0, 7200, 2.0), np.full(3600, 500.0), np.full(3600, 100.0), 7200.0)
-    parts = sample(scenario(chat, requests, 2.0))
-    assert sum(len(hour.source()) for hour in parts) == pytest.approx(7200, rel=0.1)
+    parts = sample(prepare(ScenarioSpec(chat, requests, 2.0)))
+    assert sum(len(hour.traffic()) for hour in parts) == pytest.approx(7200, rel=0.1)
 
 
 def test_an_unknown_contender_is_named_with_all_there_are():
@@ -179,19 +184,19 @@ def rows(runs):
 
 def test_processes_and_a_dask_cluster_find_what_one_process_finds(chat):
     distributed = pytest.importorskip("distributed")
-    planned = [Planned(chat, wave(8), 1.0, seed, 60.0) for seed in (0, 1)]
+    specs = [ScenarioSpec(chat, wave(8), 1.0, seed, 60.0) for seed in (0, 1)]
     names = ("gpu-fleet", "static-peak")
     with workers(jobs=1) as here:
-        alone = rows(compare_all(planned, names, here))
+        alone = rows(compare_all(specs, names, here))
     with workers(jobs=2) as everywhere:
-        assert rows(compare_all(planned, names, everywhere)) == alone
+        assert rows(compare_all(specs, names, everywhere)) == alone
     with (
         distributed.LocalCluster(
             n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None
         ) as cluster,
         workers(Backend.DASK, scheduler=cluster.scheduler_address) as there,
     ):
-        assert rows(compare_all(planned, names, there)) == alone
+        assert rows(compare_all(specs, names, there)) == alone
 
 
 def test_ray_is_refused_where_it_is_not_installed():
@@ -214,19 +219,18 @@ def test_a_scheduler_without_a_cluster_and_no_jobs_are_refused():
 def test_progress_tells_of_every_task_and_ours_comes_first(chat):
     told: list[tuple[str, int]] = []
     ticks: list[str] = []
-    planned = [Planned(chat, wave(8), 1.0, 0, 60.0)]
+    specs = [ScenarioSpec(chat, wave(8), 1.0, 0, 60.0)]
     with workers(jobs=1) as here:
         runs = compare_all(
-            planned,
+            specs,
             ("gpu-fleet", "static-peak"),
             here,
-            begin=lambda what, count: told.append((what, count)),
-            done=ticks.append,
+            progress=Progress(lambda stage, tasks: told.append((stage, tasks)), ticks.append),
         )
     assert told == [("demand and bound", 1), ("runs", 3)]
     assert len(ticks) == 4
-    assert runs[0].candidate.name == "gpu-fleet"
-    assert {one.candidate.name for one in runs} == {"gpu-fleet", "static-peak", "static-peak (default)"}
+    assert runs[0].entrant.name == "gpu-fleet"
+    assert {one.entrant.name for one in runs} == {"gpu-fleet", "static-peak", "static-peak (default)"}
 
 
 # --- the command ---
@@ -312,10 +316,10 @@ def test_more_requests_than_fit_into_memory_are_refused_before_anything_runs(cal
 @pytest.fixture(scope="module")
 def some(small):
     return [
-        compute(Task(small, "gpu-fleet", Part.OURS, details=True)),
-        compute(Task(small, "static-peak", Part.TUNED, details=True)),
-        compute(Task(small, "target-tracking-requests", Part.TUNED)),
-        compute(Task(small, "hpa", Part.DEFAULT)),
+        compute(RunTask(small, "gpu-fleet", TargetSource.NONE, details=True)),
+        compute(RunTask(small, "static-peak", TargetSource.TUNED, details=True)),
+        compute(RunTask(small, "target-tracking-requests", TargetSource.TUNED)),
+        compute(RunTask(small, "hpa", TargetSource.DEFAULT)),
     ]
 
 
@@ -353,7 +357,7 @@ def test_a_standing_holds_ours_against_the_cheapest_target_tracking_and_names_wh
     text = markdown([found])
     assert "1 of 1 traces (reached)" in text
     assert "static-peak (1.10)" in text
-    assert "40%, asked 25% (reached)" in text
+    assert "40%, target 25% (reached)" in text
     assert "on 1 of 1 traces (not reached)" in text
 
 
@@ -361,7 +365,7 @@ def test_a_cheap_contender_that_attains_less_does_not_count_and_neither_does_a_d
     ours, static, tracking, _ = some
     least = ours.clairvoyant_usd
     cheap = changed(static, cost_usd=0.5 * least, slo_attainment=0.98)
-    untuned = replace(changed(tracking, cost_usd=1.5 * least), candidate=replace(tracking.candidate, tuned=False))
+    untuned = replace(changed(tracking, cost_usd=1.5 * least), entrant=replace(tracking.entrant, tuned=False))
     found = standings([changed(ours, cost_usd=1.4 * least, slo_attainment=0.996), cheap, untuned])[0]
     assert found.cheaper == ()
     assert found.tracking is None

@@ -11,23 +11,23 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from gpu_fleet.backtest.backtest import setting
+from gpu_fleet.backtest.knobs import KNOBS, knobs_for, value_of, with_values
+from gpu_fleet.backtest.scenario import ScenarioSpec
+from gpu_fleet.backtest.setting import read_setting
 from gpu_fleet.backtest.tune import (
     HOLDOUT_SEED,
-    KNOBS,
     MOST_HOLDOUT_SECONDS,
     MOST_TRAIN_SECONDS,
+    PolicyOutcome,
+    PolicyTask,
+    Search,
     SeedFigures,
     Trial,
     TuneResult,
-    _Job,
     judge,
-    knobs_for,
     pareto,
     parts,
     tune,
-    value_of,
-    with_values,
 )
 from gpu_fleet.backtest.workers import workers
 from gpu_fleet.cli.app import app
@@ -38,7 +38,7 @@ from gpu_fleet.traffic import RateTrace, write
 
 @pytest.fixture(scope="module")
 def chat(root):
-    return setting(root, "chat")
+    return read_setting(root, "chat")
 
 
 def wave(minutes: int = 40) -> RateTrace:
@@ -61,9 +61,10 @@ class Pretended:
     def __call__(self, function, tasks, done=None):
         found = []
         for task in tasks:
-            if isinstance(task, _Job):
+            if isinstance(task, PolicyTask):
                 self.jobs += 1
-                found.append(self.outcome(task.policy, held_out=task.scenario.seed >= HOLDOUT_SEED))
+                attainment, cost_usd = self.outcome(task.policy, held_out=task.scenario.seed >= HOLDOUT_SEED)
+                found.append(PolicyOutcome(attainment, cost_usd))
             else:
                 found.append(function(task))
                 if done:
@@ -78,7 +79,8 @@ class Pretended:
 def test_every_key_is_one_of_the_policy_and_every_value_tried_is_allowed(chat, knob):
     policy = chat.service.policy
     now = value_of(policy, knob.key)
-    for value in (*knob.choices, knob.tidy(now)) if knob.choices else (knob.low, knob.high, knob.tidy(now)):
+    ends = knob.choices or (knob.low, knob.high)
+    for value in (*ends, knob.as_suggested(now)):
         assert value_of(with_values(policy, {knob.key: value}), knob.key) == value
 
 
@@ -171,7 +173,7 @@ def test_what_only_wins_in_training_is_refused(chat):
         share = policy.forecast_confidence
         return (0.999 if not held_out or share > 0.99 else 0.97), 5 + 5 * share
 
-    found = tune(chat, wave(), 1.0, Pretended(overfitted), slo=0.995, trials=20)
+    found = tune(ScenarioSpec(chat, wave(), 1.0), Search(slo=0.995, trials=20), Pretended(overfitted))
     assert found.verdicts
     assert found.recommended is None
     assert all("misses the SLO on the held-out part" in one.why for one in found.verdicts)
@@ -181,7 +183,7 @@ def test_what_holds_is_recommended_and_only_the_keys_that_matter_are_changed(cha
     def true_gain(policy, *, held_out):
         return 0.999, 5 + policy.horizontal.tolerance_percent
 
-    found = tune(chat, wave(), 1.0, Pretended(true_gain), slo=0.995, trials=20)
+    found = tune(ScenarioSpec(chat, wave(), 1.0), Search(slo=0.995, trials=20), Pretended(true_gain))
     assert found.recommended is not None
     assert list(found.recommended.trial.values) == ["horizontal.tolerance_percent"]
     assert found.recommended.trial.values["horizontal.tolerance_percent"] < 5
@@ -192,12 +194,9 @@ def test_what_holds_is_recommended_and_only_the_keys_that_matter_are_changed(cha
 def test_a_policy_that_is_best_already_is_left_alone(chat):
     policy = chat.service.policy
     found = tune(
-        chat,
-        wave(),
-        1.0,
+        ScenarioSpec(chat, wave(), 1.0),
+        Search(slo=0.995, trials=12),
         Pretended(lambda other, *, held_out: (0.999, 5.0) if other == policy else (0.999, 6.0)),
-        slo=0.995,
-        trials=12,
     )
     assert found.verdicts == ()
     assert found.recommended is None
@@ -206,7 +205,7 @@ def test_a_policy_that_is_best_already_is_left_alone(chat):
 def test_the_same_seed_gives_the_same_search_on_any_number_of_cores(chat):
     def found(jobs):
         with workers(jobs=jobs) as here:
-            return tune(chat, wave(30), 1.0, here, slo=0.995, trials=6, seeds=2, seed=5)
+            return tune(ScenarioSpec(chat, wave(30), 1.0, seed=5), Search(slo=0.995, trials=6, seeds=2), here)
 
     alone, together = found(1), found(2)
     assert alone == together
@@ -217,7 +216,7 @@ def test_nonsense_is_refused_before_anything_runs(chat):
     nobody = Pretended(None)
     for wrong, said in (({"slo": 1.0}, "slo"), ({"trials": 0}, "trials"), ({"seeds": 1}, "seeds")):
         with pytest.raises(ValueError, match=said):
-            tune(chat, wave(), 1.0, nobody, **({"slo": 0.99} | wrong))
+            tune(ScenarioSpec(chat, wave(), 1.0), Search(**({"slo": 0.99} | wrong)), nobody)
     assert nobody.jobs == 0
 
 
@@ -308,7 +307,8 @@ def test_the_command_answers_in_json_and_writes_a_page(call, file, tmp_path):
 def recommending(monkeypatch):
     """A search that finds something."""
 
-    def answer(held, trace, factor, *rest, slo, **more) -> TuneResult:
+    def answer(spec, search, *rest) -> TuneResult:
+        slo = search.slo
         before = figures((0.998, 10.0), (0.998, 10.0))
         trial = Trial({"burst.factor": 1.8}, figures((0.998, 9.0), (0.998, 9.0)))
         verdict = judge(trial, figures((0.997, 9.0), (0.998, 9.2)), before, slo)
@@ -324,10 +324,10 @@ def test_a_recommendation_is_written_as_a_patch_or_as_the_whole_policy(call, fil
     assert "+  factor: 1.8" in shown
     text = patch.read_text()
     assert text.startswith("--- a/policies/chat.yaml\n+++ b/policies/chat.yaml\n")
-    assert "+# Tuned on wave. On the part held out: cost -10.0% to -8.0% over 2 seeds," in text
-    assert "where it was 99.800%" in text
+    assert "+# Tuned on wave. On the held-out part: cost -10.0% to -8.0% over 2 seeds," in text
+    assert "before 99.800%" in text
     call("chat", "--trace", file, "--jobs", 1, "--slo", 0.99, "-o", whole)
-    better = setting(root, str(whole)).service.policy
+    better = read_setting(root, str(whole)).service.policy
     assert better.burst.factor == 1.8
     # What was asked for is part of the change: the policy's own sizing follows from it.
     assert better.slo is not None
@@ -335,9 +335,10 @@ def test_a_recommendation_is_written_as_a_patch_or_as_the_whole_policy(call, fil
 
 
 def test_nothing_is_written_where_nothing_is_recommended(call, file, tmp_path, monkeypatch):
-    def nothing(held, trace, factor, *rest, slo, **more) -> TuneResult:
+    def nothing(spec, search, *rest) -> TuneResult:
         one = figures((0.998, 10.0), (0.998, 10.0))
-        return TuneResult(slo, 2, (0.0, 1200.0), (1200.0, 1800.0), one, one, (Trial({}, one),), (Trial({}, one),))
+        trials = (Trial({}, one),)
+        return TuneResult(search.slo, 2, (0.0, 1200.0), (1200.0, 1800.0), one, one, trials, trials)
 
     monkeypatch.setattr("gpu_fleet.backtest.tune.tune", nothing)
     outcome = call("chat", "--trace", file, "--jobs", 1, "-o", tmp_path / "p.patch")

@@ -158,7 +158,7 @@ def test_the_summary_says_what_happened(outcome):
     assert f"ran {len(outcome.replay.invocations)} times" in text
     assert f"{outcome.replay.slo_attainment:.2%}" in text
     assert "No request was lost." in text
-    assert {row.what for row in comparison(outcome)} >= {"within the SLO", "cost", "GPU hours", "requests lost"}
+    assert {row.measure for row in comparison(outcome)} >= {"within the SLO", "cost", "GPU hours", "requests lost"}
 
 
 def test_the_picture_is_drawn_without_a_browser(outcome):

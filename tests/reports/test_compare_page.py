@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gpu_fleet.backtest.backtest import factor_for, scenario, setting
-from gpu_fleet.backtest.compare import Part, Task, compute
+from gpu_fleet.backtest.compare import RunTask, TargetSource, compute
+from gpu_fleet.backtest.scenario import ScenarioSpec, prepare
+from gpu_fleet.backtest.setting import read_setting
+from gpu_fleet.backtest.trace_scale import factor_for
 from gpu_fleet.backtest.tune import SeedFigures, Trial, TuneResult, judge, pareto
 from gpu_fleet.reports.compare_page import compare_page
 from gpu_fleet.reports.tune_page import tune_page
@@ -16,14 +18,14 @@ pytestmark = pytest.mark.browser
 
 
 def test_the_page_of_a_comparison_draws_every_chart(visit, root):
-    chat = setting(root, "chat")
+    chat = read_setting(root, "chat")
     at = np.arange(15) * 60.0
     wave = RateTrace("wave", at, 5.5 - 4.5 * np.cos(at / at[-1] * 2 * np.pi), 60.0)
-    there = scenario(chat, wave, factor_for(chat, wave, 3), boot_seconds=60)
+    scenario = prepare(ScenarioSpec(chat, wave, factor_for(chat, wave, 3), boot_seconds=60))
     runs = [
-        compute(Task(there, "gpu-fleet", Part.OURS, details=True)),
-        compute(Task(there, "target-tracking-requests", Part.TUNED, details=True)),
-        compute(Task(there, "kpa", Part.DEFAULT)),
+        compute(RunTask(scenario, "gpu-fleet", TargetSource.NONE, details=True)),
+        compute(RunTask(scenario, "target-tracking-requests", TargetSource.TUNED, details=True)),
+        compute(RunTask(scenario, "kpa", TargetSource.DEFAULT)),
     ]
     tab = visit(compare_page(chat, runs))
     drawn, there_are = map(int, tab.evaluate("document.documentElement.dataset.charts").split("/"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gpu_fleet.reports import Chart, Column, Section, Table, charts, page
+from gpu_fleet.reports import charts
+from gpu_fleet.reports.page import Chart, Column, PageSection, Table, page
 from gpu_fleet.reports.thresholds_page import thresholds_page
 from gpu_fleet.reports.trace_page import trace_page
 from gpu_fleet.traffic import describe, generate, hour, to_rates
@@ -60,7 +61,7 @@ def marks(tab, number: int) -> int:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_kind_of_chart_draws_and_asks_nobody(visit, scheme):
     drawn = every_chart()
-    tab = visit(page("All charts", [Section("charts", drawn)]), scheme)
+    tab = visit(page("All charts", [PageSection("charts", drawn)]), scheme)
     assert tab.evaluate("document.documentElement.dataset.charts") == f"{len(drawn)}/{len(drawn)}"
     for number in range(len(drawn)):
         assert marks(tab, number) > 0, drawn[number].title
@@ -68,14 +69,14 @@ def test_every_kind_of_chart_draws_and_asks_nobody(visit, scheme):
 
 
 def test_a_page_is_no_wider_than_the_window_and_charts_are_as_wide_as_the_page(visit):
-    tab = visit(page("Wide", [Section("charts", every_chart())]))
+    tab = visit(page("Wide", [PageSection("charts", every_chart())]))
     assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     widths = tab.evaluate("[...document.querySelectorAll('.chart svg')].map(s => s.getBoundingClientRect().width)")
     assert min(widths) > 1000
 
 
 def test_time_lines_stand_exactly_under_each_other(visit):
-    tab = visit(page("Lines", [Section("charts", every_chart()[:5])]))
+    tab = visit(page("Lines", [PageSection("charts", every_chart()[:5])]))
     left = "svg => Math.round(svg.querySelector('.background').getBoundingClientRect().left)"
     lefts = tab.evaluate(f"[...document.querySelectorAll('.chart svg')].map({left})")
     assert len(lefts) == 5
@@ -83,7 +84,7 @@ def test_time_lines_stand_exactly_under_each_other(visit):
 
 
 def test_the_reason_of_a_decision_shows_on_hover_as_plain_text(visit):
-    tab = visit(page("Decisions", [Section("charts", [every_chart()[4]])]))
+    tab = visit(page("Decisions", [PageSection("charts", [every_chart()[4]])]))
     tab.locator("#chart-0 svg .mark-symbol path").nth(4).hover()
     shown = tab.locator("#vg-tooltip-element")
     shown.wait_for(state="visible")
@@ -91,7 +92,7 @@ def test_the_reason_of_a_decision_shows_on_hover_as_plain_text(visit):
 
 
 def test_zooming_one_time_line_takes_the_others_along_and_a_double_click_brings_all_back(visit):
-    tab = visit(page("Zoom", [Section("charts", every_chart()[:4])]))
+    tab = visit(page("Zoom", [PageSection("charts", every_chart()[:4])]))
 
     def hours(number: int) -> str:
         return tab.locator(f"#chart-{number} .role-axis-label").first.text_content()
@@ -111,7 +112,9 @@ def test_zooming_one_time_line_takes_the_others_along_and_a_double_click_brings_
 
 def test_a_click_on_a_heading_sorts_by_number_and_again_the_other_way(visit):
     rows = [{"name": "b", "cost": 9.0}, {"name": "a", "cost": 10.0}, {"name": "c", "cost": 1.5}]
-    tab = visit(page("Table", [Section("s", [Table([Column("name", "name"), Column("cost", "cost", ".1f")], rows)])]))
+    tab = visit(
+        page("Table", [PageSection("s", [Table([Column("name", "name"), Column("cost", "cost", ".1f")], rows)])])
+    )
     names = "[...document.querySelectorAll('tbody tr')].map(r => r.cells[0].textContent).join('')"
     tab.locator("th").nth(1).click()
     assert tab.evaluate(names) == "cba"
@@ -150,6 +153,6 @@ def test_a_chart_of_nothing_says_so(visit):
         charts.cost_against_attainment({"contender": [], "cost_usd": [], "slo_attainment": []}),
         charts.histogram({"low": [], "high": [], "count": []}, title="none"),
     ]
-    tab = visit(page("Nothing", [Section("charts", nothing)]))
+    tab = visit(page("Nothing", [PageSection("charts", nothing)]))
     assert tab.evaluate("document.documentElement.dataset.charts") == "0/0"
     assert tab.locator(".note").all_text_contents() == ["Nothing to show."] * len(nothing)

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_fleet.reports import Chart, Column, Figure, Figures, Section, Table, Text, page
-from gpu_fleet.reports.page import table
+from gpu_fleet.reports.page import Chart, Column, Figure, Figures, PageSection, Table, Text, page, table
 from gpu_fleet.reports.thin import thin
 
 BAR = {
@@ -30,15 +29,15 @@ def specs(text: str) -> dict:
 
 
 def test_the_library_stands_in_the_page_once_whatever_the_number_of_charts():
-    one = page("t", [Section("s", [Chart(BAR)])])
-    many = page("t", [Section("s", [Chart(BAR)] * 10)])
+    one = page("t", [PageSection("s", [Chart(BAR)])])
+    many = page("t", [PageSection("s", [Chart(BAR)] * 10)])
     assert len(specs(many)) == 10
     assert len(many) - len(one) < 4_000
     assert len(many) < 1_100_000
 
 
 def test_a_page_without_charts_carries_no_library():
-    assert len(page("t", [Section("s", [Text("x")])])) < 20_000
+    assert len(page("t", [PageSection("s", [Text("x")])])) < 20_000
 
 
 def test_no_text_can_become_markup():
@@ -47,7 +46,7 @@ def test_no_text_can_become_markup():
     text = page(
         evil,
         [
-            Section(
+            PageSection(
                 evil,
                 [
                     Text(evil),
@@ -60,7 +59,7 @@ def test_no_text_can_become_markup():
         ],
         subtitle=evil,
     )
-    plain = page("t", [Section("s", [Chart(BAR)])])
+    plain = page("t", [PageSection("s", [Chart(BAR)])])
     # The library has such words of its own: as many as without the evil text.
     for markup in ("<img", "</script>"):
         assert text.count(markup) == plain.count(markup)
@@ -68,14 +67,14 @@ def test_no_text_can_become_markup():
 
 
 def test_the_schemas_address_and_numbers_that_are_none_are_left_out():
-    text = page("t", [Section("s", [Chart(BAR | {"data": {"values": [{"a": math.nan}, {"a": math.inf}]}})])])
+    text = page("t", [PageSection("s", [Chart(BAR | {"data": {"values": [{"a": math.nan}, {"a": math.inf}]}})])])
     spec = specs(text)["chart-0"]["spec"]
     assert "$schema" not in spec
     assert spec["data"]["values"] == [{"a": None}, {"a": None}]
 
 
 def test_the_same_input_gives_the_same_bytes():
-    sections = [Section("s", [Chart(BAR), Table([Column("a", "a", ".1f")], [{"a": 1.0}])])]
+    sections = [PageSection("s", [Chart(BAR), Table([Column("a", "a", ".1f")], [{"a": 1.0}])])]
     assert page("t", sections) == page("t", sections)
 
 

@@ -1,15 +1,15 @@
 """Knative's pod autoscaler (KPA), on concurrency or on requests per second.
 
 Source: knative/serving pkg/autoscaler/scaling/autoscaler.go (Scale) and pkg/autoscaler/config/config.go (defaults):
-stable window 60 s, panic window a tenth of it, panic from 200 % of what is ready, growth to at most 1000 times and
-shrinking to at least half of what is ready, target utilisation 70 %. Knative ticks each 2 s; here each 10 s, since no
-metric of the observation is newer than that and in between nothing changes but the bound on shrinking.
+stable window 60 s, panic window a tenth of it, panic from 200 % of the ready pods, growth to at most 1000 times and
+shrinking to at least half of the ready pods, target utilisation 70 %. Knative ticks every 2 s. Here it ticks every
+10 s, since no metric of the observation is newer, and in between only the bound on shrinking would change.
 
-Concurrency counts what waits as well, as the activator and the queue proxy do. The stable window is the reading itself,
-a minute's mean. The panic window is what the observation has of the newest 10 s: the burst's excess over the minute's
-arrivals (times 10 s, where it is concurrency: what piled up) comes on top. From zero: a request that finds no pod is
-held by the activator and is itself concurrency of at least 1; the observation shows it as a rejected request. To zero
-after a whole stable window without a request.
+Concurrency includes waiting requests, as in the activator and the queue proxy. The stable window is the reading itself,
+a minute's mean. The panic window adds what the observation knows of the newest 10 s: the burst's excess over the
+minute's arrivals (times 10 s if the signal is concurrency, since those requests piled up). From zero: the activator
+holds a request that finds no pod, which makes a concurrency of at least 1; the observation shows it as a rejected
+request. To zero after a whole stable window without a request.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from gpu_fleet.backtest.contender import RivalPool, in_phase, newest_not_ready_first
-from gpu_fleet.backtest.rivals.rival_signals import ReadyThen, Signal, arrivals, concurrency, fresh
+from gpu_fleet.backtest.rivals.rival_pool import RivalPool, count_in_phase, newest_not_ready_first
+from gpu_fleet.backtest.rivals.rival_signals import ReadyHistory, Signal, arrivals, concurrency, fresh
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation, Phase
 from gpu_fleet.scaling.service import Service
@@ -31,7 +31,7 @@ MAX_DOWN_RATE = 2.0
 
 
 class KnativePodAutoscaler:
-    """Pods for the mean concurrency of a minute, and at once for that of a few seconds when it doubles."""
+    """Scales the pods to a minute's mean of the signal, and at once to that of a few seconds when it doubles."""
 
     every_seconds = 10.0
 
@@ -39,51 +39,56 @@ class KnativePodAutoscaler:
         if target <= 0:
             raise ValueError(f"target: must be above 0 (got {target})")
         self.group = RivalPool.of(service, pool, newest_not_ready_first, can_sleep=True)
-        self.name = signal.names("kpa")
+        self.name = signal.name_of("kpa")
         self.target = target
         self.signal = signal
-        self._then = ReadyThen()
+        self._ready_history = ReadyHistory()
         self._panic_at: float | None = None
         self._panic_pods = 0
         self._started = False
 
     def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:
-        """Pods after this tick; without metrics nothing changes."""
-        pool = self.group.seen(observation)
-        standing = in_phase(pool, Phase.READY)
-        ready = max(1, standing)
+        """Return the pods after this tick; without metrics nothing changes."""
+        pool = self.group.observed(observation)
+        ready = count_in_phase(pool, Phase.READY)
         if not self._started:
             self._started = True
             # A fresh autoscaler has no history: with more than one pod it starts in panic, which never shrinks.
-            self._panic_at, self._panic_pods = (now if standing > 1 else None), standing
-        held = fresh(service, observation.rejected_rps, now)
-        if standing == 0 and held is not None and held.value > 0:
+            self._panic_at, self._panic_pods = (now if ready > 1 else None), ready
+        rejected = fresh(service, observation.rejected_rps, now)
+        if ready == 0 and rejected is not None and rejected.value > 0:
             return self.group.targets(service, observation, max(1, pool.desired), now)
-        self._then.see(pool, now)
+        self._ready_history.see(pool, now)
         if self.signal is Signal.CONCURRENCY:
-            reading = self._then.total(pool, fresh(service, concurrency(service, pool), now))
+            reading = self._ready_history.total(pool, fresh(service, concurrency(service, pool), now))
         else:
             reading = fresh(service, arrivals(observation, pool), now)
         if reading is None:
             return self.group.targets(service, observation, pool.desired, now)
-        least, most = math.floor(ready / MAX_DOWN_RATE), math.ceil(MAX_UP_RATE * ready)
-        on_top = self._burst_rps(service, observation, now)
+        excess = self._burst_rps(service, observation, now)
         if self.signal is Signal.CONCURRENCY:
-            on_top *= NEWEST_SECONDS
+            excess *= NEWEST_SECONDS
         for_stable = math.ceil(reading.value / self.target - 1e-9)
-        for_panic = math.ceil((reading.value + on_top) / self.target - 1e-9)
-        desired = min(max(for_stable, least), most)
+        for_panic = math.ceil((reading.value + excess) / self.target - 1e-9)
+        desired = self._after_panic(for_stable, for_panic, max(1, ready), now)
+        return self.group.targets(service, observation, desired, now)
+
+    def _after_panic(self, for_stable: int, for_panic: int, ready: int, now: float) -> int:
+        """Return the stable window's pods; in panic, the most pods since it began."""
+        at_least, at_most = math.floor(ready / MAX_DOWN_RATE), math.ceil(MAX_UP_RATE * ready)
+        desired = min(max(for_stable, at_least), at_most)
         if for_panic / ready >= PANIC_THRESHOLD:
             self._panic_at = now
         elif self._panic_at is not None and now - self._panic_at > STABLE_SECONDS:
             self._panic_at, self._panic_pods = None, 0
         if self._panic_at is not None:
-            self._panic_pods = max(self._panic_pods, desired, min(max(for_panic, least), most))
+            self._panic_pods = max(self._panic_pods, desired, min(max(for_panic, at_least), at_most))
             desired = self._panic_pods
-        return self.group.targets(service, observation, desired, now)
+        return desired
 
     @staticmethod
     def _burst_rps(service: Service, observation: Observation, now: float) -> float:
+        """Return the excess of the newest arrivals over the minute's mean."""
         burst = fresh(service, observation.burst_rps, now)
         minute = fresh(service, observation.arrivals_rps, now)
         return max(0.0, burst.value - minute.value) if burst is not None and minute is not None else 0.0

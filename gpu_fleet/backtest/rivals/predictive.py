@@ -1,14 +1,16 @@
 """EC2 Auto Scaling's predictive scaling, together with target tracking as AWS advises.
 
 Documented [doc] (https://docs.aws.amazon.com/autoscaling/ec2/userguide/predictive-scaling-policy-overview.html):
-- the forecast needs at least 24 hours of data, looks at up to 14 days, gives a capacity for each hour of the next 48,
-  and is made anew every 6 hours;
-- it only ever scales out; taking capacity away is left to a dynamic policy; where both are active the greater wins;
-- the capacity of an hour stands from the start of the hour, launched earlier by SchedulingBufferTime (default 300 s,
-  below 3600 s); the group's maximum is kept (HonorMaxCapacity).
-Not documented: the forecast itself ("machine learning"). Ours in its place: the mean of the same hour of the day over
-the days seen; once a whole week was seen, of the same hour of the week, if that was seen at all.
-The metrics are AWS's own pair for a load balancer, requests (load) and requests per target; target tracking beside it
+- the forecast needs at least 24 hours of data, looks at up to 14 days, gives a capacity for each of the next 48 hours,
+  and is renewed every 6 hours;
+- it only scales out; a dynamic policy scales in; if both are active, the greater capacity wins;
+- the capacity of an hour is in place at the start of the hour, launched earlier by SchedulingBufferTime (default 300 s,
+  below 3600 s); the group's maximum holds (HonorMaxCapacity).
+
+The forecast itself is not documented ("machine learning"). Ours takes its place: the mean of the same hour of the day
+over the observed days; after a whole week, that of the same hour of the week, if it was observed.
+
+The metrics are AWS's own pair for a load balancer, requests (load) and requests per target. Target tracking beside it
 has the same metric and the same target (ALBRequestCountPerTarget).
 """
 
@@ -31,26 +33,18 @@ REFRESH_SECONDS = 6 * HOUR_SECONDS
 
 
 class PredictiveScaling:
-    """Target tracking, with the forecast of the hour as its floor."""
+    """Target tracking, with the forecast of the hour as a floor."""
 
     name = "predictive-scaling"
     every_seconds = 60.0
 
-    def __init__(
-        self,
-        service: Service,
-        pool: str,
-        target_rps: float,
-        *,
-        buffer_seconds: float = 300.0,
-        warmup_seconds: float = 300.0,
-    ) -> None:
-        """`target_rps` is the target of both policies."""
+    def __init__(self, service: Service, pool: str, target_rps: float, *, buffer_seconds: float = 300.0) -> None:
+        """Use `target_rps` as the target of both policies."""
         if target_rps <= 0:
             raise ValueError(f"target_rps: must be above 0 (got {target_rps})")
         if not 0 <= buffer_seconds < HOUR_SECONDS:
             raise ValueError(f"buffer_seconds: must be 0 or more and below 3600 (got {buffer_seconds})")
-        self.tracking = TargetTracking(service, pool, target_rps, Signal.REQUESTS, warmup_seconds=warmup_seconds)
+        self.tracking = TargetTracking(service, pool, target_rps, Signal.REQUESTS)
         self.target_rps = target_rps
         self.buffer_seconds = buffer_seconds
         self._history = HourlyMeans()
@@ -58,11 +52,11 @@ class PredictiveScaling:
         self._forecast_at = float("-inf")
 
     def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:
-        """The greater of what target tracking and the forecast of this hour want."""
+        """Return the greater of the counts from target tracking and from the forecast of this hour."""
         group = self.tracking.group
         for past in observation.history_rps:
             self._history.see(past)
-        self._history.see(arrivals(observation, group.seen(observation)))
+        self._history.see(arrivals(observation, group.observed(observation)))
         if now - self._forecast_at >= REFRESH_SECONDS or not self._forecast:
             self._forecast, self._forecast_at = self._history.forecast(now), now
         hours = {_hour(now), _hour(now + self.buffer_seconds)}
@@ -75,37 +69,39 @@ class PredictiveScaling:
 
 
 class HourlyMeans:
-    """The load metric as predictive scaling reads it: one mean per hour, of the last 14 days."""
+    """The load metric as predictive scaling reads it: one mean per hour, for the last 14 days."""
 
     def __init__(self) -> None:
         self._sums: dict[int, tuple[float, int]] = {}
         self._newest = float("-inf")
 
     def see(self, reading: Reading | None) -> None:
-        """Take a rate in; one that was seen before, or is older, adds nothing."""
+        """Add a rate; one that is not newer than the last adds nothing."""
         if reading is None or reading.at <= self._newest:
             return
         self._newest = reading.at
         hour = _hour(reading.at - 1e-6)
         total, count = self._sums.get(hour, (0.0, 0))
         if count == 0:
-            self._sums = {h: kept for h, kept in self._sums.items() if h > hour - MOST_HOURS}
+            self._sums = {h: sums for h, sums in self._sums.items() if h > hour - MOST_HOURS}
         self._sums[hour] = (total + reading.value, count + 1)
 
     def forecast(self, now: float) -> dict[int, float]:
-        """Mean rate of each of the next 48 hours, by hours since the epoch; empty with less than 24 hours of data."""
-        this = _hour(now)
-        whole = {hour: total / count for hour, (total, count) in self._sums.items() if hour < this}
-        if not whole or this - min(whole) < LEAST_HOURS:
+        """Return the mean rate of each of the next 48 hours, by hours since the epoch.
+
+        It is empty with less than 24 hours of data.
+        """
+        current = _hour(now)
+        past = {hour: total / count for hour, (total, count) in self._sums.items() if hour < current}
+        if not past or current - min(past) < LEAST_HOURS:
             return {}
-        a_week = this - min(whole) >= 7 * 24
+        has_a_week = current - min(past) >= 7 * 24
         forecast: dict[int, float] = {}
-        for ahead in range(HORIZON_HOURS):
-            hour = this + ahead
-            days = [rate for past, rate in whole.items() if (hour - past) % 24 == 0]
-            weeks = [rate for past, rate in whole.items() if (hour - past) % (7 * 24) == 0] if a_week else []
-            if same := weeks or days:
-                forecast[hour] = sum(same) / len(same)
+        for hour in range(current, current + HORIZON_HOURS):
+            same_of_day = [rate for at, rate in past.items() if (hour - at) % 24 == 0]
+            same_of_week = [rate for at, rate in past.items() if (hour - at) % (7 * 24) == 0] if has_a_week else []
+            if rates := same_of_week or same_of_day:
+                forecast[hour] = sum(rates) / len(rates)
         return forecast
 
 

@@ -1,18 +1,18 @@
-"""Static peak: as many instances as the busiest minute needs, all the time. What a team without an autoscaler has."""
+"""Static peak: always the instances that the busiest minute needs, as a team without an autoscaler has them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-from gpu_fleet.backtest.contender import RivalPool, newest_not_ready_first
+from gpu_fleet.backtest.rivals.rival_pool import RivalPool, newest_not_ready_first
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation
 from gpu_fleet.scaling.service import Pool, Service
 
 
 def instances_for(rate_rps: float, pool: Pool, share: float) -> int:
-    """Instances that carry this rate of typical requests when each is filled to `share` of its capacity.
+    """Return the instances that carry this rate of typical requests, each filled to `share` of its capacity.
 
     Raises ValueError for a share that is not above 0.
     """
@@ -22,7 +22,7 @@ def instances_for(rate_rps: float, pool: Pool, share: float) -> int:
 
 
 class StaticPeak:
-    """A fixed count."""
+    """Keeps a fixed count."""
 
     name = "static-peak"
     every_seconds = 60.0
@@ -32,8 +32,8 @@ class StaticPeak:
             raise ValueError(f"count: must not be negative (got {count})")
         self.group = RivalPool.of(service, pool, newest_not_ready_first, can_sleep=True)
         self.count = self.group.clip(count)
-        """What stands all the time: a run should start with it."""
+        """The count at all times; a run should start with it."""
 
     def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:
-        """The count, within the pool's bounds."""
+        """Return the count, within the pool's bounds."""
         return self.group.targets(service, observation, self.count, now)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpu_fleet.backtest.bound import demand, with_boot, without_boot
+from gpu_fleet.backtest.bound import with_boot, without_boot
 from gpu_fleet.backtest.rivals.static_peak import StaticPeak
 from gpu_fleet.backtest.roster import RIVALS, make, service_with
+from gpu_fleet.backtest.trace_demand import demand
 from gpu_fleet.scaling.policy import LoadUnit, Request, Slo
 from gpu_fleet.scaling.profile import Profile, instance_capacity
 from gpu_fleet.simulator.drive import run

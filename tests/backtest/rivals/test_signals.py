@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpu_fleet.backtest.rivals.rival_signals import (
     Periods,
-    ReadyThen,
+    ReadyHistory,
     Signal,
     arrivals,
     concurrency,
@@ -68,7 +68,7 @@ def test_a_full_instance_in_each_signal(desk: Any, signal: Signal, unit: LoadUni
 
 
 def test_a_total_is_of_those_that_were_ready_when_it_was_measured(desk: Any) -> None:
-    then = ReadyThen()
+    then = ReadyHistory()
     few, many = desk.seen(0.0, ready=6).pools["l40s"], desk.seen(200.0, ready=40).pools["l40s"]
     then.see(few, 0.0)
     then.see(many, 200.0)

@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from gpu_fleet.backtest.contender import RivalPool, closest_to_the_hour_in_the_fullest_zone, newest_not_ready_first
+from gpu_fleet.backtest.rivals.rival_pool import (
+    RivalPool,
+    closest_to_the_hour_in_the_fullest_zone,
+    newest_not_ready_first,
+)
 from gpu_fleet.scaling.observation import Observation, Phase
 
 
