@@ -279,11 +279,13 @@ class RequestLog:
 class Simulation:
     """Up to five pools of instances behind a load balancer.
 
-    `engines`: one a pool. `slo`: what counts as attained; None: every request completed. `output_reserved`: share of
-    a request's output tokens that admission reserves memory for beside its prompt. 0.5 is what a sequence holds on
-    average while it decodes under paged memory (and what `gpu_fleet.scaling.profile.carrying` counts with); 1.0 is an
-    engine that reserves for the longest answer. `keep_requests`: keep every request's outcome and times.
-    `sample_seconds`: read the gauges so often, from `start` on (`samples`).
+    `engines`: one for each pool, which its instances run. `more_engines`: engines that instances of any pool may run
+    instead (`join`); they are numbered after those of the pools. `slo`: what counts as attained; None: every request
+    completed. `output_reserved`: share of a request's output tokens that admission reserves memory for beside its
+    prompt. 0.5 is what a sequence holds on average while it decodes under paged memory (and what
+    `gpu_fleet.scaling.profile.carrying` counts with); 1.0 is an engine that reserves for the longest answer.
+    `keep_requests`: keep every request's outcome and times. `sample_seconds`: read the gauges so often, from `start`
+    on (`samples`).
 
     Times are in seconds from any origin, and never go back.
     """
@@ -292,6 +294,7 @@ class Simulation:
         self,
         engines: Sequence[Engine],
         *,
+        more_engines: Sequence[Engine] = (),
         slo: Slo | None = None,
         seed: int = 0,
         pool_choice: PoolChoice = PoolChoice.WEIGHTED_RANDOM,
@@ -305,9 +308,9 @@ class Simulation:
             raise ValueError("engines: must be at least one")
         if not 0 <= output_reserved <= 1:
             raise ValueError(f"output_reserved: must be from 0 to 1 (got {output_reserved})")
-        self.engines = tuple(engines)
+        self.engines = (*engines, *more_engines)
         self._keep_requests = keep_requests
-        self._machine = _machine(self.engines, instances=32, requests=1024)
+        self._machine = _machine(self.engines, len(engines), instances=32, requests=1024)
         core = self._machine.core[0]
         core["now"] = start
         core["random"] = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
@@ -357,8 +360,9 @@ class Simulation:
 
         Raises ValueError for a negative weight or a wrong number of them.
         """
-        if len(weights) != len(self.engines):
-            raise ValueError(f"weights: must be one a pool (got {len(weights)} for {len(self.engines)})")
+        pools = self._machine.pools.size
+        if len(weights) != pools:
+            raise ValueError(f"weights: must be one a pool (got {len(weights)} for {pools})")
         for p, weight in enumerate(weights):
             if not weight >= 0:
                 raise ValueError(f"weights[{p}]: must not be negative (got {weight})")
@@ -370,10 +374,17 @@ class Simulation:
 
         self._plan(at, apply)
 
-    def join(self, pool: int, at: float | None = None) -> int:
-        """A new instance takes requests from `at` on. Returns its number, which is never used again."""
-        if not 0 <= pool < len(self.engines):
-            raise ValueError(f"pool: must be from 0 to {len(self.engines) - 1} (got {pool})")
+    def join(self, pool: int, at: float | None = None, engine: int | None = None) -> int:
+        """Let a new instance take requests from `at` on. Returns its number, which is never used again.
+
+        It runs the pool's engine, or the one of that index in `engines`.
+        """
+        pools = self._machine.pools.size
+        if not 0 <= pool < pools:
+            raise ValueError(f"pool: must be from 0 to {pools - 1} (got {pool})")
+        runs = pool if engine is None else engine
+        if not 0 <= runs < len(self.engines):
+            raise ValueError(f"engine: must be from 0 to {len(self.engines) - 1} (got {runs})")
         instance = next(self._serial)
 
         def apply() -> None:
@@ -381,7 +392,7 @@ class Simulation:
                 self._more_instances()
             slot = self._free_slots.pop()
             self._slots[instance] = slot
-            kernel.join(self._machine, slot, pool, self.now, instance)
+            kernel.join(self._machine, slot, pool, runs, self.now, instance)
 
         self._plan(at, apply)
         return instance
@@ -480,7 +491,7 @@ class Simulation:
                     draining=instance in self._draining,
                     running=int(row["batch"] + (row["prefilling"] >= 0)),
                     waiting=int(row["waiting"]),
-                    kv_percent=100 * float(row["kv_tokens"]) / self.engines[pool].kv_cache_tokens,
+                    kv_percent=100 * float(row["kv_tokens"]) / self.engines[int(row["engine"])].kv_cache_tokens,
                     served=int(row["served"]),
                 ),
             )
@@ -504,7 +515,7 @@ class Simulation:
         integrals = self._gone + self._integrals_of(machine.instances[machine.instances["state"] != kernel.FREE])
         pools = tuple(
             _pool_window(now - self._window_start, self._target_seconds[p], machine, integrals[p], p)
-            for p in range(len(self.engines))
+            for p in range(machine.pools.size)
         )
         unrouted = int(machine.counters[-1, kernel.REJECTED_NO_TARGET])
         window = Window(self._window_start, now, pools, unrouted)
@@ -547,7 +558,7 @@ class Simulation:
         self._departures.append(Departure(instance, at, lost))
 
     def _integrals_of(self, rows: np.ndarray) -> Floats:
-        pools = len(self.engines)
+        pools = self._machine.pools.size
         sums = [np.bincount(rows["pool"], rows[name], pools) for name in _INTEGRALS]
         return np.stack(sums, axis=1).astype(np.float64)
 
@@ -599,12 +610,13 @@ def _longer(array: np.ndarray, axis: int, size: int, fill: float = 0) -> np.ndar
     return np.concatenate([array, tail], axis=axis)
 
 
-def _machine(engines: Sequence[Engine], instances: int, requests: int) -> kernel.KernelState:
-    count = len(engines)
+def _machine(engines: Sequence[Engine], count: int, instances: int, requests: int) -> kernel.KernelState:
+    """The empty state of `count` pools."""
     places = max(engine.max_sequences for engine in engines) + 1
     machine = kernel.KernelState(
         core=np.zeros(1, kernel.CORE),
         pools=np.zeros(count, kernel.POOL),
+        engines=np.zeros(len(engines), kernel.ENGINE),
         instances=np.zeros(instances, kernel.INSTANCE),
         requests=np.zeros(requests, kernel.REQUEST),
         marks=np.zeros((instances, places)),
@@ -625,16 +637,15 @@ def _machine(engines: Sequence[Engine], instances: int, requests: int) -> kernel
     )
     machine.requests["next"] = np.arange(1, requests + 1)
     machine.requests["next"][-1] = -1
-    for p, engine in enumerate(engines):
-        pool = machine.pools[p]
-        pool["prefill_base"] = engine.prefill_base_seconds
-        pool["prefill_per_token"] = engine.prefill_seconds_per_token
-        pool["decode_base"] = engine.decode_base_seconds
-        pool["decode_per_sequence"] = engine.decode_seconds_per_sequence
-        pool["kv_tokens"] = engine.kv_cache_tokens
-        pool["max_sequences"] = engine.max_sequences
-        pool["max_waiting"] = -1 if engine.max_waiting is None else engine.max_waiting
-        pool["weight"] = 1.0
+    machine.pools["weight"] = 1.0
+    for row, engine in zip(machine.engines, engines, strict=True):
+        row["prefill_base"] = engine.prefill_base_seconds
+        row["prefill_per_token"] = engine.prefill_seconds_per_token
+        row["decode_base"] = engine.decode_base_seconds
+        row["decode_per_sequence"] = engine.decode_seconds_per_sequence
+        row["kv_tokens"] = engine.kv_cache_tokens
+        row["max_sequences"] = engine.max_sequences
+        row["max_waiting"] = -1 if engine.max_waiting is None else engine.max_waiting
     return machine
 
 

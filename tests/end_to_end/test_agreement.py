@@ -23,7 +23,7 @@ from gpu_fleet.scaling.observation import Observation
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator import drive
 from gpu_fleet.simulator.simulated_fleet import BootTime
-from gpu_fleet.simulator.telemetry import ReplayDelays as WorldDelays
+from gpu_fleet.simulator.telemetry import Delays as WorldDelays
 from gpu_fleet.simulator.world import World
 from gpu_fleet.traffic import Trace, crop, hour, read, scale_to
 
