@@ -22,10 +22,10 @@ from gpu_fleet.config.schemas import README, SCHEMAS, readme, schemas
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import library_texts, read_library
 from gpu_fleet.scaling.decide import decide
-from gpu_fleet.scaling.policy import LoadUnit
+from gpu_fleet.scaling.policy import LoadUnit, VerticalMethod
 from gpu_fleet.scaling.profile import carrying
 
-STACKS = ("local", "dev", "prod")
+STACKS = ("local", "dev", "prod", "vertical")
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,14 @@ def test_dev_is_one_cheap_pool_without_tls(root: Path) -> None:
     settings, _ = read_stack(root, "dev")
     assert len(settings.services["chat"].pools) == 1
     assert settings.load_balancer.certificate_arn is None
+
+
+def test_vertical_has_one_pool_that_changes_types_in_place(root: Path, library: Library) -> None:
+    settings, document = read_stack(root, "vertical")
+    (service,) = services(settings, library, document)
+    (pool,) = service.pools
+    assert service.policy.vertical.method is VerticalMethod.IN_PLACE
+    assert len({library.catalog.types[types.types[0]].gpu for types in (pool, *pool.alternatives)}) == 2
 
 
 def test_editors_find_the_schema_in_the_first_line(root: Path) -> None:
@@ -131,7 +139,7 @@ def _resolve(option: Any, whole: Any) -> Any:
     return option
 
 
-@pytest.mark.parametrize("name", ["chat", "batch", "training"])
+@pytest.mark.parametrize("name", ["chat", "chat-in-place", "batch", "training"])
 def test_every_policy_carries_five_cases_or_more_and_they_hold(root: Path, library: Library, name: str) -> None:
     found, problems = cases(library, [name], lambda stack: read_stack(root, stack)[0])
     assert problems == []
@@ -305,5 +313,5 @@ def test_the_ladder_of_the_document_is_the_one_of_the_files(root: Path, library:
 
 def test_policy_files_are_named_for_what_they_are(root: Path) -> None:
     assert {Path(name).name for name in library_texts(root)} == {
-        "batch.yaml", "catalog.yaml", "chat.yaml", "profiles.yaml", "training.yaml",
+        "batch.yaml", "catalog.yaml", "chat-in-place.yaml", "chat.yaml", "profiles.yaml", "training.yaml",
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Traffic handed out stretch by stretch, whatever the source's own windows are."""
+"""A source's requests, taken in stretches of any length."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ class Feed:
     """The requests of a source (`gpu_fleet.traffic.Trace` or `RateTrace`), in seconds from its start."""
 
     def __init__(self, source: Source, seed: int) -> None:
-        """`seed` draws the requests where only rates are known."""
+        """`seed` draws the requests of a source that knows only rates."""
         self._chunks = iter(source.windows(CHUNK_SECONDS, seed=seed))
-        self._held: tuple[Floats, Floats, Floats] = (np.empty(0), np.empty(0), np.empty(0))
-        self._known_until = 0.0
+        self._read: tuple[Floats, Floats, Floats] = (np.empty(0), np.empty(0), np.empty(0))
+        self._read_until = 0.0
 
     def take(self, until: float) -> tuple[Floats, Floats, Floats]:
-        """Arrival times, prompt and answer lengths [n] of the requests before `until` not yet taken."""
-        while self._known_until < until:
+        """Return arrival times, prompt and answer lengths [n] of the requests before `until`, each request once."""
+        while self._read_until < until:
             chunk = next(self._chunks, None)
             if chunk is None:
-                self._known_until = np.inf
+                self._read_until = np.inf
                 break
             new = (chunk.at_seconds, chunk.input_tokens, chunk.output_tokens)
-            self._held = tuple(
-                np.concatenate([old, np.asarray(one, np.float64)]) for old, one in zip(self._held, new, strict=True)
+            self._read = tuple(
+                np.concatenate([old, np.asarray(one, np.float64)]) for old, one in zip(self._read, new, strict=True)
             )  # type: ignore[assignment]
-            self._known_until += CHUNK_SECONDS
-        stop = int(np.searchsorted(self._held[0], until, side="left"))
-        taken = tuple(column[:stop] for column in self._held)
-        self._held = tuple(column[stop:] for column in self._held)  # type: ignore[assignment]
-        return taken  # type: ignore[return-value]
+            self._read_until += CHUNK_SECONDS
+        stop = int(np.searchsorted(self._read[0], until, side="left"))
+        before = tuple(column[:stop] for column in self._read)
+        self._read = tuple(column[stop:] for column in self._read)  # type: ignore[assignment]
+        return before  # type: ignore[return-value]

@@ -69,22 +69,23 @@ def demand_and_capacity(data: Data, *, unit: str = "requests per second", title:
     return _chart(alt.layer(*layers), title, 230, zoom=True)
 
 
-def pools(data: Data, *, title: str = "Instances by pool") -> Chart:
-    """Ready instances stacked by pool; the dashed line is what is desired of all pools together.
+def pools(data: Data, *, by: str = "pool", refreshes: Data | None = None, title: str = "Instances by pool") -> Chart:
+    """Ready instances stacked by pool, or by another column; the dashed line is the desired count of all together.
 
-    Columns: at_seconds, pool, ready, desired: one row for each pool and time.
+    Columns: at_seconds, `by`, ready, desired: one row for each pool and time. `refreshes`: instance refreshes to mark
+    from beginning to end, with the columns at_seconds, until_seconds, text.
     """
     frame = _frame(data)
     if frame.is_empty():
         return _nothing(title)
-    order = _order(frame, "pool")
-    kept = _changes(frame, "pool", ["ready", "desired"])
+    order = _order(frame, by)
+    kept = _changes(frame, by, ["ready", "desired"])
     total = kept.group_by("at_seconds").agg(pl.col("desired").sum()).sort("at_seconds")
-    wide = kept.pivot(on="pool", index="at_seconds", values="ready", aggregate_function="last").sort("at_seconds")
+    wide = kept.pivot(on=by, index="at_seconds", values="ready", aggregate_function="last").sort("at_seconds")
     tips = [
         _when(frame),
-        *(_number(name, f"{name} ready", ".0f") for name in order),
-        _number("desired", "desired, all pools", ".0f"),
+        *(_number(_escaped(name), f"{name} ready", ".0f") for name in order),
+        _number("desired", "desired, all together", ".0f"),
     ]
     area = (
         alt.Chart(_values(_dated(kept)))
@@ -92,16 +93,32 @@ def pools(data: Data, *, title: str = "Instances by pool") -> Chart:
         .encode(
             x=_time(frame),
             y=alt.Y("ready:Q").stack("zero").title("instances").axis(minExtent=LEFT, tickMinStep=1),
-            color=alt.Color("pool:N").scale(domain=order, range=list(SERIES[: len(order)])).sort(order),
+            color=alt.Color(f"{by}:N").scale(domain=order, range=list(SERIES[: len(order)])).sort(order),
             order=alt.Order("rank:Q"),
         )
-        .transform_calculate(rank=f"indexof({order!r}, datum.pool)")
+        .transform_calculate(rank=f"indexof({order!r}, datum.{by})")
     )
     both = alt.Chart(_values(_dated(total.join(wide, on="at_seconds", how="left"))))
     desired = both.mark_line(interpolate="step-after", strokeDash=[4, 3], strokeWidth=1.5, color=QUIET).encode(
         x=_time(frame), y="desired:Q"
     )
-    return _chart(alt.layer(area, desired, _hover(both, frame, tips)), title, 200, zoom=True)
+    marks = [] if refreshes is None else _refresh_marks(_frame(refreshes), frame)
+    return _chart(alt.layer(area, *marks, desired, _hover(both, frame, tips)), title, 200, zoom=True)
+
+
+def _refresh_marks(refreshes: pl.DataFrame, frame: pl.DataFrame) -> list[alt.Chart]:
+    """Shade each refresh from its beginning to its end, with a line at both and its text at the top."""
+    if refreshes.is_empty():
+        return []
+    dated = _dated(refreshes).with_columns((pl.col("until_seconds") * 1000).round().cast(pl.Int64).alias("until"))
+    base = alt.Chart(_values(dated))
+    x = _time(frame)
+    return [
+        base.mark_rect(color=QUIET, opacity=0.18, clip=True).encode(x=x, x2="until:T"),
+        base.mark_rule(color=QUIET, strokeWidth=1.2, clip=True).encode(x=x),
+        base.mark_rule(color=QUIET, strokeWidth=1.2, clip=True).encode(x=alt.X("until:T")),
+        base.mark_text(align="left", baseline="top", dx=4, dy=4, clip=True).encode(x=x, y=alt.value(0), text="text:N"),
+    ]
 
 
 def weights(data: Data, *, title: str = "Traffic weights") -> Chart:
@@ -456,6 +473,11 @@ def _when(frame: pl.DataFrame) -> alt.Tooltip:
     if not _is_date(frame) and _span_seconds(frame) > 86_400:
         form = "day %-j, %H:%M"
     return alt.Tooltip("utcyearmonthdatehoursminutesseconds(at):T", title="at", format=form)
+
+
+def _escaped(name: str) -> str:
+    """A field's name for Vega, in which a dot would lead into a nested object."""
+    return name.replace(".", "\\.")
 
 
 def _number(name: str, title: str, form: str = ",.2f") -> alt.Tooltip:

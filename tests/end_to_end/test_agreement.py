@@ -15,15 +15,13 @@ import pytest
 from gpu_fleet.backtest.ours import Ours
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import read_library
-from gpu_fleet.emulator import provision
-from gpu_fleet.replay import Opening, Replay, ReplayDelays, ReplayResult, pool_hardware
-from gpu_fleet.replay.replay import until_told
+from gpu_fleet.replay import Opening, Replay, ReplayResult, replay_cloud, service_hardware
+from gpu_fleet.replay.hardware import preferred
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator import drive
 from gpu_fleet.simulator.simulated_fleet import BootTime
-from gpu_fleet.simulator.telemetry import Delays as WorldDelays
 from gpu_fleet.simulator.world import World
 from gpu_fleet.traffic import Trace, crop, hour, read, scale_to
 
@@ -42,40 +40,39 @@ class Remembering(Ours):
 
     def __init__(self) -> None:
         super().__init__()
-        self.decided: list[Shares] = []
+        self.decisions: list[Shares] = []
 
     def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:
         targets = super().decide(service, observation, now)
-        self.decided.append({name: (target.desired, target.weight) for name, target in targets.items()})
+        self.decisions.append({name: (target.desired, target.weight) for name, target in targets.items()})
         return targets
 
 
 def replayed(root: Path, trace: Trace) -> ReplayResult:
     settings, _ = read_stack(root, "local")
-    found, delays = pool_hardware(settings.services["chat"], read_library(root)), ReplayDelays()
-    with provision("local", root, boot_seconds=BOOT_SECONDS, drain_seconds=until_told, **delays.for_cloud) as cloud:
+    hardware = service_hardware(settings.services["chat"], read_library(root))
+    with replay_cloud("local", root, boot_seconds=BOOT_SECONDS) as cloud:
         watch = cloud.client("cloudwatch")
         alarms = [alarm["AlarmName"] for alarm in watch.describe_alarms()["MetricAlarms"]]
         watch.disable_alarm_actions(AlarmNames=alarms)
-        with Replay(cloud, "chat", trace, found, opening=Opening(READY), delays=delays) as replay:
+        with Replay(cloud, "chat", trace, hardware, Opening(READY)) as replay:
             return replay.run()
 
 
 def simulated(root: Path, trace: Trace, replay: ReplayResult, service: Service) -> tuple[list[Shares], drive.RunResult]:
     settings, _ = read_stack(root, "local")
-    found, delays = pool_hardware(settings.services["chat"], read_library(root)), ReplayDelays()
+    hardware = service_hardware(settings.services["chat"], read_library(root))
     world = World(
         service,
         trace,
-        {name: rung.profile for name, rung in found.items()},
+        {name: preferred(hardware, name).profile for name in hardware},
         initial=READY,
         initial_weights={name: pool.weight for name, pool in replay.minutes[0].pools.items()},
         boot=BootTime(BOOT_SECONDS + JOINS_AFTER_SECONDS),
-        delays=WorldDelays(delays.minute_seconds, delays.fine_seconds),
         start=replay.start,
     )
     model = Remembering()
-    return model.decided, drive.run(world, model)
+    return model.decisions, drive.run(world, model)
 
 
 def agree(root: Path, trace: Trace, service: Service) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from gpu_fleet.emulator import Change
 from gpu_fleet.emulator.faults import api_call_will_fail, no_capacity, rebalance_recommendation, spot_interruption
-from gpu_fleet.replay import Decided, Replay
+from gpu_fleet.replay import LoggedDecision, Replay
 from gpu_fleet.replay.replay_result import MinuteOfReplay
 from gpu_fleet.scaling.observation import Phase
 
@@ -21,8 +21,8 @@ def total(minute: MinuteOfReplay) -> int:
     return sum(pool.desired for pool in minute.pools.values())
 
 
-def newest(replay: Replay, service: str = "chat") -> Decided:
-    return next(one for run in reversed(replay.invocations) for one in run.decided if one.service == service)
+def newest(replay: Replay, service: str = "chat") -> LoggedDecision:
+    return next(one for run in reversed(replay.invocations) for one in run.decisions if one.service == service)
 
 
 def desired(replay: Replay) -> dict[str, int]:
@@ -70,7 +70,7 @@ def test_a_burst_runs_the_scaler_before_the_minute_is_over(loop):
     result = replay.run()
     early = [run for run in result.invocations if run.trigger == "alarm"]
     assert early
-    assert all(run.trouble is None for run in early)
+    assert all(run.failure is None for run in early)
     assert any((run.at - result.start) % 60 for run in early)
 
 
@@ -80,15 +80,15 @@ def test_a_service_that_cannot_be_seen_costs_the_other_nothing_and_the_next_run_
     with api_call_will_fail("elbv2", "DescribeTargetHealth", "AccessDenied", status=403):
         replay.step()
     hit = replay.invocations[-1]
-    outcomes = {one.service: one.outcome for one in hit.decided}
+    outcomes = {one.service: one.outcome for one in hit.decisions}
     assert set(outcomes) == {"chat", "code"}
     assert sorted(outcome == "failed" for outcome in outcomes.values()) == [False, True]
     assert hit.error is None, "a fault of one service is no failed run"
-    assert hit.trouble is not None
-    assert [one["code"] for one in hit.decided for one in one.faults] == ["AccessDenied"]
+    assert hit.failure is not None
+    assert [one["code"] for one in hit.decisions for one in one.faults] == ["AccessDenied"]
     replay.step()
-    assert replay.invocations[-1].trouble is None
-    assert {one.outcome for one in replay.invocations[-1].decided} <= {"applied", "unchanged"}
+    assert replay.invocations[-1].failure is None
+    assert {one.outcome for one in replay.invocations[-1].decisions} <= {"applied", "unchanged"}
 
 
 def test_a_write_that_fails_is_made_by_the_next_run(loop):
@@ -96,16 +96,16 @@ def test_a_write_that_fails_is_made_by_the_next_run(loop):
     minutes(replay, 4)
     before = sum(desired(replay).values())
     with api_call_will_fail("autoscaling", "SetDesiredCapacity", "AccessDenied", times=None, status=403):
-        until(replay, lambda: replay.invocations[-1].trouble is not None)
+        until(replay, lambda: replay.invocations[-1].failure is not None)
         replay.step()
         assert sum(desired(replay).values()) == before
-    until(replay, lambda: replay.invocations[-1].trouble is None, most=1)
+    until(replay, lambda: replay.invocations[-1].failure is None, most=1)
     assert sum(desired(replay).values()) > before
     assert replay.result().lost == 0
 
 
 def spot_instances(replay: Replay) -> list[str]:
-    return sorted(id_ for id_, one in replay.fleet.standing.items() if one.machine.spot)
+    return sorted(id_ for id_, one in replay.fleet.running.items() if one.machine.spot)
 
 
 def test_a_spot_instance_that_will_be_interrupted_drains_and_is_replaced_at_once(loop, spot):
@@ -121,7 +121,7 @@ def test_a_spot_instance_that_will_be_interrupted_drains_and_is_replaced_at_once
         minutes(replay, 1)
         answered = [run for run in replay.invocations if run.trigger == "notice"]
         assert len(answered) == 2
-        assert all(run.trouble is None and run.decided == () for run in answered)
+        assert all(run.failure is None and run.decisions == () for run in answered)
         standing = replay.fleet.count("l4", Phase.READY) + replay.fleet.count("l4", Phase.STARTING)
         assert standing == desired(replay)["l4"], "one for one, whatever comes twice"
         result = replay.run()
@@ -143,7 +143,7 @@ def test_a_notice_that_aws_does_not_let_answer_costs_only_the_time_until_the_gro
     assert answered.error is None
     assert answered.faults == {"chat": ("AccessDenied",)}
     minutes(replay, 6)
-    assert going not in replay.fleet.standing
+    assert going not in replay.fleet.running
     assert replay.minutes[-1].pools["l4"].ready >= 1
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gpu_fleet.emulator import EmbeddedCloud, Traffic, faults, provision
-from gpu_fleet.replay import ReplayDelays
+from gpu_fleet.replay import cloudwatch_delays
 from gpu_fleet.replay.function import Invocation, ScalerFunction
 from gpu_fleet.scaling.sizing import load_share, work_share
 
@@ -50,7 +50,7 @@ def cloud(root: Path, tmp_path: Path) -> Iterator[EmbeddedCloud]:
     (project / "Pulumi.local.yaml").write_text(STACK)
     # The program reads what lies beside it: a link would lead back to the project's own policies.
     shutil.copytree(root / "infra", project / "infra", ignore=shutil.ignore_patterns("__pycache__"))
-    delays = ReplayDelays().for_cloud
+    delays = cloudwatch_delays()
     with provision(
         "local",
         project,
@@ -108,7 +108,7 @@ class Life:
 
     def said(self, code: str) -> list[int]:
         """The runs that gave this reason."""
-        return [n for n, run in enumerate(self.runs) if any(code in one.codes for one in run.decided)]
+        return [n for n, run in enumerate(self.runs) if any(code in one.codes for one in run.decisions)]
 
 
 def figures(pool: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -157,8 +157,8 @@ def test_types_follow_the_load_up_and_down_and_no_request_finds_too_few(life: Li
     assert sorted(life.types().values()) == ["g6.xlarge"] * 2
     assert life.described()["DesiredCapacity"] == 2
     assert life.least_capacity >= 2.5
-    assert not [run.trouble for run in life.runs if run.trouble]
-    assert not [fault for run in life.runs for one in run.decided for fault in one.faults]
+    assert not [run.failure for run in life.runs if run.failure]
+    assert not [fault for run in life.runs for one in run.decisions for fault in one.faults]
     up, down = life.said("vertical.refresh")
     assert down - up >= 60
     assert {up + 1, down + 1} <= set(life.said("vertical.wait"))
@@ -170,4 +170,4 @@ def test_types_that_aws_has_none_of_leave_the_service_as_it_was(life: Life) -> N
     assert set(life.types().values()) == {"g6.xlarge"}
     assert life.least_capacity >= 12.0
     assert len(life.said("vertical.refresh")) == 1  # not again each minute
-    assert not [run.trouble for run in life.runs if run.trouble]
+    assert not [run.failure for run in life.runs if run.failure]
