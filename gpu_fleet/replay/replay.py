@@ -19,9 +19,10 @@ from gpu_fleet.replay.engine_gauges import engine_gauges
 from gpu_fleet.replay.feed import Feed
 from gpu_fleet.replay.function import Invocation, LoggedDecision, ScalerFunction
 from gpu_fleet.replay.hardware import Hardware, preferred
-from gpu_fleet.replay.listener_rule import ListenerRule
 from gpu_fleet.replay.replay_cloud import DELAYS
-from gpu_fleet.replay.replay_result import MinuteOfReplay, PoolMinute, ReplayResult, TypeChange
+from gpu_fleet.replay.replay_result import MinuteOfReplay, PoolMinute, ReplayResult
+from gpu_fleet.replay.traffic_weights import TrafficWeights
+from gpu_fleet.replay.type_changes import type_changes
 from gpu_fleet.scaling import record
 from gpu_fleet.scaling.observation import Phase
 from gpu_fleet.scaling.service import Service
@@ -68,7 +69,7 @@ class Replay:
             name: bindings["pools"][name]["target_group_arn"] for name in self._pools
         }
         self._load_balancer: str = bindings["load_balancer"]
-        self._rule = ListenerRule(cloud, bindings)
+        self._traffic_weights = TrafficWeights(cloud, bindings)
         self._rps_by_type = {
             pool.name: {type_: kind.throughput_rps for kind in (pool, *pool.alternatives) for type_ in kind.types}
             for pool in self.service.pools
@@ -126,7 +127,7 @@ class Replay:
         }
         for name, count in counts.items():
             autoscaling.set_desired_capacity(AutoScalingGroupName=self._groups[name], DesiredCapacity=count)
-        self._rule.set_weights(self._opening.weights or _weights_by_work(self.service, counts))
+        self._traffic_weights.write(self._opening.weights or _weights_by_work(self.service, counts))
         latest = self.cloud.now + OPENS_WITHIN_SECONDS
         while True:
             self.cloud.advance(MINUTE_SECONDS * (self.cloud.now // MINUTE_SECONDS + 1))
@@ -193,7 +194,7 @@ class Replay:
         self._route_by_rule()
 
     def _route_by_rule(self) -> None:
-        weights = self._rule.weights()
+        weights = self._traffic_weights.read()
         if weights != self._weights:
             self._weights = weights
             self.simulation.set_weights([float(weights[name]) for name in self._pools])
@@ -298,7 +299,8 @@ class Replay:
         The bill ends with the trace. Requests that have not ended an hour later are lost.
         """
         end = self.now
-        bill, gpu_hours, type_changes = self.fleet.bill(end), self.fleet.gpu_hours(end), tuple(self._type_changes())
+        bill, gpu_hours = self.fleet.bill(end), self.fleet.gpu_hours(end)
+        changes = type_changes(self.cloud, self._groups, self.start)
         total = self._finish_requests().total
         return ReplayResult(
             service=self.service.name,
@@ -306,7 +308,7 @@ class Replay:
             span_seconds=self.span_seconds,
             minutes=tuple(self.minutes),
             invocations=tuple(self.invocations),
-            type_changes=type_changes,
+            type_changes=changes,
             requests=total.ended,
             slo_attainment=1.0 if total.slo_attainment is None else total.slo_attainment,
             cost_usd=sum(bill.usd.values()),
@@ -333,29 +335,6 @@ class Replay:
         for number, _ in list(simulation.loads()):
             simulation.kill(number)
         return self._add_to_total(simulation.window())
-
-    def _type_changes(self) -> list[TypeChange]:
-        autoscaling = self.cloud.client("autoscaling")
-        changes = [
-            TypeChange(
-                pool=name,
-                types=tuple(override["InstanceType"] for override in _overrides(refresh)),
-                began=refresh["StartTime"].timestamp() - self.start,
-                ended=refresh["EndTime"].timestamp() - self.start if "EndTime" in refresh else None,
-                status=refresh["Status"],
-            )
-            for name, group in self._groups.items()
-            for refresh in autoscaling.describe_instance_refreshes(AutoScalingGroupName=group)["InstanceRefreshes"]
-            if _overrides(refresh)
-        ]
-        return sorted(changes, key=lambda change: change.began)
-
-
-def _overrides(refresh: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the types that a refresh asks for; empty for a refresh of another kind."""
-    policy = refresh.get("DesiredConfiguration", {}).get("MixedInstancesPolicy", {})
-    overrides: list[Mapping[str, Any]] = policy.get("LaunchTemplate", {}).get("Overrides", [])
-    return overrides
 
 
 def _weights_by_work(service: Service, counts: Mapping[str, int]) -> dict[str, int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gpu_fleet.replay.function import Invocation, LoggedDecision
+from gpu_fleet.replay.type_changes import TypeChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +53,6 @@ class MinuteOfReplay:
     def slo_attainment(self) -> float | None:
         """Share of the requests that ended within the SLO; None where none ended."""
         return self.attained / self.ended if self.ended else None
-
-
-@dataclass(frozen=True, slots=True)
-class TypeChange:
-    """An instance refresh that rolled other types through a pool."""
-
-    pool: str
-    types: tuple[str, ...]
-    began: float
-    """Seconds from the trace's start."""
-    ended: float | None
-    """None where it still runs when the trace ends."""
-    status: str
-    """As AWS calls it: Successful, Failed, Cancelled, InProgress."""
 
 
 @dataclass(frozen=True, slots=True)

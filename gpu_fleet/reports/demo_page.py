@@ -98,8 +98,8 @@ def summary(result: DemoResult) -> str:
     return (
         f"The scaler ran {len(ours.invocations)} times ({failed}) and moved {_and(moved) or 'nothing'}.{types} "
         f"{ours.slo_attainment:.2%} of the requests kept to the SLO, for ${ours.cost_usd:,.2f}: {against} the "
-        f"${static.cost_usd:,.2f} of {static.count} {static.label} all the time, sized for the busiest minute, where "
-        f"{static.slo_attainment:.2%} did. {lost[0].upper()}{lost[1:]}{scale_in}."
+        f"${static.cost_usd:,.2f} of {static.count} {static.label} all the time, sized for the busiest minute, on "
+        f"which {static.slo_attainment:.2%} did. {lost[0].upper()}{lost[1:]}{scale_in}."
     )
 
 
@@ -108,12 +108,10 @@ def type_change_sentence(change: TypeChange) -> str:
     begins = f"At {_clock(change.began)} an instance refresh began to bring {'/'.join(change.types)} into {change.pool}"
     if change.ended is None:
         return f"{begins}; it still ran at the end."
-    took = duration(change.ended - change.began)
-    return (
-        f"{begins}; after {took} it was over."
-        if change.status == "Successful"
-        else (f"{begins}; after {took} it ended as {change.status.lower()}.")
-    )
+    minutes = f"{(change.ended - change.began) / 60:.0f} min"
+    if change.status == "Successful":
+        return f"{begins}; after {minutes} it was over."
+    return f"{begins}; after {minutes} it ended as {change.status.lower()}."
 
 
 def demo_page(result: DemoResult) -> str:

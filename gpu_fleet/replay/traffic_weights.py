@@ -1,4 +1,4 @@
-"""The load balancer's rule that shares a service's traffic among its pools."""
+"""The traffic weights of a service's pools, in the load balancer's listener rule."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from gpu_fleet.emulator import EmbeddedCloud
 
 
-class ListenerRule:
-    """A rule's weights by pool."""
+class TrafficWeights:
+    """The weights by pool, as the listener rule has them."""
 
     def __init__(self, cloud: EmbeddedCloud, bindings: Mapping[str, Any]) -> None:
         """`bindings` are those of the service's parameter."""
@@ -17,12 +17,12 @@ class ListenerRule:
         self._arn = bindings["listener_rule_arn"]
         self._target_groups = {name: pool["target_group_arn"] for name, pool in bindings["pools"].items()}
 
-    def weights(self) -> dict[str, int]:
+    def read(self) -> dict[str, int]:
         """Return the weights as the rule has them now; 0 for a pool that it does not name."""
         by_arn = {one["TargetGroupArn"]: int(one["Weight"]) for one in self._forward()["TargetGroups"]}
         return {name: by_arn.get(arn, 0) for name, arn in self._target_groups.items()}
 
-    def set_weights(self, weights: Mapping[str, int]) -> None:
+    def write(self, weights: Mapping[str, int]) -> None:
         """Write the weights; a pool that is not named gets 0."""
         target_groups = [
             {"TargetGroupArn": arn, "Weight": weights.get(name, 0)} for name, arn in self._target_groups.items()
