@@ -1,4 +1,4 @@
-"""The whole loop in a few virtual minutes: the program, the real handler, moto and the simulator."""
+"""Fixtures that run the whole loop in a few virtual minutes: program, handler, moto and simulator."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def small_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def traffic(*parts: tuple[int, float], seed: int = 0) -> Trace:
-    """Draw a trace from parts of so many minutes at so many requests per second."""
+    """Draw a trace from parts, each of some minutes at some requests per second."""
     rps = np.concatenate([np.full(minutes, rate, float) for minutes, rate in parts])
     return RateTrace("steps", np.arange(len(rps)) * 60.0, rps, 60.0).sample(seed)
 
 
 @pytest.fixture
 def two_services(root: Path, tmp_path: Path) -> Path:
-    """A project whose stack `local` has a second service."""
+    """Write a project whose stack `local` has a second service."""
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "Pulumi.yaml").write_text((root / "Pulumi.yaml").read_text())
@@ -68,7 +68,7 @@ def two_services(root: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def spot(root: Path, tmp_path: Path) -> Path:
-    """A project whose stack `local` has a pool that is spot but for one instance."""
+    """Write a project whose stack `local` has a pool of spot instances beside one on demand."""
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "Pulumi.yaml").write_text((root / "Pulumi.yaml").read_text())
@@ -84,7 +84,7 @@ def spot(root: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def loop(root: Path) -> Iterator[Loop]:
-    """A replay that has begun: `loop([(minutes, rps), ...], ready={"l4": 2})`. Boots take a minute."""
+    """Begin a replay: `loop([(minutes, rps), ...], ready={"l4": 2})`. Boots take a minute."""
     with contextlib.ExitStack() as stack:
 
         def begin(

@@ -1,8 +1,8 @@
 """The handler against the embedded cloud and the model in the simulator alone decide the same, minute by minute.
 
-Both see the same requests, the same delays of CloudWatch and the same boots. What may differ: which of several equally
-loaded instances leaves hangs on their ids, which are the cloud's own; and the scaler of the cloud is woken by its burst
-alarms, which are off here, for the simulator runs it each minute alone.
+Both see the same requests, the same delays of CloudWatch and the same boots. One thing may differ: which of several
+equally loaded instances leaves depends on their ids. The cloud's burst alarms, which would wake the handler between
+minutes, are off: the simulator runs the model only once a minute.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from gpu_fleet.traffic import Trace, crop, hour, read, scale_to
 
 BOOT_SECONDS = 108.0
 JOINS_AFTER_SECONDS = 11.0
-"""From the scaler's call: a second until the group acts, then after the boot the first health check, which is 10 s
-after the registration."""
+"""From the scaler's call, beside the boot: a second until the group acts, and 10 s from registration to the first
+health check."""
 READY = {"l4": 1, "l40s": 2}
 
 Shares = dict[str, tuple[int, int]]
@@ -36,7 +36,7 @@ Shares = dict[str, tuple[int, int]]
 
 
 class Remembering(Ours):
-    """The model, and what it decided."""
+    """The model, with a memory of its decisions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,11 +82,11 @@ def agree(root: Path, trace: Trace, service: Service) -> None:
     handler = [
         {name: (target["desired"], target["weight"]) for name, target in one.targets.items()} for one in real.decisions
     ]
-    assert len({tuple(one.items()) for one in handler}) > 5, "there is something to agree on"
+    assert len({tuple(one.items()) for one in handler}) > 5, "the run must contain changes"
     for minute, (ours, theirs) in enumerate(zip(handler, decided, strict=True), 1):
         assert ours == theirs, f"minute {minute}"
     assert (real.requests, real.slo_attainment, real.lost) == (world.requests, world.slo_attainment, world.lost)
-    # The instances of the cloud come a second later, and leave when their agent has seen twice that they are idle.
+    # The cloud's instances come a second later, and leave after their agent has twice found them idle.
     assert real.cost_usd == pytest.approx(world.cost_usd, rel=0.02)
 
 

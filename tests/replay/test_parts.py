@@ -302,7 +302,7 @@ def test_several_copies_of_a_model_serve_on_one_instance(cloud):
     assert desk.fleet.count("l4", Phase.READY) == 1
     desk.happens(1, Change.DRAINING)
     desk.run(2)
-    assert desk.gone == ["i-1"], "told once, when the last copy is empty"
+    assert desk.gone == ["i-1"], "once, when the last copy is empty"
 
 
 def test_an_instance_of_another_type_serves_as_fast_and_costs_as_much_as_its_own_type(desk):
