@@ -14,19 +14,18 @@ import pytest
 from numpy.typing import NDArray
 
 from gpu_fleet.cases import EXAMPLE, MODELS, cases, run
-from gpu_fleet.config.catalog import USABLE_MEMORY_FRACTION
 from gpu_fleet.config.composition import services
 from gpu_fleet.config.document import parse
-from gpu_fleet.config.library import Library
+from gpu_fleet.config.library import USABLE_MEMORY_FRACTION, Library
 from gpu_fleet.config.library import library as build
 from gpu_fleet.config.schemas import README, SCHEMAS, readme, schemas
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import library_texts, read_library
 from gpu_fleet.scaling.decide import decide
-from gpu_fleet.scaling.policy import LoadUnit
-from gpu_fleet.scaling.profile import instance_capacity
+from gpu_fleet.scaling.policy import LoadUnit, VerticalMethod
+from gpu_fleet.scaling.profile import carrying
 
-STACKS = ("local", "dev", "prod")
+STACKS = ("local", "dev", "prod", "vertical")
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +59,14 @@ def test_dev_is_one_cheap_pool_without_tls(root: Path) -> None:
     settings, _ = read_stack(root, "dev")
     assert len(settings.services["chat"].pools) == 1
     assert settings.load_balancer.certificate_arn is None
+
+
+def test_vertical_has_one_pool_that_changes_types_in_place(root: Path, library: Library) -> None:
+    settings, document = read_stack(root, "vertical")
+    (service,) = services(settings, library, document)
+    (pool,) = service.pools
+    assert service.policy.vertical.method is VerticalMethod.IN_PLACE
+    assert len({library.catalog.types[types.types[0]].gpu for types in (pool, *pool.alternatives)}) == 2
 
 
 def test_editors_find_the_schema_in_the_first_line(root: Path) -> None:
@@ -120,7 +127,7 @@ def unknown(value: Any, schema: Any, whole: Any, at: str = "") -> list[str]:
     return found
 
 
-def test_an_unknown_key_is_not_in_the_schema(root: Path) -> None:
+def test_a_key_that_is_wrong_is_not_in_the_schema(root: Path) -> None:
     schema = json.loads((root / SCHEMAS / "stack.json").read_text(encoding="utf-8"))
     wrong = {"config": {"gpu-fleet:scaler": {"memory": 1}, "other:key": 1, "gpu-fleet:nope": 1}}
     assert unknown(wrong, schema, schema) == [".config.gpu-fleet:scaler.memory", ".config.gpu-fleet:nope"]
@@ -132,13 +139,13 @@ def _resolve(option: Any, whole: Any) -> Any:
     return option
 
 
-@pytest.mark.parametrize("name", ["chat", "batch", "training"])
+@pytest.mark.parametrize("name", ["chat", "chat-in-place", "batch", "training"])
 def test_every_policy_carries_five_cases_or_more_and_they_hold(root: Path, library: Library, name: str) -> None:
     found, problems = cases(library, [name], lambda stack: read_stack(root, stack)[0])
     assert problems == []
     assert len(found) >= 5
     outcomes = [run(case, decide) for case in found]
-    assert [(outcome.case.name, *map(str, outcome.mismatches)) for outcome in outcomes if not outcome.passed] == []
+    assert [(outcome.case.name, *map(str, outcome.differences)) for outcome in outcomes if not outcome.passed] == []
 
 
 def test_the_example_of_the_page_is_a_case_that_holds(root: Path) -> None:
@@ -146,7 +153,7 @@ def test_the_example_of_the_page_is_a_case_that_holds(root: Path) -> None:
     texts = library_texts(root) | {"policies/chat.yaml": chat[: chat.index("cases:")] + EXAMPLE}
     found, problems = cases(build(texts), ["chat"], lambda stack: read_stack(root, stack)[0])
     assert problems == []
-    assert run(found[0], decide).mismatches == ()
+    assert run(found[0], decide).differences == ()
 
 
 # --- the catalog, against AWS's own description of the types (as moto ships it) ---
@@ -279,7 +286,7 @@ def test_what_a_chat_instance_carries_lies_below_what_was_published_at_saturatio
     policy = library.policies["chat"]
     placement = library.profiles.models[policy.model].placement(gpu, 1)
     assert placement is not None
-    carried = instance_capacity(placement, policy.request, policy.slo, LoadUnit.CONCURRENCY)
+    carried = carrying(placement, policy.request, policy.slo, LoadUnit.CONCURRENCY)
     assert lowest <= carried.throughput_rps * policy.request.output_tokens <= highest
 
 
@@ -290,7 +297,7 @@ def test_a_faster_class_of_gpu_carries_more(library: Library) -> None:
         for gpu in ("L4", "A100-40G", "H100"):
             placement = library.profiles.models[name].placement(gpu, 1)
             assert placement is not None
-            rates.append(instance_capacity(placement, policy.request, policy.slo, LoadUnit.CONCURRENCY).throughput_rps)
+            rates.append(carrying(placement, policy.request, policy.slo, LoadUnit.CONCURRENCY).throughput_rps)
         assert rates == sorted(rates)
 
 
@@ -300,11 +307,11 @@ def test_the_ladder_of_the_document_is_the_one_of_the_files(root: Path, library:
     text = (root / "docs/capacity.md").read_text(encoding="utf-8")
     for model in (None, "llama-70b"):
         assert table(library, "chat", model) in text, (
-            "run `python -m bench.capacity_table chat` and put its table into docs/capacity.md"
+            "run `python -m bench.capacity_table` and put its table into docs/capacity.md"
         )
 
 
 def test_policy_files_are_named_for_what_they_are(root: Path) -> None:
     assert {Path(name).name for name in library_texts(root)} == {
-        "batch.yaml", "catalog.yaml", "chat.yaml", "profiles.yaml", "training.yaml",
+        "batch.yaml", "catalog.yaml", "chat-in-place.yaml", "chat.yaml", "profiles.yaml", "training.yaml",
     }  # fmt: skip

@@ -25,33 +25,37 @@ REPORT = Path("out/demo.html")
 def demo(
     trace: Annotated[
         Path | None,
-        typer.Option(help="Traffic, in any format of `gpu-fleet trace formats`; without one, an hour is made up."),
+        typer.Option(help="Traffic, in any format of `gpu-fleet trace formats`; without it, an hour is made up."),
     ] = None,
     stack: Annotated[str, typer.Option(help="The stack to provision.")] = "local",
-    service: Annotated[str | None, typer.Option(help="The service that gets the traffic; else the first.")] = None,
-    policy: Annotated[str | None, typer.Option(help="Another policy than the stack's, by name or by file.")] = None,
+    service: Annotated[
+        str | None, typer.Option(help="The service that gets the traffic; without it, the first.")
+    ] = None,
+    policy: Annotated[str | None, typer.Option(help="A policy instead of the stack's, by name or by file.")] = None,
     peak_instances: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Scale the traffic so that its busiest minute is what so many instances of the middle pool complete; "
-            "0 leaves it alone. Without it 12, or three quarters of what the pool may have.",
+            help="Scale the traffic so that its busiest minute is what this many instances of the middle pool "
+            "complete; 0 leaves it as it is. Without it 12, or three quarters of the pool's maximum.",
             show_default=False,
         ),
     ] = None,
     minutes: Annotated[
-        int | None, typer.Option(min=1, help="Replay so much of the trace; without it an hour.", show_default=False)
+        int | None, typer.Option(min=1, help="Minutes of the trace to replay; without it, 60.", show_default=False)
     ] = None,
     boot_seconds: Annotated[
         float | None,
         typer.Option(
-            min=0, help="From launch until the model answers; else as catalog and profiles say.", show_default=False
+            min=0,
+            help="From launch until the model answers; without it, as catalog and profiles say.",
+            show_default=False,
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same run.")] = 0,
-    report: Annotated[Path, typer.Option(help="The report.")] = REPORT,
+    report: Annotated[Path, typer.Option(help="Where to write the report.")] = REPORT,
     picture: Annotated[
-        Path | None, typer.Option(help="Draw demand, capacity and pools into this SVG or PNG file, too.")
+        Path | None, typer.Option(help="Also draw demand, capacity and instances into this SVG or PNG file.")
     ] = None,
     root: Annotated[Path, typer.Option(help="The project's root.")] = Path(),
 ) -> None:
@@ -60,32 +64,32 @@ def demo(
     Nothing leaves this machine: the unmodified Pulumi program runs against an AWS in this process, the scaler's own
     handler is invoked each virtual minute, and every request is served by simulated engines.
     """
+    from gpu_fleet.replay.demo import DemoOptions, prepare
+    from gpu_fleet.replay.demo_traffic import TrafficOptions
+
+    traffic = TrafficOptions(trace=trace, peak_instances=peak_instances, minutes=minutes)
+    options = DemoOptions(stack, service, policy, traffic=traffic, boot_seconds=boot_seconds, seed=seed)
+    plan = prepare(root, options)
+    _check_writable(report)
+    if picture is not None:
+        _check_writable(picture, (".svg", ".png"))
+    _run(plan, report, picture)
+
+
+def _run(plan: Plan, report: Path, picture: Path | None) -> None:
+    """Play the plan on the screen, and write its report and picture."""
     from rich.console import Console
 
-    from gpu_fleet.replay.demo import play, prepare
+    from gpu_fleet.replay.demo import play
     from gpu_fleet.reports.demo_page import demo_page
     from gpu_fleet.reports.demo_picture import demo_picture
     from infra.package import PackageError
 
-    # What the scaler prints is its log, and is read from sys.stdout while it runs: the screen keeps its own way out.
+    # While the scaler runs, sys.stdout is where its log is read from: the screen keeps the stream of now.
     console = Console(file=sys.stdout, highlight=False)
-    plan = prepare(
-        root,
-        stack=stack,
-        service=service,
-        trace=trace,
-        peak_instances=peak_instances,
-        minutes=minutes,
-        boot_seconds=boot_seconds,
-        seed=seed,
-        policy=policy,
-    )
-    _can_write(report)
-    if picture is not None:
-        _can_write(picture, (".svg", ".png"))
     screen = _Screen(console, plan)
     try:
-        outcome = play(
+        result = play(
             plan, on_resource=screen.created, on_provisioned=lambda _: screen.provisioned(), on_minute=screen.minute
         )
     except PackageError as error:
@@ -93,17 +97,17 @@ def demo(
         raise typer.Exit(1) from None
     finally:
         screen.close()
-    console.print(_comparison(outcome))
-    console.print(_decisions(outcome))
-    report.write_text(demo_page(outcome), encoding="utf-8")
+    console.print(_comparison(result))
+    console.print(_decisions(result))
+    report.write_text(demo_page(result), encoding="utf-8")
     console.print(f"Report: {report}", soft_wrap=True)
     if picture is not None:
-        picture.write_bytes(demo_picture(outcome, picture.suffix))
+        picture.write_bytes(demo_picture(result, picture.suffix))
         console.print(f"Picture: {picture}", soft_wrap=True)
 
 
-def _can_write(path: Path, suffixes: tuple[str, ...] = ()) -> None:
-    """Makes the folder. Raises DocumentError where the file could not be written, before anything is done for it."""
+def _check_writable(path: Path, suffixes: tuple[str, ...] = ()) -> None:
+    """Make the folder. Raises DocumentError where the file cannot be written, before any work is done for it."""
     from gpu_fleet.config.document import DocumentError, Problem
 
     if suffixes and path.suffix not in suffixes:
@@ -116,34 +120,34 @@ def _can_write(path: Path, suffixes: tuple[str, ...] = ()) -> None:
 
 
 class _Screen:
-    """What is shown while the demo runs."""
+    """The terminal while the demo runs."""
 
     def __init__(self, console: Console, plan: Plan) -> None:
         from rich.status import Status
 
         self._console, self._plan = console, plan
-        self._made: list[RegisteredResource] = []
+        self._created: list[RegisteredResource] = []
         self._status: Status | None = Status("", console=console)
         self._status.start()
         self._progress = None
         self._task = None
 
     def created(self, resource: RegisteredResource) -> None:
-        """One more resource stands."""
-        self._made.append(resource)
+        """Show a resource that was created."""
+        self._created.append(resource)
         if self._status is not None:
-            self._status.update(f"creating {len(self._made)}: {short_type(resource.type)} {resource.name}")
+            self._status.update(f"creating {len(self._created)}: {short_type(resource.type)} {resource.name}")
 
     def provisioned(self) -> None:
-        """All of them stand: show them, then what is about to be replayed, then the bar."""
+        """Show all resources, what will be replayed, and the progress bar."""
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
         self.close()
         plan, console = self._plan, self._console
-        console.print(tree(f"{plan.stack} (gpu-fleet)", self._made))
-        made = sum(one.custom for one in self._made)
+        console.print(tree(f"{plan.options.stack} (gpu-fleet)", self._created))
+        count, of_aws = len(self._created), sum(one.custom for one in self._created)
         console.print(
-            f"[bold]Resources:[/] [green]+ {len(self._made)} created[/]: {made} of AWS in {len(self._made) - made} "
+            f"[bold]Resources:[/] [green]+ {count} created[/]: {of_aws} of AWS in {count - of_aws} "
             "components, in this process: no AWS, no network.\n",
             soft_wrap=True,
         )
@@ -163,7 +167,7 @@ class _Screen:
         self._task = self._progress.add_task("replay", total=plan.traffic.trace.span_seconds, clock="0:00", live="")
 
     def minute(self, replay: Replay) -> None:
-        """One more minute is over."""
+        """Show the minute that has ended."""
         if self._progress is None or self._task is None:
             return
         newest, total = replay.minutes[-1], replay.so_far
@@ -178,7 +182,7 @@ class _Screen:
         self._progress.update(self._task, completed=newest.at, clock=f"{at // 3600}:{at // 60 % 60:02d}", live=live)
 
     def close(self) -> None:
-        """Let the terminal go."""
+        """Release the terminal."""
         if self._status is not None:
             self._status.stop()
             self._status = None
@@ -188,27 +192,27 @@ class _Screen:
 
 
 def short_type(token: str) -> str:
-    """`aws:ec2/vpc:Vpc` as `pulumi up` prints it: `aws:ec2:Vpc`."""
+    """Return `aws:ec2/vpc:Vpc` as `pulumi up` prints it: `aws:ec2:Vpc`."""
     package, module, name = token.split(":")
     return f"{package}:{module.split('/')[0]}:{name}"
 
 
 def tree(title: str, resources: Iterable[RegisteredResource]) -> Tree:
-    """The resources under their components."""
+    """Return the resources as a tree under their components."""
     from rich.markup import escape
     from rich.tree import Tree
 
     top = Tree(f"[bold]{escape(title)}[/]", guide_style="dim")
-    places: dict[str, Tree] = {}
+    branches: dict[str, Tree] = {}
     for one in resources:
-        above = places.get(one.parent, top)
+        parent = branches.get(one.parent, top)
         label = f"[green]+[/] {escape(short_type(one.type))}  [cyan]{escape(one.name)}[/]"
-        places[one.urn] = above.add(label if one.custom else f"[bold]{label}[/]")
+        branches[one.urn] = parent.add(label if one.custom else f"[bold]{label}[/]")
     return top
 
 
 def introduction(plan: Plan) -> list[str]:
-    """What is replayed, in sentences."""
+    """Say in sentences what will be replayed."""
     from rich.markup import escape
 
     from gpu_fleet.reports.demo_page import opening_sentence, traffic_sentence
@@ -216,24 +220,24 @@ def introduction(plan: Plan) -> list[str]:
     return [escape(traffic_sentence(plan)), escape(opening_sentence(plan))]
 
 
-def _comparison(outcome: DemoResult) -> Table:
+def _comparison(result: DemoResult) -> Table:
     from rich.table import Table
 
     from gpu_fleet.reports.demo_page import comparison, static_name
 
-    table = Table("", "gpu-fleet", static_name(outcome), title="The same requests on both", title_justify="left")
+    table = Table("", "gpu-fleet", static_name(result), title="The same requests on both", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
-    for row in comparison(outcome):
+    for row in comparison(result):
         table.add_row(row.measure, row.ours, row.static)
     return table
 
 
-def _decisions(outcome: DemoResult) -> Table:
+def _decisions(result: DemoResult) -> Table:
     from rich.table import Table
 
     table = Table("decisions by reason code", "times", title_justify="left")
     table.columns[1].justify = "right"
-    for code, times in outcome.replay.codes.items():
+    for code, times in result.replay.codes.items():
         table.add_row(code, str(times))
     return table

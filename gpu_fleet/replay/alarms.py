@@ -14,7 +14,7 @@ from gpu_fleet.emulator.lifelike.metric_store import MetricKey
 
 PRINCIPAL = "lambda.alarms.cloudwatch.amazonaws.com"
 NEWEST_SECONDS = 60.0
-"""How far back an alarm of high resolution looks for its newest data point; where there is none, it does not breach
+"""How far back a high-resolution alarm looks for its newest data point. Without one it does not breach
 (`treat_missing_data="notBreaching"`)."""
 
 _COMPARE = {
@@ -33,14 +33,14 @@ class _Alarm:
 
 
 class Alarms:
-    """The stack's alarms whose action is this function, evaluated each time that they are asked.
+    """The stack's alarms whose action is this function, evaluated at each call of `fired`.
 
-    An action is taken when the alarm's state changes, and not again while it stays:
+    An alarm acts when its state changes, and not again while the state stays:
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/AlarmThatSendsEmail.html
     """
 
     def __init__(self, cloud: EmbeddedCloud, function_arn: str) -> None:
-        """The alarms as they stand now, those that the function's policy lets in."""
+        """Read the alarms as they are now, those that the function's policy admits."""
         self._cloud = cloud
         pages = cloud.client("cloudwatch").get_paginator("describe_alarms").paginate()
         described = [alarm for page in pages for alarm in page["MetricAlarms"]]
@@ -52,7 +52,7 @@ class Alarms:
         ]
 
     def fired(self, now: float) -> list[dict[str, Any]]:
-        """The events of those that began to breach since the last call."""
+        """Return the events of the alarms that began to breach since the last call."""
         events: list[dict[str, Any]] = []
         for alarm in self._alarms:
             breaching = self._breaches(alarm, now)
@@ -70,9 +70,9 @@ class Alarms:
         if not whole:
             return False
         compare = _COMPARE[alarm.described["ComparisonOperator"]]
-        wanted = int(alarm.described["EvaluationPeriods"])
-        newest = whole[-wanted:]
-        return len(newest) == wanted and all(compare(value, alarm.described["Threshold"]) for value in newest)
+        periods = int(alarm.described["EvaluationPeriods"])
+        newest = whole[-periods:]
+        return len(newest) == periods and all(compare(value, alarm.described["Threshold"]) for value in newest)
 
 
 def _key(alarm: Mapping[str, Any]) -> MetricKey:
@@ -81,7 +81,7 @@ def _key(alarm: Mapping[str, Any]) -> MetricKey:
 
 
 def _event(alarm: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """As CloudWatch sends it to a function.
+    """Return the event that CloudWatch sends to a function.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-actions-Lambda.html
     """

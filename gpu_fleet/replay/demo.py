@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from gpu_fleet.backtest.rivals.static_peak import instances_for
-from gpu_fleet.backtest.roster import RIVALS, pools_for
+from gpu_fleet.backtest.roster import pools_for
 from gpu_fleet.config.composition import services
 from gpu_fleet.config.document import DocumentError, Problem
 from gpu_fleet.config.library import Library, library, policy_name
@@ -20,42 +20,35 @@ from gpu_fleet.config.policy_files import with_text
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import library_texts, read_text
-from gpu_fleet.emulator import CloudOptions, EmbeddedCloud, Launch, RegisteredResource, provision
-from gpu_fleet.replay import Opening, PoolHardware, Replay, ReplayDelays, ReplayResult, pool_hardware
-from gpu_fleet.replay.replay import until_told
+from gpu_fleet.emulator import EmbeddedCloud, Launch, RegisteredResource
+from gpu_fleet.replay.demo_traffic import DemoTraffic, TrafficOptions, demo_traffic
+from gpu_fleet.replay.hardware import Hardware, service_hardware
+from gpu_fleet.replay.replay import Opening, Replay
+from gpu_fleet.replay.replay_cloud import replay_cloud
+from gpu_fleet.replay.replay_result import ReplayResult
+from gpu_fleet.replay.static_fleet import STATIC_SHARE, StaticFleet, static_fleet
 from gpu_fleet.scaling.policy import Workload
-from gpu_fleet.scaling.service import Pool, Service
-from gpu_fleet.simulator.feed import Feed
-from gpu_fleet.simulator.simulation import Simulation
-from gpu_fleet.traffic import RateTrace, Trace, TraceError, crop, hour, peak_rps, read, scale_to
-from gpu_fleet.traffic.errors import trace_errors
+from gpu_fleet.scaling.service import Service
+from gpu_fleet.traffic import Trace
 from infra.parameter import parameter
 
-PEAK_INSTANCES = 12
-MINUTES = 60
 OPENING_SECONDS = 300.0
-"""The fleet that stands at the start is sized for the mean of so much of the trace."""
-STATIC_SHARE = RIVALS["static-peak"].default_share
-"""How far a static fleet is filled in its busiest minute."""
-GENERATED = "the generated hour"
+"""The opening fleet is sized for the mean of the trace's first 5 minutes."""
 
 
 @dataclass(frozen=True, slots=True)
-class DemoTraffic:
-    """What is replayed, and what was done to it."""
+class DemoOptions:
+    """What a user may choose."""
 
-    trace: Trace
-    source: str
-    """The file, or that it was made up."""
-    peak_rps: float
-    """Mean rate of its busiest minute."""
-    scaled_by: float | None
-    """How many requests each of the file's became; None where it was left alone."""
-    peak_pool: str
-    peak_instances: int
-    """The busiest minute is as much as so many instances of `peak_pool` complete."""
-    left_out_minutes: int
-    """Of the trace, beyond what is replayed."""
+    stack: str = "local"
+    service: str | None = None
+    """None: the stack's first that serves requests."""
+    policy: str | None = None
+    """A name of policies/, or a file; None: the stack's own."""
+    traffic: TrafficOptions = field(default_factory=TrafficOptions)
+    boot_seconds: float | None = None
+    """From launch until the model answers; None: as catalog and profiles say for each type."""
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,49 +56,27 @@ class Plan:
     """Everything that a demo needs, read and checked."""
 
     root: Path
-    stack: str
-    settings: StackSettings
+    options: DemoOptions
     library: Library
     service: Service
-    hardware: dict[str, PoolHardware]
+    hardware: Hardware
     traffic: DemoTraffic
     opening: Opening
-    boot_seconds: float | None
-    """None: what the catalog and the profiles say of each type."""
-    seed: int
     policy: str
-    other_policy: bool
-    """Whether it is another than the stack's."""
+    """Its name."""
 
     def boots_in(self, launch: Launch) -> float:
-        """Seconds from launch until the model answers."""
-        if self.boot_seconds is not None:
-            return self.boot_seconds
-        for pool, settings in self.settings.services[self.service.name].pools.items():
-            if launch.type in settings.types:
-                return self.library.catalog.types[launch.type].boot_seconds + self.hardware[pool].profile.load_seconds
-        return self.library.catalog.types[launch.type].boot_seconds
-
-
-@dataclass(frozen=True, slots=True)
-class StaticFleet:
-    """A fleet of one pool that never changes, under the same requests."""
-
-    pool: str
-    count: int
-    slo_attainment: float
-    cost_usd: float
-    gpu_hours: float
-    requests: int
-    rejected: int
-    lost: int
-    p50_ttft_seconds: float | None
-    p95_ttft_seconds: float | None
+        """Return seconds from launch until the model answers."""
+        if self.options.boot_seconds is not None:
+            return self.options.boot_seconds
+        boot_seconds = self.library.catalog.types[launch.type].boot_seconds
+        of_type = next((types[launch.type] for types in self.hardware.values() if launch.type in types), None)
+        return boot_seconds + (of_type.profile.load_seconds if of_type else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What a demo came to."""
+    """The replay, and the static fleet under the same requests."""
 
     plan: Plan
     resources: tuple[RegisteredResource, ...]
@@ -113,60 +84,33 @@ class DemoResult:
     static: StaticFleet
 
 
-def prepare(
-    root: Path,
-    *,
-    stack: str = "local",
-    service: str | None = None,
-    trace: Path | None = None,
-    peak_instances: int | None = None,
-    minutes: int | None = None,
-    boot_seconds: float | None = None,
-    seed: int = 0,
-    policy: str | None = None,
-) -> Plan:
-    """Read the stack, its library and the traffic.
+def prepare(root: Path, options: DemoOptions | None = None) -> Plan:
+    """Read the stack of the project in `root`, its library and the traffic.
 
-    `service` defaults to the stack's first that serves requests; `trace` to the generated hour; `policy` (a name of
-    policies/, or a file) to the stack's own. `peak_instances` scales the traffic so that its busiest minute is what so
-    many instances of the middle pool complete; 0 leaves it alone, None is 12 or three quarters of what the pool may
-    have. Raises DocumentError with everything that is wrong.
+    Raises DocumentError with everything that is wrong, and TraceError for a trace that cannot be replayed.
     """
-    root = root.resolve()
-    settings, document = read_stack(root, stack)
-    texts = library_texts(root)
+    root, options = root.resolve(), options or DemoOptions()
+    settings, document = read_stack(root, options.stack)
+    texts, policy = library_texts(root), options.policy
     if policy is not None and Path(policy).suffix:
         texts = with_text(texts, policy, read_text(Path(policy), policy))
         policy = policy_name(policy)
-    found = library(texts)
-    name = _service_name(settings, found, stack, service)
-    own = settings.services[name].policy
-    if policy is not None and policy not in found.policies:
-        raise DocumentError(
-            [Problem("", 0, 0, "--policy", f"must be one of {', '.join(sorted(found.policies))} (got {policy})")]
-        )
-    if found.policies[policy or own].workload is not Workload.INFERENCE:
-        raise DocumentError(
-            [Problem("", 0, 0, "--policy", f"must be of a workload that serves requests (got {policy or own})")]
-        )
-    other = policy is not None
+    known = library(texts)
+    name = _service_name(settings, known, options)
     if policy is not None:
+        _check_policy(known, policy)
         settings = _with_policy(settings, name, policy)
-    modelled = {one.name: one for one in services(settings, found, document)}[name]
-    traffic = _traffic(modelled, trace, peak_instances, minutes, seed)
+    (service,) = (service for service in services(settings, known, document) if service.name == name)
+    traffic = demo_traffic(service, options.traffic, options.seed)
     return Plan(
         root=root,
-        stack=stack,
-        settings=settings,
-        library=found,
-        service=modelled,
-        hardware=pool_hardware(settings.services[name], found),
+        options=options,
+        library=known,
+        service=service,
+        hardware=service_hardware(settings.services[name], known),
         traffic=traffic,
-        opening=_opening(modelled, traffic.trace),
-        boot_seconds=boot_seconds,
-        seed=seed,
-        policy=policy or own,
-        other_policy=other,
+        opening=_opening(service, traffic.trace),
+        policy=settings.services[name].policy,
     )
 
 
@@ -177,88 +121,51 @@ def play(
     on_provisioned: Callable[[EmbeddedCloud], None] | None = None,
     on_minute: Callable[[Replay], None] | None = None,
 ) -> DemoResult:
-    """Provision the stack, replay the traffic through the scaler, and the same traffic on a static fleet.
+    """Provision the stack, replay the traffic through the scaler, and then on a static fleet.
 
     Raises what `gpu_fleet.emulator.provision` and `gpu_fleet.replay.Replay` raise.
     """
-    delays = ReplayDelays()
-    cloud = provision(
-        plan.stack,
-        plan.root,
-        CloudOptions(seed=plan.seed, boot_seconds=plan.boots_in, drain_seconds=until_told, delays=delays.for_cloud),
-        on_resource,
-    )
-    with cloud:
-        if plan.other_policy:
+    options = plan.options
+    with replay_cloud(options.stack, plan.root, on_resource, boot_seconds=plan.boots_in, seed=options.seed) as cloud:
+        if options.policy is not None:
             put_service(cloud, plan.service)
         if on_provisioned is not None:
             on_provisioned(cloud)
-        replay = Replay(
-            cloud,
-            plan.service.name,
-            plan.traffic.trace,
-            plan.hardware,
-            opening=plan.opening,
-            delays=delays,
-            seed=plan.seed,
-        )
-        with replay:
+        with Replay(cloud, plan.service.name, plan.traffic.trace, plan.hardware, plan.opening) as replay:
             result = replay.run(on_minute)
         resources = tuple(cloud.resources)
-    return DemoResult(plan, resources, result, static_peak(plan))
+    return DemoResult(plan, resources, result, static_fleet(plan.service, plan.hardware, plan.traffic, options.seed))
 
 
-def static_peak(plan: Plan) -> StaticFleet:
-    """The cheapest fleet of one pool that is filled to 80 % in the busiest minute, under the plan's requests.
-
-    Of pools that may not have so many instances, the one that comes closest.
-    """
-    pools = {pool.name: pool for pool in plan.service.pools}
-    able = [pools[name] for name in pools_for(plan.service)]
-    wanted = {pool.name: instances_for(plan.traffic.peak_rps, pool, STATIC_SHARE) for pool in able}
-    fitting = [pool for pool in able if wanted[pool.name] <= pool.max_instances]
-    if fitting:
-        pool = min(fitting, key=lambda one: wanted[one.name] * one.on_demand_usd_per_hour)
-    else:
-        pool = max(able, key=lambda one: one.max_instances * one.throughput_rps)
-    count = max(1, min(pool.max_instances, wanted[pool.name]))
-    hardware, trace = plan.hardware[pool.name], plan.traffic.trace
-    simulation = Simulation([hardware.engine], slo=plan.service.policy.slo, seed=plan.seed)
-    for _ in range(count * hardware.copies):
-        simulation.join(0)
-    end = float(np.nextafter(trace.span_seconds, np.inf))
-    simulation.run(end, *Feed(trace, plan.seed).take(end))
-    latest = end + 3600.0
-    while simulation.in_flight and simulation.now < latest:
-        simulation.run(min(latest, simulation.now + 60.0))
-    total = simulation.window().total
-    hours = trace.span_seconds / 3600
-    return StaticFleet(
-        pool=pool.name,
-        count=count,
-        slo_attainment=1.0 if total.slo_attainment is None else total.slo_attainment,
-        cost_usd=count * pool.on_demand_usd_per_hour * hours,
-        gpu_hours=count * hardware.gpus * hours,
-        requests=total.ended + simulation.in_flight,
-        rejected=total.rejected,
-        lost=total.lost + simulation.in_flight,
-        p50_ttft_seconds=total.ttft.quantile(0.5),
-        p95_ttft_seconds=total.ttft.quantile(0.95),
-    )
+def put_service(cloud: EmbeddedCloud, service: Service) -> None:
+    """Write the service's parameter with another policy, as `pulumi up` with that policy would."""
+    name = f"{cloud.outputs['services_path']}/{service.name}"
+    value = parameter(service, cloud.services[service.name]["bindings"])
+    cloud.client("ssm").put_parameter(Name=name, Value=value, Tier="Intelligent-Tiering", Overwrite=True)
 
 
-def _service_name(settings: StackSettings, found: Library, stack: str, wanted: str | None) -> str:
+def _service_name(settings: StackSettings, known: Library, options: DemoOptions) -> str:
     serving = [
         name
         for name, value in settings.services.items()
-        if value.policy not in found.policies or found.policies[value.policy].workload is Workload.INFERENCE
+        if value.policy not in known.policies or known.policies[value.policy].workload is Workload.INFERENCE
     ]
-    if wanted is None and serving:
+    if options.service is None and serving:
         return serving[0]
-    if wanted in serving:
-        return wanted
-    there = f"must be one that serves requests: {', '.join(serving) or f'stack {stack} has none'}"
-    raise DocumentError([Problem("", 0, 0, "--service", there + (f" (got {wanted})" if wanted else ""))])
+    if options.service in serving:
+        return options.service
+    choices = f"must be one that serves requests: {', '.join(serving) or f'stack {options.stack} has none'}"
+    got = f" (got {options.service})" if options.service else ""
+    raise DocumentError([Problem("", 0, 0, "--service", choices + got)])
+
+
+def _check_policy(known: Library, policy: str) -> None:
+    if policy not in known.policies:
+        names = ", ".join(sorted(known.policies))
+        raise DocumentError([Problem("", 0, 0, "--policy", f"must be one of {names} (got {policy})")])
+    if known.policies[policy].workload is not Workload.INFERENCE:
+        text = f"must be of a workload that serves requests (got {policy})"
+        raise DocumentError([Problem("", 0, 0, "--policy", text)])
 
 
 def _with_policy(settings: StackSettings, service: str, policy: str) -> StackSettings:
@@ -266,56 +173,15 @@ def _with_policy(settings: StackSettings, service: str, policy: str) -> StackSet
     return settings.model_copy(update={"services": {**settings.services, service: changed}})
 
 
-def put_service(cloud: EmbeddedCloud, service: Service) -> None:
-    """A change of a policy is a change of the service's parameter: as `pulumi up` with that policy would write it."""
-    name = f"{cloud.outputs['services_path']}/{service.name}"
-    value = parameter(service, cloud.services[service.name]["bindings"])
-    cloud.client("ssm").put_parameter(Name=name, Value=value, Tier="Intelligent-Tiering", Overwrite=True)
-
-
-def _traffic(service: Service, file: Path | None, peak: int | None, minutes: int | None, seed: int) -> DemoTraffic:
-    middle = _middle(service)
-    most = PEAK_INSTANCES if peak is None else peak
-    if peak is None:
-        most = max(1, min(most, int(0.75 * middle.max_instances)))
-    wanted_rps = most * middle.throughput_rps
-    with trace_errors(file or GENERATED):
-        whole: Trace | RateTrace = read(file) if file else hour(wanted_rps or PEAK_INSTANCES, seed)
-        if whole.span_seconds < 60:
-            raise TraceError("", f"must be at least a minute long (is {whole.span_seconds:.3g} s)", str(file))
-        length = 60.0 * (minutes or MINUTES)
-        part = whole if whole.span_seconds <= length else crop(whole, 0.0, length)
-        if isinstance(part, RateTrace):
-            part = part.sample(seed)
-        before = len(part)
-        if most:
-            scaled = scale_to(part, wanted_rps, seed=seed)
-            part = scaled if isinstance(scaled, Trace) else scaled.sample(seed)
-    return DemoTraffic(
-        trace=part,
-        source=file.name if file else GENERATED,
-        peak_rps=peak_rps(part),
-        scaled_by=len(part) / before if most and file else None,
-        peak_pool=middle.name,
-        peak_instances=most,
-        left_out_minutes=max(0, round((whole.span_seconds - part.span_seconds) / 60)),
-    )
-
-
-def _middle(service: Service) -> Pool:
-    by_work = sorted(service.pools, key=lambda pool: pool.throughput_rps)
-    return by_work[(len(by_work) - 1) // 2]
-
-
 def _opening(service: Service, trace: Trace) -> Opening:
-    """The cheapest pool's instances that the trace's first minutes fill to 80 %, beside every pool's minimum."""
+    """Return the cheapest fleet of one pool that the first minutes fill to 80 %, beside every pool's minimum."""
     seconds = min(OPENING_SECONDS, trace.span_seconds)
     rps = float(np.searchsorted(trace.at_seconds, seconds)) / seconds
-    able = [pool for pool in service.pools if pool.name in pools_for(service)]
+    pools = [pool for pool in service.pools if pool.name in pools_for(service)]
     counts = {
         pool.name: max(pool.min_instances, min(pool.max_instances, instances_for(rps, pool, STATIC_SHARE)))
-        for pool in able
+        for pool in pools
     }
-    short = {pool.name: counts[pool.name] * pool.throughput_rps * STATIC_SHARE < rps - 1e-9 for pool in able}
-    best = min(able, key=lambda pool: (short[pool.name], counts[pool.name] * pool.usd_per_hour))
+    short = {pool.name: counts[pool.name] * pool.throughput_rps * STATIC_SHARE < rps - 1e-9 for pool in pools}
+    best = min(pools, key=lambda pool: (short[pool.name], counts[pool.name] * pool.usd_per_hour))
     return Opening({best.name: counts[best.name]})

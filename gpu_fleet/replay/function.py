@@ -16,8 +16,8 @@ from lambdas.scaler import log
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
-    """One service's turn, as its line of the decision log has it."""
+class LoggedDecision:
+    """The decision for one service, read from its line of the decision log."""
 
     at: float
     """Seconds since the epoch."""
@@ -29,7 +29,7 @@ class Decided:
     """One for each code."""
     signals: Mapping[str, Any]
     targets: Mapping[str, Mapping[str, Any]]
-    """By pool: desired, weight, take, ..."""
+    """By pool: desired, weight, take and so on."""
     writes: tuple[Mapping[str, Any], ...]
     faults: tuple[Mapping[str, Any], ...]
 
@@ -42,21 +42,21 @@ class Invocation:
     """Seconds since the epoch."""
     trigger: str
     """`schedule`, `alarm` or `notice`."""
-    decided: tuple[Decided, ...]
+    decisions: tuple[LoggedDecision, ...]
     error: str | None
-    """What the handler raised; None where the run could be made."""
+    """The exception that the handler raised; None without one."""
     faults: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Codes of what went wrong, by service that failed."""
+    """Error codes, by service that failed."""
 
     @property
-    def trouble(self) -> str | None:
-        """What rings: the run as a whole, or its services that failed."""
+    def failure(self) -> str | None:
+        """What would raise an alarm: the run's error, or its services that failed; None without either."""
         return self.error or "; ".join(f"{name}: {', '.join(codes)}" for name, codes in self.faults.items()) or None
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
-    """What of Lambda's context object the handler and its libraries read."""
+class LambdaContext:
+    """The part of Lambda's context object that the handler and its libraries read."""
 
     function_name: str
     invoked_function_arn: str
@@ -66,29 +66,29 @@ class Context:
     aws_request_id: str = "00000000-0000-4000-8000-000000000000"
 
     def get_remaining_time_in_millis(self) -> int:
-        """The whole of it: virtual time stands still during a run."""
+        """Return the whole timeout: virtual time stands still during a run."""
         return round(1000 * self.timeout_seconds)
 
 
 class ScalerFunction:
-    """The stack's scaler with the environment that the stack gave it; open it, then invoke it.
+    """The stack's scaler in the environment that the stack gave it. Open it, then invoke it.
 
-    Opening it is a cold start: clients and what the function remembers between runs are new.
+    Opening is a cold start: the clients and the function's memory between runs are new.
     """
 
     def __init__(self, cloud: EmbeddedCloud) -> None:
-        """Raises KeyError for a stack without the output `scaler`."""
+        """Read the function's settings. Raises KeyError for a stack without the output `scaler`."""
         self._cloud = cloud
         described = cloud.client("lambda").get_function_configuration(FunctionName=cloud.outputs["scaler"])
         self.arn = str(described["FunctionArn"])
         self._variables: dict[str, str] = described.get("Environment", {}).get("Variables", {})
-        self._context = Context(
+        self._context = LambdaContext(
             described["FunctionName"], self.arn, int(described["MemorySize"]), float(described["Timeout"])
         )
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        """A cold start."""
+        """Start cold."""
         from lambdas.scaler import handler
 
         with contextlib.ExitStack() as opening:
@@ -101,31 +101,31 @@ class ScalerFunction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """The execution environment is gone."""
+        """End the execution environment."""
         self._open.close()
 
     def invoke(self, event: Mapping[str, Any], trigger: str = "schedule") -> Invocation:
-        """Run the handler once, now. What it raises or replies is part of the answer, as Lambda would count it."""
+        """Run the handler once, now. An exception is part of the result, as it would be for Lambda."""
         from lambdas.scaler import handler
 
-        written = io.StringIO()
+        log_lines = io.StringIO()
         error: str | None = None
         faults: dict[str, tuple[str, ...]] = {}
-        with contextlib.redirect_stdout(written):
+        with contextlib.redirect_stdout(log_lines):
             try:
-                reply = handler.handle(dict(event), self._context)  # type: ignore[arg-type]  (all that it reads is there)
+                reply = handler.handle(dict(event), self._context)  # type: ignore[arg-type]  (it reads no other fields)
                 faults = {name: tuple(codes) for name, codes in reply.get("faults", {}).items()}
             except Exception as raised:  # noqa: BLE001 Lambda catches whatever a handler raises
                 error = f"{type(raised).__name__}: {raised}"
-        return Invocation(self._cloud.now, trigger, tuple(_decided(written.getvalue())), error, faults)
+        return Invocation(self._cloud.now, trigger, tuple(_logged(log_lines.getvalue())), error, faults)
 
 
-def _decided(text: str) -> Iterator[Decided]:
+def _logged(text: str) -> Iterator[LoggedDecision]:
     for line in text.splitlines():
         parsed = json.loads(line)
         if parsed.get("message") != log.MESSAGE:
             continue  # a line of metrics
-        yield Decided(
+        yield LoggedDecision(
             at=parsed["at"],
             service=parsed["service_name"],
             outcome=parsed["outcome"],

@@ -1,62 +1,81 @@
-"""What an instance of each pool is at the desk: how fast its engines serve, and what it costs."""
+"""Hardware that the replay simulates: how fast the engines of an instance serve, and what the instance costs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from gpu_fleet.config.library import Library
 from gpu_fleet.config.settings import ServiceSettings
 from gpu_fleet.scaling.profile import Profile
+from gpu_fleet.scaling.service import Pool
 from gpu_fleet.simulator.simulation import Engine
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """Of one instance type, USD an hour."""
-
-    on_demand: float
-    spot: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class PoolHardware:
-    """One pool."""
+class InstanceHardware:
+    """One instance of one type in one pool."""
 
     profile: Profile
     copies: int
-    """Engines on one instance."""
+    """Engines that it runs, one for each copy of the model."""
     gpus: int
-    """Of one instance."""
-    prices: Mapping[str, Price]
-    """By instance type."""
+    on_demand_usd_per_hour: float
+    spot_usd_per_hour: float | None
 
     @property
     def engine(self) -> Engine:
-        """One copy."""
+        """The engine of one copy."""
         return Engine.of(self.profile)
 
-    def usd_per_hour(self, type_: str, *, spot: bool) -> float:
-        """What an instance costs; a spot instance without a known price costs as much as on demand."""
-        price = self.prices[type_]
-        return price.spot if spot and price.spot is not None else price.on_demand
+    def usd_per_hour(self, *, spot: bool) -> float:
+        """Return the price; a spot instance without a known price costs as much as on demand."""
+        if spot and self.spot_usd_per_hour is not None:
+            return self.spot_usd_per_hour
+        return self.on_demand_usd_per_hour
 
 
-def pool_hardware(settings: ServiceSettings, library: Library) -> dict[str, PoolHardware]:
-    """By pool, the figures of its preferred type. The caller has checked that the settings fit the library."""
+Hardware: TypeAlias = Mapping[str, Mapping[str, InstanceHardware]]
+"""Hardware by pool and instance type; the first type of a pool is the preferred one."""
+
+
+def service_hardware(settings: ServiceSettings, library: Library) -> Hardware:
+    """Return the hardware of every type that the service's pools may launch.
+
+    Raises ValueError where the model has no profile for a type; settings that were checked against the library have.
+    """
     policy = library.policies[settings.policy]
-    found: dict[str, PoolHardware] = {}
+    model = library.profiles.models[policy.model]
+    hardware: dict[str, dict[str, InstanceHardware]] = {}
     for name, pool in settings.pools.items():
-        kinds = {type_: library.catalog.types[type_] for type_ in pool.types}
-        preferred = kinds[pool.types[0]]
-        gpus = pool.gpus_per_copy or preferred.gpus
-        placement = library.profiles.models[policy.model].placement(preferred.gpu, gpus)
-        if placement is None:
-            raise ValueError(f"{policy.model} has no profile on {gpus} x {preferred.gpu}")
-        found[name] = PoolHardware(
-            profile=placement,
-            copies=preferred.gpus // gpus,
-            gpus=preferred.gpus,
-            prices={type_: Price(kind.on_demand_usd_per_hour, kind.spot_usd_per_hour) for type_, kind in kinds.items()},
-        )
-    return found
+        hardware[name] = {}
+        for type_ in (type_ for types in (pool.types, *pool.alternatives) for type_ in types):
+            entry = library.catalog.types[type_]
+            gpus = pool.gpus_per_copy or entry.gpus
+            profile = model.placement(entry.gpu, gpus)
+            if profile is None:
+                raise ValueError(f"{policy.model} has no profile on {gpus} x {entry.gpu}")
+            hardware[name][type_] = InstanceHardware(
+                profile=profile,
+                copies=entry.gpus // gpus,
+                gpus=entry.gpus,
+                on_demand_usd_per_hour=entry.on_demand_usd_per_hour,
+                spot_usd_per_hour=entry.spot_usd_per_hour,
+            )
+    return hardware
+
+
+def preferred(hardware: Hardware, pool: str) -> InstanceHardware:
+    """Return the hardware of the pool's first type."""
+    return next(iter(hardware[pool].values()))
+
+
+def type_sets(pool: Pool) -> tuple[Pool, ...]:
+    """Return the pool with its own types, then with each of its alternatives."""
+    return (pool, *(pool.with_types(alternative) for alternative in pool.alternatives))
+
+
+def instance_label(pool: Pool) -> str:
+    """Name the pool's instances for a reader: by pool, or by preferred type where types change in place."""
+    return pool.types[0] if pool.alternatives else pool.name

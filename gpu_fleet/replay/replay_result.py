@@ -1,4 +1,4 @@
-"""What a replay came to."""
+"""The result of a replay: minute by minute, and as a whole."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpu_fleet.replay.function import Decided, Invocation
+from gpu_fleet.replay.function import Invocation, LoggedDecision
+from gpu_fleet.replay.type_changes import TypeChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +19,12 @@ class PoolMinute:
     starting: int
     draining: int
     weight: int
+    ready_by_type: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class MinuteOfReplay:
-    """One minute."""
+    """One minute of one service."""
 
     at: float
     """Its end, seconds from the trace's start."""
@@ -30,9 +32,9 @@ class MinuteOfReplay:
     capacity_rps: float
     """Typical requests per second that the ready instances complete at their capacity C."""
     ordered_rps: float
-    """The same with those that boot."""
+    """The same, with the instances that boot."""
     forecast_rps: float | None
-    """The newest decision's."""
+    """From the newest decision."""
     running: float
     waiting: float
     ended: int
@@ -44,18 +46,18 @@ class MinuteOfReplay:
     tpot_p95_seconds: float | None
     """Time per output token after the first."""
     usd_per_hour: float
-    """Of the instances that stand at its end."""
+    """Price of the instances that run at its end."""
     pools: Mapping[str, PoolMinute]
 
     @property
     def slo_attainment(self) -> float | None:
-        """Share of the requests ended that kept to the SLO; None where none ended."""
+        """Share of the requests that ended within the SLO; None where none ended."""
         return self.attained / self.ended if self.ended else None
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """The whole of it."""
+    """The whole replay."""
 
     service: str
     start: float
@@ -63,16 +65,19 @@ class ReplayResult:
     span_seconds: float
     minutes: tuple[MinuteOfReplay, ...]
     invocations: tuple[Invocation, ...]
+    type_changes: tuple[TypeChange, ...]
+    """In order of their beginning."""
     requests: int
     slo_attainment: float
-    """Share of all requests; 1.0 where there was none."""
+    """Share of all requests; 1.0 without any."""
     cost_usd: float
     usd_by_pool: Mapping[str, float]
     machine_hours: Mapping[str, float]
+    """By pool."""
     gpu_hours: float
     lost: int
     lost_to_scale_in: int
-    """Of those lost, the ones whose instance was taken away in order."""
+    """Of the requests lost, those whose instance left in order."""
     rejected: int
     launches: int
     p50_ttft_seconds: float | None
@@ -80,16 +85,16 @@ class ReplayResult:
     mean_input_tokens: float
 
     @property
-    def decisions(self) -> tuple[Decided, ...]:
-        """What was decided for the service, in the order of time."""
-        return tuple(one for run in self.invocations for one in run.decided if one.service == self.service)
+    def decisions(self) -> tuple[LoggedDecision, ...]:
+        """The decisions for the service, in order of time."""
+        return tuple(one for run in self.invocations for one in run.decisions if one.service == self.service)
 
     @property
     def failures(self) -> tuple[Invocation, ...]:
-        """Runs that could not be made, and those in which a service failed."""
-        return tuple(run for run in self.invocations if run.trouble is not None)
+        """Runs that failed as a whole or for a service."""
+        return tuple(run for run in self.invocations if run.failure is not None)
 
     @property
     def codes(self) -> Mapping[str, int]:
-        """How often each reason was given, the most frequent first."""
+        """Count of each reason code, the most frequent first."""
         return dict(Counter(code for one in self.decisions for code in one.codes).most_common())

@@ -88,29 +88,52 @@ def demand_and_capacity(data: Data, *, unit: str = "requests per second", title:
     return finished(alt.layer(*layers), title, 230, zoom=True)
 
 
-def pools(data: Data, *, title: str = "Instances by pool") -> Chart:
-    """Draw ready instances stacked by pool; the dashed line is the desired count of all pools together.
+def pools(data: Data, *, by: str = "pool", refreshes: Data | None = None, title: str = "Instances by pool") -> Chart:
+    """Draw ready instances stacked by pool, or by another column; the dashed line is the desired count of all together.
 
-    Columns: at_seconds, pool, ready, desired: one row for each pool and time.
+    Columns: at_seconds, `by`, ready, desired: one row for each pool and time. `refreshes`: instance refreshes to mark
+    from beginning to end, with the columns at_seconds, until_seconds, text.
     """
     frame = as_frame(data)
     if frame.is_empty():
         return empty_chart(title)
-    names = distinct(frame, "pool")
-    changes = changes_only(frame, "pool", ["ready", "desired"])
+    names = distinct(frame, by)
+    changes = changes_only(frame, by, ["ready", "desired"])
     total = changes.group_by("at_seconds").agg(pl.col("desired").sum()).sort("at_seconds")
     tooltips = [
         time_tooltip(frame),
-        *(number_tooltip(name, f"{name} ready", ".0f") for name in names),
-        number_tooltip("desired", "desired, all pools", ".0f"),
+        *(number_tooltip(_escaped(name), f"{name} ready", ".0f") for name in names),
+        number_tooltip("desired", "desired, all together", ".0f"),
     ]
     y = alt.Y("ready:Q").stack("zero").title("instances").axis(minExtent=LABEL_WIDTH, tickMinStep=1)
-    area = _stacked_area(changes, frame, names, y)
-    by_time = alt.Chart(inline(dated(total.join(_by_time(changes, "ready"), on="at_seconds", how="left"))))
+    area = _stacked_area(changes, frame, names, y, by)
+    by_time = alt.Chart(inline(dated(total.join(_by_time(changes, "ready", by), on="at_seconds", how="left"))))
     desired = by_time.mark_line(interpolate="step-after", strokeDash=[4, 3], strokeWidth=1.5, color=QUIET).encode(
         x=time_axis(frame), y="desired:Q"
     )
-    return finished(alt.layer(area, desired, hover_line(by_time, frame, tooltips)), title, 200, zoom=True)
+    marks = [] if refreshes is None else _refresh_marks(as_frame(refreshes), frame)
+    layers = alt.layer(area, *marks, desired, hover_line(by_time, frame, tooltips))
+    return finished(layers, title, 200, zoom=True)
+
+
+def _refresh_marks(refreshes: pl.DataFrame, frame: pl.DataFrame) -> list[alt.Chart]:
+    """Shade each refresh from its beginning to its end, with a line at both and its text at the top."""
+    if refreshes.is_empty():
+        return []
+    with_end = dated(refreshes).with_columns((pl.col("until_seconds") * 1000).round().cast(pl.Int64).alias("until"))
+    base = alt.Chart(inline(with_end))
+    x = time_axis(frame)
+    return [
+        base.mark_rect(color=QUIET, opacity=0.18, clip=True).encode(x=x, x2="until:T"),
+        base.mark_rule(color=QUIET, strokeWidth=1.2, clip=True).encode(x=x),
+        base.mark_rule(color=QUIET, strokeWidth=1.2, clip=True).encode(x=alt.X("until:T")),
+        base.mark_text(align="left", baseline="top", dx=4, dy=4, clip=True).encode(x=x, y=alt.value(0), text="text:N"),
+    ]
+
+
+def _escaped(name: str) -> str:
+    """Return a field's name for Vega, in which a dot would lead into a nested object."""
+    return name.replace(".", "\\.")
 
 
 def weights(data: Data, *, title: str = "Traffic weights") -> Chart:
@@ -127,12 +150,14 @@ def weights(data: Data, *, title: str = "Traffic weights") -> Chart:
     return finished(alt.layer(area, hover_line(by_time, frame, tooltips)), title, 130, zoom=True)
 
 
-def _by_time(frame: pl.DataFrame, value: str) -> pl.DataFrame:
+def _by_time(frame: pl.DataFrame, value: str, by: str = "pool") -> pl.DataFrame:
     """Return one row for each time, with a column for each pool."""
-    return frame.pivot(on="pool", index="at_seconds", values=value, aggregate_function="last").sort("at_seconds")
+    return frame.pivot(on=by, index="at_seconds", values=value, aggregate_function="last").sort("at_seconds")
 
 
-def _stacked_area(changes: pl.DataFrame, frame: pl.DataFrame, names: list[str], y: alt.Y) -> alt.Chart:
+def _stacked_area(
+    changes: pl.DataFrame, frame: pl.DataFrame, names: list[str], y: alt.Y, by: str = "pool"
+) -> alt.Chart:
     """Return an area of a value, stacked by pool; the time axis is that of `frame`."""
     return (
         alt.Chart(inline(dated(changes)))
@@ -140,10 +165,10 @@ def _stacked_area(changes: pl.DataFrame, frame: pl.DataFrame, names: list[str], 
         .encode(
             x=time_axis(frame),
             y=y,
-            color=alt.Color("pool:N").scale(domain=names, range=list(SERIES[: len(names)])).sort(names),
+            color=alt.Color(f"{by}:N").scale(domain=names, range=list(SERIES[: len(names)])).sort(names),
             order=alt.Order("rank:Q"),
         )
-        .transform_calculate(rank=f"indexof({names!r}, datum.pool)")
+        .transform_calculate(rank=f"indexof({names!r}, datum.{by})")
     )
 
 

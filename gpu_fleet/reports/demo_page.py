@@ -1,4 +1,4 @@
-"""The report of `gpu-fleet demo`, with the sentences and figures that the terminal also shows."""
+"""The report of `gpu-fleet demo`, with the sentences and figures that it shares with the terminal."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from gpu_fleet.replay.hardware import instance_label, type_sets
 from gpu_fleet.reports import charts
 from gpu_fleet.reports.page import Chart, Column, Figure, Figures, PageSection, Table, Text, page
 from gpu_fleet.reports.trace_page import duration
 
 if TYPE_CHECKING:
-    from gpu_fleet.replay import Decided
+    from gpu_fleet.replay import LoggedDecision, TypeChange
     from gpu_fleet.replay.demo import DemoResult, Plan
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonRow:
-    """One figure of gpu-fleet and of the static fleet, as text."""
+    """One row of the comparison."""
 
     measure: str
     ours: str
     static: str
 
 
-def comparison(outcome: DemoResult) -> list[ComparisonRow]:
-    """Return the comparison of gpu-fleet with the static fleet."""
-    ours, static = outcome.replay, outcome.static
+def comparison(result: DemoResult) -> list[ComparisonRow]:
+    """Compare gpu-fleet with the static fleet, as text."""
+    ours, static = result.replay, result.static
     return [
         ComparisonRow("requests", f"{ours.requests:,}", f"{static.requests:,}"),
         ComparisonRow("within the SLO", f"{ours.slo_attainment:.2%}", f"{static.slo_attainment:.2%}"),
@@ -45,45 +46,47 @@ def comparison(outcome: DemoResult) -> list[ComparisonRow]:
     ]
 
 
-def static_name(outcome: DemoResult) -> str:
-    """Return the name of the static fleet."""
-    return f"static peak, {outcome.static.count} {outcome.static.pool}"
+def static_name(result: DemoResult) -> str:
+    """Name the static fleet."""
+    return f"static peak, {result.static.count} {result.static.label}"
 
 
 def traffic_sentence(plan: Plan) -> str:
-    """Return which part of a trace is replayed, and how it was scaled."""
+    """Say what is replayed, and how it was scaled and cut."""
     traffic = plan.traffic
-    part = f"{duration(traffic.trace.span_seconds)} of {traffic.source}, {len(traffic.trace):,} requests"
+    what = f"{duration(traffic.trace.span_seconds)} of {traffic.source}, {len(traffic.trace):,} requests"
     if traffic.scaled_by is not None:
-        part += f", each of the file's replayed {traffic.scaled_by:.3g} times on average"
+        what += f", each of the file's replayed {traffic.scaled_by:.3g} times on average"
     peak = f"its busiest minute has {traffic.peak_rps:.1f} requests per second"
     if traffic.peak_instances:
-        peak += f", about the throughput of {traffic.peak_instances} {traffic.peak_pool} within the SLO"
+        peak += f", about what {traffic.peak_instances} {traffic.peak_pool} complete within the SLO"
     left = f" The trace's other {traffic.left_out_minutes:,} minutes are left out." if traffic.left_out_minutes else ""
-    return f"Traffic: {part}; {peak}.{left}"
+    return f"Traffic: {what}; {peak}.{left}"
 
 
 def opening_sentence(plan: Plan) -> str:
-    """Return which instances run at the start, and how long a boot takes."""
-    counts = {pool.name: max(pool.min_instances, plan.opening.ready.get(pool.name, 0)) for pool in plan.service.pools}
-    instances = " and ".join(f"{count} {name}" for name, count in counts.items() if count)
-    if plan.boot_seconds is None:
-        times = sorted({pool.lead_seconds for pool in plan.service.pools})
+    """Say what the fleet is at the start, and how long a boot takes."""
+    pools = plan.service.pools
+    counts = {pool.name: max(pool.min_instances, plan.opening.ready.get(pool.name, 0)) for pool in pools}
+    fleet = " and ".join(f"{counts[pool.name]} {instance_label(pool)}" for pool in pools if counts[pool.name])
+    boots = plan.options.boot_seconds
+    if boots is None:
+        times = sorted({with_types.lead_seconds for pool in pools for with_types in type_sets(pool)})
         boot = " to ".join(f"{seconds:g}" for seconds in dict.fromkeys((times[0], times[-1])))
     else:
-        boot = f"{plan.boot_seconds:g}"
+        boot = f"{boots:g}"
     return (
-        f"Service {plan.service.name} under policy {plan.policy} starts on {instances}; an instance takes {boot} s "
-        "from launch to its first answer."
+        f"Service {plan.service.name} under policy {plan.policy} starts on {fleet}; an instance takes {boot} s from "
+        "launch to answer."
     )
 
 
-def summary(outcome: DemoResult) -> str:
-    """Return the whole run in a paragraph."""
-    ours, static = outcome.replay, outcome.static
+def summary(result: DemoResult) -> str:
+    """Sum up the whole run in a paragraph."""
+    ours, static = result.replay, result.static
     moved = [
         f"{name} between {min(counts)} and {max(counts)}"
-        for name in (pool.name for pool in outcome.plan.service.pools)
+        for name in (pool.name for pool in result.plan.service.pools)
         if (counts := [minute.pools[name].ready for minute in ours.minutes]) and min(counts) != max(counts)
     ]
     cheaper = 1 - ours.cost_usd / static.cost_usd if static.cost_usd else 0.0
@@ -91,53 +94,65 @@ def summary(outcome: DemoResult) -> str:
     lost = "no request was lost" if ours.lost == 0 else f"{ours.lost:,} requests were lost"
     scale_in = "" if ours.lost == 0 else f", {ours.lost_to_scale_in:,} of them to a scale-in"
     failed = "none failed" if not ours.failures else f"{len(ours.failures)} failed"
+    types = "".join(f" {type_change_sentence(change)}" for change in ours.type_changes)
     return (
-        f"The scaler ran {len(ours.invocations)} times ({failed}) and moved {_and(moved) or 'nothing'}. "
+        f"The scaler ran {len(ours.invocations)} times ({failed}) and moved {_and(moved) or 'nothing'}.{types} "
         f"{ours.slo_attainment:.2%} of the requests kept to the SLO, for ${ours.cost_usd:,.2f}: {against} the "
-        f"${static.cost_usd:,.2f} of {static.count} {static.pool} all the time, sized for the busiest minute, on which "
-        f"{static.slo_attainment:.2%} did. {lost[0].upper()}{lost[1:]}{scale_in}."
+        f"${static.cost_usd:,.2f} of {static.count} {static.label} all the time, sized for the busiest minute, on "
+        f"which {static.slo_attainment:.2%} did. {lost[0].upper()}{lost[1:]}{scale_in}."
     )
 
 
-def demo_page(outcome: DemoResult) -> str:
-    """Return the whole page."""
-    plan = outcome.plan
+def type_change_sentence(change: TypeChange) -> str:
+    """Say what an instance refresh changed, when, and how it ended."""
+    begins = f"At {_clock(change.began)} an instance refresh began to bring {'/'.join(change.types)} into {change.pool}"
+    if change.ended is None:
+        return f"{begins}; it still ran at the end."
+    minutes = f"{(change.ended - change.began) / 60:.0f} min"
+    if change.status == "Successful":
+        return f"{begins}; after {minutes} it was over."
+    return f"{begins}; after {minutes} it ended as {change.status.lower()}."
+
+
+def demo_page(result: DemoResult) -> str:
+    """Return the report: one self-contained HTML file."""
+    plan = result.plan
     sections = [
         PageSection(
             "In short",
-            [Figures(_figures(outcome)), Text(traffic_sentence(plan)), Text(opening_sentence(plan))],
-            summary(outcome),
+            [Figures(_figures(result)), Text(traffic_sentence(plan)), Text(opening_sentence(plan))],
+            summary(result),
         ),
-        PageSection("Minute by minute", timelines(outcome), HOW_TO_READ),
-        PageSection("Against static peak", [_comparison_table(outcome)], _static_fleet_sentence(outcome)),
-        PageSection("Decisions", [_codes_table(outcome)], "How often each reason occurred, with its newest sentence."),
+        PageSection("Minute by minute", timelines(result), _HOW_TO_READ),
+        PageSection("Against static peak", [_comparison_table(result)], _against(result)),
+        PageSection("Decisions", [_codes_table(result)], "How often each reason was given, with its newest sentence."),
     ]
-    if outcome.replay.failures:
-        sections.append(PageSection("Runs that failed", [_failures_table(outcome)]))
-    sections.append(PageSection("Resources", [_resources_table(outcome)], "What the Pulumi program registered."))
+    if result.replay.failures:
+        sections.append(PageSection("Runs that failed", [_failures_table(result)]))
+    sections.append(PageSection("Resources", [_resources_table(result)], "What the Pulumi program registered."))
     return page(
-        f"gpu-fleet demo: stack {plan.stack}, service {plan.service.name}",
+        f"gpu-fleet demo: stack {plan.options.stack}, service {plan.service.name}",
         sections,
-        subtitle=f"{duration(outcome.replay.span_seconds)} of {plan.traffic.source} through the real scaler, in "
+        subtitle=f"{duration(result.replay.span_seconds)} of {plan.traffic.source} through the real scaler, in "
         "virtual time, against an AWS in one process.",
     )
 
 
-HOW_TO_READ = (
-    "Times count from the trace's start. Drag to move, use shift and the wheel to zoom, double click to see all; the "
-    "charts move together. Hover for the figures, and over a decision's mark for its reason."
+_HOW_TO_READ = (
+    "Times count from the trace's start. Drag to move, hold shift and turn the wheel to zoom, double-click to see all; "
+    "the charts move together. Hover for the figures, and over a decision's mark for its reason."
 )
 
 
-def _figures(outcome: DemoResult) -> list[Figure]:
-    ours, static = outcome.replay, outcome.static
-    slo = outcome.plan.service.policy.slo
+def _figures(result: DemoResult) -> list[Figure]:
+    ours, static = result.replay, result.static
+    slo = result.plan.service.policy.slo
     target = slo.attainment if slo else None
-    tone = "" if target is None else ("good" if ours.slo_attainment >= target else "bad")
+    good = "" if target is None else ("good" if ours.slo_attainment >= target else "bad")
     slo_text = "" if target is None else f" (SLO {target * 100:.4g} %)"
     cheaper = ours.cost_usd < static.cost_usd
     return [
-        Figure(f"{ours.slo_attainment:.2%}", f"of requests within the SLO{slo_text}", tone),
+        Figure(f"{ours.slo_attainment:.2%}", f"of requests within the SLO{slo_text}", good),
         Figure(f"${ours.cost_usd:,.2f}", f"cost; static peak ${static.cost_usd:,.2f}", "good" if cheaper else "bad"),
         Figure(f"{ours.gpu_hours:.1f}", f"GPU hours; static peak {static.gpu_hours:.1f}"),
         Figure(f"{ours.lost_to_scale_in:,}", "requests lost to a scale-in", "bad" if ours.lost_to_scale_in else "good"),
@@ -145,22 +160,22 @@ def _figures(outcome: DemoResult) -> list[Figure]:
     ]
 
 
-def timelines(outcome: DemoResult) -> list[Chart]:
-    """Return the charts over time, all with the same time axis."""
-    ours = outcome.replay
-    slo = outcome.plan.service.policy.slo
+def timelines(result: DemoResult) -> list[Chart]:
+    """Return the charts over time, all over the same stretch."""
+    ours = result.replay
+    slo = result.plan.service.policy.slo
     span = (float(ours.minutes[0].at), float(ours.minutes[-1].at))
     return [
-        demand_chart(outcome),
-        pools_chart(outcome),
-        charts.weights(_by_pool(outcome, "weight")),
+        demand_chart(result),
+        instances_chart(result),
+        charts.weights(_by_pool(result, "weight")),
         charts.latency(
             {
                 "at_seconds": [minute.at for minute in ours.minutes],
                 "ttft_seconds": [minute.ttft_p95_seconds for minute in ours.minutes],
                 "median": [minute.ttft_p50_seconds for minute in ours.minutes],
             },
-            _limit_seconds(outcome),
+            _limit_seconds(result),
             span_seconds=span,
             title="Time to first token: 95th percentile (blue) and median (grey)",
         ),
@@ -178,9 +193,9 @@ def timelines(outcome: DemoResult) -> list[Chart]:
     ]
 
 
-def demand_chart(outcome: DemoResult) -> Chart:
-    """Return the chart of demand against capacity."""
-    minutes = outcome.replay.minutes
+def demand_chart(result: DemoResult) -> Chart:
+    """Draw demand against capacity."""
+    minutes = result.replay.minutes
     return charts.demand_and_capacity(
         {
             "at_seconds": [minute.at for minute in minutes],
@@ -192,74 +207,120 @@ def demand_chart(outcome: DemoResult) -> Chart:
     )
 
 
-def pools_chart(outcome: DemoResult) -> Chart:
-    """Return the chart of instances by pool."""
-    return charts.pools(_by_pool(outcome, "ready", "desired"), title="Ready instances by pool, and all desired")
+def instances_chart(result: DemoResult) -> Chart:
+    """Draw the instances by pool, or by type with the refreshes where the service changes types in place."""
+    if not any(pool.alternatives for pool in result.plan.service.pools):
+        return charts.pools(_by_pool(result, "ready", "desired"), title="Ready instances by pool, and all desired")
+    return charts.pools(
+        _by_type(result),
+        by="type",
+        refreshes=_refreshes(result),
+        title="Ready instances by type, and all desired; shaded while a refresh changes types",
+    )
 
 
-def _by_pool(outcome: DemoResult, *columns: str) -> pl.DataFrame:
+def _by_pool(result: DemoResult, *columns: str) -> pl.DataFrame:
     return pl.DataFrame(
         [
             {"at_seconds": minute.at, "pool": name, **{column: getattr(pool, column) for column in columns}}
-            for minute in outcome.replay.minutes
+            for minute in result.replay.minutes
             for name, pool in minute.pools.items()
         ]
     )
 
 
-def _limit_seconds(outcome: DemoResult) -> float | None:
-    slo = outcome.plan.service.policy.slo
-    return None if slo is None else round(slo.ttft_limit_seconds(outcome.replay.mean_input_tokens), 2)
+def _by_type(result: DemoResult) -> pl.DataFrame:
+    """One row for each type and minute; the pool's desired count is in the row of its first type."""
+    types = {
+        pool.name: [type_ for with_types in type_sets(pool) for type_ in with_types.types]
+        for pool in result.plan.service.pools
+    }
+    ever = {type_ for minute in result.replay.minutes for pool in minute.pools.values() for type_ in pool.ready_by_type}
+    return pl.DataFrame(
+        [
+            {
+                "at_seconds": minute.at,
+                "type": type_,
+                "ready": pool.ready_by_type.get(type_, 0),
+                "desired": pool.desired if type_ == types[name][0] else 0,
+            }
+            for minute in result.replay.minutes
+            for name, pool in minute.pools.items()
+            for type_ in types[name]
+            if type_ in ever or type_ == types[name][0]
+        ]
+    )
 
 
-def _marks(decisions: Sequence[Decided], start: float) -> pl.DataFrame:
+def _refreshes(result: DemoResult) -> pl.DataFrame:
     rows = [
-        {"at_seconds": decision.at - start, "code": code, "sentence": sentence}
-        for decision in decisions
-        for code, sentence in zip(decision.codes, decision.sentences, strict=True)
+        {
+            "at_seconds": change.began,
+            "until_seconds": result.replay.span_seconds if change.ended is None else change.ended,
+            "text": f"refresh to {'/'.join(change.types)}",
+        }
+        for change in result.replay.type_changes
+    ]
+    return pl.DataFrame(rows, schema={"at_seconds": pl.Float64, "until_seconds": pl.Float64, "text": pl.String})
+
+
+def _limit_seconds(result: DemoResult) -> float | None:
+    slo = result.plan.service.policy.slo
+    return None if slo is None else round(slo.ttft_limit_seconds(result.replay.mean_input_tokens), 2)
+
+
+def _marks(decisions: Sequence[LoggedDecision], start: float) -> pl.DataFrame:
+    rows = [
+        {"at_seconds": one.at - start, "code": code, "sentence": sentence}
+        for one in decisions
+        for code, sentence in zip(one.codes, one.sentences, strict=True)
     ]
     return pl.DataFrame(rows, schema={"at_seconds": pl.Float64, "code": pl.String, "sentence": pl.String})
 
 
-def _comparison_table(outcome: DemoResult) -> Table:
-    rows = [{"measure": row.measure, "ours": row.ours, "static": row.static} for row in comparison(outcome)]
-    return Table([Column("measure", ""), Column("ours", "gpu-fleet"), Column("static", static_name(outcome))], rows)
+def _comparison_table(result: DemoResult) -> Table:
+    rows = [{"measure": row.measure, "ours": row.ours, "static": row.static} for row in comparison(result)]
+    return Table([Column("measure", ""), Column("ours", "gpu-fleet"), Column("static", static_name(result))], rows)
 
 
-def _static_fleet_sentence(outcome: DemoResult) -> str:
-    static = outcome.static
+def _against(result: DemoResult) -> str:
+    static = result.static
     return (
-        f"The same requests on {static.count} {static.pool} that run all the time: the cheapest fleet of one pool that "
-        "the busiest minute fills to 80 %. It knows the busiest minute beforehand; the scaler does not."
+        f"The same requests on {static.count} {static.label} all the time: the cheapest fleet of one pool that the "
+        "busiest minute fills to 80 %. It knows the busiest minute beforehand; the scaler does not."
     )
 
 
-def _codes_table(outcome: DemoResult) -> Table:
+def _codes_table(result: DemoResult) -> Table:
     newest: dict[str, str] = {}
-    for decision in outcome.replay.decisions:
-        newest |= dict(zip(decision.codes, decision.sentences, strict=True))
+    for one in result.replay.decisions:
+        newest |= dict(zip(one.codes, one.sentences, strict=True))
     rows: list[dict[str, Any]] = [
-        {"code": code, "times": times, "sentence": newest[code]} for code, times in outcome.replay.codes.items()
+        {"code": code, "times": times, "sentence": newest[code]} for code, times in result.replay.codes.items()
     ]
     columns = [Column("code", "reason code"), Column("times", "times", ",.0f"), Column("sentence", "newest", wide=True)]
     return Table(columns, rows)
 
 
-def _failures_table(outcome: DemoResult) -> Table:
-    ours = outcome.replay
-    rows = [{"at": duration(run.at - ours.start), "error": run.trouble} for run in ours.failures]
+def _failures_table(result: DemoResult) -> Table:
+    ours = result.replay
+    rows = [{"at": duration(run.at - ours.start), "error": run.failure} for run in ours.failures]
     return Table([Column("at", "at"), Column("error", "error", wide=True)], rows)
 
 
-def _resources_table(outcome: DemoResult) -> Table:
-    # Sorted by URN, since the order of registration depends on the event loop.
-    by_urn = sorted(outcome.resources, key=lambda resource: resource.urn)
-    rows = [{"type": r.type, "name": r.name, "id": r.id if r.custom else ""} for r in by_urn]
+def _resources_table(result: DemoResult) -> Table:
+    # By URN: the order of registration depends on the event loop.
+    by_urn = sorted(result.resources, key=lambda one: one.urn)
+    rows = [{"type": one.type, "name": one.name, "id": one.id if one.custom else ""} for one in by_urn]
     return Table([Column("type", "type"), Column("name", "name"), Column("id", "id")], rows)
 
 
 def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} s"
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}"
 
 
 def _and(parts: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The demo's picture: demand against capacity above the pools, drawn without a browser."""
+"""The demo's picture: demand against capacity above the instances, drawn without a browser."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import vl_convert
 
-from gpu_fleet.reports.demo_page import demand_chart, pools_chart
+from gpu_fleet.reports.demo_page import demand_chart, instances_chart
 from gpu_fleet.reports.look import chart_config
 from gpu_fleet.reports.page import VEGA_LITE_VERSION, Chart
 
@@ -16,12 +16,10 @@ if TYPE_CHECKING:
 WIDTH, HEIGHTS = 840, (200, 170)
 
 
-def demo_picture(outcome: DemoResult, suffix: str) -> bytes:
-    """Return the picture as the bytes of an `.svg` or `.png` file."""
-    parts = [
-        _still(chart, height)
-        for chart, height in zip((demand_chart(outcome), pools_chart(outcome)), HEIGHTS, strict=True)
-    ]
+def demo_picture(result: DemoResult, suffix: str) -> bytes:
+    """Return the bytes of an `.svg` or `.png` file."""
+    drawn = (demand_chart(result), instances_chart(result))
+    parts = [_still(chart, height) for chart, height in zip(drawn, HEIGHTS, strict=True)]
     config = chart_config(dark=False)
     spec = {
         "vconcat": parts,

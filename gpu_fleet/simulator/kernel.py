@@ -111,6 +111,7 @@ INSTANCE = np.dtype(
     [
         ("number", "i8"),  # of the instance outside the kernel
         ("pool", "i8"),
+        ("engine", "i8"),
         ("state", "i8"),
         ("seat", "i8"),  # index in the pool's list of targets; -1: takes no new requests
         ("event_index", "i8"),  # index in the heap of next events; -1: none
@@ -150,7 +151,7 @@ REQUEST = np.dtype(
     align=True,
 )
 
-POOL = np.dtype(
+ENGINE = np.dtype(
     [
         ("prefill_base", "f8"),
         ("prefill_per_token", "f8"),
@@ -159,6 +160,12 @@ POOL = np.dtype(
         ("kv_tokens", "f8"),
         ("max_sequences", "i8"),
         ("max_waiting", "i8"),  # -1: no limit
+    ],
+    align=True,
+)
+
+POOL = np.dtype(
+    [
         ("weight", "f8"),
         ("credit", "f8"),
         ("targets", "i8"),
@@ -191,13 +198,14 @@ CORE = np.dtype(
 
 
 class KernelState(NamedTuple):
-    """The complete state, with P pools, N instance slots, M places in a batch and R places for requests in flight.
+    """The complete state: P pools, E engines, N instance slots, M places in a batch, R places for requests in flight.
 
-    The first four are record arrays, whose fields numba alone can name.
+    The first five are record arrays, whose fields numba alone can name.
     """
 
     core: Any  # [1] CORE
     pools: Any  # [P] POOL
+    engines: Any  # [E] ENGINE
     instances: Any  # [N] INSTANCE
     requests: Any  # [R] REQUEST
     marks: NDArray[np.float64]  # [N, M], heap: token clock at which the sequence leaves
@@ -268,8 +276,8 @@ def _schedule(m: KernelState, i: int) -> None:
     if instance.prefilling >= 0:
         time = instance.prefill_end
     elif instance.batch > 0:
-        pool = m.pools[instance.pool]
-        step = pool.decode_base + instance.batch * pool.decode_per_sequence
+        engine = m.engines[instance.engine]
+        step = engine.decode_base + instance.batch * engine.decode_per_sequence
         time = instance.clock_at + max(0.0, m.marks[i, 0] - instance.clock) * step
     else:
         if k >= 0:
@@ -360,8 +368,8 @@ def _advance_clock(m: KernelState, i: int, now: float) -> None:
     """Bring the token clock up to now. Not for use during a prefill, when the clock pauses."""
     instance = m.instances[i]
     if instance.batch > 0:
-        pool = m.pools[instance.pool]
-        step = pool.decode_base + instance.batch * pool.decode_per_sequence
+        engine = m.engines[instance.engine]
+        step = engine.decode_base + instance.batch * engine.decode_per_sequence
         # Rounding must not carry the clock past a mark whose event is still to come.
         instance.clock = min(instance.clock + (now - instance.clock_at) / step, m.marks[i, 0])
     else:
@@ -376,9 +384,9 @@ def _admit(m: KernelState, i: int, now: float) -> None:
     r = instance.head
     if r < 0:
         return
-    pool = m.pools[instance.pool]
+    engine = m.engines[instance.engine]
     request = m.requests[r]
-    if instance.batch >= pool.max_sequences or instance.kv_tokens + request.kv_tokens > pool.kv_tokens:
+    if instance.batch >= engine.max_sequences or instance.kv_tokens + request.kv_tokens > engine.kv_tokens:
         return
     instance.head = request.next
     if instance.head < 0:
@@ -386,7 +394,7 @@ def _admit(m: KernelState, i: int, now: float) -> None:
     instance.waiting -= 1
     instance.kv_tokens += request.kv_tokens
     instance.prefilling = r
-    instance.prefill_end = now + pool.prefill_base + request.input_tokens * pool.prefill_per_token
+    instance.prefill_end = now + engine.prefill_base + request.input_tokens * engine.prefill_per_token
 
 
 @inlined
@@ -553,25 +561,25 @@ def _arrive(m: KernelState, now: float, input_tokens: float, output_tokens: floa
     if p < 0:
         _reject(m, m.pools.size, REJECTED_NO_TARGET, NO_TARGET)
         return
-    pool = m.pools[p]
-    if pool.targets == 0:
+    if m.pools[p].targets == 0:
         _reject(m, p, REJECTED_NO_TARGET, NO_TARGET)
         return
     seat = _choose_seat(m, p)
     i = m.targets[p, seat]
     instance = m.instances[i]
+    engine = m.engines[instance.engine]
     m.counters[p, ROUTED] += 1
     kv_tokens = input_tokens + core.output_reserved * output_tokens
-    if kv_tokens > pool.kv_tokens:
+    if kv_tokens > engine.kv_tokens:
         _reject(m, p, REJECTED_TOO_LONG, TOO_LONG)
         return
     _integrate(m, i, now)
-    if pool.max_waiting >= 0 and instance.waiting >= pool.max_waiting:
+    if engine.max_waiting >= 0 and instance.waiting >= engine.max_waiting:
         at_once = (
             instance.waiting == 0
             and instance.prefilling < 0
-            and instance.batch < pool.max_sequences
-            and instance.kv_tokens + kv_tokens <= pool.kv_tokens
+            and instance.batch < engine.max_sequences
+            and instance.kv_tokens + kv_tokens <= engine.kv_tokens
         )
         if not at_once:
             _reject(m, p, REJECTED_QUEUE_FULL, QUEUE_FULL)
@@ -636,7 +644,7 @@ def _sample(m: KernelState) -> None:
             m.sample_values[k, size, 1] = instance.pool
             m.sample_values[k, size, 2] = running
             m.sample_values[k, size, 3] = instance.waiting
-            m.sample_values[k, size, 4] = instance.kv_tokens / m.pools[instance.pool].kv_tokens
+            m.sample_values[k, size, 4] = instance.kv_tokens / m.engines[instance.engine].kv_tokens
             size += 1
     m.sample_times[k] = core.sample_at
     m.sample_sizes[k] = size
@@ -687,12 +695,13 @@ def run(
 
 
 @compiled
-def join(m: KernelState, i: int, p: int, now: float, number: int) -> None:
-    """Make the free instance slot i a target of pool p."""
+def join(m: KernelState, i: int, p: int, e: int, now: float, number: int) -> None:
+    """Make the free instance slot i a target of pool p that runs engine e."""
     instance = m.instances[i]
     pool = m.pools[p]
     instance.number = number
     instance.pool = p
+    instance.engine = e
     instance.state = READY
     instance.seat = pool.targets
     instance.event_index = instance.prefilling = instance.head = instance.tail = -1

@@ -158,8 +158,8 @@ class SimulationOptions:
     output_reserved: float = 0.5
     """Share of the output tokens that admission reserves memory for, beside the prompt.
 
-    0.5 is the average of a decoding sequence under paged memory, and what `gpu_fleet.scaling.profile` assumes; 1.0 is
-    an engine that reserves for the whole answer.
+    0.5 is the average of a decoding sequence under paged memory, and what `gpu_fleet.scaling.profile.carrying` assumes;
+    1.0 is an engine that reserves for the whole answer.
     """
     keep_requests: bool = False
     """Keep every request's outcome and times for `Simulation.requests`."""
@@ -172,7 +172,8 @@ class SimulationOptions:
 class Simulation:
     """Up to five pools of instances behind a load balancer, from second 0 on.
 
-    `engines` has one entry a pool. A request attains the SLO if it completes within `slo` (None: whenever it
+    `engines` has one entry a pool. `more_engines` are engines that instances of any pool may run instead (`join`); they
+    are numbered after those of the pools. A request attains the SLO if it completes within `slo` (None: whenever it
     completes). The gauges are sampled every `sample_seconds`.
     """
 
@@ -180,6 +181,7 @@ class Simulation:
         self,
         engines: Sequence[Engine],
         *,
+        more_engines: Sequence[Engine] = (),
         slo: Slo | None = None,
         seed: int = 0,
         sample_seconds: float = np.inf,
@@ -190,9 +192,9 @@ class Simulation:
         if not sample_seconds > 0:
             raise ValueError(f"sample_seconds: must be above 0 (got {sample_seconds})")
         options = options or SimulationOptions()
-        self.engines = tuple(engines)
+        self.engines = (*engines, *more_engines)
         self._keep_requests = options.keep_requests
-        self._state = _initial_state(self.engines, instances=FIRST_INSTANCES, requests=FIRST_REQUESTS)
+        self._state = _initial_state(self.engines, len(engines), instances=FIRST_INSTANCES, requests=FIRST_REQUESTS)
         core = self._state.core[0]
         core["random"] = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
         core["pool_choice"], core["target_choice"] = options.pool_choice, options.target_choice
@@ -239,8 +241,9 @@ class Simulation:
 
         Raises ValueError for a negative weight or a wrong number of weights.
         """
-        if len(weights) != len(self.engines):
-            raise ValueError(f"weights: must be one a pool (got {len(weights)} for {len(self.engines)})")
+        pools = self._state.pools.size
+        if len(weights) != pools:
+            raise ValueError(f"weights: must be one a pool (got {len(weights)} for {pools})")
         for p, weight in enumerate(weights):
             if not weight >= 0:
                 raise ValueError(f"weights[{p}]: must not be negative (got {weight})")
@@ -252,10 +255,17 @@ class Simulation:
 
         self._schedule(at, apply)
 
-    def join(self, pool: int, at: float | None = None) -> int:
-        """Add an instance that takes requests from `at` on; return its number, which is never used again."""
-        if not 0 <= pool < len(self.engines):
-            raise ValueError(f"pool: must be from 0 to {len(self.engines) - 1} (got {pool})")
+    def join(self, pool: int, at: float | None = None, engine: int | None = None) -> int:
+        """Add an instance that takes requests from `at` on; return its number, which is never used again.
+
+        It runs the pool's engine, or the one of that index in `engines`.
+        """
+        pools = self._state.pools.size
+        if not 0 <= pool < pools:
+            raise ValueError(f"pool: must be from 0 to {pools - 1} (got {pool})")
+        runs = pool if engine is None else engine
+        if not 0 <= runs < len(self.engines):
+            raise ValueError(f"engine: must be from 0 to {len(self.engines) - 1} (got {runs})")
         instance = next(self._serial)
 
         def apply() -> None:
@@ -263,7 +273,7 @@ class Simulation:
                 self._grow_instances()
             slot = self._free_slots.pop()
             self._slots[instance] = slot
-            kernel.join(self._state, slot, pool, self.now, instance)
+            kernel.join(self._state, slot, pool, runs, self.now, instance)
 
         self._schedule(at, apply)
         return instance
@@ -381,7 +391,7 @@ class Simulation:
         )
         pools = tuple(
             _pool_window(now - self._window_start, self._target_seconds[p], state, integrals[p], p)
-            for p in range(len(self.engines))
+            for p in range(state.pools.size)
         )
         unrouted = int(state.counters[-1, kernel.REJECTED_NO_TARGET])
         window = Window(self._window_start, now, pools, unrouted)
@@ -422,7 +432,7 @@ class Simulation:
         self._departures.append(Departure(instance, at, lost))
 
     def _integrals_of(self, rows: np.ndarray) -> Floats:
-        pools = len(self.engines)
+        pools = self._state.pools.size
         sums = [np.bincount(rows["pool"], rows[name], pools) for name in _INTEGRALS]
         return np.stack(sums, axis=1).astype(np.float64)
 
@@ -474,12 +484,13 @@ def _longer(array: np.ndarray, axis: int, size: int, fill: float = 0) -> np.ndar
     return np.concatenate([array, tail], axis=axis)
 
 
-def _initial_state(engines: Sequence[Engine], instances: int, requests: int) -> kernel.KernelState:
-    count = len(engines)
+def _initial_state(engines: Sequence[Engine], count: int, instances: int, requests: int) -> kernel.KernelState:
+    """Return the empty state of `count` pools."""
     places = max(engine.max_sequences for engine in engines) + 1
     state = kernel.KernelState(
         core=np.zeros(1, kernel.CORE),
         pools=np.zeros(count, kernel.POOL),
+        engines=np.zeros(len(engines), kernel.ENGINE),
         instances=np.zeros(instances, kernel.INSTANCE),
         requests=np.zeros(requests, kernel.REQUEST),
         marks=np.zeros((instances, places)),
@@ -500,16 +511,15 @@ def _initial_state(engines: Sequence[Engine], instances: int, requests: int) -> 
     )
     state.requests["next"] = np.arange(1, requests + 1)
     state.requests["next"][-1] = -1
-    for p, engine in enumerate(engines):
-        pool = state.pools[p]
-        pool["prefill_base"] = engine.prefill_base_seconds
-        pool["prefill_per_token"] = engine.prefill_seconds_per_token
-        pool["decode_base"] = engine.decode_base_seconds
-        pool["decode_per_sequence"] = engine.decode_seconds_per_sequence
-        pool["kv_tokens"] = engine.kv_cache_tokens
-        pool["max_sequences"] = engine.max_sequences
-        pool["max_waiting"] = -1 if engine.max_waiting is None else engine.max_waiting
-        pool["weight"] = 1.0
+    state.pools["weight"] = 1.0
+    for row, engine in zip(state.engines, engines, strict=True):
+        row["prefill_base"] = engine.prefill_base_seconds
+        row["prefill_per_token"] = engine.prefill_seconds_per_token
+        row["decode_base"] = engine.decode_base_seconds
+        row["decode_per_sequence"] = engine.decode_seconds_per_sequence
+        row["kv_tokens"] = engine.kv_cache_tokens
+        row["max_sequences"] = engine.max_sequences
+        row["max_waiting"] = -1 if engine.max_waiting is None else engine.max_waiting
     return state
 
 

@@ -36,7 +36,7 @@ def break_file(path: Path, old: str, new: str) -> None:
 def test_the_shipped_project_has_no_errors(project: Path) -> None:
     result = validate(project)
     assert result.exit_code == 0
-    assert "no errors in 8 files" in result.stdout
+    assert "no errors in 10 files" in result.stdout
 
 
 def test_errors_of_every_file_come_at_once_on_stderr_without_a_traceback(project: Path) -> None:
@@ -58,7 +58,7 @@ def test_errors_of_every_file_come_at_once_on_stderr_without_a_traceback(project
 def test_a_missing_stack_is_a_clear_error(project: Path) -> None:
     result = validate(project, "--stack", "staging")
     assert result.exit_code == 1
-    assert result.stderr == "Pulumi.staging.yaml: no such stack file; there is dev, local, prod\n"
+    assert result.stderr == "Pulumi.staging.yaml: no such stack file; there is dev, local, prod, vertical\n"
 
 
 def test_one_stack_is_checked_alone(project: Path) -> None:

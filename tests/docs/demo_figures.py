@@ -10,7 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gpu_fleet.replay.demo import DemoResult, play, prepare
+from gpu_fleet.replay.demo import DemoOptions, DemoResult, play, prepare
+from gpu_fleet.replay.demo_traffic import TrafficOptions
 from gpu_fleet.reports.demo_picture import demo_picture
 from tests.docs.pages import ROOT
 from tests.docs.write import with_part
@@ -39,7 +40,7 @@ def table(outcome: DemoResult) -> str:
 
 def main(trace: Path) -> None:
     """Play the hour and write its result."""
-    outcome = play(prepare(ROOT, trace=trace))
+    outcome = play(prepare(ROOT, DemoOptions(traffic=TrafficOptions(trace=trace))))
     (ROOT / "docs/demo.svg").write_bytes(demo_picture(outcome, ".svg"))
     page = ROOT / "docs/demo.md"
     page.write_text(with_part(page.read_text(), "the hour", table(outcome)))

@@ -16,7 +16,7 @@ def provisioned(stack: str, root: Path) -> EmbeddedCloud:
         pytest.skip(f"the scaler's package cannot be built here: {error}")
 
 
-@pytest.mark.parametrize("stack", ["local", "dev", "prod"])
+@pytest.mark.parametrize("stack", ["local", "dev", "prod", "vertical"])
 def test_every_resource_of_the_projects_stacks_can_be_made(root: Path, stack: str) -> None:
     with provisioned(stack, root) as cloud:
         counts = Counter(r.type for r in cloud.resources)

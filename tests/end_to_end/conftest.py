@@ -1,4 +1,4 @@
-"""The whole loop in a few virtual minutes: the program, the real handler, moto and the simulator."""
+"""Fixtures that run the whole loop in a few virtual minutes: program, handler, moto and simulator."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import botocore.endpoint
 import numpy as np
@@ -14,9 +13,7 @@ import pytest
 
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import read_library
-from gpu_fleet.emulator import CloudOptions, provision
-from gpu_fleet.replay import Opening, Replay, ReplayDelays, pool_hardware
-from gpu_fleet.replay.replay import until_told
+from gpu_fleet.replay import Opening, Replay, replay_cloud, service_hardware
 from gpu_fleet.traffic import RateTrace, Trace
 from infra import package
 
@@ -37,13 +34,13 @@ SECOND_SERVICE = """
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pauses between attempts are botocore's own."""
+    """botocore pauses between attempts; nobody here waits for them."""
     monkeypatch.setattr(botocore.endpoint.time, "sleep", lambda _: None)
 
 
 @pytest.fixture(autouse=True)
 def small_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The handler runs from the sources here: what the function's package holds is tests/infra's matter."""
+    """The handler runs from the sources here: what the function's package holds is for tests/infra."""
     archive = tmp_path / "scaler.zip"
     with zipfile.ZipFile(archive, "w") as z:
         z.writestr("lambdas/__init__.py", "")
@@ -51,14 +48,14 @@ def small_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def traffic(*parts: tuple[int, float], seed: int = 0) -> Trace:
-    """Minutes and requests per second, one part after the other."""
+    """Draw a trace from parts, each of some minutes at some requests per second."""
     rps = np.concatenate([np.full(minutes, rate, float) for minutes, rate in parts])
     return RateTrace("steps", np.arange(len(rps)) * 60.0, rps, 60.0).sample(seed)
 
 
 @pytest.fixture
 def two_services(root: Path, tmp_path: Path) -> Path:
-    """A project whose stack `local` has a second service."""
+    """Write a project whose stack `local` has a second service."""
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "Pulumi.yaml").write_text((root / "Pulumi.yaml").read_text())
@@ -71,7 +68,7 @@ def two_services(root: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def spot(root: Path, tmp_path: Path) -> Path:
-    """A project whose stack `local` has a pool that is spot but for one instance."""
+    """Write a project whose stack `local` has a pool of spot instances beside one on demand."""
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "Pulumi.yaml").write_text((root / "Pulumi.yaml").read_text())
@@ -87,7 +84,7 @@ def spot(root: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def loop(root: Path) -> Iterator[Loop]:
-    """A replay that has begun: `loop([(minutes, rps), ...], ready={"l4": 2})`. Boots take a minute."""
+    """Begin a replay: `loop([(minutes, rps), ...], ready={"l4": 2})`. Boots take a minute."""
     with contextlib.ExitStack() as stack:
 
         def begin(
@@ -96,24 +93,11 @@ def loop(root: Path) -> Iterator[Loop]:
             ready: Mapping[str, int] | None = None,
             project: Path = root,
             boot_seconds: float = 60.0,
-            **how: Any,
         ) -> Replay:
             settings, _ = read_stack(project, "local")
-            cloud = stack.enter_context(
-                provision(
-                    "local",
-                    project,
-                    CloudOptions(boot_seconds=boot_seconds, drain_seconds=until_told, delays=ReplayDelays().for_cloud),
-                )
-            )
-            replay = Replay(
-                cloud,
-                "chat",
-                traffic(*parts),
-                pool_hardware(settings.services["chat"], read_library(project)),
-                opening=Opening(ready or {}),
-                **how,
-            )
+            cloud = stack.enter_context(replay_cloud("local", project, boot_seconds=boot_seconds))
+            hardware = service_hardware(settings.services["chat"], read_library(project))
+            replay = Replay(cloud, "chat", traffic(*parts), hardware, Opening(ready or {}))
             return stack.enter_context(replay)
 
         yield begin

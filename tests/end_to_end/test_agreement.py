@@ -1,8 +1,8 @@
 """The handler against the embedded cloud and the model in the simulator alone decide the same, minute by minute.
 
-Both see the same requests, the same delays of CloudWatch and the same boots. What may differ: which of several equally
-loaded instances leaves hangs on their ids, which are the cloud's own; and the scaler of the cloud is woken by its burst
-alarms, which are off here, for the simulator runs it each minute alone.
+Both see the same requests, the same delays of CloudWatch and the same boots. One thing may differ: which of several
+equally loaded instances leaves depends on their ids. The cloud's burst alarms, which would wake the handler between
+minutes, are off: the simulator runs the model only once a minute.
 """
 
 from __future__ import annotations
@@ -15,22 +15,20 @@ import pytest
 from gpu_fleet.backtest.ours import Ours
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import read_library
-from gpu_fleet.emulator import CloudOptions, provision
-from gpu_fleet.replay import Opening, Replay, ReplayDelays, ReplayResult, pool_hardware
-from gpu_fleet.replay.replay import until_told
+from gpu_fleet.replay import Opening, Replay, ReplayResult, replay_cloud, service_hardware
+from gpu_fleet.replay.hardware import preferred
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator import drive
 from gpu_fleet.simulator.simulated_fleet import BootTime, MachineModel
-from gpu_fleet.simulator.telemetry import Delays as WorldDelays
 from gpu_fleet.simulator.world import World, WorldOptions
 from gpu_fleet.traffic import Trace, crop, hour, read, scale_to
 
 BOOT_SECONDS = 108.0
 JOINS_AFTER_SECONDS = 11.0
-"""From the scaler's call: a second until the group acts, then after the boot the first health check, which is 10 s
-after the registration."""
+"""From the scaler's call, beside the boot: a second until the group acts, and 10 s from registration to the first
+health check."""
 READY = {"l4": 1, "l40s": 2}
 
 Shares = dict[str, tuple[int, int]]
@@ -38,47 +36,45 @@ Shares = dict[str, tuple[int, int]]
 
 
 class Remembering(Ours):
-    """The model, and what it decided."""
+    """The model, with a memory of its decisions."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.decided: list[Shares] = []
+        self.decisions: list[Shares] = []
 
     def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:
         targets = super().decide(service, observation, now)
-        self.decided.append({name: (target.desired, target.weight) for name, target in targets.items()})
+        self.decisions.append({name: (target.desired, target.weight) for name, target in targets.items()})
         return targets
 
 
 def replayed(root: Path, trace: Trace) -> ReplayResult:
     settings, _ = read_stack(root, "local")
-    found, delays = pool_hardware(settings.services["chat"], read_library(root)), ReplayDelays()
-    options = CloudOptions(boot_seconds=BOOT_SECONDS, drain_seconds=until_told, delays=delays.for_cloud)
-    with provision("local", root, options) as cloud:
+    hardware = service_hardware(settings.services["chat"], read_library(root))
+    with replay_cloud("local", root, boot_seconds=BOOT_SECONDS) as cloud:
         watch = cloud.client("cloudwatch")
         alarms = [alarm["AlarmName"] for alarm in watch.describe_alarms()["MetricAlarms"]]
         watch.disable_alarm_actions(AlarmNames=alarms)
-        with Replay(cloud, "chat", trace, found, opening=Opening(READY), delays=delays) as replay:
+        with Replay(cloud, "chat", trace, hardware, Opening(READY)) as replay:
             return replay.run()
 
 
 def simulated(root: Path, trace: Trace, replay: ReplayResult, service: Service) -> tuple[list[Shares], drive.RunResult]:
     settings, _ = read_stack(root, "local")
-    found, delays = pool_hardware(settings.services["chat"], read_library(root)), ReplayDelays()
+    hardware = service_hardware(settings.services["chat"], read_library(root))
     world = World(
         service,
         trace,
-        {name: rung.profile for name, rung in found.items()},
+        {name: preferred(hardware, name).profile for name in hardware},
         initial=READY,
-        machines=MachineModel(boot=BootTime(BOOT_SECONDS + JOINS_AFTER_SECONDS)),
+        machines=MachineModel(BootTime(BOOT_SECONDS + JOINS_AFTER_SECONDS)),
         options=WorldOptions(
             start=replay.start,
             initial_weights={name: pool.weight for name, pool in replay.minutes[0].pools.items()},
-            delays=WorldDelays(delays.minute_seconds, delays.fine_seconds),
         ),
     )
     model = Remembering()
-    return model.decided, drive.run(world, model)
+    return model.decisions, drive.run(world, model)
 
 
 def agree(root: Path, trace: Trace, service: Service) -> None:
@@ -88,11 +84,11 @@ def agree(root: Path, trace: Trace, service: Service) -> None:
     handler = [
         {name: (target["desired"], target["weight"]) for name, target in one.targets.items()} for one in real.decisions
     ]
-    assert len({tuple(one.items()) for one in handler}) > 5, "there is something to agree on"
+    assert len({tuple(one.items()) for one in handler}) > 5, "the run must contain changes"
     for minute, (ours, theirs) in enumerate(zip(handler, decided, strict=True), 1):
         assert ours == theirs, f"minute {minute}"
     assert (real.requests, real.slo_attainment, real.lost) == (world.requests, world.slo_attainment, world.lost)
-    # The instances of the cloud come a second later, and leave when their agent has seen twice that they are idle.
+    # The cloud's instances come a second later, and leave after their agent has twice found them idle.
     assert real.cost_usd == pytest.approx(world.cost_usd, rel=0.02)
 
 

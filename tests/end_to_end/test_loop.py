@@ -10,13 +10,13 @@ from gpu_fleet.emulator.faults import (
     rebalance_recommendation,
     spot_interruption,
 )
-from gpu_fleet.replay import Decided, Replay
+from gpu_fleet.replay import LoggedDecision, Replay
 from gpu_fleet.replay.replay_result import MinuteOfReplay
 from gpu_fleet.scaling.observation import Phase
 
 
 def minutes(replay: Replay, count: int) -> list[MinuteOfReplay]:
-    """The next so many minutes."""
+    """Replay this many minutes more, and return them."""
     before = len(replay.minutes)
     for _ in range(count):
         replay.step()
@@ -27,12 +27,12 @@ def total(minute: MinuteOfReplay) -> int:
     return sum(pool.desired for pool in minute.pools.values())
 
 
-def newest(replay: Replay, service: str = "chat") -> Decided:
-    return next(one for run in reversed(replay.invocations) for one in run.decided if one.service == service)
+def newest(replay: Replay, service: str = "chat") -> LoggedDecision:
+    return next(one for run in reversed(replay.invocations) for one in run.decisions if one.service == service)
 
 
 def desired(replay: Replay) -> dict[str, int]:
-    """What the groups are told now."""
+    """Return the groups' desired counts by pool."""
     groups = replay.cloud.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
     by_name = {group["AutoScalingGroupName"]: group["DesiredCapacity"] for group in groups}
     return {pool: by_name[one["group"]] for pool, one in replay.cloud.services["chat"]["bindings"]["pools"].items()}
@@ -59,7 +59,7 @@ def test_pools_grow_on_a_rise_and_shrink_after_it_and_no_request_is_lost(loop):
     scheduled = [run for run in result.invocations if run.trigger == "schedule"]
     assert len(scheduled) == 19, "once a minute, and not at the trace's end"
     assert result.cost_usd == sum(result.usd_by_pool.values()) > 0
-    # Instances are paid by the second: all that stood was more than nothing and less than the most all the time.
+    # Instances are billed by the second: less than the largest fleet all the time, more than half of the first.
     hours = sum(result.machine_hours.values())
     assert sizes[0] * 20 / 60 * 0.5 < hours < max(sizes) * 20 / 60
 
@@ -76,25 +76,25 @@ def test_a_burst_runs_the_scaler_before_the_minute_is_over(loop):
     result = replay.run()
     early = [run for run in result.invocations if run.trigger == "alarm"]
     assert early
-    assert all(run.trouble is None for run in early)
+    assert all(run.failure is None for run in early)
     assert any((run.at - result.start) % 60 for run in early)
 
 
-def test_a_service_that_cannot_be_seen_costs_the_other_nothing_and_the_next_run_mends_it(loop, two_services):
+def test_a_service_that_cannot_be_observed_costs_the_other_nothing_and_recovers_in_the_next_run(loop, two_services):
     replay = loop([(8, 3.0)], ready={"l4": 2}, project=two_services)
     minutes(replay, 3)
     with api_call_will_fail("elbv2", "DescribeTargetHealth", "AccessDenied", status=403):
         replay.step()
     hit = replay.invocations[-1]
-    outcomes = {one.service: one.outcome for one in hit.decided}
+    outcomes = {one.service: one.outcome for one in hit.decisions}
     assert set(outcomes) == {"chat", "code"}
     assert sorted(outcome == "failed" for outcome in outcomes.values()) == [False, True]
-    assert hit.error is None, "a fault of one service is no failed run"
-    assert hit.trouble is not None
-    assert [one["code"] for one in hit.decided for one in one.faults] == ["AccessDenied"]
+    assert hit.error is None, "a fault of one service does not fail the run"
+    assert hit.failure is not None
+    assert [one["code"] for one in hit.decisions for one in one.faults] == ["AccessDenied"]
     replay.step()
-    assert replay.invocations[-1].trouble is None
-    assert {one.outcome for one in replay.invocations[-1].decided} <= {"applied", "unchanged"}
+    assert replay.invocations[-1].failure is None
+    assert {one.outcome for one in replay.invocations[-1].decisions} <= {"applied", "unchanged"}
 
 
 def test_a_write_that_fails_is_made_by_the_next_run(loop):
@@ -102,41 +102,41 @@ def test_a_write_that_fails_is_made_by_the_next_run(loop):
     minutes(replay, 4)
     before = sum(desired(replay).values())
     with api_call_will_fail("autoscaling", "SetDesiredCapacity", "AccessDenied", times=None, status=403):
-        until(replay, lambda: replay.invocations[-1].trouble is not None)
+        until(replay, lambda: replay.invocations[-1].failure is not None)
         replay.step()
         assert sum(desired(replay).values()) == before
-    until(replay, lambda: replay.invocations[-1].trouble is None, most=1)
+    until(replay, lambda: replay.invocations[-1].failure is None, most=1)
     assert sum(desired(replay).values()) > before
     assert replay.result().lost == 0
 
 
 def spot_instances(replay: Replay) -> list[str]:
-    return sorted(id_ for id_, one in replay.fleet.standing.items() if one.machine.spot)
+    return sorted(id_ for id_, one in replay.fleet.running.items() if one.machine.spot)
 
 
 def test_a_spot_instance_that_will_be_interrupted_drains_and_is_replaced_at_once(loop, spot):
-    """By EventBridge, the rule and the handler: the instance's own agent may not end an instance."""
+    """EventBridge, the rule and the handler do it: the instance's own agent may not end an instance."""
     replay = loop([(10, 6.0)], ready={"l4": 4}, project=spot)
     changes = []
     replay.cloud.watch(changes.append)
     minutes(replay, 2)
     going = spot_instances(replay)[0]
     with spot_interruption(replay.cloud, going):
-        # Both notices: EC2 may send them together.
+        # EC2 may send both notices together.
         rebalance_recommendation(replay.cloud, going)
         minutes(replay, 1)
         answered = [run for run in replay.invocations if run.trigger == "notice"]
         assert len(answered) == 2
-        assert all(run.trouble is None and run.decided == () for run in answered)
+        assert all(run.failure is None and run.decisions == () for run in answered)
         standing = replay.fleet.count("l4", Phase.READY) + replay.fleet.count("l4", Phase.STARTING)
-        assert standing == desired(replay)["l4"], "one for one, whatever comes twice"
+        assert standing == desired(replay)["l4"], "one replacement, even for two notices"
         result = replay.run()
     of_going = [change.change for change in changes if change.instance_id == going]
     assert of_going == [Change.INTERRUPTION_NOTICE, Change.DRAINING, Change.GONE]
     assert (result.lost, result.failures) == (0, ())
 
 
-def test_a_notice_that_aws_does_not_let_answer_costs_only_the_time_until_the_group_finds_out(loop, spot):
+def test_a_notice_that_the_scaler_may_not_act_on_costs_only_the_time_until_the_group_notices(loop, spot):
     replay = loop([(9, 2.0)], ready={"l4": 3}, project=spot)
     minutes(replay, 2)
     going = spot_instances(replay)[0]
@@ -149,7 +149,7 @@ def test_a_notice_that_aws_does_not_let_answer_costs_only_the_time_until_the_gro
     assert answered.error is None
     assert answered.faults == {"chat": ("AccessDenied",)}
     minutes(replay, 6)
-    assert going not in replay.fleet.standing
+    assert going not in replay.fleet.running
     assert replay.minutes[-1].pools["l4"].ready >= 1
 
 
@@ -168,7 +168,7 @@ def test_a_lost_state_costs_a_hold_and_no_instance(loop):
     minutes(replay, 1)
     table = replay.cloud.outputs["state_table"]
     before = desired(replay)
-    for _ in range(3):  # as long as it is lost again and again, nothing goes: three minutes are more than the window
+    for _ in range(3):  # while it is lost again and again, no instance leaves: three minutes are more than the window
         replay.cloud.client("dynamodb").delete_item(TableName=table, Key={"service": {"S": "chat"}})
         replay.step()
         assert desired(replay) == before

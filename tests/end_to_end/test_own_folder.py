@@ -9,7 +9,8 @@ import pytest
 
 from gpu_fleet.config.document import DocumentError
 from gpu_fleet.emulator import provision
-from gpu_fleet.replay.demo import prepare
+from gpu_fleet.replay.demo import DemoOptions, prepare
+from gpu_fleet.replay.demo_traffic import TrafficOptions
 
 
 @pytest.fixture
@@ -29,26 +30,26 @@ def project(root: Path, tmp_path: Path) -> Path:
 
 
 def test_the_program_makes_a_stack_of_own(project: Path) -> None:
-    with provision("mine", project, boot_seconds=60) as cloud:
+    with provision("mine", project) as cloud:
         service = cloud.services["chat"]["service"]
     assert service["policy"]["mode"] == "shadow"
     assert [pool["name"] for pool in service["pools"]] == ["l4", "l40s", "h100"]
 
 
 def test_the_demo_reads_a_stack_of_own(project: Path) -> None:
-    plan = prepare(project, stack="mine", minutes=5)
+    plan = prepare(project, DemoOptions("mine", traffic=TrafficOptions(minutes=5)))
     assert plan.service.policy.mode == "shadow"
-    assert plan.stack == "mine"
+    assert plan.options.stack == "mine"
 
 
 def test_a_stack_in_both_places_makes_nothing(project: Path) -> None:
     shutil.copy(project / "own/Pulumi.mine.yaml", project)
     with pytest.raises(DocumentError, match=r"must be the stack's only file; Pulumi\.mine\.yaml is there too"):
-        provision("mine", project, boot_seconds=60)
+        provision("mine", project)
 
 
 def test_an_error_in_own_has_its_place_there(project: Path) -> None:
     path = project / "own/policies/mine.yaml"
     path.write_text(path.read_text().replace("attainment: 0.995", "attainment: 1.5"))
     with pytest.raises(DocumentError, match=r"own/policies/mine\.yaml:10:3: slo\.attainment: must be below 1"):
-        provision("mine", project, boot_seconds=60)
+        provision("mine", project)

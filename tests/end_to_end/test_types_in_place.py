@@ -1,4 +1,4 @@
-"""Types that change in place, whole: the stack's program, the real handler and model, and moto made lifelike."""
+"""Types that change in place, end to end: the stack's program, the real handler and model, and a lifelike moto."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gpu_fleet.emulator import CloudOptions, EmbeddedCloud, Traffic, faults, provision
-from gpu_fleet.replay import ReplayDelays
+from gpu_fleet.replay import cloudwatch_delays
 from gpu_fleet.replay.function import Invocation, ScalerFunction
-from gpu_fleet.scaling.profile import load_share, work_share
+from gpu_fleet.scaling.sizing import load_share, work_share
 
 POLICY = """\
 model: llama-3.1-8b-fp8
@@ -40,7 +40,7 @@ config:
 
 @pytest.fixture
 def cloud(root: Path, tmp_path: Path) -> Iterator[EmbeddedCloud]:
-    """A stack of one service whose types change in place."""
+    """Provision a stack of one service whose types change in place."""
     project = tmp_path / "project"
     (project / "policies").mkdir(parents=True)
     for name in ("catalog.yaml", "profiles.yaml"):
@@ -48,14 +48,14 @@ def cloud(root: Path, tmp_path: Path) -> Iterator[EmbeddedCloud]:
     (project / "policies/rolling.yaml").write_text(POLICY)
     (project / "Pulumi.yaml").symlink_to(root / "Pulumi.yaml")
     (project / "Pulumi.local.yaml").write_text(STACK)
-    # The program reads what lies beside it: a link would lead back to the project's own policies.
+    # The program reads the policies beside it: a link would lead back to this project's.
     shutil.copytree(root / "infra", project / "infra", ignore=shutil.ignore_patterns("__pycache__"))
-    with provision("local", project, CloudOptions(boot_seconds=120, delays=ReplayDelays().for_cloud)) as cloud:
+    with provision("local", project, CloudOptions(boot_seconds=120, delays=cloudwatch_delays())) as cloud:
         yield cloud
 
 
 class Life:
-    """Minutes of traffic, each with the scaler's run at its end."""
+    """A service under traffic, minute by minute, with the scaler's run at the end of each."""
 
     def __init__(self, cloud: EmbeddedCloud, function: ScalerFunction) -> None:
         self.cloud, self.function = cloud, function
@@ -73,7 +73,7 @@ class Life:
         return found
 
     def types(self) -> dict[str, str]:
-        """Of the healthy targets, by instance."""
+        """Return the types of the healthy targets by instance id."""
         health = self.cloud.client("elbv2").describe_target_health(TargetGroupArn=self.target_group)
         ready = {
             h["Target"]["Id"] for h in health["TargetHealthDescriptions"] if h["TargetHealth"]["State"] == "healthy"
@@ -81,7 +81,7 @@ class Life:
         return {i["InstanceId"]: i["InstanceType"] for i in self.described()["Instances"] if i["InstanceId"] in ready}
 
     def carries(self) -> float:
-        """Requests per second of what is ready, at the 80 % of load that the policy aims at."""
+        """Return the requests per second that the ready instances complete at the policy's load of 80 %."""
         return sum(usable(self.pool, kind) for kind in self.types().values())
 
     def minutes(self, count: int, rps: float) -> None:
@@ -99,9 +99,9 @@ class Life:
             )
             self.runs.append(self.function.invoke({"source": "schedule"}))
 
-    def said(self, code: str) -> list[int]:
-        """The runs that gave this reason."""
-        return [n for n, run in enumerate(self.runs) if any(code in one.codes for one in run.decided)]
+    def runs_with(self, code: str) -> list[int]:
+        """Return the numbers of the runs that gave this reason."""
+        return [n for n, run in enumerate(self.runs) if any(code in one.codes for one in run.decisions)]
 
 
 def figures(pool: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def rate(pool: dict[str, Any], kind: str) -> float:
 
 
 def gauges(pool: dict[str, Any], kind: str, use: float) -> dict[str, float]:
-    """Of an engine that does this share of the work that it can do."""
+    """Return the gauges of an engine that does this share of its work."""
     own = figures(pool, kind)
     return {
         "requests_running": float(own["capacity"]) * load_share(use, float(own["slowdown"])),
@@ -131,7 +131,7 @@ def usable(pool: dict[str, Any], kind: str) -> float:
 
 @pytest.fixture
 def life(cloud: EmbeddedCloud) -> Iterator[Life]:
-    """Nine small instances serve: two more than 12 requests a second need."""
+    """Start on nine small instances, two more than 12 requests a second need."""
     with ScalerFunction(cloud) as function:
         life = Life(cloud, function)
         cloud.client("autoscaling").set_desired_capacity(AutoScalingGroupName=life.group, DesiredCapacity=9)
@@ -139,8 +139,8 @@ def life(cloud: EmbeddedCloud) -> Iterator[Life]:
         yield life
 
 
-def test_types_follow_the_load_up_and_down_and_no_request_finds_too_few(life: Life) -> None:
-    """Two big ones for seven small ones, and when an hour is over two small ones for a big one."""
+def test_types_follow_the_load_up_and_down_with_enough_capacity_throughout(life: Life) -> None:
+    """Two large instances replace seven small ones, and an hour later small ones replace a large one."""
     life.minutes(30, 12.0)
     assert set(life.types().values()) == {"g6e.xlarge"}
     assert life.described()["DesiredCapacity"] == 2
@@ -150,17 +150,17 @@ def test_types_follow_the_load_up_and_down_and_no_request_finds_too_few(life: Li
     assert sorted(life.types().values()) == ["g6.xlarge"] * 2
     assert life.described()["DesiredCapacity"] == 2
     assert life.least_capacity >= 2.5
-    assert not [run.trouble for run in life.runs if run.trouble]
-    assert not [fault for run in life.runs for one in run.decided for fault in one.faults]
-    up, down = life.said("vertical.refresh")
+    assert not [run.failure for run in life.runs if run.failure]
+    assert not [fault for run in life.runs for one in run.decisions for fault in one.faults]
+    up, down = life.runs_with("vertical.refresh")
     assert down - up >= 60
-    assert {up + 1, down + 1} <= set(life.said("vertical.wait"))
+    assert {up + 1, down + 1} <= set(life.runs_with("vertical.wait"))
 
 
-def test_types_that_aws_has_none_of_leave_the_service_as_it_was(life: Life) -> None:
+def test_a_refresh_to_types_without_capacity_leaves_the_service_as_it_was(life: Life) -> None:
     with faults.no_capacity(life.cloud, faults.Shortage(type="g6e.xlarge")):
         life.minutes(40, 12.0)
     assert set(life.types().values()) == {"g6.xlarge"}
     assert life.least_capacity >= 12.0
-    assert len(life.said("vertical.refresh")) == 1  # not again each minute
-    assert not [run.trouble for run in life.runs if run.trouble]
+    assert len(life.runs_with("vertical.refresh")) == 1  # not again each minute
+    assert not [run.failure for run in life.runs if run.failure]

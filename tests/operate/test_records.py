@@ -158,7 +158,7 @@ def _cells(line: str) -> list[str]:
 def test_replay_needs_a_policy_that_exists_and_fits(written: Path, root: Path, tmp_path: Path) -> None:
     result = run.invoke(app, ["replay", str(written), "--policy", "nope", "--root", str(root)])
     assert result.exit_code == 1
-    assert "policies/nope.yaml: no such policy; there is batch, chat, training" in result.stderr
+    assert "policies/nope.yaml: no such policy; there is batch, chat, chat-in-place, training" in result.stderr
     result = run.invoke(app, ["replay", str(written), "--policy", "training", "--root", str(root)])
     assert result.exit_code == 1
     assert "training.workload: must be inference, as the record's (got training)" in result.stderr

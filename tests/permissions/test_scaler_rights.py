@@ -113,7 +113,7 @@ def made(cloud: EmbeddedCloud) -> dict[str, list[Request]]:
             with pytest.MonkeyPatch.context() as recording:
                 recording.setattr(botocore.client.BaseClient, "_make_api_call", record)
                 ended = function.invoke(event)
-                assert ended.trouble is None, [fault for one in ended.decided for fault in one.faults]
+                assert ended.failure is None, [fault for one in ended.decisions for fault in one.faults]
 
         _scaler_does_everything(cloud, run)
     return found

@@ -308,3 +308,30 @@ def test_an_empty_sketch_has_no_quantile() -> None:
     assert Sketch.empty().quantile(0.5) is None
     with pytest.raises(ValueError, match="share: must be from 0 to 1"):
         Sketch.empty().quantile(1.5)
+
+
+def test_instances_of_one_pool_may_run_different_engines() -> None:
+    """A fast instance beside a slow one: 10 steps of 15 ms each, and the same on an engine of 50 ms a step."""
+    slow = Engine(0.0, 0.0, 0.045, 0.005, 10_000, 1)
+    simulation = Simulation(
+        [Engine(0.0, 0.0, 0.010, 0.005, 10_000, 4)], more_engines=[slow], options=SimulationOptions(keep_requests=True)
+    )
+    simulation.join(0)
+    simulation.join(0, engine=1)
+    simulation.run(100.0, [0.0, 0.0], [1, 1], [11, 11])
+    assert simulation.requests().finished_at.tolist() == pytest.approx([0.15, 0.5])
+    assert simulation.window().total.completed == 2
+    with pytest.raises(ValueError, match="engine: must be from 0 to 1"):
+        simulation.join(0, engine=2)
+
+
+def test_an_instance_keeps_to_the_limits_of_its_own_engine() -> None:
+    """A prompt that the pool's own engine could hold is too long for the smaller one beside it."""
+    small = Engine(0.0, 0.001, 0.010, 0.005, 100, 4)
+    simulation = Simulation([ENGINE], more_engines=[small], options=SimulationOptions(keep_requests=True))
+    simulation.join(0, engine=1)
+    simulation.run(100.0, [0.0], [200], [2])
+    assert simulation.requests().outcome.tolist() == [RequestOutcome.TOO_LONG]
+    simulation.join(0)
+    simulation.run(200.0, [100.0, 100.0], [200, 200], [2, 2])
+    assert sorted(simulation.requests().outcome.tolist()[1:]) == [RequestOutcome.COMPLETED, RequestOutcome.TOO_LONG]

@@ -1,4 +1,4 @@
-"""The replay's own parts: traffic, alarms, fleet and bill; the loop as a whole is in tests/end_to_end."""
+"""The parts of a replay: traffic, hardware, alarms, fleet and bill; tests/end_to_end has the loop as a whole."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpu_fleet.emulator import Change, EmbeddedCloud, InstanceChange
 from gpu_fleet.emulator.lifelike.metric_store import DataPoint
 from gpu_fleet.replay.alarms import Alarms
 from gpu_fleet.replay.engine_fleet import EngineFleet
-from gpu_fleet.replay.hardware import PoolHardware, Price, pool_hardware
+from gpu_fleet.replay.hardware import InstanceHardware, service_hardware
 from gpu_fleet.scaling.observation import Phase
 from gpu_fleet.scaling.policy import Policy
 from gpu_fleet.scaling.profile import Profile
@@ -48,18 +48,27 @@ def test_every_request_is_handed_out_once_whatever_the_steps():
         assert all((part[0] >= before) & (part[0] < edge))
 
 
-# ---- what an instance is
+# ---- hardware
 
 
-def test_rungs_take_figures_from_profiles_and_prices_from_the_catalog(root):
+def test_hardware_takes_figures_from_profiles_and_prices_from_the_catalog(root):
     settings, _ = read_stack(root, "local")
     library = read_library(root)
-    found = pool_hardware(settings.services["chat"], library)
-    assert list(found) == list(settings.services["chat"].pools)
-    kind = library.catalog.types["g6.xlarge"]
-    assert found["l4"].usd_per_hour("g6.xlarge", spot=False) == kind.on_demand_usd_per_hour
-    assert found["l4"].usd_per_hour("g6.xlarge", spot=True) == kind.spot_usd_per_hour
-    assert found["l4"].gpus == kind.gpus
+    hardware = service_hardware(settings.services["chat"], library)
+    assert list(hardware) == list(settings.services["chat"].pools)
+    assert list(hardware["l4"]) == ["g6.xlarge", "g6.2xlarge"]
+    entry, l4 = library.catalog.types["g6.xlarge"], hardware["l4"]["g6.xlarge"]
+    assert l4.usd_per_hour(spot=False) == entry.on_demand_usd_per_hour
+    assert l4.usd_per_hour(spot=True) == entry.spot_usd_per_hour
+    assert l4.gpus == entry.gpus
+
+
+def test_types_that_may_take_the_place_of_others_have_hardware_of_their_own(root):
+    settings, _ = read_stack(root, "vertical")
+    hardware = service_hardware(settings.services["chat"], read_library(root))
+    assert list(hardware["gpu"]) == ["g6.xlarge", "g6.2xlarge", "g6e.xlarge", "g6e.2xlarge"]
+    engines = [one.engine for one in hardware["gpu"].values()]
+    assert engines[0] == engines[1] != engines[2] == engines[3]
 
 
 # ---- alarms
@@ -80,7 +89,7 @@ def make_function(cloud: EmbeddedCloud) -> str:
     return str(made["FunctionArn"])
 
 
-class Sky:
+class AlarmDesk:
     """An embedded cloud with one alarm of high resolution, and a function that this alarm may invoke."""
 
     def __init__(self, cloud: EmbeddedCloud, *, let_in: str = "burst", **changes: object) -> None:
@@ -112,7 +121,7 @@ class Sky:
         self.alarms = Alarms(cloud, function)
 
     def wait(self, *values: float) -> list[dict]:
-        """So many requests wait, 10 s later; the events of then."""
+        """Let requests wait at the end of each 10 s, and return the events of the last."""
         for value in values:
             at = self.cloud.now
             self.cloud.advance(at + 10)
@@ -134,47 +143,49 @@ def cloud():
 
 
 def test_an_alarm_fires_when_it_begins_to_breach_and_not_while_it_stays(cloud):
-    sky = Sky(cloud)
-    assert sky.wait(3.9) == []
-    (event,) = sky.wait(4.0)
+    desk = AlarmDesk(cloud)
+    assert desk.wait(3.9) == []
+    (event,) = desk.wait(4.0)
     metric = event["alarmData"]["configuration"]["metrics"][0]["metricStat"]["metric"]
     assert metric["dimensions"] == {"AutoScalingGroupName": "group"}
-    assert sky.wait(9.0) == []
-    assert sky.wait(1.0) == []
-    assert len(sky.wait(9.0)) == 1
+    assert desk.wait(9.0) == []
+    assert desk.wait(1.0) == []
+    assert len(desk.wait(9.0)) == 1
 
 
 def test_an_alarm_without_data_does_not_breach(cloud):
-    sky = Sky(cloud)
-    sky.wait(9.0)
+    desk = AlarmDesk(cloud)
+    desk.wait(9.0)
     cloud.advance(cloud.now + 120)
-    assert sky.alarms.fired(cloud.now) == []
-    assert len(sky.wait(9.0)) == 1, "and then begins anew"
+    assert desk.alarms.fired(cloud.now) == []
+    assert len(desk.wait(9.0)) == 1, "and then begins anew"
 
 
 @pytest.mark.parametrize("changes", [{"ActionsEnabled": False}, {"AlarmActions": ["arn:aws:sns:us-east-1:1:else"]}])
 def test_alarms_that_do_not_call_the_function_are_not_its_matter(cloud, changes):
-    assert Sky(cloud, **changes).wait(9.0) == []
+    assert AlarmDesk(cloud, **changes).wait(9.0) == []
 
 
 def test_an_alarm_that_the_functions_policy_does_not_let_in_runs_nothing(cloud):
-    assert Sky(cloud, let_in="gpu-fleet_prod_*_burst").wait(9.0) == []
+    assert AlarmDesk(cloud, let_in="gpu-fleet_prod_*_burst").wait(9.0) == []
 
 
 def test_a_pattern_lets_an_alarm_in(cloud):
-    assert len(Sky(cloud, let_in="bur*").wait(9.0)) == 1
+    assert len(AlarmDesk(cloud, let_in="bur*").wait(9.0)) == 1
 
 
 def test_an_alarm_over_several_periods_needs_all_of_them(cloud):
-    sky = Sky(cloud, EvaluationPeriods=3)
-    assert sky.wait(9.0, 9.0) == []
-    assert len(sky.wait(9.0)) == 1
+    desk = AlarmDesk(cloud, EvaluationPeriods=3)
+    assert desk.wait(9.0, 9.0) == []
+    assert len(desk.wait(9.0)) == 1
 
+
+FASTER = PROFILE.model_copy(update={"decode_base_seconds": 0.005})
 
 # ---- instances and engines
 
 
-class Desk:
+class FleetDesk:
     """A fleet of one pool whose instances change as the test says; times from the start."""
 
     START = 1000.0
@@ -189,18 +200,30 @@ class Desk:
             throughput_rps=1.0,
             on_demand_usd_per_hour=3.6,
         )
-        rung = PoolHardware(PROFILE, copies, copies, {"g6.xlarge": Price(3.6, 1.8)})
+        types = {
+            "g6.xlarge": InstanceHardware(PROFILE, copies, copies, 3.6, 1.8),
+            "g6e.xlarge": InstanceHardware(FASTER, 1, 1, 7.2, None),
+        }
         service = Service(name="chat", policy=Policy(model="m"), pools=(pool,))
         self.gone: list[str] = []
         cloud.finish_drain = self.gone.append  # type: ignore[method-assign]
-        self.fleet = EngineFleet(cloud, service, {"l4": "group"}, {"l4": rung})
-        self.simulation = Simulation([rung.engine])
+        self.fleet = EngineFleet(cloud, service, {"l4": "group"}, {"l4": types})
+        self.simulation = Simulation([types["g6.xlarge"].engine], more_engines=[types["g6e.xlarge"].engine])
 
     def begin(self) -> None:
         self.fleet.begin(self.simulation, self.START)
 
-    def happens(self, at: float, change: Change, id_: str = "i-1", *, spot: bool = False, group: str = "group") -> None:
-        self.fleet._see(InstanceChange(self.START + at, change, id_, group, "g6.xlarge", "us-east-1a", spot))
+    def happens(
+        self,
+        at: float,
+        change: Change,
+        id_: str = "i-1",
+        *,
+        spot: bool = False,
+        group: str = "group",
+        type_: str = "g6.xlarge",
+    ) -> None:
+        self.fleet._on_change(InstanceChange(self.START + at, change, id_, group, type_, "us-east-1a", spot))
 
     def run(self, until: float, *at_seconds: float, output_tokens: float = 10.0) -> None:
         at = np.array(at_seconds)
@@ -210,7 +233,7 @@ class Desk:
 
 @pytest.fixture
 def desk(cloud):
-    made = Desk(cloud)
+    made = FleetDesk(cloud)
     made.begin()
     return made
 
@@ -245,7 +268,7 @@ def test_an_instance_that_never_served_has_nothing_to_drain(desk):
 
 
 @pytest.mark.parametrize("change", [Change.GONE, Change.LOST, Change.UNHEALTHY])
-def test_requests_that_go_with_their_instance_are_lost_and_it_is_said_to_what(desk, change):
+def test_requests_that_go_with_their_instance_are_lost_with_the_cause(desk, change):
     desk.happens(0, Change.LAUNCHED)
     desk.happens(0, Change.HEALTHY)
     desk.happens(5, change)
@@ -266,11 +289,11 @@ def test_an_engine_that_answers_again_serves_again(desk):
 def test_instances_of_other_groups_are_not_seen(desk):
     desk.happens(0, Change.LAUNCHED, group="other")
     desk.happens(0, Change.HEALTHY, group="other")
-    assert desk.fleet.standing == {}
+    assert desk.fleet.running == {}
 
 
 def test_several_copies_of_a_model_serve_on_one_instance(cloud):
-    desk = Desk(cloud, copies=4)
+    desk = FleetDesk(cloud, copies=4)
     desk.begin()
     desk.happens(0, Change.LAUNCHED)
     desk.happens(0, Change.HEALTHY)
@@ -279,11 +302,29 @@ def test_several_copies_of_a_model_serve_on_one_instance(cloud):
     assert desk.fleet.count("l4", Phase.READY) == 1
     desk.happens(1, Change.DRAINING)
     desk.run(2)
-    assert desk.gone == ["i-1"], "told once, when the last copy is empty"
+    assert desk.gone == ["i-1"], "once, when the last copy is empty"
+
+
+def test_an_instance_of_another_type_serves_as_fast_and_costs_as_much_as_its_own_type(desk):
+    """Of 10 tokens, 9 steps after the prompt: 21 ms each on one type, 6 ms on the other."""
+    desk.happens(0, Change.LAUNCHED, "i-1")
+    desk.happens(0, Change.LAUNCHED, "i-2", type_="g6e.xlarge")
+    desk.happens(0, Change.HEALTHY, "i-1")
+    desk.run(10, 1.0)
+    slow = desk.simulation.window().total
+    desk.happens(10, Change.DRAINING, "i-1")
+    desk.happens(10, Change.HEALTHY, "i-2")
+    desk.run(20, 12.0)
+    fast = desk.simulation.window().total
+    assert (slow.tpot_mean_seconds, fast.tpot_mean_seconds) == (pytest.approx(0.021), pytest.approx(0.006))
+    assert desk.fleet.types("l4", Phase.READY) == {"g6e.xlarge": 1}
+    assert desk.fleet.usd_per_hour == pytest.approx(3.6 + 7.2)
+    assert desk.fleet.bill(3600.0).usd["l4"] == pytest.approx(3.6 + 7.2)
+    assert desk.fleet.gpu_hours(3600.0) == pytest.approx(2.0)
 
 
 def test_the_bill_counts_seconds_from_the_start_or_the_launch_to_the_end(cloud):
-    desk = Desk(cloud)
+    desk = FleetDesk(cloud)
     desk.happens(-500, Change.LAUNCHED, "i-0")
     desk.happens(-100, Change.HEALTHY, "i-0")
     desk.begin()
