@@ -12,7 +12,7 @@ from gpu_fleet.config.document import asked
 from gpu_fleet.config.library import PlanProblem
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.scaling.service import Service
-from infra import iam, parameter, placeholders, user_data
+from infra import iam, placeholders, scaler_rights, service_parameter, user_data
 
 At = tuple[str | int, ...]
 
@@ -31,7 +31,7 @@ def problems(project: str, stack: str, settings: StackSettings, models: Sequence
 def service_problems(project: str, stack: str, settings: StackSettings, model: Service) -> Iterator[PlanProblem]:
     """Boot script, parameter and rights of one service."""
     value, at, region = settings.services[model.name], ("services", model.name), settings.region
-    boot = user_data.boot(
+    boot = user_data.boot_settings(
         value.container,
         model.policy,
         region=region,
@@ -39,18 +39,18 @@ def service_problems(project: str, stack: str, settings: StackSettings, model: S
         log_group=naming.log_group(project, stack, model.name),
         queue_url=placeholders.queue_url(f"{project}-{stack}-{model.name}", region),
     )
-    size = len(user_data.user_data(boot).encode())
+    size = len(user_data.render_user_data(boot).encode())
     if size > user_data.MAX_BYTES:
         yield PlanProblem(
             (*at, "container"),
             f"must make a boot script of at most {user_data.MAX_BYTES} bytes with its args, environment and secrets "
             f"(got {size})",
         )
-    text = parameter.parameter(model, placeholders.bindings(project, stack, model, region))
-    if len(text.encode()) > parameter.MAX_BYTES:
+    text = service_parameter.parameter_value(model, placeholders.bindings(project, stack, model, region))
+    if len(text.encode()) > service_parameter.MAX_BYTES:
         yield PlanProblem(
             at,
-            f"must fit into a parameter of {parameter.MAX_BYTES} bytes with its policy and pools "
+            f"must fit into a parameter of {service_parameter.MAX_BYTES} bytes with its policy and pools "
             f"(got {len(text.encode())})",
         )
     if "{{" in text:
@@ -67,8 +67,8 @@ def service_problems(project: str, stack: str, settings: StackSettings, model: S
             f"must make an IAM policy of at most {iam.MAX_INLINE_CHARACTERS} characters for the instances "
             f"(got {rights})",
         )
-    grant = placeholders.grant(project, stack, value, model, region)
-    moved = iam.characters(iam.service_statements(placeholders.place(region), [grant]))
+    grant = placeholders.service_resources(project, stack, value, model, region)
+    moved = iam.characters(scaler_rights.service_statements(placeholders.place(region), [grant]))
     if moved > iam.MAX_MANAGED_CHARACTERS:
         yield PlanProblem(
             (*at, "pools"),
@@ -81,7 +81,7 @@ def stack_problems(
     project: str, stack: str, settings: StackSettings, models: Sequence[Service]
 ) -> Iterator[PlanProblem]:
     """The rights of the scaler to all services."""
-    shares = placeholders.shares(project, stack, settings, models)
+    shares = placeholders.service_batches(project, stack, settings, models)
     if len(shares) > SHARES:
         fits = shares[SHARES].start
         yield PlanProblem(

@@ -28,7 +28,7 @@ from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.simulator.simulation import Simulation
 from gpu_fleet.traffic import RateTrace, Trace, TraceError, crop, hour, peak_rps, read, scale_to
 from gpu_fleet.traffic.errors import about
-from infra.parameter import parameter
+from infra.service_parameter import parameter_value
 
 PEAK_INSTANCES = 12
 MINUTES = 60
@@ -272,7 +272,7 @@ def _with_policy(settings: StackSettings, service: str, policy: str) -> StackSet
 def put_service(cloud: EmbeddedCloud, service: Service) -> None:
     """A change of a policy is a change of the service's parameter: as `pulumi up` with that policy would write it."""
     name = f"{cloud.outputs['services_path']}/{service.name}"
-    value = parameter(service, cloud.services[service.name]["bindings"])
+    value = parameter_value(service, cloud.services[service.name]["bindings"])
     cloud.client("ssm").put_parameter(Name=name, Value=value, Tier="Intelligent-Tiering", Overwrite=True)
 
 

@@ -20,9 +20,9 @@ from gpu_fleet.emulator import provision
 from gpu_fleet.scaling import forecast, record
 from gpu_fleet.scaling.observation import Reading
 from gpu_fleet.scaling.state import State
-from infra import iam, placeholders
+from infra import placeholders, scaler_rights
 from infra.instance import node
-from infra.parameter import parameter as parameter_text
+from infra.service_parameter import parameter_value
 from infra.sizes import SHARES
 from lambdas.scaler import log, signals
 from lambdas.scaler.bindings import ServiceParameter
@@ -128,7 +128,7 @@ def counts() -> Counts:
         stack_metrics=_run_metrics(),
         state_bytes=len(record.dump(_state()).encode()),
         log_bytes=_log_bytes(),
-        parameter_bytes=len(parameter_text(service, bindings).encode()),
+        parameter_bytes=len(parameter_value(service, bindings).encode()),
         alarm_metrics=sum(_metrics_of(a) for a in slow) - len(of_stack),
         fast_alarms=len(fast),
         stack_alarms=len(of_stack),
@@ -184,9 +184,9 @@ def services_of_a_stack() -> int:
     """How many services of this kind `validate` takes: by the load balancer's target groups, and by IAM's policies."""
     read, _ = read_stack(ROOT, "local")
     (service,) = services(read, read_library(ROOT))
-    grant = placeholders.grant("gpu-fleet", "local", read.services[service.name], service, read.region)
+    grant = placeholders.service_resources("gpu-fleet", "local", read.services[service.name], service, read.region)
     count = MOST_TARGET_GROUPS // len(service.pools)
-    while len(iam.shares(placeholders.place(read.region), [grant] * count)) > SHARES:
+    while len(scaler_rights.service_batches(placeholders.place(read.region), [grant] * count)) > SHARES:
         count -= 1
     return count
 

@@ -93,7 +93,7 @@ def test_it_holds_code_and_nothing_that_tells_of_this_machine(tmp_path: Path, sh
         "lambdas/__init__.py", HANDLER,
     ]  # fmt: skip
     with zipfile.ZipFile(archive) as z:
-        assert {entry.date_time for entry in z.infolist()} == {package.TIME}
+        assert {entry.date_time for entry in z.infolist()} == {package.ENTRY_TIME}
         modes = {entry.filename: entry.external_attr >> 16 for entry in z.infolist()}
         assert all(str(tmp_path).encode() not in z.read(n) for n in z.namelist())
     assert modes["dep/native.so"] == 0o755
