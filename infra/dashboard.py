@@ -19,7 +19,7 @@ Metric = list[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
+class DashboardChart:
     """A chart of some metrics over time."""
 
     title: str
@@ -55,7 +55,7 @@ class ServiceDashboard:
         ]
         return {"widgets": widgets}
 
-    def _widget(self, chart: Chart, row: int, column: int) -> dict[str, Any]:
+    def _widget(self, chart: DashboardChart, row: int, column: int) -> dict[str, Any]:
         return {
             "type": "metric", "x": column * WIDTH, "y": row * HEIGHT, "width": WIDTH, "height": HEIGHT,
             "properties": {
@@ -64,42 +64,42 @@ class ServiceDashboard:
             },
         }  # fmt: skip
 
-    def _model_charts(self) -> list[Chart]:
+    def _model_charts(self) -> list[DashboardChart]:
         demand = [self._of_service(name) for name in ("demand_rps", "forecast_rps", "required_rps")]
         return [
-            Chart(
+            DashboardChart(
                 "Utilisation U and response time T (instances' worth)",
                 [self._of_service("utilization"), self._of_service("response_time")],
             ),
-            Chart("Ratio R (above 1: too small)", [self._of_service("ratio")]),
-            Chart("Demand, forecast and capacity asked for (requests per second)", demand),
-            Chart("Cost (USD per hour)", [self._of_service("usd_per_hour")]),
+            DashboardChart("Ratio R (above 1: too small)", [self._of_service("ratio")]),
+            DashboardChart("Demand, forecast and capacity asked for (requests per second)", demand),
+            DashboardChart("Cost (USD per hour)", [self._of_service("usd_per_hour")]),
         ]
 
-    def _instance_charts(self) -> list[Chart]:
+    def _instance_charts(self) -> list[DashboardChart]:
         return [
-            Chart("Instances wanted", self._by_pool("desired")),
-            Chart("Instances ready", self._by_pool("ready")),
-            Chart("Weights", self._by_pool("weight")),
-            Chart("Held, and failed calls", [self._of_service("held"), self._of_service("errors")]),
+            DashboardChart("Instances wanted", self._by_pool("desired")),
+            DashboardChart("Instances ready", self._by_pool("ready")),
+            DashboardChart("Weights", self._by_pool("weight")),
+            DashboardChart("Held, and failed calls", [self._of_service("held"), self._of_service("errors")]),
         ]
 
-    def _user_charts(self) -> list[Chart]:
+    def _user_charts(self) -> list[DashboardChart]:
         first_header = self._of_target_groups("TargetResponseTime", "p95")
         return [
-            Chart("Requests a minute", self._of_target_groups("RequestCount", "Sum")),
-            Chart("Time to the first header, 95th percentile (s)", first_header),
-            Chart("Time to the first token, 95th percentile (s)", self._of_instances("ttft_p95_seconds")),
-            Chart("Requests waiting, mean per instance", self._of_instances("requests_waiting")),
+            DashboardChart("Requests a minute", self._of_target_groups("RequestCount", "Sum")),
+            DashboardChart("Time to the first header, 95th percentile (s)", first_header),
+            DashboardChart("Time to the first token, 95th percentile (s)", self._of_instances("ttft_p95_seconds")),
+            DashboardChart("Requests waiting, mean per instance", self._of_instances("requests_waiting")),
         ]
 
-    def _gpu_charts(self) -> list[Chart]:
+    def _gpu_charts(self) -> list[DashboardChart]:
         cpu_and_memory = self._of_instances("cpu_percent") + self._of_instances("memory_percent")
         return [
-            Chart("GPU (%)", self._of_instances("gpu_percent")),
-            Chart("KV cache (%)", self._of_instances("kv_cache_percent")),
-            Chart("CPU and memory (%)", cpu_and_memory),
-            Chart("Jobs running, mean per instance", self._of_instances("jobs_running")),
+            DashboardChart("GPU (%)", self._of_instances("gpu_percent")),
+            DashboardChart("KV cache (%)", self._of_instances("kv_cache_percent")),
+            DashboardChart("CPU and memory (%)", cpu_and_memory),
+            DashboardChart("Jobs running, mean per instance", self._of_instances("jobs_running")),
         ]
 
     def _of_service(self, name: str) -> Metric:
