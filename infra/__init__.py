@@ -1,1 +1,1 @@
-"""The Pulumi program: what stands. Components, no decisions, no calls of its own to AWS."""
+"""The Pulumi program: components that create the stack. It decides nothing about scaling and never uses boto3."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
@@ -13,9 +14,9 @@ from gpu_fleet.config import naming
 from gpu_fleet.config.settings import Container, PoolSettings
 from gpu_fleet.scaling.policy import Policy, VerticalMethod, Workload
 from infra.target_group import deregistration_seconds
-from infra.user_data import LAUNCHING_HOOK, TERMINATING_HOOK, boot, user_data
+from infra.user_data import LAUNCHING_HOOK, TERMINATING_HOOK, boot_settings, render_user_data
 
-MEASURED_OF_GROUPS = (
+GROUP_METRICS = (
     aws.autoscaling.Metric.GROUP_DESIRED_CAPACITY,
     aws.autoscaling.Metric.GROUP_IN_SERVICE_INSTANCES,
     aws.autoscaling.Metric.GROUP_PENDING_INSTANCES,
@@ -26,7 +27,7 @@ MEASURED_OF_GROUPS = (
 
 @dataclass(frozen=True, slots=True)
 class GpuPoolArgs:
-    """What a pool needs of its service and its stack."""
+    """What a pool needs from its service and its stack."""
 
     settings: PoolSettings
     policy: Policy
@@ -37,7 +38,7 @@ class GpuPoolArgs:
     """None for training, which serves no requests."""
     needed_to_drain: Sequence[pulumi.Resource]
     """What instances need until their last request: the rule and listener that bring it, their rights, their way out.
-    The group stands on them, so that it is gone before they go."""
+    The group depends on these resources, so that AWS deletes the group before them."""
     subnet_ids: Sequence[pulumi.Input[str]]
     security_group_id: pulumi.Input[str]
     instance_profile_arn: pulumi.Input[str]
@@ -47,26 +48,31 @@ class GpuPoolArgs:
     """Of the load balancer."""
     tags: Mapping[str, str]
 
+    @property
+    def training(self) -> bool:
+        """Whether the pool runs jobs instead of serving requests."""
+        return self.policy.workload is Workload.TRAINING
+
 
 def root_device(ami_parameter: str) -> str:
-    """Name of an AMI's root device: /dev/xvda for Amazon Linux, /dev/sda1 for Ubuntu.
+    """Return the name of an AMI's root device: /dev/xvda for Amazon Linux, /dev/sda1 for Ubuntu.
 
-    With the wrong one an instance would get a second, empty volume beside a small root.
+    With the wrong name an instance would get a second, empty volume beside a small root.
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
     """
     return "/dev/xvda" if "amazon-linux" in ami_parameter or "/al2023" in ami_parameter else "/dev/sda1"
 
 
 def owned_by_the_scaler(policy: Policy) -> list[str]:
-    """What `pulumi up` leaves alone in a group.
+    """Return the properties of a group that `pulumi up` ignores.
 
-    Nested names are the engine's own, in camelCase: Python's would match nothing, and nothing would say so.
+    Nested names are the engine's own, in camelCase. Python's names would silently match nothing.
     """
     paths = [
         "desiredCapacity",
-        # Spot that does not come is made up by on-demand.
+        # The scaler replaces spot instances that do not come by on-demand instances.
         "mixedInstancesPolicy.instancesDistribution.onDemandBaseCapacity",
-        # Read at creation alone; later changes are made by the hooks of the same name.
+        # AWS reads these at creation only; the LifecycleHook resources of the same names make later changes.
         "initialLifecycleHooks",
     ]
     if policy.vertical.method is VerticalMethod.IN_PLACE:
@@ -74,13 +80,34 @@ def owned_by_the_scaler(policy: Policy) -> list[str]:
     return paths
 
 
-def longest_end_seconds(policy: Policy) -> int:
-    """How long the end of a group may take: the load balancer lets requests finish (`deregistration_seconds`), then the
-    terminating hook lets the instance drain, and AWS needs some minutes beside them.
+def delete_timeout_seconds(policy: Policy) -> int:
+    """Return how long the deletion of a group may take: the load balancer lets requests finish
+    (`deregistration_seconds`), the terminating hook lets the instance drain, and AWS needs some minutes on top.
 
     https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-lifecycle.html
     """
     return int(policy.horizontal.busy_max_drain_seconds) + deregistration_seconds(policy) + 900
+
+
+def lifecycle_hooks(policy: Policy) -> Mapping[str, Mapping[str, Any]]:
+    """Return the properties of a group's lifecycle hooks by name.
+
+    A launch whose model does not answer in time is abandoned and tried anew; a drain that takes too long is ended.
+    """
+    horizontal = policy.horizontal
+    return {
+        LAUNCHING_HOOK: {
+            "lifecycle_transition": "autoscaling:EC2_INSTANCE_LAUNCHING",
+            "heartbeat_timeout": naming.hook_seconds(horizontal.launch_timeout_seconds),
+            "default_result": "ABANDON",
+        },
+        TERMINATING_HOOK: {
+            "lifecycle_transition": "autoscaling:EC2_INSTANCE_TERMINATING",
+            # A draining instance sends heartbeats: after this much silence it is dead.
+            "heartbeat_timeout": naming.hook_seconds(min(horizontal.busy_max_drain_seconds + 60, 600)),
+            "default_result": "CONTINUE",
+        },
+    }
 
 
 class GpuPool(pulumi.ComponentResource):
@@ -91,62 +118,38 @@ class GpuPool(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: GpuPoolArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gpu-fleet:index:GpuPool", name, None, opts)
-        training = args.policy.workload is Workload.TRAINING
-        drain_seconds = args.policy.horizontal.busy_max_drain_seconds
         template = self._make_launch_template(name, args)
+        group = self._make_group(name, args, template)
+        self._make_hooks(name, args, group)
+        self.group_name = group.name
+        self.launch_template_arn = template.arn
+        self.register_outputs({"group_name": self.group_name})
 
-        # A launch that does not answer in time is given up and made anew; a drain that takes too long is ended.
-        launching = {
-            "lifecycle_transition": "autoscaling:EC2_INSTANCE_LAUNCHING",
-            "heartbeat_timeout": naming.hook_seconds(args.policy.horizontal.launch_timeout_seconds),
-            "default_result": "ABANDON",
-        }
-        terminating = {
-            "lifecycle_transition": "autoscaling:EC2_INSTANCE_TERMINATING",
-            # The instance sends heartbeats while it drains: this much silence means that it is dead.
-            "heartbeat_timeout": naming.hook_seconds(min(drain_seconds + 60, 600)),
-            "default_result": "CONTINUE",
-        }
-        hooks = {LAUNCHING_HOOK: launching, TERMINATING_HOOK: terminating}
-        group = aws.autoscaling.Group(
+    def _make_group(self, name: str, args: GpuPoolArgs, template: aws.ec2.LaunchTemplate) -> aws.autoscaling.Group:
+        return aws.autoscaling.Group(
             name,
             min_size=args.settings.min,
             max_size=args.settings.max,
             vpc_zone_identifiers=args.subnet_ids,
-            mixed_instances_policy=aws.autoscaling.GroupMixedInstancesPolicyArgs(
-                instances_distribution=aws.autoscaling.GroupMixedInstancesPolicyInstancesDistributionArgs(
-                    on_demand_allocation_strategy="prioritized",
-                    on_demand_base_capacity=args.settings.on_demand_base,
-                    on_demand_percentage_above_base_capacity=100 - args.settings.spot_percent,
-                    spot_allocation_strategy="capacity-optimized-prioritized",
-                ),
-                launch_template=aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateArgs(
-                    launch_template_specification=aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateLaunchTemplateSpecificationArgs(
-                        launch_template_id=template.id, version=template.latest_version.apply(str)
-                    ),
-                    overrides=[
-                        aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateOverrideArgs(instance_type=kind)
-                        for kind in args.settings.types
-                    ],
-                ),
-            ),
+            mixed_instances_policy=_mixed_instances_policy(args.settings, template),
             target_group_arns=[args.target_group.arn] if args.target_group else [],
-            # The load balancer's word counts as well: an engine that no longer answers is replaced.
-            health_check_type="EC2" if training else "ELB",
-            # The launching hook has seen the model answer before an instance is in service.
+            # For inference, AWS also replaces an instance that the load balancer finds unhealthy: its engine is dead.
+            health_check_type="EC2" if args.training else "ELB",
+            # Short: the launching hook ends only once the model answers, before the instance is in service.
             health_check_grace_period=60,
             default_instance_warmup=0,
             initial_lifecycle_hooks=[
-                aws.autoscaling.GroupInitialLifecycleHookArgs(name=hook, **values) for hook, values in hooks.items()
+                aws.autoscaling.GroupInitialLifecycleHookArgs(name=hook, **properties)
+                for hook, properties in lifecycle_hooks(args.policy).items()
             ],
-            # Moving instances between zones for symmetry would end busy ones and pay for two model loads.
+            # Rebalancing zones would end busy instances and pay for two model loads.
             suspended_processes=["AZRebalance"],
-            # A job is lost when a group picks its node: there only the scaler takes instances, by name, and that is
-            # allowed in spite of the protection. A group of inference may pick: its hook drains.
-            protect_from_scale_in=training,
-            enabled_metrics=MEASURED_OF_GROUPS,
+            # A group that chooses which training node to end loses its job. So only the scaler ends nodes, by name,
+            # which the protection allows. A group for inference may choose: its hook drains the instance.
+            protect_from_scale_in=args.training,
+            enabled_metrics=GROUP_METRICS,
             metrics_granularity="1Minute",
-            # GPU capacity may be missing for hours; whether instances come is the scaler's business.
+            # GPU capacity may be unavailable for hours. The scaler deals with that, not the update.
             wait_for_capacity_timeout="0",
             tags=[
                 aws.autoscaling.GroupTagArgs(key=key, value=value, propagate_at_launch=True)
@@ -156,44 +159,29 @@ class GpuPool(pulumi.ComponentResource):
                 parent=self,
                 depends_on=args.needed_to_drain,
                 ignore_changes=owned_by_the_scaler(args.policy),
-                # No group moves to another VPC: its target groups stay behind.
+                # A group cannot move to another VPC: its target groups cannot.
                 replacement_trigger=args.vpc_id,
-                custom_timeouts=pulumi.CustomTimeouts(delete=f"{longest_end_seconds(args.policy)}s"),
+                custom_timeouts=pulumi.CustomTimeouts(delete=f"{delete_timeout_seconds(args.policy)}s"),
             ),
         )
-        for hook, values in hooks.items():
+
+    def _make_hooks(self, name: str, args: GpuPoolArgs, group: aws.autoscaling.Group) -> None:
+        for hook, properties in lifecycle_hooks(args.policy).items():
             aws.autoscaling.LifecycleHook(
                 f"{name}-{hook}",
                 name=hook,
                 autoscaling_group_name=group.name,
-                **values,
+                **properties,
                 opts=pulumi.ResourceOptions(
                     parent=self,
-                    # Whoever wants to be told of launches and ends may wire that up: it is left alone.
+                    # Users may subscribe their own topic to launches and terminations.
                     ignore_changes=["notificationTargetArn", "roleArn"],
-                    # It ends with its group. Deleted before it, nothing would drain.
+                    # AWS deletes the hook with its group. If it went first, no instance would drain.
                     deleted_with=group,
                 ),
             )
-        self.group_name = group.name
-        self.launch_template_arn = template.arn
-        self.register_outputs({"group_name": self.group_name})
 
     def _make_launch_template(self, name: str, args: GpuPoolArgs) -> aws.ec2.LaunchTemplate:
-        training = args.policy.workload is Workload.TRAINING
-
-        def script(got: Sequence[str | None]) -> str:
-            log_group, queue_url = got
-            told = boot(
-                args.container,
-                args.policy,
-                region=args.region,
-                idle_timeout_seconds=args.idle_timeout_seconds,
-                log_group=log_group or "",
-                queue_url=queue_url,
-            )
-            return base64.b64encode(user_data(told).encode()).decode()
-
         return aws.ec2.LaunchTemplate(
             name,
             image_id=f"resolve:ssm:{args.settings.ami_parameter}",
@@ -204,10 +192,10 @@ class GpuPool(pulumi.ComponentResource):
             metadata_options=aws.ec2.LaunchTemplateMetadataOptionsArgs(
                 http_endpoint="enabled",
                 http_tokens="required",
-                # The container's bridge is a hop more, so with 1 no token for the metadata reaches the container:
+                # The container's bridge is one hop, so with a limit of 1 no metadata token reaches the container:
                 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html#imds-considerations
-                http_put_response_hop_limit=2 if training or args.container.uses_instance_role else 1,
-                # Where an instance reads the name of its group.
+                http_put_response_hop_limit=2 if args.training or args.container.uses_instance_role else 1,
+                # An instance reads the name of its group from its tags.
                 instance_metadata_tags="enabled",
             ),
             block_device_mappings=[
@@ -230,10 +218,53 @@ class GpuPool(pulumi.ComponentResource):
                 )
             ],
             tag_specifications=[
-                aws.ec2.LaunchTemplateTagSpecificationArgs(resource_type=kind, tags={**args.tags, "Name": name})
-                for kind in ("instance", "volume")
+                aws.ec2.LaunchTemplateTagSpecificationArgs(
+                    resource_type=resource_type, tags={**args.tags, "Name": name}
+                )
+                for resource_type in ("instance", "volume")
             ],
-            # No tags of its own: where they read back among the specifications above, each update would make a version.
-            user_data=pulumi.Output.all(args.log_group, args.queue_url).apply(script),
+            # The template has no tags of its own: some endpoints return them among the specifications above, and every
+            # update would then create a version.
+            user_data=_user_data(args),
             opts=pulumi.ResourceOptions(parent=self),
         )
+
+
+def _mixed_instances_policy(
+    settings: PoolSettings, template: aws.ec2.LaunchTemplate
+) -> aws.autoscaling.GroupMixedInstancesPolicyArgs:
+    return aws.autoscaling.GroupMixedInstancesPolicyArgs(
+        instances_distribution=aws.autoscaling.GroupMixedInstancesPolicyInstancesDistributionArgs(
+            on_demand_allocation_strategy="prioritized",
+            on_demand_base_capacity=settings.on_demand_base,
+            on_demand_percentage_above_base_capacity=100 - settings.spot_percent,
+            spot_allocation_strategy="capacity-optimized-prioritized",
+        ),
+        launch_template=aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateArgs(
+            launch_template_specification=aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateLaunchTemplateSpecificationArgs(
+                launch_template_id=template.id, version=template.latest_version.apply(str)
+            ),
+            overrides=[
+                aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateOverrideArgs(instance_type=instance_type)
+                for instance_type in settings.types
+            ],
+        ),
+    )
+
+
+def _user_data(args: GpuPoolArgs) -> pulumi.Output[str]:
+    """Return the boot script in base64."""
+
+    def render(resolved: Sequence[str | None]) -> str:
+        log_group, queue_url = resolved
+        boot = boot_settings(
+            args.container,
+            args.policy,
+            region=args.region,
+            idle_timeout_seconds=args.idle_timeout_seconds,
+            log_group=log_group or "",
+            queue_url=queue_url,
+        )
+        return base64.b64encode(render_user_data(boot).encode()).decode()
+
+    return pulumi.Output.all(args.log_group, args.queue_url).apply(render)

@@ -1,4 +1,4 @@
-"""What a listener rule is given at an update: its weights and its priority. Both start from what stands."""
+"""The weights and priority that an update gives a listener rule. Both start from those that the rule has now."""
 
 from __future__ import annotations
 
@@ -11,43 +11,47 @@ from gpu_fleet.scaling.service import Service as ServiceModel
 
 
 def first_weights(model: ServiceModel) -> Mapping[str, int]:
-    """Weight of each pool until the scaler has spoken: what its fewest instances carry, the greatest being 100.
+    """Return each pool's weight until the scaler's first run: proportional to the throughput of its minimum instances,
+    the largest weight being 100.
 
-    Where all pools may be empty the first is given everything. With `static` routing the policy's own.
+    If all minimums are 0, the first pool gets all traffic. With `static` routing, return the policy's own weights.
     """
     if model.policy.routing.strategy is RoutingStrategy.STATIC:
         weights = [model.policy.routing.static_weights.get(pool.name, 0) for pool in model.pools]
     else:
-        work = [pool.min_instances * pool.throughput_rps for pool in model.pools]
-        most = max(work)
-        weights = [round(100 * each / most) for each in work] if most else [100, *[0] * (len(work) - 1)]
+        throughput_rps = [pool.min_instances * pool.throughput_rps for pool in model.pools]
+        largest = max(throughput_rps)
+        if largest:
+            weights = [round(100 * each / largest) for each in throughput_rps]
+        else:
+            weights = [100, *[0] * (len(throughput_rps) - 1)]
     checked = naming.check_weights(weights)
     return {pool.name: weight for pool, weight in zip(model.pools, checked, strict=True)}
 
 
-def weights(model: ServiceModel, standing: Mapping[str, int]) -> Mapping[str, int]:
-    """Weight of each pool at this update: what it has now, by `standing`, and 0 for a pool that is new.
+def weights(model: ServiceModel, deployed: Mapping[str, int]) -> Mapping[str, int]:
+    """Return each pool's weight at this update: its current weight from `deployed`, or 0 for a new pool.
 
-    The scaler raises a new pool's weight once it has instances. Only where nobody would be served (the first update,
-    or the pools that had all traffic are gone) are these the first weights.
+    The scaler raises a new pool's weight once it has instances. Only if no pool would get traffic (at the first update,
+    or when the pools that had all of it are gone) return the first weights.
     """
-    kept = {pool.name: standing.get(pool.name, 0) for pool in model.pools}
+    kept = {pool.name: deployed.get(pool.name, 0) for pool in model.pools}
     return kept if any(kept.values()) else first_weights(model)
 
 
-def priorities(wanted: Mapping[str, int], standing: Mapping[str, int]) -> Mapping[str, int]:
-    """Priority in AWS of each service's rule, from the YAML's (`wanted`) and those that rules have now (`standing`,
-    also of services that are about to go).
+def priorities(configured: Mapping[str, int], deployed: Mapping[str, int]) -> Mapping[str, int]:
+    """Return the AWS priority of each service's rule, from the priorities in YAML (`configured`) and those that rules
+    have now (`deployed`, including services that this update removes).
 
-    A rule that is in its place stays there; any other goes where none stands now, so that neither two rules that change
-    places nor a new one in the place of one that goes meet. With a 100 and b 200 in YAML, a has 500 and b 1000; after
-    they change places a has 1001 and b 501.
+    Each priority in YAML owns `PLACES` priorities in AWS. A rule that already has one of its own keeps it; any other
+    rule takes one that no deployed rule has. So neither two services that swap priorities nor a new service with a
+    removed one's priority collide. With a 100 and b 200 in YAML, a has 500 and b 1000; after a swap, 1001 and 501.
     """
-    out = {name: have for name, have in standing.items() if wanted.get(name) == have // PLACES}
-    taken = {*standing.values()}
-    for name, priority in sorted(wanted.items()):
-        if name not in out:
+    chosen = {name: priority for name, priority in deployed.items() if configured.get(name) == priority // PLACES}
+    used = {*deployed.values()}
+    for name, priority in sorted(configured.items()):
+        if name not in chosen:
             own = range(priority * PLACES, (priority + 1) * PLACES)
-            out[name] = next((place for place in own if place not in taken), own[0])
-            taken.add(out[name])
-    return {name: out[name] for name in wanted}
+            chosen[name] = next((place for place in own if place not in used), own[0])
+            used.add(chosen[name])
+    return {name: chosen[name] for name in configured}

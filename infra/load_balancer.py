@@ -1,4 +1,4 @@
-"""The way in: one Application Load Balancer for all services of the stack."""
+"""The load balancer: one Application Load Balancer for all services of the stack."""
 
 from __future__ import annotations
 
@@ -20,44 +20,64 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/application/describe-ssl
 
 @dataclass(frozen=True, slots=True)
 class LoadBalancerArgs:
-    """Where it stands and what the stack's YAML says of it."""
+    """The load balancer's settings in the stack's YAML, and its network."""
 
     settings: LoadBalancerSettings
     vpc_id: pulumi.Input[str]
     subnet_ids: Sequence[pulumi.Input[str]]
-    ways_in: Sequence[pulumi.Resource]
+    ingress_resources: Sequence[pulumi.Resource]
+    """What the internet needs to reach it, created before it."""
     place: pulumi.Output[iam.Place]
     tags: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _LogBucket:
+    """The bucket of access logs."""
+
+    id: pulumi.Output[str]
+    policy: aws.s3.BucketPolicy
+    """Without it the load balancer may not write."""
+
+
 class LoadBalancer(pulumi.ComponentResource):
-    """**Pulumi type** `gpu-fleet:index:LoadBalancer`. Load balancer, its security group, the listener that serves
-    (HTTPS with a certificate, and then a redirect from HTTP; HTTP without), access logs and WAF by setting.
+    """**Pulumi type** `gpu-fleet:index:LoadBalancer`. Load balancer, security group and listener (with a certificate
+    HTTPS and a redirect from HTTP, without one HTTP); access logs and web ACL by setting.
     """
 
     arn_suffix: pulumi.Output[str]
     dns_name: pulumi.Output[str]
     zone_id: pulumi.Output[str]
     listener: aws.lb.Listener
-    """The one that serves: rules hang on it."""
+    """The listener that serves: the services' rules belong to it."""
     security_group_id: pulumi.Output[str]
     url: pulumi.Output[str]
 
     def __init__(self, name: str, args: LoadBalancerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gpu-fleet:index:LoadBalancer", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self)
-        settings = args.settings
-        secure = settings.certificate_arn is not None
+        self._child = pulumi.ResourceOptions(parent=self)
+        scheme = "http" if args.settings.certificate_arn is None else "https"
+        group = self._make_security_group(name, args)
+        balancer = self._make_balancer(name, args, group)
+        self.listener = self._make_listener(name, balancer.arn, args)
+        self._associate_web_acl(name, args, balancer)
+        self.arn_suffix = balancer.arn_suffix
+        self.dns_name = balancer.dns_name
+        self.zone_id = balancer.zone_id
+        self.security_group_id = group.id
+        self.url = pulumi.Output.concat(f"{scheme}://", balancer.dns_name)
+        self.register_outputs({"dns_name": self.dns_name, "listener_arn": self.listener.arn, "url": self.url})
 
+    def _make_security_group(self, name: str, args: LoadBalancerArgs) -> aws.ec2.SecurityGroup:
         group = aws.ec2.SecurityGroup(
             f"{name}-load-balancer",
             vpc_id=args.vpc_id,
             description="Clients of the load balancer",
             tags={**args.tags, "Name": f"{name}-load-balancer"},
-            opts=child,
+            opts=self._child,
         )
-        for port in (80, 443) if secure else (80,):
-            for cidr in settings.clients:
+        for port in (80,) if args.settings.certificate_arn is None else (80, 443):
+            for cidr in args.settings.clients:
                 aws.vpc.SecurityGroupIngressRule(
                     f"{name}-load-balancer-{port}-{cidr}",
                     security_group_id=group.id,
@@ -66,7 +86,7 @@ class LoadBalancer(pulumi.ComponentResource):
                     to_port=port,
                     cidr_ipv4=cidr,
                     tags=args.tags,
-                    opts=child,
+                    opts=self._child,
                 )
         aws.vpc.SecurityGroupEgressRule(
             f"{name}-load-balancer-out",
@@ -74,10 +94,14 @@ class LoadBalancer(pulumi.ComponentResource):
             ip_protocol="-1",
             cidr_ipv4="0.0.0.0/0",
             tags=args.tags,
-            opts=child,
+            opts=self._child,
         )
-        logs, writable = self._make_log_bucket(name, args) if settings.access_logs else (None, [])
-        balancer = aws.lb.LoadBalancer(
+        return group
+
+    def _make_balancer(self, name: str, args: LoadBalancerArgs, group: aws.ec2.SecurityGroup) -> aws.lb.LoadBalancer:
+        settings = args.settings
+        logs = self._make_log_bucket(name, args) if settings.access_logs else None
+        return aws.lb.LoadBalancer(
             naming.fitting(name, naming.MAX_LOAD_BALANCER_NAME),
             load_balancer_type="application",
             internal=settings.internal,
@@ -86,29 +110,28 @@ class LoadBalancer(pulumi.ComponentResource):
             idle_timeout=settings.idle_timeout_seconds,
             drop_invalid_header_fields=True,
             enable_deletion_protection=settings.deletion_protection,
-            access_logs=aws.lb.LoadBalancerAccessLogsArgs(bucket=logs, enabled=True) if logs is not None else None,
+            access_logs=aws.lb.LoadBalancerAccessLogsArgs(bucket=logs.id, enabled=True) if logs else None,
             tags=args.tags,
-            # AWS takes subnets of another VPC for no load balancer that stands.
             opts=pulumi.ResourceOptions(
-                parent=self, depends_on=[*args.ways_in, *writable], replacement_trigger=args.vpc_id
+                parent=self,
+                depends_on=[*args.ingress_resources, *([logs.policy] if logs else [])],
+                # AWS moves no load balancer to another VPC.
+                replacement_trigger=args.vpc_id,
             ),
         )
-        self.listener = self._make_listeners(name, balancer.arn, args)
-        if settings.waf_acl_arn:
-            aws.wafv2.WebAclAssociation(
-                f"{name}-waf", resource_arn=balancer.arn, web_acl_arn=settings.waf_acl_arn, opts=child
-            )
-        self.arn_suffix = balancer.arn_suffix
-        self.dns_name = balancer.dns_name
-        self.zone_id = balancer.zone_id
-        self.security_group_id = group.id
-        self.url = pulumi.Output.concat("https://" if secure else "http://", balancer.dns_name)
-        self.register_outputs({"dns_name": self.dns_name, "listener_arn": self.listener.arn, "url": self.url})
 
-    def _make_listeners(self, name: str, arn: pulumi.Output[str], args: LoadBalancerArgs) -> aws.lb.Listener:
-        """The listener that serves. What no service's rule asks for is 404."""
-        child = pulumi.ResourceOptions(parent=self)
-        unknown = aws.lb.ListenerDefaultActionArgs(
+    def _associate_web_acl(self, name: str, args: LoadBalancerArgs, balancer: aws.lb.LoadBalancer) -> None:
+        if args.settings.waf_acl_arn:
+            aws.wafv2.WebAclAssociation(
+                f"{name}-waf", resource_arn=balancer.arn, web_acl_arn=args.settings.waf_acl_arn, opts=self._child
+            )
+
+    def _make_listener(self, name: str, arn: pulumi.Output[str], args: LoadBalancerArgs) -> aws.lb.Listener:
+        """Create the listener that serves, and with a certificate the redirect to it.
+
+        A request that matches no service's rule gets a 404.
+        """
+        not_found = aws.lb.ListenerDefaultActionArgs(
             type="fixed-response",
             fixed_response=aws.lb.ListenerDefaultActionFixedResponseArgs(
                 content_type="text/plain", message_body="no such service", status_code="404"
@@ -120,9 +143,9 @@ class LoadBalancer(pulumi.ComponentResource):
                 load_balancer_arn=arn,
                 port=80,
                 protocol="HTTP",
-                default_actions=[unknown],
+                default_actions=[not_found],
                 tags=args.tags,
-                opts=child,
+                opts=self._child,
             )
         aws.lb.Listener(
             f"{name}-http",
@@ -138,7 +161,7 @@ class LoadBalancer(pulumi.ComponentResource):
                 )
             ],
             tags=args.tags,
-            opts=child,
+            opts=self._child,
         )
         return aws.lb.Listener(
             f"{name}-https",
@@ -147,22 +170,19 @@ class LoadBalancer(pulumi.ComponentResource):
             protocol="HTTPS",
             ssl_policy=TLS_POLICY,
             certificate_arn=args.settings.certificate_arn,
-            default_actions=[unknown],
+            default_actions=[not_found],
             tags=args.tags,
-            opts=child,
+            opts=self._child,
         )
 
-    def _make_log_bucket(
-        self, name: str, args: LoadBalancerArgs
-    ) -> tuple[pulumi.Output[str], Sequence[pulumi.Resource]]:
-        """Name of the bucket, and what must stand before the load balancer may write into it.
+    def _make_log_bucket(self, name: str, args: LoadBalancerArgs) -> _LogBucket:
+        """Create the bucket of access logs, private and encrypted, whose logs expire.
 
         SSE-S3 is the only encryption that access logs allow:
         https://docs.aws.amazon.com/elasticloadbalancing/latest/application/enable-access-logging.html
         """
-        child = pulumi.ResourceOptions(parent=self)
         bucket = aws.s3.Bucket(
-            f"{name}-access-logs", force_destroy=not args.settings.deletion_protection, tags=args.tags, opts=child
+            f"{name}-access-logs", force_destroy=not args.settings.deletion_protection, tags=args.tags, opts=self._child
         )
         aws.s3.BucketPublicAccessBlock(
             f"{name}-access-logs",
@@ -171,7 +191,7 @@ class LoadBalancer(pulumi.ComponentResource):
             block_public_policy=True,
             ignore_public_acls=True,
             restrict_public_buckets=True,
-            opts=child,
+            opts=self._child,
         )
         aws.s3.BucketServerSideEncryptionConfiguration(
             f"{name}-access-logs",
@@ -183,7 +203,7 @@ class LoadBalancer(pulumi.ComponentResource):
                     )
                 )
             ],
-            opts=child,
+            opts=self._child,
         )
         aws.s3.BucketLifecycleConfiguration(
             f"{name}-access-logs",
@@ -201,14 +221,14 @@ class LoadBalancer(pulumi.ComponentResource):
                     ),
                 )
             ],
-            opts=child,
+            opts=self._child,
         )
         policy = aws.s3.BucketPolicy(
             f"{name}-access-logs",
             bucket=bucket.id,
             policy=pulumi.Output.all(args.place, bucket.arn).apply(
-                lambda got: json.dumps(iam.access_log_bucket_policy(got[0], got[1]))
+                lambda resolved: json.dumps(iam.access_log_bucket_policy(*resolved))
             ),
-            opts=child,
+            opts=self._child,
         )
-        return bucket.id, [policy]
+        return _LogBucket(bucket.id, policy)

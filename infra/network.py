@@ -1,9 +1,9 @@
-"""Where the fleet stands: a VPC of its own, or one that is there already."""
+"""The network of the stack: a VPC that the stack creates, or an existing one."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -14,13 +14,15 @@ from gpu_fleet.config.settings import ZONE_LETTERS, ExistingNetwork, Nat, NewNet
 ENDPOINTS = (
     "autoscaling", "ec2", "ecr.api", "ecr.dkr", "logs", "monitoring", "secretsmanager", "sqs", "ssm", "ssmmessages",
 )  # fmt: skip
-"""What an instance calls; without a NAT gateway each needs an interface endpoint:
+"""Services that an instance calls; without a NAT gateway each needs an interface endpoint:
 https://docs.aws.amazon.com/vpc/latest/privatelink/aws-services-privatelink-support.html"""
+
+EVERYWHERE = "0.0.0.0/0"
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkArgs:
-    """The network as the stack's YAML has it."""
+    """The network's settings in the stack's YAML."""
 
     settings: NewNetwork | ExistingNetwork
     region: str
@@ -28,23 +30,24 @@ class NetworkArgs:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranges:
-    """The ranges of one zone."""
+class SubnetRanges:
+    """The CIDR ranges of one zone's subnets."""
 
     public: str
     private: str
 
 
-def ranges(cidr: str, letter: str) -> Ranges:
-    """Sixteenths of the VPC by the zone's letter: zone a has the first for instances, the ninth for the load balancer.
+def subnet_ranges(cidr: str, letter: str) -> SubnetRanges:
+    """Return a zone's sixteenths of the VPC by its letter: zone a has the first for instances, the ninth for the load
+    balancer.
 
     A zone keeps its ranges whatever other zones come and go; AWS refuses two subnets that overlap. /16 gives sixteenths
     of 4091 addresses; /23, the smallest, gives /27, the least that a load balancer takes:
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html#subnets-load-balancer
     """
     sixteenths = [str(part) for part in ipaddress.IPv4Network(cidr).subnets(prefixlen_diff=4)]
-    place = ZONE_LETTERS.index(letter)
-    return Ranges(public=sixteenths[len(ZONE_LETTERS) + place], private=sixteenths[place])
+    index = ZONE_LETTERS.index(letter)
+    return SubnetRanges(public=sixteenths[len(ZONE_LETTERS) + index], private=sixteenths[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,40 +56,68 @@ class PrivateSubnet:
 
     id: pulumi.Output[str]
     zone: str | None
-    """None in a given VPC whose YAML names no zones."""
+    """None in an existing VPC whose YAML names no zones."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Vpc:
+    """A VPC that the stack creates, and what its parts need."""
+
+    name: str
+    """Prefix of its parts' names."""
+    settings: NewNetwork
+    region: str
+    common_tags: Mapping[str, str]
+    id: pulumi.Output[str]
+
+    def tags(self, part: str) -> Mapping[str, str]:
+        """Return the tags of a part."""
+        return {**self.common_tags, "Name": f"{self.name}-{part}"}
+
+
+@dataclass(frozen=True, slots=True)
+class _InternetAccess:
+    """The way from the public subnets to the internet and back."""
+
+    gateway: aws.ec2.InternetGateway
+    route: aws.ec2.Route
+    public_table: aws.ec2.RouteTable
+
+
+@dataclass(frozen=True, slots=True)
+class _Zone:
+    """The subnets of one availability zone."""
+
+    name: str
+    letter: str
+    public: aws.ec2.Subnet
+    private: aws.ec2.Subnet
 
 
 class Network(pulumi.ComponentResource):
     """**Pulumi type** `gpu-fleet:index:Network`. A VPC over two or three zones: public subnets for the load balancer,
-    private ones for instances, NAT by setting, a gateway endpoint for S3. For an existing VPC it makes nothing.
+    private ones for instances, NAT by setting, a gateway endpoint for S3. For an existing VPC it creates nothing.
     """
 
     vpc_id: pulumi.Output[str]
     public_subnet_ids: Sequence[pulumi.Output[str]]
     private_subnets: Sequence[PrivateSubnet]
-    own_subnet_ids: Mapping[str, Sequence[pulumi.Output[str]]]
-    """Of the subnets that the stack makes, by zone."""
-    ways_out: Sequence[pulumi.Resource]
-    """What instances reach AWS and the internet by: it must stand for as long as they do."""
-    ways_in: Sequence[pulumi.Resource]
-    """What the internet reaches the load balancer by. AWS refuses one that faces the internet without:
+    created_subnet_ids: Mapping[str, Sequence[pulumi.Output[str]]]
+    """Subnets that the stack creates, by zone."""
+    egress_resources: Sequence[pulumi.Resource]
+    """What instances need to reach AWS and the internet. It must exist for as long as they do."""
+    ingress_resources: Sequence[pulumi.Resource]
+    """What the internet needs to reach the load balancer. AWS refuses an internet-facing load balancer without:
     https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateLoadBalancer.html (InvalidSubnet)"""
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gpu-fleet:index:Network", name, None, opts)
+        self._child = pulumi.ResourceOptions(parent=self)
         match args.settings:
-            case ExistingNetwork() as there:
-                self.vpc_id = pulumi.Output.from_input(there.vpc_id)
-                self.public_subnet_ids = [pulumi.Output.from_input(i) for i in there.public_subnet_ids]
-                zones = there.zones or [None] * len(there.private_subnet_ids)
-                self.private_subnets = [
-                    PrivateSubnet(pulumi.Output.from_input(i), zone)
-                    for i, zone in zip(there.private_subnet_ids, zones, strict=True)
-                ]
-                self.own_subnet_ids = {}
-                self.ways_out = self.ways_in = []
+            case ExistingNetwork() as existing:
+                self._use(existing)
             case NewNetwork() as new:
-                self._make(name, new, args)
+                self._make(self._make_vpc(name, new, args))
         self.register_outputs(
             {
                 "vpc_id": self.vpc_id,
@@ -96,180 +127,170 @@ class Network(pulumi.ComponentResource):
         )
 
     def private_subnet_ids(self, zones: Sequence[str]) -> Sequence[pulumi.Output[str]]:
-        """The instances' subnets in these zones; all of them where no zone is named."""
+        """Return the instances' subnets in these zones; all of them if `zones` is empty."""
         return [subnet.id for subnet in self.private_subnets if not zones or subnet.zone in zones]
 
-    def _make(self, name: str, new: NewNetwork, args: NetworkArgs) -> None:
-        child = pulumi.ResourceOptions(parent=self)
+    def _use(self, existing: ExistingNetwork) -> None:
+        zones = existing.zones or [None] * len(existing.private_subnet_ids)
+        self.vpc_id = pulumi.Output.from_input(existing.vpc_id)
+        self.public_subnet_ids = [pulumi.Output.from_input(subnet_id) for subnet_id in existing.public_subnet_ids]
+        self.private_subnets = [
+            PrivateSubnet(pulumi.Output.from_input(subnet_id), zone)
+            for subnet_id, zone in zip(existing.private_subnet_ids, zones, strict=True)
+        ]
+        self.created_subnet_ids = {}
+        self.egress_resources = self.ingress_resources = []
 
-        def tags(what: str) -> dict[str, str]:
-            return {**args.tags, "Name": f"{name}-{what}"}
+    def _make(self, vpc: _Vpc) -> None:
+        internet = self._make_internet_access(vpc)
+        # Sorted: a single NAT gateway stays in its zone when the YAML reorders the zones.
+        zones = [self._make_zone(vpc, zone, internet.public_table) for zone in sorted(vpc.settings.zones)]
+        self.vpc_id = vpc.id
+        self.public_subnet_ids = [zone.public.id for zone in zones]
+        self.private_subnets = [PrivateSubnet(zone.private.id, zone.name) for zone in zones]
+        self.created_subnet_ids = {zone.name: [zone.public.id, zone.private.id] for zone in zones}
+        self.ingress_resources = [internet.gateway, internet.route]
+        self.egress_resources = self._make_egress(vpc, zones)
 
+    def _make_vpc(self, name: str, new: NewNetwork, args: NetworkArgs) -> _Vpc:
         vpc = aws.ec2.Vpc(
             f"{name}-vpc",
             cidr_block=new.cidr,
             enable_dns_hostnames=True,
             enable_dns_support=True,
-            tags=tags("vpc"),
-            opts=child,
+            tags={**args.tags, "Name": f"{name}-vpc"},
+            opts=self._child,
         )
-        ways_in, public_table = self._make_public_way(name, vpc, tags)
-        public, private, tables = [], [], []
-        own: dict[str, Sequence[pulumi.Output[str]]] = {}
-        ways_out: list[pulumi.Resource] = []
-        # In the order of their letters: a single NAT gateway stays where it is when the YAML orders zones anew.
-        for zone in sorted(new.zones):
-            letter = zone[len(args.region) :]
-            cut = ranges(new.cidr, letter)
+        return _Vpc(name, new, args.region, args.tags, vpc.id)
 
-            def subnet(side: str, cidr: str, zone: str = zone, letter: str = letter) -> aws.ec2.Subnet:
-                return aws.ec2.Subnet(
-                    f"{name}-{side}-{letter}",
-                    vpc_id=vpc.id,
-                    availability_zone=zone,
-                    cidr_block=cidr,
-                    tags=tags(f"{side}-{letter}"),
-                    opts=child,
-                )
-
-            public_subnet, private_subnet = subnet("public", cut.public), subnet("private", cut.private)
-            aws.ec2.RouteTableAssociation(
-                f"{name}-public-{letter}", subnet_id=public_subnet.id, route_table_id=public_table.id, opts=child
-            )
-            if new.nat is Nat.PER_ZONE or not tables:
-                side = f"private-{letter}" if new.nat is Nat.PER_ZONE else "private"
-                table = aws.ec2.RouteTable(f"{name}-{side}", vpc_id=vpc.id, tags=tags(side), opts=child)
-                tables.append(table)
-                if new.nat is not Nat.NONE:
-                    nat = self._make_nat(f"{name}-nat-{letter}", vpc, public_subnet, ways_in, args.tags)
-                    ways_out.append(
-                        aws.ec2.Route(
-                            f"{name}-{side}-default",
-                            route_table_id=table.id,
-                            destination_cidr_block="0.0.0.0/0",
-                            nat_gateway_id=nat.id,
-                            opts=child,
-                        )
-                    )
-            ways_out.append(
-                aws.ec2.RouteTableAssociation(
-                    f"{name}-private-{letter}",
-                    subnet_id=private_subnet.id,
-                    route_table_id=tables[-1].id,
-                    opts=child,
-                )
-            )
-            own[zone] = [public_subnet.id, private_subnet.id]
-            public.append(public_subnet.id)
-            private.append(PrivateSubnet(private_subnet.id, zone))
-        if new.s3_endpoint:
-            ways_out.append(
-                aws.ec2.VpcEndpoint(
-                    f"{name}-s3",
-                    vpc_id=vpc.id,
-                    service_name=f"com.amazonaws.{args.region}.s3",
-                    vpc_endpoint_type="Gateway",
-                    route_table_ids=[table.id for table in tables],
-                    tags=tags("s3"),
-                    opts=child,
-                )
-            )
-        if new.nat is Nat.NONE:
-            ways_out += self._make_endpoints(name, vpc.id, new.cidr, [subnet.id for subnet in private], args)
-        self.vpc_id = vpc.id
-        self.public_subnet_ids = public
-        self.private_subnets = private
-        self.own_subnet_ids = own
-        self.ways_out = ways_out
-        self.ways_in = ways_in
-
-    def _make_public_way(
-        self, name: str, vpc: aws.ec2.Vpc, tags: Callable[[str], Mapping[str, str]]
-    ) -> tuple[Sequence[pulumi.Resource], aws.ec2.RouteTable]:
-        """What leads to the internet, and the route table of the public subnets."""
-        child = pulumi.ResourceOptions(parent=self)
+    def _make_internet_access(self, vpc: _Vpc) -> _InternetAccess:
         gateway = aws.ec2.InternetGateway(
-            f"{name}-internet",
+            f"{vpc.name}-internet",
             vpc_id=vpc.id,
-            tags=tags("internet"),
-            # It does not move to another VPC: AWS detaches none while public addresses stand behind it.
+            tags=vpc.tags("internet"),
+            # It cannot move to another VPC: AWS detaches no gateway that public addresses use.
             opts=pulumi.ResourceOptions(parent=self, replacement_trigger=vpc.id),
         )
-        table = aws.ec2.RouteTable(f"{name}-public", vpc_id=vpc.id, tags=tags("public"), opts=child)
+        table = aws.ec2.RouteTable(f"{vpc.name}-public", vpc_id=vpc.id, tags=vpc.tags("public"), opts=self._child)
         route = aws.ec2.Route(
-            f"{name}-public-default",
+            f"{vpc.name}-public-default",
             route_table_id=table.id,
-            destination_cidr_block="0.0.0.0/0",
+            destination_cidr_block=EVERYWHERE,
             gateway_id=gateway.id,
-            opts=child,
+            opts=self._child,
         )
-        return [gateway, route], table
+        return _InternetAccess(gateway, route, table)
 
-    def _make_nat(
-        self,
-        name: str,
-        vpc: aws.ec2.Vpc,
-        subnet: aws.ec2.Subnet,
-        after: Sequence[pulumi.Resource],
-        tags: Mapping[str, str],
-    ) -> aws.ec2.NatGateway:
-        """A NAT gateway with an address of its own. An address serves one gateway at a time, so a gateway that is
-        replaced (its subnet is) gets a new address.
+    def _make_zone(self, vpc: _Vpc, zone: str, public_table: aws.ec2.RouteTable) -> _Zone:
+        letter = zone[len(vpc.region) :]
+        cidrs = subnet_ranges(vpc.settings.cidr, letter)
+
+        def subnet(side: str, cidr: str) -> aws.ec2.Subnet:
+            return aws.ec2.Subnet(
+                f"{vpc.name}-{side}-{letter}",
+                vpc_id=vpc.id,
+                availability_zone=zone,
+                cidr_block=cidr,
+                tags=vpc.tags(f"{side}-{letter}"),
+                opts=self._child,
+            )
+
+        public, private = subnet("public", cidrs.public), subnet("private", cidrs.private)
+        self._associate(f"{vpc.name}-public-{letter}", public, public_table)
+        return _Zone(zone, letter, public, private)
+
+    def _make_egress(self, vpc: _Vpc, zones: Sequence[_Zone]) -> Sequence[pulumi.Resource]:
+        """Create what instances need to reach AWS and the internet."""
+        egress: list[pulumi.Resource] = []
+        tables: list[aws.ec2.RouteTable] = []
+        for zone in zones:
+            if vpc.settings.nat is Nat.PER_ZONE or not tables:
+                side = f"private-{zone.letter}" if vpc.settings.nat is Nat.PER_ZONE else "private"
+                table = aws.ec2.RouteTable(f"{vpc.name}-{side}", vpc_id=vpc.id, tags=vpc.tags(side), opts=self._child)
+                tables.append(table)
+                if vpc.settings.nat is not Nat.NONE:
+                    egress.append(self._make_nat_route(f"{vpc.name}-{side}-default", vpc, zone, table))
+            egress.append(self._associate(f"{vpc.name}-private-{zone.letter}", zone.private, tables[-1]))
+        if vpc.settings.s3_endpoint:
+            egress.append(self._make_s3_endpoint(vpc, tables))
+        if vpc.settings.nat is Nat.NONE:
+            egress += self._make_interface_endpoints(vpc, [zone.private.id for zone in zones])
+        return egress
+
+    def _associate(self, name: str, subnet: aws.ec2.Subnet, table: aws.ec2.RouteTable) -> aws.ec2.RouteTableAssociation:
+        return aws.ec2.RouteTableAssociation(name, subnet_id=subnet.id, route_table_id=table.id, opts=self._child)
+
+    def _make_nat_route(self, name: str, vpc: _Vpc, zone: _Zone, table: aws.ec2.RouteTable) -> aws.ec2.Route:
+        """Create a NAT gateway in the zone, and the private subnets' default route to it.
+
+        An address serves one gateway at a time, so a gateway that AWS replaces with its subnet gets a new address.
         """
+        part = f"nat-{zone.letter}"
         address = aws.ec2.Eip(
-            name,
+            f"{vpc.name}-{part}",
             domain="vpc",
-            tags={**tags, "Name": name},
+            tags=vpc.tags(part),
             opts=pulumi.ResourceOptions(parent=self, replacement_trigger=vpc.id),
         )
-        return aws.ec2.NatGateway(
-            name,
+        gateway = aws.ec2.NatGateway(
+            f"{vpc.name}-{part}",
             allocation_id=address.id,
-            subnet_id=subnet.id,
-            tags={**tags, "Name": name},
-            opts=pulumi.ResourceOptions(parent=self, depends_on=after),
+            subnet_id=zone.public.id,
+            tags=vpc.tags(part),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=self.ingress_resources),
+        )
+        return aws.ec2.Route(
+            name,
+            route_table_id=table.id,
+            destination_cidr_block=EVERYWHERE,
+            nat_gateway_id=gateway.id,
+            opts=self._child,
         )
 
-    def _make_endpoints(
-        self,
-        name: str,
-        vpc_id: pulumi.Output[str],
-        cidr: str,
-        subnet_ids: Sequence[pulumi.Output[str]],
-        args: NetworkArgs,
+    def _make_s3_endpoint(self, vpc: _Vpc, tables: Sequence[aws.ec2.RouteTable]) -> aws.ec2.VpcEndpoint:
+        return aws.ec2.VpcEndpoint(
+            f"{vpc.name}-s3",
+            vpc_id=vpc.id,
+            service_name=f"com.amazonaws.{vpc.region}.s3",
+            vpc_endpoint_type="Gateway",
+            route_table_ids=[table.id for table in tables],
+            tags=vpc.tags("s3"),
+            opts=self._child,
+        )
+
+    def _make_interface_endpoints(
+        self, vpc: _Vpc, subnet_ids: Sequence[pulumi.Output[str]]
     ) -> Sequence[pulumi.Resource]:
-        child = pulumi.ResourceOptions(parent=self)
+        """Create an endpoint for each service that instances call, in place of a NAT gateway."""
         group = aws.ec2.SecurityGroup(
-            f"{name}-endpoints",
-            vpc_id=vpc_id,
+            f"{vpc.name}-endpoints",
+            vpc_id=vpc.id,
             description="AWS endpoints inside the VPC",
-            tags={**args.tags, "Name": f"{name}-endpoints"},
-            opts=child,
+            tags=vpc.tags("endpoints"),
+            opts=self._child,
         )
         rule = aws.vpc.SecurityGroupIngressRule(
-            f"{name}-endpoints",
+            f"{vpc.name}-endpoints",
             security_group_id=group.id,
             ip_protocol="tcp",
             from_port=443,
             to_port=443,
-            cidr_ipv4=cidr,
-            tags=args.tags,
-            opts=child,
+            cidr_ipv4=vpc.settings.cidr,
+            tags=vpc.common_tags,
+            opts=self._child,
         )
-        return [
-            rule,
-            *(
-                aws.ec2.VpcEndpoint(
-                    f"{name}-{service.replace('.', '-')}",
-                    vpc_id=vpc_id,
-                    service_name=f"com.amazonaws.{args.region}.{service}",
-                    vpc_endpoint_type="Interface",
-                    private_dns_enabled=True,
-                    subnet_ids=subnet_ids,
-                    security_group_ids=[group.id],
-                    tags={**args.tags, "Name": f"{name}-{service}"},
-                    opts=child,
-                )
-                for service in ENDPOINTS
-            ),
+        endpoints = [
+            aws.ec2.VpcEndpoint(
+                f"{vpc.name}-{service.replace('.', '-')}",
+                vpc_id=vpc.id,
+                service_name=f"com.amazonaws.{vpc.region}.{service}",
+                vpc_endpoint_type="Interface",
+                private_dns_enabled=True,
+                subnet_ids=subnet_ids,
+                security_group_ids=[group.id],
+                tags=vpc.tags(service),
+                opts=self._child,
+            )
+            for service in ENDPOINTS
         ]
+        return [rule, *endpoints]

@@ -1,4 +1,4 @@
-"""What people see, what wakes them, and what still adds instances when the scaler does not."""
+"""Dashboards, alarms, and the backstop that adds instances if the scaler does not."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import pulumi_aws as aws
 
 from gpu_fleet.config.settings import ObservabilitySettings
 from infra import iam
+from infra.dashboard import SCALER_NAMESPACE, ServiceDashboard
 
-SCALER_NAMESPACE = f"{iam.METRICS_NAMESPACE}/Scaler"
 SILENCE_PERIODS = 3
-"""Minutes without a run. CloudWatch looks back further than that before it says that there is no data, by how much it
-does not say; its own example has five periods for three:
+"""Minutes without a run. CloudWatch looks back further before it reports missing data, but does not say how far; its
+own example has five periods for three:
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html"""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchedPool:
-    """A pool as its dashboard and its backstop need it."""
+    """A pool as its dashboard and backstop need it."""
 
     name: str
+    """Prefix of its resources' logical names."""
     group_name: pulumi.Output[str]
     target_group: pulumi.Output[str] | None
     """ARN suffix; None for training."""
@@ -41,7 +42,7 @@ class WatchedService:
 
 @dataclass(frozen=True, slots=True)
 class ObservabilityArgs:
-    """What is watched."""
+    """What the dashboards and alarms watch."""
 
     settings: ObservabilitySettings
     stack: str
@@ -55,8 +56,8 @@ class ObservabilityArgs:
 
 
 class Observability(pulumi.ComponentResource):
-    """**Pulumi type** `gpu-fleet:index:Observability`. Topic, alarms on the scaler and each service, the backstop
-    policies, a dashboard for each service.
+    """**Pulumi type** `gpu-fleet:index:Observability`. Topic, alarms on the scaler and on each service, backstops, a
+    dashboard for each service.
     """
 
     topic_arn: pulumi.Output[str] | None
@@ -65,13 +66,14 @@ class Observability(pulumi.ComponentResource):
         super().__init__("gpu-fleet:index:Observability", name, None, opts)
         self._child = pulumi.ResourceOptions(parent=self)
         self.topic_arn = self._make_topic(name, args)
-        self._make_scaler_alarms(name, args)
+        self._make_errors_alarm(name, args)
+        self._make_silence_alarm(name, args)
+        self._make_failed_services_alarm(name, args)
+        self._make_dead_letters_alarm(name, args)
         for service in args.services:
             self._make_service_alarms(name, service, args)
             if args.settings.backstop:
-                for pool in service.pools.values():
-                    if pool.target_group is not None:
-                        self._make_backstop(pool, args)
+                self._make_backstops(service, args)
             if args.settings.dashboard:
                 self._make_dashboard(name, service, args)
         self.register_outputs({"topic_arn": self.topic_arn})
@@ -93,9 +95,10 @@ class Observability(pulumi.ComponentResource):
             )
         return topic_arn
 
-    def _alarm(
-        self, name: str, description: str, args: ObservabilityArgs, *, rings_without_data: bool = False, **what: Any
+    def _make_alarm(
+        self, name: str, description: str, args: ObservabilityArgs, *, rings_without_data: bool = False, **rule: Any
     ) -> None:
+        """Create an alarm that notifies the topic; `rule` is its metric, threshold and periods."""
         actions = [self.topic_arn] if self.topic_arn is not None else []
         aws.cloudwatch.MetricAlarm(
             name,
@@ -105,18 +108,17 @@ class Observability(pulumi.ComponentResource):
             insufficient_data_actions=actions if rings_without_data else None,
             tags=args.tags,
             opts=self._child,
-            **what,
+            **rule,
         )
 
-    def _make_scaler_alarms(self, name: str, args: ObservabilityArgs) -> None:
-        function = {"FunctionName": args.function_name}
-        self._alarm(
+    def _make_errors_alarm(self, name: str, args: ObservabilityArgs) -> None:
+        self._make_alarm(
             f"{name}-scaler-errors",
             "A run of the scaler fails as a whole: nothing is decided. Its log says why.",
             args,
             namespace="AWS/Lambda",
             metric_name="Errors",
-            dimensions=function,
+            dimensions={"FunctionName": args.function_name},
             statistic="Sum",
             period=60,
             evaluation_periods=3,
@@ -125,24 +127,28 @@ class Observability(pulumi.ComponentResource):
             comparison_operator="GreaterThanOrEqualToThreshold",
             treat_missing_data="notBreaching",
         )
-        self._alarm(
+
+    def _make_silence_alarm(self, name: str, args: ObservabilityArgs) -> None:
+        self._make_alarm(
             f"{name}-scaler-silent",
             "The scaler has not run for some minutes: is its schedule on, the account's concurrency used up?",
             args,
-            # Lambda publishes nothing for a minute without a run, so silence is missing data and never a value below
-            # the threshold. An alarm begins without data and acts on changes alone: the first deploy does not ring.
+            # For a minute without a run Lambda publishes nothing, so silence is missing data and never a value below
+            # the threshold. An alarm starts without data and acts only on changes: the first deploy does not ring.
             rings_without_data=True,
             treat_missing_data="missing",
             namespace="AWS/Lambda",
             metric_name="Invocations",
-            dimensions=function,
+            dimensions={"FunctionName": args.function_name},
             statistic="Sum",
             period=60,
             evaluation_periods=SILENCE_PERIODS,
             threshold=1,
             comparison_operator="LessThanThreshold",
         )
-        self._alarm(
+
+    def _make_failed_services_alarm(self, name: str, args: ObservabilityArgs) -> None:
+        self._make_alarm(
             f"{name}-scaler-failed-services",
             "Calls for some service fail: it is not scaled, the other services are. The scaler's log says which.",
             args,
@@ -157,7 +163,9 @@ class Observability(pulumi.ComponentResource):
             comparison_operator="GreaterThanOrEqualToThreshold",
             treat_missing_data="notBreaching",
         )
-        self._alarm(
+
+    def _make_dead_letters_alarm(self, name: str, args: ObservabilityArgs) -> None:
+        self._make_alarm(
             f"{name}-scaler-dead-letters",
             "Runs of the scaler could not be made: their events are in the queue of dead letters.",
             args,
@@ -173,14 +181,14 @@ class Observability(pulumi.ComponentResource):
         )
 
     def _make_service_alarms(self, name: str, service: WatchedService, args: ObservabilityArgs) -> None:
-        own = {
+        common = {
             "namespace": SCALER_NAMESPACE,
             "dimensions": {"stack": args.stack, "service": service.name},
             "period": 60,
             "treat_missing_data": "notBreaching",
             "comparison_operator": "GreaterThanOrEqualToThreshold",
         }
-        self._alarm(
+        self._make_alarm(
             f"{name}-{service.name}-errors",
             f"Calls for service {service.name} fail: it is not scaled, the other services are.",
             args,
@@ -189,9 +197,9 @@ class Observability(pulumi.ComponentResource):
             evaluation_periods=5,
             datapoints_to_alarm=3,
             threshold=1,
-            **own,
+            **common,
         )
-        self._alarm(
+        self._make_alarm(
             f"{name}-{service.name}-held",
             f"Service {service.name} is held at its size: what the decision needs is missing, for ten minutes.",
             args,
@@ -199,16 +207,18 @@ class Observability(pulumi.ComponentResource):
             statistic="Minimum",
             evaluation_periods=10,
             threshold=1,
-            **own,
+            **common,
         )
 
-    def _make_backstop(self, pool: WatchedPool, args: ObservabilityArgs) -> None:
-        """Adds instances when the GPUs are full and requests wait, minute after minute: the scaler would have acted.
+    def _make_backstops(self, service: WatchedService, args: ObservabilityArgs) -> None:
+        for pool in service.pools.values():
+            if pool.target_group is not None:
+                policy = self._make_backstop_policy(pool, args)
+                self._make_backstop_alarm(pool, args, policy)
 
-        Full GPUs alone say nothing: an engine that decodes one request shows nearly 100 %. It never takes any away.
-        """
-        settings = args.settings
-        policy = aws.autoscaling.Policy(
+    def _make_backstop_policy(self, pool: WatchedPool, args: ObservabilityArgs) -> aws.autoscaling.Policy:
+        """Create the policy by which the backstop adds instances; it never removes any."""
+        return aws.autoscaling.Policy(
             f"{pool.name}-backstop",
             autoscaling_group_name=pool.group_name,
             policy_type="StepScaling",
@@ -216,38 +226,31 @@ class Observability(pulumi.ComponentResource):
             estimated_instance_warmup=300,
             step_adjustments=[
                 aws.autoscaling.PolicyStepAdjustmentArgs(
-                    metric_interval_lower_bound="0", scaling_adjustment=settings.backstop_step
+                    metric_interval_lower_bound="0", scaling_adjustment=args.settings.backstop_step
                 )
             ],
-            # Whoever switches it off in an emergency finds it off after the next update. The second is no part of a
-            # step policy, but some endpoints answer with an empty one.
+            # Operators who disable it in an emergency find it disabled after the next update. A step policy has no
+            # predictive configuration, but some endpoints return an empty one.
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["enabled", "predictiveScalingConfiguration"]),
         )
 
-        def metric(key: str, name: str) -> aws.cloudwatch.MetricAlarmMetricQueryArgs:
-            return aws.cloudwatch.MetricAlarmMetricQueryArgs(
-                id=key,
-                metric=aws.cloudwatch.MetricAlarmMetricQueryMetricArgs(
-                    namespace=iam.METRICS_NAMESPACE,
-                    metric_name=name,
-                    dimensions={"AutoScalingGroupName": pool.group_name},
-                    period=60,
-                    stat="Average",
-                ),
-            )
+    def _make_backstop_alarm(self, pool: WatchedPool, args: ObservabilityArgs, policy: aws.autoscaling.Policy) -> None:
+        """Create the alarm that acts when GPUs are full and requests wait for minutes: the scaler should have acted.
 
+        Full GPUs alone mean nothing: an engine that decodes one request shows nearly 100 %.
+        """
         aws.cloudwatch.MetricAlarm(
             f"{pool.name}-backstop",
             alarm_description="GPUs are full and requests wait: adds instances without the scaler.",
             metric_queries=[
-                metric("gpu", "gpu_percent"),
-                metric("waiting", "requests_waiting"),
+                _group_metric("gpu", "gpu_percent", pool.group_name),
+                _group_metric("waiting", "requests_waiting", pool.group_name),
                 aws.cloudwatch.MetricAlarmMetricQueryArgs(
                     id="full", expression="IF(waiting >= 1, gpu, 0)", label="GPU where requests wait", return_data=True
                 ),
             ],
-            evaluation_periods=settings.backstop_minutes,
-            threshold=settings.backstop_gpu_percent,
+            evaluation_periods=args.settings.backstop_minutes,
+            threshold=args.settings.backstop_gpu_percent,
             comparison_operator="GreaterThanOrEqualToThreshold",
             treat_missing_data="notBreaching",
             alarm_actions=[policy.arn],
@@ -256,90 +259,33 @@ class Observability(pulumi.ComponentResource):
         )
 
     def _make_dashboard(self, name: str, service: WatchedService, args: ObservabilityArgs) -> None:
+        body = pulumi.Output.all(
+            load_balancer=args.load_balancer,
+            groups={key: pool.group_name for key, pool in service.pools.items()},
+            target_groups={
+                key: pool.target_group for key, pool in service.pools.items() if pool.target_group is not None
+            },
+        ).apply(
+            lambda resolved: json.dumps(
+                ServiceDashboard(stack=args.stack, service=service.name, region=args.region, **resolved).body()
+            )
+        )
         aws.cloudwatch.Dashboard(
-            f"{name}-{service.name}",
-            dashboard_name=service.dashboard_name,
-            dashboard_body=pulumi.Output.all(
-                load_balancer=args.load_balancer,
-                pools={
-                    key: {"group": pool.group_name, "target_group": pool.target_group}
-                    for key, pool in service.pools.items()
-                },
-            ).apply(
-                lambda got: json.dumps(
-                    dashboard(args.stack, service.name, args.region, got["load_balancer"], got["pools"])
-                )
-            ),
-            opts=self._child,
+            f"{name}-{service.name}", dashboard_name=service.dashboard_name, dashboard_body=body, opts=self._child
         )
 
 
-def dashboard(
-    stack: str, service: str, region: str, load_balancer: str, pools: Mapping[str, Mapping[str, str | None]]
-) -> dict[str, Any]:
-    """A service's dashboard: the model's figures on top, then what stands, then what its users and its GPUs feel.
-
-    Structure: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html
-    """
-
-    def own(metric: str) -> list[Any]:
-        return [SCALER_NAMESPACE, metric, "stack", stack, "service", service]
-
-    def by_pool(metric: str) -> list[list[Any]]:
-        return [[*own(metric), "pool", key, {"label": key}] for key in pools]
-
-    def of_instances(metric: str, statistic: str = "Average") -> list[list[Any]]:
-        return [
-            [iam.METRICS_NAMESPACE, metric, "AutoScalingGroupName", pool["group"], {"label": key, "stat": statistic}]
-            for key, pool in pools.items()
-        ]
-
-    def of_load_balancer(metric: str, statistic: str) -> list[list[Any]]:
-        return [
-            ["AWS/ApplicationELB", metric, "TargetGroup", pool["target_group"], "LoadBalancer", load_balancer,
-             {"label": key, "stat": statistic}]
-            for key, pool in pools.items()
-            if pool["target_group"] is not None
-        ]  # fmt: skip
-
-    rows: list[list[tuple[str, list[list[Any]]]]] = [
-        [
-            ("Utilisation U and response time T (instances' worth)", [own("utilization"), own("response_time")]),
-            ("Ratio R (above 1: too small)", [own("ratio")]),
-            ("Demand, forecast and capacity asked for (requests per second)",
-             [own("demand_rps"), own("forecast_rps"), own("required_rps")]),
-            ("Cost (USD per hour)", [own("usd_per_hour")]),
-        ],
-        [
-            ("Instances wanted", by_pool("desired")),
-            ("Instances ready", by_pool("ready")),
-            ("Weights", by_pool("weight")),
-            ("Held, and failed calls", [own("held"), own("errors")]),
-        ],
-        [
-            ("Requests a minute", of_load_balancer("RequestCount", "Sum")),
-            ("Time to the first header, 95th percentile (s)", of_load_balancer("TargetResponseTime", "p95")),
-            ("Time to the first token, 95th percentile (s)", of_instances("ttft_p95_seconds")),
-            ("Requests waiting, mean per instance", of_instances("requests_waiting")),
-        ],
-        [
-            ("GPU (%)", of_instances("gpu_percent")),
-            ("KV cache (%)", of_instances("kv_cache_percent")),
-            ("CPU and memory (%)", of_instances("cpu_percent") + of_instances("memory_percent")),
-            ("Jobs running, mean per instance", of_instances("jobs_running")),
-        ],
-    ]  # fmt: skip
-    width, height = 6, 6
-    widgets = [
-        {
-            "type": "metric", "x": column * width, "y": row * height, "width": width, "height": height,
-            "properties": {
-                "title": title, "region": region, "view": "timeSeries", "stat": "Average", "period": 60,
-                "metrics": metrics,
-            },
-        }
-        for row, cells in enumerate(rows)
-        for column, (title, metrics) in enumerate(cells)
-        if metrics
-    ]  # fmt: skip
-    return {"widgets": widgets}
+def _group_metric(
+    key: str, metric_name: str, group_name: pulumi.Input[str]
+) -> aws.cloudwatch.MetricAlarmMetricQueryArgs:
+    """Return a query, under the id `key`, for the mean of a metric over a group's instances, per minute."""
+    return aws.cloudwatch.MetricAlarmMetricQueryArgs(
+        id=key,
+        metric=aws.cloudwatch.MetricAlarmMetricQueryMetricArgs(
+            namespace=iam.METRICS_NAMESPACE,
+            metric_name=metric_name,
+            dimensions={"AutoScalingGroupName": group_name},
+            period=60,
+            stat="Average",
+        ),
+    )

@@ -1,4 +1,4 @@
-"""One model endpoint: its pools, the rule that gives them traffic, and the parameter that tells the scaler of it."""
+"""One model endpoint: its pools, the listener rule that routes to them, and the parameter that the scaler reads."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ import pulumi
 import pulumi_aws as aws
 
 from gpu_fleet.config import naming
-from gpu_fleet.config.settings import ServiceSettings
+from gpu_fleet.config.settings import PoolSettings, ServiceSettings
 from gpu_fleet.scaling.policy import RoutingStrategy, Workload
 from gpu_fleet.scaling.service import Service as ServiceModel
-from infra import iam, placeholders
+from infra import iam
 from infra.gpu_pool import GpuPool, GpuPoolArgs
+from infra.instance_rights import InstanceResources, ecr_repository_arn, instance_statements
 from infra.load_balancer import LoadBalancer
 from infra.network import Network
-from infra.parameter import parameter
-from infra.target_group import target_group
+from infra.scaler_rights import ServiceResources, changes_launches
+from infra.service_parameter import parameter_value
+from infra.target_group import TargetGroupArgs, make_target_group
 
 WEIGHTS = "actions[*].forward.targetGroups[*].weight"
-"""In the engine's own camelCase, which Python's names would not match."""
+"""The engine's own name, in camelCase; Python's would match nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceArgs:
-    """What a service needs of the stack."""
+    """What a service needs from the stack."""
 
     settings: ServiceSettings
     model: ServiceModel
     """The same service as the scaling model sees it."""
     weights: Mapping[str, int]
-    """By pool: `traffic.weights`."""
+    """By pool, from `infra.listener_rule.weights`."""
     weights_known: bool
-    """Whether `weights` are those that the rule has now. Where not, Pulumi leaves those of a rule that stands alone."""
+    """Whether `weights` start from the rule's current weights. If not, Pulumi ignores changes of the weights."""
     priority: int | None
-    """Of the listener rule in AWS: `traffic.priorities`. None for training."""
+    """Of the listener rule in AWS, from `infra.listener_rule.priorities`. None for training."""
     parameter_name: str
     log_group_name: str
     region: str
@@ -44,15 +46,49 @@ class ServiceArgs:
     network: Network
     load_balancer: LoadBalancer
     internal: bool
-    """Of the load balancer."""
+    """Whether the load balancer is internal."""
     idle_timeout_seconds: int
+    """Of the load balancer."""
     log_retention_days: int
     tags: Mapping[str, str]
 
+    @property
+    def training(self) -> bool:
+        """Whether the service runs jobs instead of serving requests."""
+        return self.model.policy.workload is Workload.TRAINING
+
+    def pool_tags(self, pool: str) -> Mapping[str, str]:
+        """Return the tags of a pool's resources."""
+        return {**self.tags, naming.POOL_TAG: pool}
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """The role of a service's instances."""
+
+    role: aws.iam.Role
+    policy: aws.iam.RolePolicy
+    profile: aws.iam.InstanceProfile
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """Resources that all pools of a service share."""
+
+    log_group: aws.cloudwatch.LogGroup
+    queue: aws.sqs.Queue | None
+    """For training only."""
+    identity: _Identity
+    security_group: aws.ec2.SecurityGroup
+    target_groups: Mapping[str, aws.lb.TargetGroup]
+    """By pool; empty for training."""
+    listener_rule: aws.lb.ListenerRule | None
+    """None for training."""
+
 
 class ServiceComponent(pulumi.ComponentResource):
-    """**Pulumi type** `gpu-fleet:index:Service`. One to five pools with their role, network and logs; for inference the
-    listener rule with its weighted forward, for training the job queue; the parameter of both.
+    """**Pulumi type** `gpu-fleet:index:Service`. One to five pools with their role, security group and logs; a listener
+    rule with weighted target groups for inference, or a job queue for training; the scaler's parameter.
     """
 
     workload: Workload
@@ -61,62 +97,86 @@ class ServiceComponent(pulumi.ComponentResource):
     """By pool; empty for training."""
     listener_rule_arn: pulumi.Output[str] | None
     queue_url: pulumi.Output[str] | None
-    grant: pulumi.Output[iam.ServiceGrant]
+    scaler_resources: pulumi.Output[ServiceResources]
+    """The resources that the scaler reads or changes."""
 
     def __init__(self, name: str, args: ServiceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gpu-fleet:index:Service", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self)
+        self._child = pulumi.ResourceOptions(parent=self)
+        shared = self._make_shared(name, args)
         self.workload = args.model.policy.workload
-        training = self.workload is Workload.TRAINING
-
-        pools = args.settings.pools
-        pool_tags = {pool: {**args.tags, naming.POOL_TAG: pool} for pool in pools}
-
-        logs = aws.cloudwatch.LogGroup(
-            name, name=args.log_group_name, retention_in_days=args.log_retention_days, tags=args.tags, opts=child
+        self.target_groups = shared.target_groups
+        self.listener_rule_arn = shared.listener_rule.arn if shared.listener_rule else None
+        self.queue_url = shared.queue.url if shared.queue else None
+        self.pools = {
+            pool: self._make_pool(name, args, shared, pool, settings) for pool, settings in args.settings.pools.items()
+        }
+        self._make_parameter(name, args)
+        self.scaler_resources = self._scaler_resources(args, shared)
+        self.register_outputs(
+            {
+                "groups": {pool_name: pool.group_name for pool_name, pool in self.pools.items()},
+                "listener_rule_arn": self.listener_rule_arn,
+                "queue_url": self.queue_url,
+            }
         )
-        queue = self._make_queue(name, args) if training else None
-        role, rights, profile = self._make_role(name, args, logs, queue)
-        group = self._make_security_group(name, args, training=training)
-        self.target_groups = {
-            pool: target_group(
-                args.model.name,
-                pool,
+
+    def _make_shared(self, name: str, args: ServiceArgs) -> _Shared:
+        log_group = aws.cloudwatch.LogGroup(
+            name, name=args.log_group_name, retention_in_days=args.log_retention_days, tags=args.tags, opts=self._child
+        )
+        queue = self._make_queue(name, args) if args.training else None
+        target_groups = {} if args.training else self._make_target_groups(name, args)
+        return _Shared(
+            log_group=log_group,
+            queue=queue,
+            identity=self._make_identity(name, args, log_group, queue),
+            security_group=self._make_security_group(name, args),
+            target_groups=target_groups,
+            listener_rule=None if args.training else self._make_listener_rule(name, args, target_groups),
+        )
+
+    def _make_pool(self, name: str, args: ServiceArgs, shared: _Shared, pool: str, settings: PoolSettings) -> GpuPool:
+        rule = [shared.listener_rule] if shared.listener_rule else []
+        return GpuPool(
+            f"{name}-{pool}",
+            GpuPoolArgs(
+                settings=settings,
                 policy=args.model.policy,
                 container=args.settings.container,
+                region=args.region,
                 vpc_id=args.network.vpc_id,
-                internal=args.internal,
-                tags={**pool_tags[pool], "Name": f"{name}-{pool}"},
-                opts=child,
-            )
-            for pool in ([] if training else pools)
-        }
-        rule = None if training else self._make_rule(name, args)
-        self.pools = {
-            pool_name: GpuPool(
-                f"{name}-{pool_name}",
-                GpuPoolArgs(
-                    settings=pool,
+                target_group=shared.target_groups.get(pool),
+                needed_to_drain=[*args.network.egress_resources, shared.identity.policy, *rule],
+                subnet_ids=args.network.private_subnet_ids(settings.zones),
+                security_group_id=shared.security_group.id,
+                instance_profile_arn=shared.identity.profile.arn,
+                log_group=shared.log_group.name,
+                queue_url=shared.queue.url if shared.queue else None,
+                idle_timeout_seconds=args.idle_timeout_seconds,
+                tags=args.pool_tags(pool),
+            ),
+            self._child,
+        )
+
+    def _make_target_groups(self, name: str, args: ServiceArgs) -> Mapping[str, aws.lb.TargetGroup]:
+        return {
+            pool: make_target_group(
+                TargetGroupArgs(
+                    service=args.model.name,
+                    pool=pool,
                     policy=args.model.policy,
                     container=args.settings.container,
-                    region=args.region,
                     vpc_id=args.network.vpc_id,
-                    target_group=self.target_groups.get(pool_name),
-                    needed_to_drain=[*args.network.ways_out, rights, *([rule] if rule else [])],
-                    subnet_ids=args.network.private_subnet_ids(pool.zones),
-                    security_group_id=group.id,
-                    instance_profile_arn=profile.arn,
-                    log_group=logs.name,
-                    queue_url=queue.url if queue else None,
-                    idle_timeout_seconds=args.idle_timeout_seconds,
-                    tags=pool_tags[pool_name],
+                    internal=args.internal,
+                    tags={**args.pool_tags(pool), "Name": f"{name}-{pool}"},
                 ),
-                pulumi.ResourceOptions(parent=self),
+                self._child,
             )
-            for pool_name, pool in pools.items()
+            for pool in args.settings.pools
         }
-        self.queue_url = queue.url if queue else None
-        self.listener_rule_arn = rule.arn if rule else None
+
+    def _make_parameter(self, name: str, args: ServiceArgs) -> None:
         bindings = pulumi.Output.all(
             load_balancer=args.load_balancer.arn_suffix,
             listener_rule_arn=self.listener_rule_arn,
@@ -124,7 +184,7 @@ class ServiceComponent(pulumi.ComponentResource):
             pools={
                 pool_name: {
                     "group": pool.group_name,
-                    "target_group_arn": None if training else self.target_groups[pool_name].arn,
+                    "target_group_arn": self.target_groups[pool_name].arn if self.target_groups else None,
                 }
                 for pool_name, pool in self.pools.items()
             },
@@ -135,46 +195,40 @@ class ServiceComponent(pulumi.ComponentResource):
             type="String",
             tier="Intelligent-Tiering",
             description=f"Service {args.model.name}: its policy, and what AWS calls its parts. Written by Pulumi.",
-            value=bindings.apply(lambda got: parameter(args.model, got)),
+            value=bindings.apply(lambda resolved: parameter_value(args.model, resolved)),
             tags=args.tags,
-            opts=child,
+            opts=self._child,
         )
-        mixed = placeholders.launches(args.model)
-        self.grant = pulumi.Output.all(
+
+    def _scaler_resources(self, args: ServiceArgs, shared: _Shared) -> pulumi.Output[ServiceResources]:
+        launches = changes_launches(args.model)
+        return pulumi.Output.all(
             groups=[pool.group_name for pool in self.pools.values()],
             rule=self.listener_rule_arn,
-            queue=queue.arn if queue else None,
-            templates=[pool.launch_template_arn for pool in self.pools.values()] if mixed else [],
-            role=role.arn,
+            queue=shared.queue.arn if shared.queue else None,
+            templates=[pool.launch_template_arn for pool in self.pools.values()] if launches else [],
+            role=shared.identity.role.arn,
         ).apply(
-            lambda got: iam.ServiceGrant(
-                group_names=got["groups"],
-                listener_rule_arn=got["rule"],
-                queue_arn=got["queue"],
-                launch_template_arns=got["templates"],
-                instance_role_arn=got["role"],
+            lambda resolved: ServiceResources(
+                group_names=resolved["groups"],
+                listener_rule_arn=resolved["rule"],
+                queue_arn=resolved["queue"],
+                launch_template_arns=resolved["templates"],
+                instance_role_arn=resolved["role"],
                 ami_parameters=[pool.ami_parameter for pool in args.settings.pools.values()],
             )
         )
-        self.register_outputs(
-            {
-                "groups": {pool_name: pool.group_name for pool_name, pool in self.pools.items()},
-                "listener_rule_arn": self.listener_rule_arn,
-                "queue_url": self.queue_url,
-            }
-        )
 
     def _make_queue(self, name: str, args: ServiceArgs) -> aws.sqs.Queue:
-        """The job queue. A job whose worker dies comes back after the visibility timeout, which the worker prolongs
-        while it runs; after three deaths it is set aside.
+        """Create the job queue. A job whose worker dies returns after the visibility timeout, which a running worker
+        prolongs; after three deaths it moves to the queue of failed jobs.
         """
-        child = pulumi.ResourceOptions(parent=self)
         failed = aws.sqs.Queue(
             naming.fitting(f"{name}-failed-jobs", naming.MAX_QUEUE_NAME),
             message_retention_seconds=14 * 24 * 3600,
             sqs_managed_sse_enabled=True,
             tags=args.tags,
-            opts=child,
+            opts=self._child,
         )
         return aws.sqs.Queue(
             naming.fitting(f"{name}-jobs", naming.MAX_QUEUE_NAME),
@@ -183,50 +237,36 @@ class ServiceComponent(pulumi.ComponentResource):
             sqs_managed_sse_enabled=True,
             redrive_policy=failed.arn.apply(lambda arn: json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})),
             tags=args.tags,
-            opts=child,
+            opts=self._child,
         )
 
-    def _make_role(
-        self, name: str, args: ServiceArgs, logs: aws.cloudwatch.LogGroup, queue: aws.sqs.Queue | None
-    ) -> tuple[aws.iam.Role, aws.iam.RolePolicy, aws.iam.InstanceProfile]:
-        child = pulumi.ResourceOptions(parent=self)
-        container = args.settings.container
-
-        def policy(got: Mapping[str, object]) -> str:
-            place: iam.Place = got["place"]  # type: ignore[assignment]
-            statements = iam.instance_statements(
-                place,
-                tags={key: args.tags[key] for key in (naming.STACK_TAG, naming.SERVICE_TAG)},
-                log_group_arn=str(got["logs"]),
-                queue_arn=got["queue"],  # type: ignore[arg-type]
-                ecr_repository_arn=iam.ecr_repository_arn(container.image, place.partition),
-                secret_arns=tuple(container.secrets.values()),
-                kms_key_arn=container.kms_key_arn,
-            )
-            return json.dumps(iam.document(statements))
-
+    def _make_identity(
+        self, name: str, args: ServiceArgs, log_group: aws.cloudwatch.LogGroup, queue: aws.sqs.Queue | None
+    ) -> _Identity:
+        role_name = naming.fitting(f"{name}-instance", naming.MAX_ROLE_NAME)
         role = aws.iam.Role(
-            naming.fitting(f"{name}-instance", naming.MAX_ROLE_NAME),
+            role_name,
             assume_role_policy=json.dumps(iam.trust("ec2.amazonaws.com")),
             tags=args.tags,
-            opts=child,
+            opts=self._child,
         )
-        rights = aws.iam.RolePolicy(
+        policy = aws.iam.RolePolicy(
             f"{name}-instance",
             role=role.id,
-            policy=pulumi.Output.all(place=args.place, logs=logs.arn, queue=queue.arn if queue else None).apply(policy),
-            opts=child,
+            policy=pulumi.Output.all(args.place, log_group.arn, queue.arn if queue else None).apply(
+                lambda resolved: _instance_policy(args, *resolved)
+            ),
+            opts=self._child,
         )
-        profile = aws.iam.InstanceProfile(
-            naming.fitting(f"{name}-instance", naming.MAX_ROLE_NAME), role=role.name, tags=args.tags, opts=child
-        )
-        return role, rights, profile
+        profile = aws.iam.InstanceProfile(role_name, role=role.name, tags=args.tags, opts=self._child)
+        return _Identity(role, policy, profile)
 
-    def _make_security_group(self, name: str, args: ServiceArgs, *, training: bool) -> aws.ec2.SecurityGroup:
-        """Instances: in from the load balancer on the container's port alone, out to everywhere (image, model, AWS).
+    def _make_security_group(self, name: str, args: ServiceArgs) -> aws.ec2.SecurityGroup:
+        """Create the instances' security group: in from the load balancer on the container's port only, out to
+        everywhere (image, model, AWS).
 
-        The rules stand in the group: as resources of their own, those that name a group read back as
-        `account/group` where the provider was not told the account, and every update would send them anew.
+        The rules are part of the group. A rule that is a resource of its own and names a group reads back as
+        `account/group` if the provider does not know the account, and every update would send it again.
         """
         port = args.settings.container.port
         from_balancer = aws.ec2.SecurityGroupIngressArgs(
@@ -236,39 +276,28 @@ class ServiceComponent(pulumi.ComponentResource):
             f"{name}-instance",
             vpc_id=args.network.vpc_id,
             description=f"Instances of service {args.model.name}",
-            ingress=[] if training else [from_balancer],
+            ingress=[] if args.training else [from_balancer],
             egress=[aws.ec2.SecurityGroupEgressArgs(protocol="-1", from_port=0, to_port=0, cidr_blocks=["0.0.0.0/0"])],
             tags={**args.tags, "Name": f"{name}-instance"},
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=self._child,
         )
 
-    def _make_rule(self, name: str, args: ServiceArgs) -> aws.lb.ListenerRule:
+    def _make_listener_rule(
+        self, name: str, args: ServiceArgs, target_groups: Mapping[str, aws.lb.TargetGroup]
+    ) -> aws.lb.ListenerRule:
         routing = args.model.policy.routing
-        conditions = []
-        if args.settings.paths:
-            conditions.append(
-                aws.lb.ListenerRuleConditionArgs(
-                    path_pattern=aws.lb.ListenerRuleConditionPathPatternArgs(values=args.settings.paths)
-                )
-            )
-        if args.settings.hosts:
-            conditions.append(
-                aws.lb.ListenerRuleConditionArgs(
-                    host_header=aws.lb.ListenerRuleConditionHostHeaderArgs(values=args.settings.hosts)
-                )
-            )
         return aws.lb.ListenerRule(
             name,
             listener_arn=args.load_balancer.listener.arn,
             priority=args.priority,
-            conditions=conditions,
+            conditions=_rule_conditions(args.settings),
             actions=[
                 aws.lb.ListenerRuleActionArgs(
                     type="forward",
                     forward=aws.lb.ListenerRuleActionForwardArgs(
                         target_groups=[
                             aws.lb.ListenerRuleActionForwardTargetGroupArgs(arn=group.arn, weight=args.weights[pool])
-                            for pool, group in self.target_groups.items()
+                            for pool, group in target_groups.items()
                         ],
                         stickiness=aws.lb.ListenerRuleActionForwardStickinessArgs(
                             enabled=routing.strategy is RoutingStrategy.STICKY, duration=routing.stickiness_seconds
@@ -279,3 +308,29 @@ class ServiceComponent(pulumi.ComponentResource):
             tags=args.tags,
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=[] if args.weights_known else [WEIGHTS]),
         )
+
+
+def _instance_policy(args: ServiceArgs, place: iam.Place, log_group_arn: str, queue_arn: str | None) -> str:
+    """Return the policy document of the instances' role."""
+    container = args.settings.container
+    resources = InstanceResources(
+        group_tags={key: args.tags[key] for key in (naming.STACK_TAG, naming.SERVICE_TAG)},
+        log_group_arn=log_group_arn,
+        queue_arn=queue_arn,
+        ecr_repository_arn=ecr_repository_arn(container.image, place.partition),
+        secret_arns=tuple(container.secrets.values()),
+        kms_key_arn=container.kms_key_arn,
+    )
+    return json.dumps(iam.document(instance_statements(place, resources)))
+
+
+def _rule_conditions(settings: ServiceSettings) -> list[aws.lb.ListenerRuleConditionArgs]:
+    """Return the paths and hosts that a request must have to reach the service."""
+    conditions = []
+    if settings.paths:
+        paths = aws.lb.ListenerRuleConditionPathPatternArgs(values=settings.paths)
+        conditions.append(aws.lb.ListenerRuleConditionArgs(path_pattern=paths))
+    if settings.hosts:
+        hosts = aws.lb.ListenerRuleConditionHostHeaderArgs(values=settings.hosts)
+        conditions.append(aws.lb.ListenerRuleConditionArgs(host_header=hosts))
+    return conditions

@@ -13,9 +13,9 @@ from gpu_fleet.config.fit import PlanProblem
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.config.validation import until_hole
 from gpu_fleet.scaling.service import Service
-from infra import iam, parameter, placeholders, user_data
+from infra import iam, placeholders, scaler_rights, service_parameter, user_data
 
-SHARES = iam.MAX_MANAGED_POLICIES - 1
+MAX_SERVICE_POLICIES = iam.MAX_MANAGED_POLICIES - 1
 """Managed policies of the scaler's role for its services; one more holds the statements that all services share."""
 
 
@@ -33,20 +33,20 @@ def _service_problems(project: str, stack: str, settings: StackSettings, model: 
     yield from _boot_problems(project, stack, settings, model, at)
     yield from _parameter_problems(project, stack, settings, model, at)
     value, region = settings.services[model.name], settings.region
-    instance_rights = iam.characters(placeholders.instance_statements(project, stack, value, model, region))
-    if instance_rights > iam.MAX_INLINE_CHARACTERS:
+    instance_policy = iam.characters(placeholders.instance_statements(project, stack, value, model, region))
+    if instance_policy > iam.MAX_INLINE_CHARACTERS:
         yield PlanProblem(
             (*at, "container", "secrets"),
             f"must make an IAM policy of at most {iam.MAX_INLINE_CHARACTERS} characters for the instances "
-            f"(got {instance_rights})",
+            f"(got {instance_policy})",
         )
-    grant = placeholders.grant(project, stack, value, model, region)
-    scaler_rights = iam.characters(iam.service_statements(placeholders.place(region), [grant]))
-    if scaler_rights > iam.MAX_MANAGED_CHARACTERS:
+    resources = placeholders.service_resources(project, stack, value, model, region)
+    scaler_policy = iam.characters(scaler_rights.service_statements(placeholders.place(region), [resources]))
+    if scaler_policy > iam.MAX_MANAGED_CHARACTERS:
         yield PlanProblem(
             (*at, "pools"),
             f"must make an IAM policy of at most {iam.MAX_MANAGED_CHARACTERS} characters for the scaler; shorten "
-            f"ami_parameter or take fewer pools (got {scaler_rights})",
+            f"ami_parameter or take fewer pools (got {scaler_policy})",
         )
 
 
@@ -54,7 +54,7 @@ def _boot_problems(
     project: str, stack: str, settings: StackSettings, model: Service, at: KeyPath
 ) -> Iterator[PlanProblem]:
     value, region = settings.services[model.name], settings.region
-    boot = user_data.boot(
+    boot = user_data.boot_settings(
         value.container,
         model.policy,
         region=region,
@@ -62,7 +62,7 @@ def _boot_problems(
         log_group=naming.log_group(project, stack, model.name),
         queue_url=placeholders.queue_url(f"{project}-{stack}-{model.name}", region),
     )
-    size = len(user_data.user_data(boot).encode())
+    size = len(user_data.render_user_data(boot).encode())
     if size > user_data.MAX_BYTES:
         yield PlanProblem(
             (*at, "container"),
@@ -74,11 +74,11 @@ def _boot_problems(
 def _parameter_problems(
     project: str, stack: str, settings: StackSettings, model: Service, at: KeyPath
 ) -> Iterator[PlanProblem]:
-    text = parameter.parameter(model, placeholders.bindings(project, stack, model, settings.region))
-    if len(text.encode()) > parameter.MAX_BYTES:
+    text = service_parameter.parameter_value(model, placeholders.bindings(project, stack, model, settings.region))
+    if len(text.encode()) > service_parameter.MAX_BYTES:
         yield PlanProblem(
             at,
-            f"must fit into a parameter of {parameter.MAX_BYTES} bytes with its policy and pools "
+            f"must fit into a parameter of {service_parameter.MAX_BYTES} bytes with its policy and pools "
             f"(got {len(text.encode())})",
         )
     if "{{" in text:
@@ -94,9 +94,9 @@ def _role_problems(
     project: str, stack: str, settings: StackSettings, models: Sequence[Service]
 ) -> Iterator[PlanProblem]:
     """Check that the scaler's role can hold its rights to all services."""
-    shares = placeholders.shares(project, stack, settings, models)
-    if len(shares) > SHARES:
-        max_services = shares[SHARES].start
+    batches = placeholders.service_batches(project, stack, settings, models)
+    if len(batches) > MAX_SERVICE_POLICIES:
+        max_services = batches[MAX_SERVICE_POLICIES].start
         yield PlanProblem(
             ("services",),
             f"must be at most {max_services} of this kind: the scaler's role takes {iam.MAX_MANAGED_POLICIES} policies "

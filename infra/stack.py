@@ -1,4 +1,4 @@
-"""The whole stack: which components stand, and what each gets of the others."""
+"""The whole stack: its components, and what each gets from the others."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from gpu_fleet.config import naming
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.scaling.policy import Workload
 from gpu_fleet.scaling.service import Service as ServiceModel
-from infra import iam, listener_rule, placeholders, standing
+from infra import deployed, iam, listener_rule, placeholders
+from infra.deployed import NOT_DEPLOYED, DeployedStack
 from infra.load_balancer import LoadBalancer, LoadBalancerArgs
 from infra.network import Network, NetworkArgs
 from infra.observability import Observability, ObservabilityArgs, WatchedPool, WatchedService
 from infra.scaler import BurstSource, Scaler, ScalerArgs
 from infra.service_component import ServiceArgs, ServiceComponent
-from infra.standing import NOTHING, Standing
+
+Services = Mapping[str, ServiceComponent]
 
 
 @dataclass(frozen=True, slots=True)
 class StackArgs:
-    """Everything that the program has read before it makes anything."""
+    """Everything that the program reads before it creates a resource."""
 
     project: str
     stack: str
@@ -32,47 +34,222 @@ class StackArgs:
     services: Sequence[ServiceModel]
     package: Path
     """The scaler's zip."""
-    standing: Standing = NOTHING
-    """What the last update has left."""
+    deployed: DeployedStack = NOT_DEPLOYED
+    """The stack as the last update left it."""
+
+    @property
+    def name(self) -> str:
+        """Prefix of the resources' names, and value of their tag `gpu-fleet:stack`."""
+        return f"{self.project}-{self.stack}"
+
+    @property
+    def services_path(self) -> str:
+        """Path of the services' parameters."""
+        return f"/{self.project}/{self.stack}/services"
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Tags of all resources."""
+        return {**self.settings.tags, naming.STACK_TAG: self.name}
 
 
-def here() -> pulumi.Output[iam.Place]:
-    """Partition, region and account that the provider speaks to."""
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all services of the stack share."""
+
+    place: pulumi.Output[iam.Place]
+    network: Network
+    load_balancer: LoadBalancer
+
+
+def make_stack(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
+    """Create the stack and return its outputs."""
+    shared = make_shared(args)
+    services = make_services(args, shared)
+    watched = watched_services(args, services)
+    scaler = make_scaler(args, shared, services, watched)
+    observability = make_observability(args, shared, scaler, watched)
+    make_destroy_guard(args, [shared.network, shared.load_balancer, *services.values(), scaler, observability])
+    return {
+        deployed.EXPORT: outputs_for_next_update(args.settings, shared.network, services),
+        "url": shared.load_balancer.url,
+        "dns_name": shared.load_balancer.dns_name,
+        "zone_id": shared.load_balancer.zone_id,
+        "scaler": scaler.function_name,
+        "state_table": scaler.table_name,
+        "services_path": args.services_path,
+        "alarm_topic": observability.topic_arn,
+        "groups": {
+            service_name: {pool_name: pool.group_name for pool_name, pool in service.pools.items()}
+            for service_name, service in services.items()
+        },
+        "queues": {
+            service_name: service.queue_url
+            for service_name, service in services.items()
+            if service.queue_url is not None
+        },
+    }
+
+
+def make_shared(args: StackArgs) -> Shared:
+    """Create the network and the load balancer."""
+    place = provider_place()
+    network = Network(args.name, NetworkArgs(args.settings.network, args.settings.region, args.tags))
+    load_balancer = LoadBalancer(
+        args.name,
+        LoadBalancerArgs(
+            settings=args.settings.load_balancer,
+            vpc_id=network.vpc_id,
+            subnet_ids=network.public_subnet_ids,
+            ingress_resources=network.ingress_resources,
+            place=place,
+            tags=args.tags,
+        ),
+    )
+    return Shared(place, network, load_balancer)
+
+
+def provider_place() -> pulumi.Output[iam.Place]:
+    """Return the partition, region and account of the AWS provider."""
     return pulumi.Output.all(
         aws.get_partition_output().partition,
         aws.get_region_output().region,
         aws.get_caller_identity_output().account_id,
-    ).apply(lambda got: iam.Place(*got))
+    ).apply(lambda resolved: iam.Place(*resolved))
 
 
-def protect(name: str, parts: Sequence[pulumi.Resource], tags: Mapping[str, str], *, protected: bool) -> None:
-    """Let `pulumi destroy` ask first whether the stack is protected, before anything is gone.
+def make_services(args: StackArgs, shared: Shared) -> Services:
+    """Create the services, by name."""
+    priorities = listener_rule.priorities(
+        {name: service.priority for name, service in args.settings.services.items() if service.priority is not None},
+        {name: service.rule.priority for name, service in args.deployed.services.items() if service.rule is not None},
+    )
+    return {
+        model.name: ServiceComponent(
+            f"{args.name}-{model.name}", service_args(args, shared, model, priorities.get(model.name))
+        )
+        for model in args.services
+    }
 
-    AWS refuses to delete a protected load balancer or table, but in the order of dependencies their turn comes when the
-    groups are gone already. An empty table that is protected with them, and stands on everything else, goes first. It
-    costs nothing while nobody reads or writes it: https://aws.amazon.com/dynamodb/pricing/on-demand/
-    """
-    aws.dynamodb.Table(
-        f"{name}-protection",
-        billing_mode="PAY_PER_REQUEST",
-        hash_key="nothing",
-        attributes=[aws.dynamodb.TableAttributeArgs(name="nothing", type="S")],
-        deletion_protection_enabled=protected,
-        tags=tags,
-        opts=pulumi.ResourceOptions(depends_on=parts),
+
+def service_args(args: StackArgs, shared: Shared, model: ServiceModel, priority: int | None) -> ServiceArgs:
+    """Return the arguments of one service; `priority` is its listener rule's in AWS."""
+    settings = args.settings
+    deployed_service = args.deployed.services.get(model.name)
+    deployed_weights = deployed_service.weights if deployed_service else {}
+    return ServiceArgs(
+        settings=settings.services[model.name],
+        model=model,
+        weights=listener_rule.weights(model, deployed_weights),
+        weights_known=bool(deployed_weights),
+        priority=priority,
+        parameter_name=f"{args.services_path}/{model.name}",
+        log_group_name=naming.log_group(args.project, args.stack, model.name),
+        region=settings.region,
+        place=shared.place,
+        network=shared.network,
+        load_balancer=shared.load_balancer,
+        internal=settings.load_balancer.internal,
+        idle_timeout_seconds=settings.load_balancer.idle_timeout_seconds,
+        log_retention_days=settings.scaler.log_retention_days,
+        tags={**args.tags, naming.SERVICE_TAG: model.name},
     )
 
 
-def stands(
-    settings: StackSettings, network: Network, services: Mapping[str, ServiceComponent]
+def watched_services(args: StackArgs, services: Services) -> list[WatchedService]:
+    """Return the services as dashboards and alarms need them."""
+    return [
+        WatchedService(
+            service_name,
+            {
+                pool_name: WatchedPool(
+                    f"{args.name}-{service_name}-{pool_name}",
+                    pool.group_name,
+                    service.target_groups[pool_name].arn_suffix if service.target_groups else None,
+                )
+                for pool_name, pool in service.pools.items()
+            },
+            dashboard_name=naming.dashboard(args.project, args.stack, service_name),
+        )
+        for service_name, service in services.items()
+    ]
+
+
+def make_scaler(args: StackArgs, shared: Shared, services: Services, watched: Sequence[WatchedService]) -> Scaler:
+    """Create the scaler, with a burst alarm for each pool that serves inference."""
+    prefix = f"{args.project}_{args.stack}"
+    pools = [pool for service in args.settings.services.values() for pool in service.pools.values()]
+    return Scaler(
+        naming.scaler_name(args.project, args.stack),
+        ScalerArgs(
+            settings=args.settings.scaler,
+            stack=args.name,
+            package=args.package,
+            services_path=args.services_path,
+            services=[service.scaler_resources for service in services.values()],
+            service_batches=placeholders.service_batches(args.project, args.stack, args.settings, args.services),
+            bursts=[
+                BurstSource(pool.name, f"{prefix}_{service.name}_{pool_name}_burst", pool.group_name)
+                for service in watched
+                if services[service.name].workload is Workload.INFERENCE
+                for pool_name, pool in service.pools.items()
+            ],
+            burst_alarms=f"{prefix}_*_burst",
+            spot=any(pool.spot_percent for pool in pools),
+            place=shared.place,
+            tags=args.tags,
+        ),
+    )
+
+
+def make_observability(
+    args: StackArgs, shared: Shared, scaler: Scaler, watched: Sequence[WatchedService]
+) -> Observability:
+    """Create the alarms, backstops and dashboards."""
+    return Observability(
+        args.name,
+        ObservabilityArgs(
+            settings=args.settings.observability,
+            stack=args.name,
+            region=args.settings.region,
+            function_name=scaler.function_name,
+            dead_letters_name=scaler.dead_letters_name,
+            load_balancer=shared.load_balancer.arn_suffix,
+            services=watched,
+            tags=args.tags,
+        ),
+    )
+
+
+def make_destroy_guard(args: StackArgs, components: Sequence[pulumi.Resource]) -> None:
+    """Create the resource that `pulumi destroy` deletes first, and that AWS refuses to delete in a protected stack.
+
+    AWS refuses to delete a protected load balancer or table, but by the order of dependencies their turn comes after
+    the groups are gone. An empty table that depends on everything else and is protected with it goes first. It costs
+    nothing while nobody reads or writes it: https://aws.amazon.com/dynamodb/pricing/on-demand/
+    """
+    settings = args.settings
+    aws.dynamodb.Table(
+        f"{args.name}-protection",
+        billing_mode="PAY_PER_REQUEST",
+        hash_key="nothing",
+        attributes=[aws.dynamodb.TableAttributeArgs(name="nothing", type="S")],
+        deletion_protection_enabled=settings.load_balancer.deletion_protection or settings.scaler.deletion_protection,
+        tags=args.tags,
+        opts=pulumi.ResourceOptions(depends_on=components),
+    )
+
+
+def outputs_for_next_update(
+    settings: StackSettings, network: Network, services: Services
 ) -> Mapping[str, pulumi.Input[object]]:
-    """What the next update must know of this one: `infra.standing` reads it."""
+    """Return what `infra.deployed` reads at the next update."""
     return {
         "region": settings.region,
         "internal": settings.load_balancer.internal,
         "vpc_id": network.vpc_id,
         "vpc_cidr": getattr(settings.network, "cidr", None),
-        "subnets": network.own_subnet_ids,
+        "subnets": network.created_subnet_ids,
         "services": {
             name: {
                 "workload": service.workload,
@@ -83,116 +260,4 @@ def stands(
             }
             for name, service in services.items()
         },
-    }
-
-
-def build(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
-    """Makes the stack, and returns what it exports."""
-    settings = args.settings
-    name = f"{args.project}-{args.stack}"
-    services_path = f"/{args.project}/{args.stack}/services"
-    tags = {**settings.tags, naming.STACK_TAG: name}
-    place = here()
-
-    network = Network(name, NetworkArgs(settings.network, settings.region, tags))
-    balancer = LoadBalancer(
-        name,
-        LoadBalancerArgs(
-            settings.load_balancer, network.vpc_id, network.public_subnet_ids, network.ways_in, place, tags
-        ),
-    )
-    before = args.standing.services
-    priorities = listener_rule.priorities(
-        {service: value.priority for service, value in settings.services.items() if value.priority is not None},
-        {service: stands.rule.priority for service, stands in before.items() if stands.rule is not None},
-    )
-    services = {
-        model.name: ServiceComponent(
-            f"{name}-{model.name}",
-            ServiceArgs(
-                settings=settings.services[model.name],
-                model=model,
-                weights=listener_rule.weights(model, before[model.name].weights if model.name in before else {}),
-                weights_known=model.name in before and bool(before[model.name].weights),
-                priority=priorities.get(model.name),
-                parameter_name=f"{services_path}/{model.name}",
-                log_group_name=naming.log_group(args.project, args.stack, model.name),
-                region=settings.region,
-                place=place,
-                network=network,
-                load_balancer=balancer,
-                internal=settings.load_balancer.internal,
-                idle_timeout_seconds=settings.load_balancer.idle_timeout_seconds,
-                log_retention_days=settings.scaler.log_retention_days,
-                tags={**tags, naming.SERVICE_TAG: model.name},
-            ),
-        )
-        for model in args.services
-    }
-    watched = [
-        WatchedService(
-            service_name,
-            {
-                pool_name: WatchedPool(
-                    f"{name}-{service_name}-{pool_name}",
-                    pool.group_name,
-                    service.target_groups[pool_name].arn_suffix if service.target_groups else None,
-                )
-                for pool_name, pool in service.pools.items()
-            },
-            dashboard_name=naming.dashboard(args.project, args.stack, service_name),
-        )
-        for service_name, service in services.items()
-    ]
-    inference = {model.name for model in args.services if model.policy.workload is Workload.INFERENCE}
-    scaler = Scaler(
-        naming.scaler_name(args.project, args.stack),
-        ScalerArgs(
-            settings=settings.scaler,
-            stack=name,
-            package=args.package,
-            services_path=services_path,
-            grants=[service.grant for service in services.values()],
-            shares=placeholders.shares(args.project, args.stack, settings, args.services),
-            bursts=[
-                BurstSource(pool.name, f"{args.project}_{args.stack}_{service.name}_{pool_name}_burst", pool.group_name)
-                for service in watched
-                if service.name in inference
-                for pool_name, pool in service.pools.items()
-            ],
-            burst_alarms=f"{args.project}_{args.stack}_*_burst",
-            spot=any(pool.spot_percent for service in settings.services.values() for pool in service.pools.values()),
-            place=place,
-            tags=tags,
-        ),
-    )
-    observability = Observability(
-        name,
-        ObservabilityArgs(
-            settings=settings.observability,
-            stack=name,
-            region=settings.region,
-            function_name=scaler.function_name,
-            dead_letters_name=scaler.dead_letters_name,
-            load_balancer=balancer.arn_suffix,
-            services=watched,
-            tags=tags,
-        ),
-    )
-    protected = settings.load_balancer.deletion_protection or settings.scaler.deletion_protection
-    protect(name, [network, balancer, *services.values(), scaler, observability], tags, protected=protected)
-    return {
-        standing.EXPORT: stands(settings, network, services),
-        "url": balancer.url,
-        "dns_name": balancer.dns_name,
-        "zone_id": balancer.zone_id,
-        "scaler": scaler.function_name,
-        "state_table": scaler.table_name,
-        "services_path": services_path,
-        "alarm_topic": observability.topic_arn,
-        "groups": {
-            service_name: {pool_name: pool.group_name for pool_name, pool in service.pools.items()}
-            for service_name, service in services.items()
-        },
-        "queues": {service_name: s.queue_url for service_name, s in services.items() if s.queue_url is not None},
     }

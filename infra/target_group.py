@@ -1,8 +1,9 @@
-"""The target group of a pool: how the load balancer picks an instance, and how it knows that one serves."""
+"""A pool's target group: how the load balancer chooses an instance and checks its health."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
@@ -12,51 +13,57 @@ from gpu_fleet.config.settings import Container
 from gpu_fleet.scaling.policy import Policy, RoutingStrategy
 
 ALGORITHM = "least_outstanding_requests"
-"""Requests of a model differ by orders of magnitude in length; who has fewest in hand gets the next. It rules out the
-target group's slow start: a new pool's share is raised by the scaler, through its weight."""
+"""The lengths of a model's requests differ by orders of magnitude, so the next request goes to the instance with the
+fewest in hand. AWS does not combine this with slow start: the scaler raises a new pool's share through its weight."""
+
+SLOW_START_SECONDS = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TargetGroupArgs:
+    """What a target group needs from its pool and its service."""
+
+    service: str
+    pool: str
+    policy: Policy
+    container: Container
+    vpc_id: pulumi.Input[str]
+    internal: bool
+    """Whether the load balancer is internal."""
+    tags: Mapping[str, str]
 
 
 def deregistration_seconds(policy: Policy) -> int:
-    """How long the load balancer lets the requests of an instance that leaves finish."""
+    """Return how long the load balancer lets a leaving instance finish its requests."""
     return min(naming.MAX_DEREGISTRATION_DELAY_SECONDS, int(policy.horizontal.busy_max_drain_seconds))
 
 
-def target_group(
-    service: str,
-    pool: str,
-    *,
-    policy: Policy,
-    container: Container,
-    vpc_id: pulumi.Input[str],
-    internal: bool,
-    tags: Mapping[str, str],
-    opts: pulumi.ResourceOptions,
-) -> aws.lb.TargetGroup:
-    """The target group of one pool.
+def make_target_group(args: TargetGroupArgs, opts: pulumi.ResourceOptions) -> aws.lb.TargetGroup:
+    """Create the target group of one pool.
 
-    A target group belongs to one load balancer, and a change of `internal` makes a new one while the old one stands. So
-    the name tells which of the two it is for:
+    A target group belongs to one load balancer, and a change of `internal` creates a second load balancer before the
+    first is deleted. So the name shows which of the two it belongs to:
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html
     """
-    name = f"{service}-{pool}-internal" if internal else f"{service}-{pool}"
-    slow_start_seconds = 0
-    naming.check_slow_start(ALGORITHM, slow_start_seconds)
+    name = f"{args.service}-{args.pool}-internal" if args.internal else f"{args.service}-{args.pool}"
+    naming.check_slow_start(ALGORITHM, SLOW_START_SECONDS)
+    routing = args.policy.routing
     return aws.lb.TargetGroup(
         naming.fitting(name, naming.MAX_TARGET_GROUP_NAME),
-        port=container.port,
+        port=args.container.port,
         protocol="HTTP",
         target_type="instance",
-        vpc_id=vpc_id,
-        deregistration_delay=deregistration_seconds(policy),
+        vpc_id=args.vpc_id,
+        deregistration_delay=deregistration_seconds(args.policy),
         load_balancing_algorithm_type=ALGORITHM,
-        slow_start=slow_start_seconds,
+        slow_start=SLOW_START_SECONDS,
         stickiness=aws.lb.TargetGroupStickinessArgs(
             type="lb_cookie",
-            enabled=policy.routing.strategy is RoutingStrategy.STICKY,
-            cookie_duration=policy.routing.stickiness_seconds,
+            enabled=routing.strategy is RoutingStrategy.STICKY,
+            cookie_duration=routing.stickiness_seconds,
         ),
         health_check=aws.lb.TargetGroupHealthCheckArgs(
-            path=container.health_path,
+            path=args.container.health_path,
             protocol="HTTP",
             matcher="200",
             interval=10,
@@ -65,6 +72,6 @@ def target_group(
             # 30 s of silence: an engine that reads a very long prompt answers late, and is not dead.
             unhealthy_threshold=3,
         ),
-        tags=tags,
+        tags=args.tags,
         opts=opts,
     )

@@ -1,4 +1,4 @@
-"""The first boot's script, from the files in infra/instance. Pure: text in, text out."""
+"""The boot script of an instance, rendered from the files in infra/instance. Pure: text in, text out."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ MAX_BYTES = 16384
 KEEP_ALIVE = "VLLM_HTTP_TIMEOUT_KEEP_ALIVE"
 """Seconds: https://docs.vllm.ai/en/latest/configuration/env_vars.html"""
 
+INFERENCE_STOP_SECONDS = 30
+"""Between SIGTERM and SIGKILL. An instance for inference has drained before its container stops."""
+
 
 @dataclass(frozen=True, slots=True)
 class BootSettings:
-    """What an instance of a pool is told."""
+    """Settings that user data hands to an instance."""
 
     region: str
     image: str
@@ -40,7 +43,7 @@ class BootSettings:
     health_path: str = "/health"
 
 
-def boot(
+def boot_settings(
     container: Container,
     policy: Policy,
     *,
@@ -49,19 +52,19 @@ def boot(
     log_group: str,
     queue_url: str | None = None,
 ) -> BootSettings:
-    """What the instances of a service are told; `idle_timeout_seconds` is the load balancer's.
+    """Return the boot settings of a service's instances; `idle_timeout_seconds` is the load balancer's.
 
-    The engine must keep a connection longer than the load balancer does, or it closes one that is just being used
-    again, which is a 502; vLLM's own 5 s are far below.
+    The engine must keep a connection open longer than the load balancer does. Otherwise it closes connections that the
+    load balancer is about to reuse, which gives a 502. vLLM's default of 5 s is far too short.
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html#http-502-issues
     """
     training = policy.workload is Workload.TRAINING
-    ours = {} if training else {KEEP_ALIVE: str(idle_timeout_seconds + 10)}
+    defaults = {} if training else {KEEP_ALIVE: str(idle_timeout_seconds + 10)}
     return BootSettings(
         region=region,
         image=container.image,
         args=container.args,
-        environment={**ours, **container.environment, **({"QUEUE_URL": queue_url} if queue_url else {})},
+        environment={**defaults, **container.environment, **({"QUEUE_URL": queue_url} if queue_url else {})},
         secrets=container.secrets,
         port=container.port,
         health_path=container.health_path,
@@ -71,13 +74,16 @@ def boot(
     )
 
 
-def user_data(boot: BootSettings) -> str:
-    """The script. `gpu_fleet.config.rules` has seen to it that EC2 takes its length and that no value ends a line."""
+def render_user_data(boot: BootSettings) -> str:
+    """Return the script.
+
+    `infra.sizes` checks that EC2 accepts its length, `gpu_fleet.config.rules` that no value contains a line break.
+    """
     registry = boot.image.partition("/")[0]
     values = {
-        "NODE": _code((FOLDER / "node.py").read_text(encoding="utf-8")),
-        "AGENT": _agent(boot.region),
-        "NODE_ENVIRONMENT": _lines(
+        "NODE": _without_comments((FOLDER / "node.py").read_text(encoding="utf-8")),
+        "AGENT": _agent_config(boot.region),
+        "NODE_ENVIRONMENT": _environment_file(
             {
                 "AWS_DEFAULT_REGION": boot.region,
                 "AWS_RETRY_MODE": "standard",
@@ -89,7 +95,7 @@ def user_data(boot: BootSettings) -> str:
                 "TERMINATING_HOOK": TERMINATING_HOOK,
             }
         ),
-        "CONTAINER_ENVIRONMENT": _lines(boot.environment),
+        "CONTAINER_ENVIRONMENT": _environment_file(boot.environment),
         "SECRETS": "\n".join(f"add_secret {shlex.quote(k)} {shlex.quote(v)}" for k, v in sorted(boot.secrets.items())),
         "PORT": str(boot.port),
         "REGISTRY": shlex.quote(registry) if ".dkr.ecr." in registry else "''",
@@ -97,22 +103,23 @@ def user_data(boot: BootSettings) -> str:
         "ARGS": " ".join(shlex.quote(arg) for arg in boot.args),
         "LOG_GROUP": shlex.quote(boot.log_group),
         "REGION": shlex.quote(boot.region),
-        # Inference has drained before it is stopped; a training worker finishes its job after SIGTERM.
-        "STOP_SECONDS": str(boot.max_drain_seconds if boot.training else 30),
+        # A training worker finishes its job after SIGTERM.
+        "STOP_SECONDS": str(boot.max_drain_seconds if boot.training else INFERENCE_STOP_SECONDS),
     }
-    return re.sub(r"@([A-Z_]+)@", lambda m: values[m[1]], _code((FOLDER / "boot.sh").read_text(encoding="utf-8")))
+    script = _without_comments((FOLDER / "boot.sh").read_text(encoding="utf-8"))
+    return re.sub(r"@([A-Z_]+)@", lambda placeholder: values[placeholder[1]], script)
 
 
-def _code(text: str) -> str:
-    """The text without lines that are comments alone; its first line stays."""
+def _without_comments(text: str) -> str:
+    """Return the text without its comment lines; the first line and every `#!` line stay."""
     first, *rest = text.rstrip("\n").split("\n")
     return "\n".join([first, *(line for line in rest if not line.lstrip().startswith("#") or line.startswith("#!"))])
 
 
-def _agent(region: str) -> str:
+def _agent_config(region: str) -> str:
     text = (FOLDER / "agent.json").read_text(encoding="utf-8").replace("@REGION@", region)
     return json.dumps(json.loads(text), separators=(",", ":"))
 
 
-def _lines(values: Mapping[str, str]) -> str:
+def _environment_file(values: Mapping[str, str]) -> str:
     return "\n".join(f"{key}={value}" for key, value in sorted(values.items()))

@@ -30,7 +30,7 @@ from gpu_fleet.replay.static_fleet import STATIC_SHARE, StaticFleet, static_flee
 from gpu_fleet.scaling.policy import Workload
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.traffic import Trace
-from infra.parameter import parameter
+from infra.service_parameter import parameter_value
 
 OPENING_SECONDS = 300.0
 """The opening fleet is sized for the mean of the trace's first 5 minutes."""
@@ -140,7 +140,7 @@ def play(
 def put_service(cloud: EmbeddedCloud, service: Service) -> None:
     """Write the service's parameter with another policy, as `pulumi up` with that policy would."""
     name = f"{cloud.outputs['services_path']}/{service.name}"
-    value = parameter(service, cloud.services[service.name]["bindings"])
+    value = parameter_value(service, cloud.services[service.name]["bindings"])
     cloud.client("ssm").put_parameter(Name=name, Value=value, Tier="Intelligent-Tiering", Overwrite=True)
 
 

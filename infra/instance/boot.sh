@@ -1,5 +1,5 @@
 #!/bin/bash
-# First boot of an instance. @NAMES@ are filled in by infra/user_data.py, each quoted for the shell where it stands.
+# Runs at the first boot of an instance. infra/user_data.py replaces @NAMES@, each quoted for its place.
 set -euo pipefail
 exec > >(tee -a /var/log/gpu-fleet-boot.log) 2>&1
 
@@ -22,14 +22,14 @@ cat > /etc/gpu-fleet/container.env <<'GPU_FLEET_END'
 @CONTAINER_ENVIRONMENT@
 GPU_FLEET_END
 
-# Secrets are read at boot and never stand in user data.
+# Secrets are read at boot; user data never contains them.
 add_secret() {
   printf '%s=%s\n' "$1" "$(aws secretsmanager get-secret-value --region @REGION@ --secret-id "$2" --query SecretString --output text)" \
     >> /etc/gpu-fleet/container.env
 }
 @SECRETS@
 
-# Metrics are worth less than serving: an agent that cannot be had is the alarms' matter, not the boot's.
+# Serving matters more than metrics: without the agent the boot goes on, and alarms report the missing data.
 start_agent() {
   local bin=/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl
   if [ ! -x $bin ] && command -v dnf > /dev/null; then
@@ -50,12 +50,12 @@ registry=@REGISTRY@
 if [ -n "$registry" ]; then
   aws ecr get-login-password --region "$(echo "$registry" | cut -d. -f4)" | docker login --username AWS --password-stdin "$registry"
 fi
-# An image that is there already will do when the registry cannot be reached.
+# If the registry is unreachable, use a local image.
 docker pull @IMAGE@ || docker image inspect @IMAGE@ > /dev/null
 GPU_FLEET_END
 
-# A network of its own: the metadata's token for the instance's role does not come over the bridge where the hop limit
-# is 1. The kernel hands the load balancer's connections over with their source addresses, without a proxy.
+# The container has its own network: with a hop limit of 1 the metadata token for the instance's role does not cross the
+# bridge. The kernel forwards the load balancer's connections with their source addresses, without a proxy.
 # --ipc host: vLLM's processes share memory, https://docs.vllm.ai/en/latest/deployment/docker.html
 cat > /opt/gpu-fleet/serve.sh <<'GPU_FLEET_END'
 #!/bin/bash

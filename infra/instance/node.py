@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-# What runs on an instance beside the serving container, with Python's standard library alone (3.9 and later):
-#   node.py metrics    every 10 s: the engine's Prometheus metrics, as gauges for the CloudWatch agent's StatsD
+# Runs on an instance beside the serving container, with only Python's standard library (3.9 and later):
+#   node.py metrics    sends the engine's Prometheus metrics every 10 s, as gauges, to the CloudWatch agent's StatsD
 #   node.py lifecycle  completes the launching hook once the model answers; drains on the terminating hook
-# Its settings are the environment of /etc/gpu-fleet/node.env. Lines that are comments alone are left out of user data.
+# Its settings are environment variables, from /etc/gpu-fleet/node.env. User data omits comment lines.
 import json
 import os
 import re
@@ -21,7 +21,7 @@ HEALTH_PATH = os.environ.get("HEALTH_PATH", "/health")
 STATSD = ("127.0.0.1", int(os.environ.get("STATSD_PORT", "8125")))
 IMDS = os.environ.get("IMDS_URL", "http://169.254.169.254")
 
-# Our gauge: the names it has at vLLM (its v1 and v0 engine), SGLang, and a container of one's own (a training worker).
+# Each gauge with its names in vLLM (v1 and v0 engine), SGLang, and a user's own container (a training worker).
 GAUGES = {
     "requests_running": ("vllm:num_requests_running", "sglang:num_running_reqs", "requests_running"),
     "requests_waiting": ("vllm:num_requests_waiting", "sglang:num_queue_reqs", "requests_waiting"),
@@ -46,7 +46,7 @@ LE = re.compile(r'le="([^"]+)"')
 
 
 def parse(text):
-    # {name: [(upper bound of a bucket or "", value)]}, one entry for each label set.
+    # Return {name: [(upper bound of a bucket or "", value)]}, one entry for each label set.
     samples = {}
     for line in text.splitlines():
         match = SAMPLE.match(line)
@@ -73,7 +73,7 @@ def buckets(samples):
 
 
 def quantile(new, old, share):
-    # As Prometheus' histogram_quantile: linear within the bucket; the last bound where it lies beyond all of them.
+    # As Prometheus' histogram_quantile: linear within a bucket; the last finite bound if the quantile is beyond it.
     counts = sorted((bound, count - old.get(bound, 0.0)) for bound, count in new.items())
     if not counts or counts[-1][1] <= 0:
         return None
@@ -88,8 +88,9 @@ def quantile(new, old, share):
 
 
 def gauges(new, old, seconds):
-    # What this scrape says. Means, quantiles and rates are of the requests finished since the last one, `seconds` ago;
-    # what the engine does not say, or nothing was finished for, is left out: missing is not zero.
+    # Return the gauges of this scrape. Means, quantiles and rates are over the requests that finished since the last
+    # scrape, `seconds` ago. A gauge that the engine does not report, or that no finished request has a value for, is
+    # left out: missing is not zero.
     out = {}
     for gauge, names in GAUGES.items():
         name = first(names, new)
@@ -118,7 +119,7 @@ def gauges(new, old, seconds):
 
 
 def round_trip_seconds(text):
-    # Mean of the kernel's smoothed round trips of the load balancer's connections, from `ss -tin`.
+    # Return the mean of the kernel's smoothed round trips of the connections in the output of `ss -tin`.
     found = [float(value) for value in re.findall(r"\brtt:([\d.]+)/", text)]
     return sum(found) / len(found) / 1000 if found else None
 
@@ -137,7 +138,8 @@ def scrape():
 
 
 def network():
-    # The load balancer's connections end in the container's network. What comes from its gateway is asked from here.
+    # Return the mean round trip of the load balancer's connections, which end in the container's network. Connections
+    # from its gateway are our own scrapes and health checks.
     try:
         pid, gateway = shown(
             *("docker", "inspect", "--format"),
@@ -157,8 +159,9 @@ def shown(*words):
 
 
 def leaving():
-    # A draining instance gets no new requests, and the scaler reckons the load of those that do get them from the mean
-    # of the group: with 4 that hold 20 and one that has 5 left it would count 4 x 17. A worker's jobs are its own.
+    # Whether the instance must stop publishing. A draining instance gets no new requests, and the scaler computes the
+    # load of the others from the group's mean: with four that hold 20 each and one that has 5 left, it would count
+    # 4 x 17. A training worker publishes to the end: its jobs are its own.
     if os.environ.get("WORKLOAD") == "training":
         return False
     try:
@@ -230,16 +233,16 @@ def engine_stands():
 
 
 def busy(samples):
-    # Requests and jobs that this instance holds. An engine that stands and does not answer counts as busy.
+    # Return the number of requests and jobs in hand. A running engine that does not answer counts as busy.
     if samples is None:
         return 1.0 if engine_stands() else 0.0
     return sum(total(samples, name) for gauge in BUSY for name in [first(GAUGES[gauge], samples)] if name)
 
 
 def drain(beat, clock=time.monotonic, sleep=time.sleep):
-    # Inference: the load balancer sends nothing more; wait until nothing is running or waiting, seen twice, so that
-    # a request between two counts is not lost. Training: SIGTERM tells the worker to finish its job and take no
-    # other; it ends by itself. Both: no longer than MAX_DRAIN_SECONDS.
+    # Wait until the instance is idle, at most MAX_DRAIN_SECONDS; return whether it is. Inference: the load balancer
+    # sends no more requests; nothing must run or wait in two counts, so that no request between counts is lost.
+    # Training: SIGTERM tells the worker to finish its job and take no other, and its container ends by itself.
     end = clock() + float(os.environ["MAX_DRAIN_SECONDS"])
     training = os.environ.get("WORKLOAD") == "training"
     if training:
@@ -274,7 +277,7 @@ def lifecycle():
             drain(lambda: hook("record-lifecycle-action-heartbeat", terminating, group, instance))
             hook("complete-lifecycle-action", terminating, group, instance)
             return
-        # A hook that was completed or has run out answers with an error: after ten of them there is none to complete.
+        # The call fails if the hook was completed or has timed out: after ten failures, give up.
         if tries < 10 and healthy():
             tries = 10 if hook("complete-lifecycle-action", launching, group, instance) else tries + 1
         time.sleep(POLL_SECONDS)

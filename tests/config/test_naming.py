@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gpu_fleet.config import naming
 from gpu_fleet.config.settings import ZONE_LETTERS
 from infra.gpu_pool import root_device
-from infra.network import ranges
+from infra.network import subnet_ranges
 from infra.target_group import ALGORITHM
 
 names = st.from_regex(r"[a-z][a-z0-9-]{0,60}", fullmatch=True)
@@ -62,7 +62,7 @@ def test_a_hooks_timeout_is_within_awss_limits(seconds: float) -> None:
 def test_subnets_of_all_zones_lie_apart_and_hold_a_load_balancer(cidr: str) -> None:
     import ipaddress
 
-    cut = [ranges(cidr, letter) for letter in ZONE_LETTERS]
+    cut = [subnet_ranges(cidr, letter) for letter in ZONE_LETTERS]
     networks = [ipaddress.IPv4Network(c) for zone in cut for c in (zone.public, zone.private)]
     assert len(networks) == 2 * len(ZONE_LETTERS)
     assert all(n.subnet_of(ipaddress.IPv4Network(cidr)) and n.prefixlen <= 27 for n in networks)

@@ -20,10 +20,10 @@ from gpu_fleet.emulator import provision
 from gpu_fleet.scaling import forecast, record
 from gpu_fleet.scaling.observation import Reading
 from gpu_fleet.scaling.state import State
-from infra import iam, placeholders
+from infra import placeholders, scaler_rights
 from infra.instance import node
-from infra.parameter import parameter as parameter_text
-from infra.sizes import SHARES
+from infra.service_parameter import parameter_value
+from infra.sizes import MAX_SERVICE_POLICIES
 from lambdas.scaler import log, signals
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.publish import publish, publish_run
@@ -129,7 +129,7 @@ def quantities() -> Quantities:
         stack_metrics=_run_metrics(),
         state_bytes=len(record.dump(_state()).encode()),
         log_bytes=_log_bytes(),
-        parameter_bytes=len(parameter_text(service, bindings).encode()),
+        parameter_bytes=len(parameter_value(service, bindings).encode()),
         alarm_metrics=sum(_metrics_in(a) for a in slow) - len(of_stack),
         fast_alarms=len(fast),
         stack_alarms=len(of_stack),
@@ -185,9 +185,9 @@ def services_per_stack() -> int:
     """Return the largest number of such services that `validate` accepts, by target groups and by IAM policies."""
     read, _ = read_stack(ROOT, "local")
     (service,) = services(read, read_library(ROOT))
-    grant = placeholders.grant("gpu-fleet", "local", read.services[service.name], service, read.region)
+    grant = placeholders.service_resources("gpu-fleet", "local", read.services[service.name], service, read.region)
     count = MAX_BALANCER_TARGET_GROUPS // len(service.pools)
-    while len(iam.shares(placeholders.place(read.region), [grant] * count)) > SHARES:
+    while len(scaler_rights.service_batches(placeholders.place(read.region), [grant] * count)) > MAX_SERVICE_POLICIES:
         count -= 1
     return count
 
@@ -242,7 +242,14 @@ def month_table() -> str:
 
 def metrics_of_an_instance() -> int:
     """Return the number of metrics that an instance of an inference service publishes."""
-    engine = {*node.GAUGES, *node.SHARES, *node.MEANS, "finished_rps", "ttft_p95_seconds", "network_latency_seconds"}
+    engine = {
+        *node.GAUGES,
+        *node.SHARES,
+        *node.MEANS,
+        "finished_rps",
+        "ttft_p95_seconds",
+        "network_latency_seconds",
+    }
     of_jobs = {name for name in engine if name.startswith("job")}
     host = json.loads((ROOT / "infra/instance/agent.json").read_text())["metrics"]["metrics_collected"]
     return len(engine - of_jobs) + sum(len(host[kind]["measurement"]) for kind in ("nvidia_gpu", "cpu", "mem"))

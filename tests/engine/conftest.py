@@ -1,7 +1,7 @@
 """A stack under the real Pulumi engine and AWS provider, against a moto server that refuses what AWS refuses.
 
 The engine, its language host and the provider are those of engine-check, in a folder `shared/tools` beside the project
-(or in that of GPU_FLEET_SHARED). Where they cannot run, these tests skip and say so.
+(or in the folder GPU_FLEET_SHARED). If they cannot run, these tests skip and say why.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ SERVICE_TAG, POOL_TAG = "gpu-fleet:service", "gpu-fleet:pool"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here needs the engine."""
+    """Mark everything here as a test that needs the engine."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.engine)
 
 
 class Deployment:
-    """One stack: its YAML, the engine that makes it, the cloud that it stands in."""
+    """One stack: its YAML, its engine and its cloud."""
 
     def __init__(self, engine: Any, cloud: Any) -> None:
         self.engine, self.cloud = engine, cloud
@@ -45,7 +45,7 @@ class Deployment:
         return Path(self.engine.project) / f"Pulumi.{self.engine.stack}.yaml"
 
     def edit(self, change: Callable[[dict[str, Any]], object]) -> None:
-        """Change the stack's YAML; `change` is given what stands below `config`."""
+        """Change the stack's YAML; `change` gets the value of `config`."""
         yaml = YAML()
         data = yaml.load(self.file.read_text())
         change(data["config"])
@@ -53,92 +53,92 @@ class Deployment:
             yaml.dump(data, out)
 
     def services(self) -> dict[str, Any]:
-        """The services as the stack's YAML has them."""
+        """Return the services in the stack's YAML."""
         return dict(YAML(typ="safe").load(self.file.read_text())["config"]["gpu-fleet:services"])
 
-    # ---- what the engine does. Each returns engine-check's Steps: `changes`, `counts()`, `errors`, `code`.
+    # ---- the engine's operations. Each returns engine-check's Steps: `changes`, `counts()`, `errors`, `code`.
 
     def preview(self, *, may_fail: bool = False) -> Any:
-        """What an update would do."""
-        return self._held(self.engine.preview("preview"), may_fail=may_fail)
+        """Preview an update."""
+        return self._checked(self.engine.preview("preview"), may_fail=may_fail)
 
     def up(self, *, may_fail: bool = False) -> Any:
-        """Update the stack. An update that fails fails the test in the engine's own words, unless it may."""
-        return self._held(self.engine.up("up"), may_fail=may_fail)
+        """Update the stack. A failed update fails the test with the engine's errors, unless `may_fail`."""
+        return self._checked(self.engine.up("up"), may_fail=may_fail)
 
     def refresh(self, *, may_fail: bool = False) -> Any:
         """Read the stack back from the cloud."""
-        return self._held(self.engine.refresh("refresh"), may_fail=may_fail)
+        return self._checked(self.engine.refresh("refresh"), may_fail=may_fail)
 
     def destroy(self, *, may_fail: bool = False) -> Any:
-        """Take the stack down."""
-        return self._held(self.engine.destroy("destroy"), may_fail=may_fail)
+        """Destroy the stack."""
+        return self._checked(self.engine.destroy("destroy"), may_fail=may_fail)
 
     @staticmethod
-    def _held(steps: Any, *, may_fail: bool) -> Any:
+    def _checked(steps: Any, *, may_fail: bool) -> Any:
         if steps.code and not may_fail:
             pytest.fail("\n".join(steps.errors), pytrace=False)
         return steps
 
-    # ---- what stands in the cloud
+    # ---- what the cloud has
 
     def client(self, name: str) -> Any:
-        """A boto3 client of the cloud."""
+        """Return a boto3 client of the cloud."""
         return self.cloud.client(name)
 
     def rules(self) -> dict[str, dict[str, Any]]:
-        """The listener rules, by service: as `describe_rules` tells them."""
+        """Return the listener rules as `describe_rules` does, by service."""
         elb = self.client("elbv2")
-        found = {}
+        by_service = {}
         for balancer in elb.describe_load_balancers()["LoadBalancers"]:
             for listener in elb.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]:
                 for rule in elb.describe_rules(ListenerArn=listener["ListenerArn"])["Rules"]:
                     if not rule["IsDefault"]:
-                        found[self._tags(rule["RuleArn"])[SERVICE_TAG]] = rule
-        return found
+                        by_service[self._tags(rule["RuleArn"])[SERVICE_TAG]] = rule
+        return by_service
 
     def priorities(self) -> dict[str, int]:
-        """Priority of each service's rule."""
+        """Return the priority of each service's rule."""
         return {service: int(rule["Priority"]) for service, rule in self.rules().items()}
 
     def weights(self, service: str) -> dict[str, int]:
-        """Weight of each pool in the service's rule."""
-        return {self._tags(t["TargetGroupArn"])[POOL_TAG]: int(t["Weight"]) for t in self._shares(service)}
+        """Return the weight of each pool in the service's rule."""
+        return {self._tags(t["TargetGroupArn"])[POOL_TAG]: int(t["Weight"]) for t in self._targets(service)}
 
-    def weigh(self, service: str, weights: dict[str, int]) -> None:
-        """Move the weights as the scaler does: by ModifyRule."""
+    def set_weights(self, service: str, weights: dict[str, int]) -> None:
+        """Set the weights as the scaler does, by ModifyRule."""
         actions = self.rules()[service]["Actions"]
         for action in actions:
-            for one in action.get("ForwardConfig", {}).get("TargetGroups", []):
-                one["Weight"] = weights[self._tags(one["TargetGroupArn"])[POOL_TAG]]
+            for target in action.get("ForwardConfig", {}).get("TargetGroups", []):
+                target["Weight"] = weights[self._tags(target["TargetGroupArn"])[POOL_TAG]]
         self.client("elbv2").modify_rule(RuleArn=self.rules()[service]["RuleArn"], Actions=actions)
 
-    def _shares(self, service: str) -> list[dict[str, Any]]:
+    def _targets(self, service: str) -> list[dict[str, Any]]:
         actions = self.rules()[service]["Actions"]
-        return [one for action in actions for one in action.get("ForwardConfig", {}).get("TargetGroups", [])]
+        return [target for action in actions for target in action.get("ForwardConfig", {}).get("TargetGroups", [])]
 
     def _tags(self, arn: str) -> dict[str, str]:
-        told = self.client("elbv2").describe_tags(ResourceArns=[arn])["TagDescriptions"]
-        return {tag["Key"]: tag["Value"] for tag in told[0]["Tags"]}
+        described = self.client("elbv2").describe_tags(ResourceArns=[arn])["TagDescriptions"]
+        return {tag["Key"]: tag["Value"] for tag in described[0]["Tags"]}
 
     def groups(self) -> dict[str, dict[str, Any]]:
-        """The Auto Scaling groups, by "service/pool": as `describe_auto_scaling_groups` tells them."""
-        found = {}
+        """Return the Auto Scaling groups as `describe_auto_scaling_groups` does, by "service/pool"."""
+        by_pool = {}
         for group in self.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]:
             tags = {tag["Key"]: tag["Value"] for tag in group["Tags"]}
-            found[f"{tags[SERVICE_TAG]}/{tags[POOL_TAG]}"] = group
-        return found
+            by_pool[f"{tags[SERVICE_TAG]}/{tags[POOL_TAG]}"] = group
+        return by_pool
 
     def instances(self) -> dict[str, list[str]]:
-        """Ids of the instances, by "service/pool"."""
+        """Return the ids of the instances, by "service/pool"."""
         return {name: sorted(i["InstanceId"] for i in group["Instances"]) for name, group in self.groups().items()}
 
-    def await_instances(self, wanted: dict[str, int], seconds: float = 60.0) -> None:
-        """Wait until each "service/pool" has so many instances in service. Fails the test after `seconds`."""
-        until = time.monotonic() + seconds
-        while (have := self._in_service()) != wanted:
-            if time.monotonic() > until:
-                pytest.fail(f"in service after {seconds} s: {have}, not {wanted}", pytrace=False)
+    def await_instances(self, expected: dict[str, int], seconds: float = 60.0) -> None:
+        """Wait until each "service/pool" has the expected number of instances in service. Fails after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while (actual := self._in_service()) != expected:
+            if time.monotonic() > deadline:
+                pytest.fail(f"in service after {seconds} s: {actual}, not {expected}", pytrace=False)
             time.sleep(0.5)
 
     def _in_service(self) -> dict[str, int]:
@@ -148,37 +148,37 @@ class Deployment:
         }
 
     def left(self) -> dict[str, int]:
-        """How much still stands in the cloud, by kind; empty when nothing does."""
+        """Return the number of resources left in the cloud, by type; empty if there are none."""
         return dict(self.cloud.left())
 
 
 class Ground:
-    """Makes clouds and stacks; everything is taken away when it closes."""
+    """Creates clouds and stacks, and removes everything when it closes."""
 
     def __init__(self, pulumi: Path, check: Any, root: Path, work: Path) -> None:
         self._pulumi, self._check, self._root, self._work = pulumi, check, root, work
         self._open = contextlib.ExitStack()
-        self._made = 0
+        self._folders = 0
 
     def cloud(self, *, given: tuple[str, ...] = (), **settings: Any) -> Any:
-        """A moto server; `settings` are serve.Settings. `given` are ARNs of certificates and web ACLs that are there.
+        """Start a moto server; `settings` are serve.Settings, `given` ARNs of existing certificates and web ACLs.
 
-        Its `changes()` tell what became of its instances.
+        Its `changes()` returns the changes of its instances.
         """
         folder = self._folder("cloud")
-        how = serve.Settings(**{"changes": str(folder / "changes.jsonl"), **settings})
+        values = serve.Settings(**{"changes": str(folder / "changes.jsonl"), **settings})
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in how.environment.items():
+            for name, value in values.environment.items():
                 patch.setenv(name, value)
-            made = self._check.Cloud(how.region, list(given), folder / "moto.log")
-        self._open.callback(made.stop)
-        made.changes = lambda: [json.loads(line) for line in Path(how.changes).read_text().splitlines()]
-        return made
+            cloud = self._check.Cloud(values.region, list(given), folder / "moto.log")
+        self._open.callback(cloud.stop)
+        cloud.changes = lambda: [json.loads(line) for line in Path(values.changes).read_text().splitlines()]
+        return cloud
 
     def deploy(self, text: str, *, stack: str = "test", cloud: Any = None, project: str = "") -> Deployment:
-        """A stack with this YAML, not yet up, in a cloud of its own or beside others in `cloud`.
+        """Create a stack with this YAML, not yet up, in a cloud of its own or in `cloud`.
 
-        The program is the one that is committed. `project` gives the project another name.
+        The program is the committed one. `project` renames the project.
         """
         folder = self._folder(stack)
         place = self._check.copied(self._root, folder / "project")
@@ -191,24 +191,24 @@ class Ground:
         return Deployment(engine, engine.cloud)
 
     def _folder(self, what: str) -> Path:
-        self._made += 1
-        folder = self._work / f"{self._made}-{what}"
+        self._folders += 1
+        folder = self._work / f"{self._folders}-{what}"
         folder.mkdir()
         return folder
 
     def close(self) -> None:
-        """Stop the clouds and take the copies away."""
+        """Stop the clouds and delete the copies."""
         self._open.close()
         shutil.rmtree(self._work, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def engine_check() -> Any:
-    """engine-check as a module; skips where it cannot run, and says why."""
+    """Return engine-check as a module; skip if it cannot run, and say why."""
     if not serve.ENGINE_CHECK.is_file():
         pytest.skip("needs engine-check (a folder `shared/tools` beside the project, or in GPU_FLEET_SHARED)")
     if (platform.system(), platform.machine()) != ("Linux", "x86_64") and not os.environ.get("PULUMI_BIN"):
-        pytest.skip("needs the Pulumi CLI, which is packed for Linux on x86_64 (PULUMI_BIN names another one's folder)")
+        pytest.skip("needs the Pulumi CLI, packaged for Linux on x86_64 (or PULUMI_BIN with the folder of another)")
     return serve.load_engine_check()
 
 
@@ -220,7 +220,7 @@ def ground(engine_check: Any, root: Path, tmp_path: Path) -> Iterator[Ground]:
 
 @pytest.fixture(scope="module")
 def lasting_ground(engine_check: Any, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    """Clouds and stacks for all tests of a module, which must leave them as they found them."""
+    """Clouds and stacks for all tests of a module, which must restore them."""
     yield from _ground(engine_check, root, tmp_path_factory.mktemp("engine"))
 
 

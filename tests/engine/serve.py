@@ -1,9 +1,9 @@
-"""A moto server in a process of its own: lifelike, refusing what AWS refuses, and living in real time or faster.
+"""A moto server in its own process: lifelike, with AWS's refusals, in real time or faster.
 
     python tests/engine/serve.py --serve-moto PORT [--given ARN ...]
 
-`--given` names a certificate or a web ACL that the stack refers to and does not make. `Settings` come by the
-environment.
+`--given` names a certificate or a web ACL that the stack refers to and does not create. The environment holds the
+`Settings`.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ from gpu_fleet.emulator.cloud_world import CloudWorld, InstanceChange, Location 
 from gpu_fleet.emulator.lifelike import lifelike  # noqa: E402
 
 ENGINE_CHECK = Path(os.environ.get("GPU_FLEET_SHARED") or ROOT.parent / "shared") / "tools" / "engine-check"
-"""Beside the project, or in the folder that GPU_FLEET_SHARED names."""
+"""Beside the project, or in the folder GPU_FLEET_SHARED."""
 
 ACCOUNT = "123456789012"
 VARIABLE = "ENGINE_TEST_CLOUD"
-"""The environment's variable with the settings."""
+"""Environment variable with the settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the cloud lives."""
+    """How fast the cloud changes."""
 
     region: str = "us-east-1"
     boot_seconds: float = 0.0
-    """From launch until the model answers, of the cloud's time."""
+    """From launch until the model answers, in the cloud's time."""
     drain_seconds: float = 0.0
-    """From deregistration until the last request ends, of the cloud's time."""
+    """From deregistration until the last request ends, in the cloud's time."""
     pace: float = 10.0
-    """Seconds of the cloud in one real one, for launches, drains, hooks and health checks."""
+    """Seconds of the cloud per real second, for launches, drains, hooks and health checks."""
     changes: str = os.devnull
-    """A file for one JSON line per change of an instance, `InstanceChange` with its time in the cloud's seconds."""
+    """A file with one JSON line per change of an instance: `InstanceChange`, with its time in the cloud's seconds."""
 
     @property
     def environment(self) -> dict[str, str]:
-        """What hands them to the server."""
+        """Return the environment that passes the settings to the server."""
         return {VARIABLE: json.dumps(asdict(self))}
 
 
 def load_engine_check() -> Any:
-    """engine-check as a module, whose file has no ending that Python would know. Its `Cloud` starts this server."""
+    """Load engine-check as a module: its file has no extension that Python knows. Its `Cloud` starts this server."""
     loader = SourceFileLoader("engine_check", str(ENGINE_CHECK))
     module = module_from_spec(spec_from_loader("engine_check", loader))  # type: ignore[arg-type]
     sys.dont_write_bytecode, before = True, sys.dont_write_bytecode  # its folder is read-only
@@ -71,24 +71,24 @@ def load_engine_check() -> Any:
 
 
 def serve(port: int, given: Iterable[str], settings: Settings) -> None:
-    """Serve until the parent ends. One request at a time, and none while the cloud's time moves on."""
+    """Serve until the parent ends. Handle one request at a time, and none while the cloud's time advances."""
     os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
     check = load_engine_check()
     check.mend_more()
     world = CloudWorld(
         VirtualClock(time.time()), boot_seconds=settings.boot_seconds, drain_seconds=settings.drain_seconds
     )
-    turn = threading.RLock()
+    lock = threading.RLock()
     with lifelike(world, Location(ACCOUNT, settings.region)), Path(settings.changes).open("a") as changes:
 
-        def tell(change: InstanceChange) -> None:
+        def write(change: InstanceChange) -> None:
             changes.write(json.dumps(asdict(change)) + "\n")
             changes.flush()
 
-        world.watchers.append(tell)
+        world.watchers.append(write)
         for arn in given:
             check.stand_in(arn)
-        for work in (_live(world, settings.pace, turn), _end_with(os.getppid())):
+        for work in (_live(world, settings.pace, lock), _end_with(os.getppid())):
             threading.Thread(target=work, daemon=True).start()
 
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -97,20 +97,20 @@ def serve(port: int, given: Iterable[str], settings: Settings) -> None:
         moto = DomainDispatcherApplication(create_backend_app)
 
         def application(environ: dict[str, Any], start_response: Any) -> Any:
-            with turn:
+            with lock:
                 return moto(environ, start_response)
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         run_simple("127.0.0.1", port, application, threaded=True)
 
 
-def _live(world: CloudWorld, pace: float, turn: threading.RLock) -> Callable[[], None]:
+def _live(world: CloudWorld, pace: float, lock: threading.RLock) -> Callable[[], None]:
     def live() -> None:
-        began, then = world.now, time.monotonic()
+        world_start, real_start = world.now, time.monotonic()
         while True:
             time.sleep(0.1)
-            with turn:
-                world.advance(began + pace * (time.monotonic() - then))
+            with lock:
+                world.advance(world_start + pace * (time.monotonic() - real_start))
 
     return live
 
@@ -125,12 +125,12 @@ def _end_with(parent: int) -> Callable[[], None]:
 
 
 def main() -> None:
-    """As the command line says."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--serve-moto", type=int, required=True, metavar="PORT")
-    arguments.add_argument("--given", action="append", default=[], metavar="ARN")
-    given = arguments.parse_args()
-    serve(given.serve_moto, given.given, Settings(**json.loads(os.environ.get(VARIABLE, "{}"))))
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--serve-moto", type=int, required=True, metavar="PORT")
+    parser.add_argument("--given", action="append", default=[], metavar="ARN")
+    parsed = parser.parse_args()
+    serve(parsed.serve_moto, parsed.given, Settings(**json.loads(os.environ.get(VARIABLE, "{}"))))
 
 
 if __name__ == "__main__":

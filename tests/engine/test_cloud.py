@@ -1,4 +1,4 @@
-"""The cloud under the engine refuses as AWS does, and its instances live. No engine is run here: seconds each."""
+"""The cloud under the engine refuses what AWS refuses, and its instances change. No engine runs: seconds each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_it_refuses_what_aws_refuses(ground: Any) -> None:
         assert caught.value.response["Error"]["Code"] == code
 
 
-def test_an_instance_drains_until_its_hook_lets_it_go(ground: Any) -> None:
+def test_an_instance_drains_until_its_hook_completes(ground: Any) -> None:
     cloud = ground.cloud(pace=100.0, drain_seconds=300.0)
     ec2, asg, elb = (cloud.client(name) for name in ("ec2", "autoscaling", "elbv2"))
     vpc, subnets = two_zones(ec2)
@@ -66,11 +66,11 @@ def test_an_instance_drains_until_its_hook_lets_it_go(ground: Any) -> None:
     )
 
     def await_change(name: str) -> float:
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            found = [one["at"] for one in cloud.changes() if one["change"] == name]
-            if found:
-                return float(found[0])
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            times = [change["at"] for change in cloud.changes() if change["change"] == name]
+            if times:
+                return float(times[0])
             time.sleep(0.1)
         pytest.fail(f"no change {name!r} among {cloud.changes()}")
 

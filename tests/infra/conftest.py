@@ -1,4 +1,4 @@
-"""The program as the engine sees it: what it registers, with the options that Pulumi's own mocks do not show."""
+"""The program as the engine sees it: its registrations, with the options that Pulumi's own mocks do not record."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Registered:
     outputs: dict[str, Any]
     ignore_changes: list[str]
     depends_on: set[str]
-    """URNs, of what its inputs refer to and of what it names."""
+    """URNs of the resources that its inputs and its options name."""
     deleted_with: str
     delete_timeout: str
 
@@ -55,13 +55,13 @@ class Run:
     exports: dict[str, Any] = field(default_factory=dict)
 
     def of(self, last: str) -> list[Registered]:
-        """The resources whose type ends so: of("Group") is every Auto Scaling group."""
+        """Return the resources whose type ends in `last`: of("Group") is every Auto Scaling group."""
         return [r for r in self.resources if r.type.rsplit(":", 1)[-1] == last]
 
 
 class Cloud(pulumi.runtime.Mocks):
-    """Answers with what AWS would: a name with a random part, an ARN, an id. `before` is the run before this one, of
-    which everything still stands; `rules` are priority and weights by service, as AWS has them now.
+    """Answers as AWS would: a name with a random part, an ARN, an id. `before` is the last update, whose resources all
+    exist; `rules` are the priority and weights of each service in AWS now.
     """
 
     def __init__(self, before: Run | None = None, rules: dict[str, tuple[int, list[int]]] | None = None) -> None:
@@ -102,8 +102,8 @@ class Cloud(pulumi.runtime.Mocks):
             rule = next(r.outputs for r in self.before.of("ListenerRule") if r.outputs["arn"] == args.args["arn"])
             priority, weights = self.rules[rule["tags"]["gpu-fleet:service"]]
             shares = rule["actions"][0]["forward"]["targetGroups"]
-            now = [{"arn": s["arn"], "weight": weight} for s, weight in zip(shares, weights, strict=True)]
-            return {"priority": priority, "actions": [{"type": "forward", "forwards": [{"targetGroups": now}]}]}
+            current = [{"arn": s["arn"], "weight": weight} for s, weight in zip(shares, weights, strict=True)]
+            return {"priority": priority, "actions": [{"type": "forward", "forwards": [{"targetGroups": current}]}]}
         return {
             "getPartition": {"partition": "aws"},
             "getRegion": {"region": "us-east-1", "name": "us-east-1"},
@@ -112,7 +112,7 @@ class Cloud(pulumi.runtime.Mocks):
 
 
 class Recorder(pulumi_mocks.MockMonitor):
-    """Keeps each request: `Mocks` alone is not told of options."""
+    """Records each request: `Mocks` alone does not get the options."""
 
     def __init__(self, run: Run, cloud: Cloud) -> None:
         super().__init__(cloud)
@@ -130,8 +130,8 @@ class Recorder(pulumi_mocks.MockMonitor):
                     urn=answer.urn,
                     parent=request.parent,
                     custom=request.custom,
-                    inputs=_open(rpc.deserialize_properties(request.object)),
-                    outputs=_open(rpc.deserialize_properties(answer.object)),
+                    inputs=_unwrap(rpc.deserialize_properties(request.object)),
+                    outputs=_unwrap(rpc.deserialize_properties(answer.object)),
                     ignore_changes=list(request.ignoreChanges),
                     depends_on=set(request.dependencies),
                     deleted_with=request.deletedWith,
@@ -144,16 +144,16 @@ class Recorder(pulumi_mocks.MockMonitor):
         if "::pulumi:pulumi:Stack::" in request.urn:
             from pulumi.runtime import rpc
 
-            self.run.exports.update(_open(rpc.deserialize_properties(request.outputs)))
+            self.run.exports.update(_unwrap(rpc.deserialize_properties(request.outputs)))
         self.run.outputs_registered.add(request.urn)
         return super().RegisterResourceOutputs(request)
 
 
-def _open(value: Any) -> Any:
-    """The value without the wrapping of secrets (the engine hides a parameter's value from its own display)."""
+def _unwrap(value: Any) -> Any:
+    """Return the value without the wrapping of secrets (the engine hides a parameter's value in its display)."""
     if isinstance(value, dict):
-        return _open(value["value"]) if SECRET in value else {k: _open(v) for k, v in value.items()}
-    return [_open(v) for v in value] if isinstance(value, list) else value
+        return _unwrap(value["value"]) if SECRET in value else {k: _unwrap(v) for k, v in value.items()}
+    return [_unwrap(v) for v in value] if isinstance(value, list) else value
 
 
 Program = Callable[..., Run]
@@ -161,9 +161,10 @@ Program = Callable[..., Run]
 
 @pytest.fixture(scope="session")
 def program(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """Runs the unmodified program of a stack, once for each question: `program("local", preview=True)`.
+    """Return a function that runs the unmodified program of a stack, and caches each run:
+    `program("local", preview=True)`.
 
-    `before` is an earlier run, which then stands, with `rules` as the scaler has left them.
+    `before` is the last update, `rules` are its listener rules as the scaler has left them.
     """
     archive = tmp_path_factory.mktemp("package") / "scaler.zip"
     with zipfile.ZipFile(archive, "w") as z:
@@ -191,7 +192,7 @@ def program(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 @pytest.fixture(scope="session")
 def built(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """Runs the unmodified program with a configuration of one's own: `built(config, "dev", "my-fleet")`."""
+    """Return a function that runs the unmodified program with any configuration: `built(config, "dev", "my-fleet")`."""
     archive = tmp_path_factory.mktemp("package") / "scaler.zip"
     archive.touch()
 
@@ -206,13 +207,13 @@ def built(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
 def _run(
     root: Path, config: dict[str, str], stack: str, cloud: Cloud, *, preview: bool, project: str = "gpu-fleet"
 ) -> Run:
-    """`config` is what the stack's file says, objects as JSON; the values in it may be changed by a test."""
+    """Run the program. `config` holds the values of the stack's file, objects as JSON."""
     run, path, folder = Run(), list(sys.path), Path.cwd()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     pulumi.runtime.set_all_config(config)
     pulumi.runtime.set_mocks(cloud, project=project, stack=stack, preview=preview, monitor=Recorder(run, cloud))
-    pulumi_settings.ROOT.set(None)  # of the run before
+    pulumi_settings.ROOT.set(None)  # set by the last run
     os.chdir(root / "infra")
     try:
         loop.run_until_complete(
@@ -227,17 +228,17 @@ def _run(
 
 
 def values_at(inputs: Any, path: str) -> list[Any]:
-    """What a path of ignore_changes points at; empty where it points at nothing, as a misspelt one does."""
-    found = [inputs]
+    """Return the values that a path of ignore_changes matches; empty for a misspelt path."""
+    matches = [inputs]
     for part in re.findall(r"\[\*\]|[^.\[\]]+", path):
         step: list[Any] = []
-        for value in found:
+        for value in matches:
             if part == "[*]" and isinstance(value, list):
                 step += value
             elif isinstance(value, dict) and part in value:
                 step.append(value[part])
-        found = step
-    return found
+        matches = step
+    return matches
 
 
 @pytest.fixture(scope="session")

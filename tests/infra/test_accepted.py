@@ -1,4 +1,4 @@
-"""What `validate` accepts, the program builds, and all that it builds is within AWS's limits."""
+"""The program builds every stack that `validate` accepts, within AWS's limits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gpu_fleet.config.yaml_files import read_library
 from infra.iam import MAX_INLINE_CHARACTERS, MAX_MANAGED_CHARACTERS, MAX_MANAGED_POLICIES
 from infra.stack_problems import stack_problems
 
-MOST_CHARACTERS = {
+MAX_CHARACTERS = {
     "TargetGroup": naming.MAX_TARGET_GROUP_NAME,
     "LoadBalancer": naming.MAX_LOAD_BALANCER_NAME,
     "Role": naming.MAX_ROLE_NAME,
@@ -49,7 +49,7 @@ def library(root: Path) -> Library:
 
 
 def names(most: int = 20) -> st.SearchStrategy[str]:
-    """Short ones, which collide, long ones, which do not fit, and some that are refused."""
+    """Draw short names, which collide, long names, which do not fit, and some that are refused."""
     short = st.sampled_from(["a", "b", "a-b", "b-c", "c", "chat", "l4", "chat-l4", "scaler", "a-failed", "internal"])
     long = st.text(string.ascii_lowercase + "-", min_size=most - 2, max_size=most + 1)
     return short | long
@@ -110,7 +110,7 @@ STACKS = st.fixed_dictionaries(
 
 
 def routed(services: dict[str, Any]) -> dict[str, Any]:
-    """Each service of inference with a path of its own, so that most stacks are accepted."""
+    """Give each inference service its own path, so that most stacks are accepted."""
     return {
         name: service if service["policy"] == "training" else {**service, "paths": [f"/{i}/*"], "priority": i + 1}
         for i, (name, service) in enumerate(services.items())
@@ -119,7 +119,7 @@ def routed(services: dict[str, Any]) -> dict[str, Any]:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(stack=STACKS, name=names(34), project=st.sampled_from(["gpu-fleet", "my-fleet"]))
-def test_what_is_accepted_is_built_within_every_limit(
+def test_an_accepted_stack_is_built_within_every_limit(
     built: Any, library: Library, tmp_path_factory: pytest.TempPathFactory, stack: Any, name: str, project: str
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
@@ -136,15 +136,15 @@ def test_what_is_accepted_is_built_within_every_limit(
     run = built(texts, name, project)
 
     assert [urn for urn, count in Counter(r.urn for r in run.resources).items() if count > 1] == []
-    named = [r for r in run.resources if r.custom and "LifecycleHook" not in r.type and "name" in r.inputs]
-    fixed = Counter((r.type, r.inputs["name"]) for r in named)
-    assert [one for one, count in fixed.items() if count > 1] == []
+    with_name = [r for r in run.resources if r.custom and "LifecycleHook" not in r.type and "name" in r.inputs]
+    fixed = Counter((r.type, r.inputs["name"]) for r in with_name)
+    assert [each for each, count in fixed.items() if count > 1] == []
     for resource in run.resources:
-        kind = resource.type.rsplit(":", 1)[-1]
-        if resource.custom and kind in MOST_CHARACTERS:
-            whole = resource.inputs.get("name") or resource.name + "-0123abc"
-            assert len(whole) <= MOST_CHARACTERS[kind], resource.urn
-            assert "--" not in whole, resource.urn
+        type_name = resource.type.rsplit(":", 1)[-1]
+        if resource.custom and type_name in MAX_CHARACTERS:
+            name_in_aws = resource.inputs.get("name") or resource.name + "-0123abc"
+            assert len(name_in_aws) <= MAX_CHARACTERS[type_name], resource.urn
+            assert "--" not in name_in_aws, resource.urn
         tags = resource.inputs.get("tags", {})
         assert len(tags) <= MAX_TAGS
     managed = [p for p in run.of("Policy") if p.type == "aws:iam/policy:Policy"]

@@ -1,4 +1,4 @@
-"""The weights and priorities that an update gives the listener rules."""
+"""The weights and priorities that an update gives to listener rules."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gpu_fleet.scaling.service import Pool, Service
 from infra.listener_rule import first_weights, priorities, weights
 
 
-def pool(name: str, fewest: int, throughput_rps: float = 1.0) -> Pool:
+def pool(name: str, minimum: int, throughput_rps: float = 1.0) -> Pool:
     return Pool(
-        name=name, types=("g6.xlarge",), min_instances=fewest, max_instances=10, capacity=10,
+        name=name, types=("g6.xlarge",), min_instances=minimum, max_instances=10, capacity=10,
         throughput_rps=throughput_rps, on_demand_usd_per_hour=1,
     )  # fmt: skip
 
@@ -30,7 +30,7 @@ def test_traffic_starts_where_instances_start() -> None:
     assert first_weights(three) == {"a": 50, "b": 100, "c": 0}
 
 
-def test_a_service_that_starts_empty_still_has_a_way() -> None:
+def test_a_service_that_starts_empty_still_routes() -> None:
     assert first_weights(service(pool("a", 0), pool("b", 0))) == {"a": 100, "b": 0}
 
 
@@ -44,25 +44,25 @@ def test_static_weights_that_name_no_pool_are_refused() -> None:
         first_weights(service(pool("a", 1), routing={"strategy": "static", "static_weights": {"z": 7}}))
 
 
-STANDING = {"h100": 70, "l4": 10, "l40s": 20}
+CURRENT = {"h100": 70, "l4": 10, "l40s": 20}
 
 
 @pytest.mark.parametrize("order", [*itertools.permutations(["extra", "h100", "l4", "l40s"])])
-def test_a_new_pool_starts_at_weight_zero_wherever_it_stands_in_the_file(order: tuple[str, ...]) -> None:
-    """By position, the new pool got the 70 of its neighbour, and most requests met no instance."""
-    assert weights(service(*(pool(name, 1) for name in order)), STANDING) == {**STANDING, "extra": 0}
+def test_a_new_pool_starts_at_weight_zero_at_any_place_in_the_file(order: tuple[str, ...]) -> None:
+    """When weights went by position, a new pool got its neighbour's 70, and most requests met no instance."""
+    assert weights(service(*(pool(name, 1) for name in order)), CURRENT) == {**CURRENT, "extra": 0}
 
 
-def test_pools_that_stay_keep_their_weights_when_one_goes() -> None:
-    assert weights(service(pool("l4", 1), pool("l40s", 0)), STANDING) == {"l4": 10, "l40s": 20}
+def test_pools_keep_their_weights_when_one_is_removed() -> None:
+    assert weights(service(pool("l4", 1), pool("l40s", 0)), CURRENT) == {"l4": 10, "l40s": 20}
 
 
 def test_a_renamed_pool_starts_at_weight_zero() -> None:
     renamed = service(pool("fast", 0), pool("l4", 1), pool("l40s", 0))
-    assert weights(renamed, STANDING) == {"fast": 0, "l4": 10, "l40s": 20}
+    assert weights(renamed, CURRENT) == {"fast": 0, "l4": 10, "l40s": 20}
 
 
-def test_traffic_starts_anew_where_the_pools_that_had_it_are_gone() -> None:
+def test_first_weights_return_when_the_pools_with_traffic_are_gone() -> None:
     assert weights(service(pool("l4", 1), pool("l40s", 0)), {"h100": 100, "l4": 0}) == {"l4": 100, "l40s": 0}
 
 
@@ -74,17 +74,17 @@ NAMES = st.sampled_from(["a", "b", "c", "d", "e", "f", "g"])
     st.dictionaries(NAMES, st.integers(0, 999), max_size=5),
     st.data(),
 )
-def test_no_edit_of_pools_moves_a_weight(pools: list[str], standing: dict[str, int], data: st.DataObject) -> None:
-    """Any set of pools against any rule: additions, removals, renamings and permutations are all among them."""
-    fewest = [data.draw(st.integers(0, 2)) for _ in pools]
-    found = weights(service(*map(pool, pools, fewest)), standing)
-    assert set(found) == set(pools)
-    assert any(found.values())
-    if any(standing.get(name) for name in pools):
-        assert found == {name: standing.get(name, 0) for name in pools}
+def test_no_edit_of_pools_moves_a_weight(pools: list[str], deployed: dict[str, int], data: st.DataObject) -> None:
+    """Any set of pools with any rule, so all additions, removals, renamings and permutations."""
+    minimums = [data.draw(st.integers(0, 2)) for _ in pools]
+    result = weights(service(*map(pool, pools, minimums)), deployed)
+    assert set(result) == set(pools)
+    assert any(result.values())
+    if any(deployed.get(name) for name in pools):
+        assert result == {name: deployed.get(name, 0) for name in pools}
 
 
-def test_two_rules_that_change_places_never_meet() -> None:
+def test_two_rules_that_swap_priorities_never_collide() -> None:
     before = priorities({"a": 100, "b": 200}, {})
     assert before == {"a": 500, "b": 1000}
     after = priorities({"a": 200, "b": 100}, before)
@@ -92,7 +92,7 @@ def test_two_rules_that_change_places_never_meet() -> None:
     assert priorities({"a": 200, "b": 100}, after) == after
 
 
-def test_a_new_service_takes_the_place_of_one_that_goes_while_that_still_stands() -> None:
+def test_a_new_service_takes_another_place_than_the_removed_one_with_its_priority() -> None:
     assert priorities({"new": 100}, {"old": 500}) == {"new": 501}
 
 
@@ -100,7 +100,7 @@ def test_a_new_service_takes_the_place_of_one_that_goes_while_that_still_stands(
     st.dictionaries(NAMES, st.integers(1, MAX_PRIORITY), min_size=1),
     st.dictionaries(NAMES, st.integers(1, MAX_PRIORITY), min_size=1),
 )
-def test_priorities_keep_the_files_order_and_no_one_takes_anothers(first: dict[str, int], then: dict[str, int]) -> None:
+def test_priorities_keep_the_files_order_and_never_collide(first: dict[str, int], then: dict[str, int]) -> None:
     first, then = ({name: p for p, name in {p: name for name, p in one.items()}.items()} for one in (first, then))
     before = priorities(first, {})
     after = priorities(then, before)

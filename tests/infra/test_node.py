@@ -1,4 +1,4 @@
-"""What runs on an instance, run: against an engine, an instance metadata service and an `aws` that are not real."""
+"""The instance's own program, run against a fake engine, a fake metadata service and a fake `aws`."""
 
 from __future__ import annotations
 
@@ -67,33 +67,33 @@ SECOND = (
 )
 
 
-def test_the_first_scrape_tells_what_stands_now(node: ModuleType) -> None:
-    said = node.gauges(node.parse(FIRST), None, 10)
-    assert said == {"requests_running": 12.0, "requests_waiting": 2.0, "kv_cache_percent": pytest.approx(50.0)}
+def test_the_first_scrape_has_only_current_values(node: ModuleType) -> None:
+    gauges = node.gauges(node.parse(FIRST), None, 10)
+    assert gauges == {"requests_running": 12.0, "requests_waiting": 2.0, "kv_cache_percent": pytest.approx(50.0)}
 
 
-def test_means_are_of_the_requests_that_ended_since(node: ModuleType) -> None:
-    """10 prompts with 3000 tokens ended; no answer did, so its mean is missing and not zero."""
-    said = node.gauges(node.parse(SECOND), node.parse(FIRST), 10)
-    assert said["input_tokens"] == 300.0
-    assert "output_tokens" not in said
-    # All ten new ones lie between 0.5 and 1 s: 95 % of the way.
-    assert said["ttft_p95_seconds"] == pytest.approx(0.975)
+def test_means_are_over_the_requests_that_finished_since(node: ModuleType) -> None:
+    """Ten prompts with 3000 tokens finished; no answer did, so its mean is missing and not zero."""
+    gauges = node.gauges(node.parse(SECOND), node.parse(FIRST), 10)
+    assert gauges["input_tokens"] == 300.0
+    assert "output_tokens" not in gauges
+    # All ten new values are between 0.5 and 1 s; the quantile is 95 % of the way.
+    assert gauges["ttft_p95_seconds"] == pytest.approx(0.975)
 
 
-def test_an_engine_that_started_anew_is_not_reckoned_backwards(node: ModuleType) -> None:
-    said = node.gauges(node.parse(FIRST), node.parse(SECOND), 10)
-    assert "input_tokens" not in said
-    assert "finished_rps" not in said
-    assert "ttft_p95_seconds" not in said
+def test_a_restarted_engine_gives_no_negative_rates(node: ModuleType) -> None:
+    gauges = node.gauges(node.parse(FIRST), node.parse(SECOND), 10)
+    assert "input_tokens" not in gauges
+    assert "finished_rps" not in gauges
+    assert "ttft_p95_seconds" not in gauges
 
 
-def test_the_rate_of_endings_is_told_also_when_it_is_zero(node: ModuleType) -> None:
+def test_a_finish_rate_of_zero_is_published(node: ModuleType) -> None:
     assert node.gauges(node.parse(SECOND), node.parse(FIRST), 10)["finished_rps"] == 1.0
     assert node.gauges(node.parse(FIRST), node.parse(FIRST), 10)["finished_rps"] == 0.0
 
 
-def test_a_worker_tells_how_long_its_jobs_take(node: ModuleType) -> None:
+def test_a_workers_job_durations_are_published(node: ModuleType) -> None:
     before = "jobs_running 1\njob_remaining_seconds 90\njob_seconds_sum 100\njob_seconds_count 1\n"
     after = "jobs_running 1\njob_remaining_seconds 80\njob_seconds_sum 500\njob_seconds_count 3\n"
     assert node.gauges(node.parse(after), node.parse(before), 10) == {
@@ -102,7 +102,7 @@ def test_a_worker_tells_how_long_its_jobs_take(node: ModuleType) -> None:
     assert node.busy(node.parse(after)) == 1.0
 
 
-def test_all_that_the_scaler_reads_of_instances_is_published(node: ModuleType) -> None:
+def test_everything_that_the_scaler_reads_is_published(node: ModuleType) -> None:
     agent = json.loads((FOLDER / "agent.json").read_text().replace("@REGION@", "us-east-1"))["metrics"][
         "metrics_collected"
     ]
@@ -127,11 +127,11 @@ def test_all_that_the_scaler_reads_of_instances_is_published(node: ModuleType) -
             }
         )
         state = cast("State", SimpleNamespace(wants_instance_loads=True, wants_history=True))
-        asked = queries(parameter, state, {"a": ["i-1"]}).minute()
-        assert {query.name for query in asked if query.namespace == "GpuFleet"} <= published
+        minute_queries = queries(parameter, state, {"a": ["i-1"]}).minute()
+        assert {query.name for query in minute_queries if query.namespace == "GpuFleet"} <= published
 
 
-def test_sglang_and_a_worker_of_ones_own_are_understood(node: ModuleType) -> None:
+def test_sglang_and_a_users_own_worker_are_understood(node: ModuleType) -> None:
     sglang = 'sglang:num_running_reqs{m="x"} 3\nsglang:num_queue_reqs{m="x"} 1\nsglang:token_usage{m="x"} 0.25\n'
     assert node.gauges(node.parse(sglang), None, 10) == {
         "requests_running": 3.0, "requests_waiting": 1.0, "kv_cache_percent": 25.0,
@@ -139,7 +139,7 @@ def test_sglang_and_a_worker_of_ones_own_are_understood(node: ModuleType) -> Non
     assert node.gauges(node.parse("jobs_running 2\n"), None, 10) == {"jobs_running": 2.0}
 
 
-def test_what_the_engine_does_not_say_is_not_said(node: ModuleType) -> None:
+def test_missing_metrics_are_not_published(node: ModuleType) -> None:
     assert node.gauges(node.parse("some_other_metric 4\n<html>\n"), None, 10) == {}
 
 
@@ -150,8 +150,8 @@ def test_a_quantile_lies_within_the_buckets(node: ModuleType, counts: list[int],
         total += count
         new[float(i + 1)] = total
     new[float("inf")] = total
-    found = node.quantile(new, {}, share)
-    assert found is None if total == 0 else 0 <= found <= len(counts)
+    quantile = node.quantile(new, {}, share)
+    assert quantile is None if total == 0 else 0 <= quantile <= len(counts)
 
 
 def test_a_quantile_beyond_the_last_bound_is_that_bound(node: ModuleType) -> None:
@@ -159,8 +159,8 @@ def test_a_quantile_beyond_the_last_bound_is_that_bound(node: ModuleType) -> Non
 
 
 def test_the_round_trip_is_the_mean_of_the_connections(node: ModuleType) -> None:
-    shown = "0 0 10.0.1.5:8000 10.0.128.9:4242\n\t cubic rto:204 rtt:0.8/0.2 mss:1448\n\t cubic rtt:1.2/0.1 ato:40\n"
-    assert node.round_trip_seconds(shown) == pytest.approx(0.001)
+    output = "0 0 10.0.1.5:8000 10.0.128.9:4242\n\t cubic rto:204 rtt:0.8/0.2 mss:1448\n\t cubic rtt:1.2/0.1 ato:40\n"
+    assert node.round_trip_seconds(output) == pytest.approx(0.001)
     assert node.round_trip_seconds("") is None
 
 
@@ -168,20 +168,20 @@ def test_the_round_trip_is_the_mean_of_the_connections(node: ModuleType) -> None
 
 
 @dataclass
-class World:
-    """An engine and instance metadata behind one port, and a PATH on which nothing is real."""
+class FakeInstance:
+    """An engine and instance metadata on one port, and a PATH with fake programs."""
 
     port: int
     folder: Path
     health: int = 200
     loads: list[str] = field(default_factory=lambda: ["vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n"])
-    """Answers of /metrics, one after the other; the last stays."""
+    """Answers of /metrics, in order; the last repeats."""
     state: str = "InService"
     group_answers: list[str] = field(default_factory=lambda: ["gpu-fleet-chat-l4"])
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
 
     def answer(self, path: str) -> tuple[int, str]:
-        self.asked.append(path)
+        self.requested.append(path)
         if path == "/health":
             return self.health, ""
         if path == "/metrics":
@@ -207,7 +207,7 @@ class World:
         return log.read_text().splitlines() if log.exists() else []
 
     def actions(self) -> list[str]:
-        """The hooks' calls, without instance and group."""
+        """Return the calls about hooks, without instance and group."""
         return [
             c.split(" --")[0].split()[-1] + " " + c.split("hook-name ")[1].split()[0]
             for c in self.calls
@@ -215,7 +215,7 @@ class World:
         ]
 
 
-ENGINE_STANDS = """\
+RUNNING_ENGINE = """\
 case "$*" in
   "inspect --format {{.State.Running}} engine") echo true ;;
   "inspect --format {{.State.Pid}} "*" engine") echo 4242 172.17.0.1 ;;
@@ -224,13 +224,13 @@ esac"""
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def instance(tmp_path: Path) -> Iterator[FakeInstance]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if "/latest/meta-data" in self.path and self.headers.get("X-aws-ec2-metadata-token") != "token":
                 self.send_error(401)
                 return
-            code, text = made.answer(self.path)
+            code, text = fake.answer(self.path)
             self.send_response(code)
             self.end_headers()
             self.wfile.write(text.encode())
@@ -244,29 +244,29 @@ def world(tmp_path: Path) -> Iterator[World]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made = World(server.server_address[1], tmp_path)
-    made.program("aws", "exit 0")
-    made.program("docker", ENGINE_STANDS)
-    made.program("systemctl", "exit 0")
-    # Only in the engine's own network its connections are seen; the host's shows none of them.
-    made.program("nsenter", 'if [ "$*" = "--target 4242 --net ss ${*:5}" ]; then echo "cubic rtt:2.0/0.5"; fi')
+    fake = FakeInstance(server.server_address[1], tmp_path)
+    fake.program("aws", "exit 0")
+    fake.program("docker", RUNNING_ENGINE)
+    fake.program("systemctl", "exit 0")
+    # Only the engine's own network shows its connections.
+    fake.program("nsenter", 'if [ "$*" = "--target 4242 --net ss ${*:5}" ]; then echo "cubic rtt:2.0/0.5"; fi')
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    yield made
+    yield fake
     server.shutdown()
     server.server_close()
 
 
-def start(world: World, command: str, **environment: str) -> subprocess.Popen[str]:
+def start(instance: FakeInstance, command: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(NODE), command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env={
-            "PATH": f"{world.folder}:/usr/bin:/bin",
-            "PORT": str(world.port),
-            "IMDS_URL": f"http://127.0.0.1:{world.port}",
+            "PATH": f"{instance.folder}:/usr/bin:/bin",
+            "PORT": str(instance.port),
+            "IMDS_URL": f"http://127.0.0.1:{instance.port}",
             "POLL_SECONDS": "0.01",
             "HEARTBEAT_SECONDS": "0",
             "SCRAPE_SECONDS": "0.01",
@@ -280,110 +280,110 @@ def start(world: World, command: str, **environment: str) -> subprocess.Popen[st
 
 
 def until(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
-    """Waits for a state of the world; a process that ends before it fails the test."""
+    """Wait until `reached`; a process that ends first fails the test."""
     pause = threading.Event()
     for _ in range(3000):
         if reached():
             return
         assert process.poll() is None, process.stdout and process.stdout.read()
         pause.wait(0.01)
-    pytest.fail("it did not come to pass")
+    pytest.fail("not reached in 30 s")
 
 
-def test_an_instance_enters_service_when_its_model_answers_and_not_before(world: World) -> None:
-    world.health, world.group_answers = 503, ["", "gpu-fleet-chat-l4"]
-    process = start(world, "lifecycle")
-    until(process, lambda: world.asked.count("/health") > 3)
-    assert world.actions() == []
-    world.health = 200
-    until(process, lambda: bool(world.actions()))
+def test_an_instance_enters_service_once_its_model_answers(instance: FakeInstance) -> None:
+    instance.health, instance.group_answers = 503, ["", "gpu-fleet-chat-l4"]
+    process = start(instance, "lifecycle")
+    until(process, lambda: instance.requested.count("/health") > 3)
+    assert instance.actions() == []
+    instance.health = 200
+    until(process, lambda: bool(instance.actions()))
     process.kill()
     process.wait()
-    assert world.actions() == ["complete-lifecycle-action model-answers"]
+    assert instance.actions() == ["complete-lifecycle-action model-answers"]
     assert (
         "--auto-scaling-group-name gpu-fleet-chat-l4 --instance-id i-1 --lifecycle-action-result CONTINUE"
-        in world.calls[0]
+        in instance.calls[0]
     )
 
 
-def test_an_instance_that_must_go_first_finishes_what_it_has(world: World) -> None:
+def test_a_terminating_instance_finishes_its_requests(instance: FakeInstance) -> None:
     busy = "vllm:num_requests_running 1\nvllm:num_requests_waiting 3\n"
     idle = "vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n"
-    world.state, world.loads = "Terminated", [busy, busy, idle, busy, idle, idle]
-    process = start(world, "lifecycle")
+    instance.state, instance.loads = "Terminated", [busy, busy, idle, busy, idle, idle]
+    process = start(instance, "lifecycle")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     assert json.loads(output.splitlines()[0])["drained"] is True
-    # The idle moment between two requests did not count: six looks, five heartbeats or more, then the end.
-    assert world.asked.count("/metrics") == 6
-    assert world.actions()[-1] == "complete-lifecycle-action drained"
-    assert world.actions().count("record-lifecycle-action-heartbeat drained") == 6
+    # The idle moment between two requests did not count: six scrapes with a heartbeat each, then the end.
+    assert instance.requested.count("/metrics") == 6
+    assert instance.actions()[-1] == "complete-lifecycle-action drained"
+    assert instance.actions().count("record-lifecycle-action-heartbeat drained") == 6
 
 
-def test_a_drain_ends_at_its_limit(world: World) -> None:
-    world.state, world.loads = "Terminated", ["vllm:num_requests_running 1\n"]
-    process = start(world, "lifecycle", MAX_DRAIN_SECONDS="0.2")
+def test_a_drain_ends_at_its_limit(instance: FakeInstance) -> None:
+    instance.state, instance.loads = "Terminated", ["vllm:num_requests_running 1\n"]
+    process = start(instance, "lifecycle", MAX_DRAIN_SECONDS="0.2")
     output, _ = process.communicate(timeout=60)
     assert json.loads(output.splitlines()[0])["drained"] is False
-    assert world.actions()[-1] == "complete-lifecycle-action drained"
+    assert instance.actions()[-1] == "complete-lifecycle-action drained"
 
 
-def test_an_engine_that_does_not_answer_counts_as_busy_while_it_stands(world: World) -> None:
-    world.state, world.loads = "Terminated", ["\x00not metrics nan nan\nvllm:num_requests_running x\n"]
-    process = start(world, "lifecycle", MAX_DRAIN_SECONDS="0.2")
+def test_a_running_engine_that_does_not_answer_counts_as_busy(instance: FakeInstance) -> None:
+    instance.state, instance.loads = "Terminated", ["\x00not metrics nan nan\nvllm:num_requests_running x\n"]
+    process = start(instance, "lifecycle", MAX_DRAIN_SECONDS="0.2")
     output, _ = process.communicate(timeout=60)
     assert json.loads(output.splitlines()[0])["drained"] is False
 
 
-def test_an_engine_that_is_gone_holds_nothing(world: World) -> None:
-    world.state, world.loads = "Terminated", ["vllm:num_requests_running x\n"]
-    world.program("docker", 'if [ "$1" = inspect ]; then echo false; fi')
-    process = start(world, "lifecycle")
+def test_a_stopped_engine_is_idle(instance: FakeInstance) -> None:
+    instance.state, instance.loads = "Terminated", ["vllm:num_requests_running x\n"]
+    instance.program("docker", 'if [ "$1" = inspect ]; then echo false; fi')
+    process = start(instance, "lifecycle")
     output, _ = process.communicate(timeout=60)
     assert json.loads(output.splitlines()[0])["drained"] is True
 
 
-def test_a_training_node_ends_its_job_and_takes_no_other(world: World) -> None:
-    """The worker is told to stop, and the node waits until it has."""
-    world.state = "Terminated"
-    looks = world.folder / "looks"
-    world.program(
-        "docker", f'echo . >> {looks}; if [ "$(wc -l < {looks})" -gt 4 ]; then echo false; else echo true; fi'
+def test_a_training_node_finishes_its_job_and_takes_no_other(instance: FakeInstance) -> None:
+    """The node stops the worker and waits until it has ended."""
+    instance.state = "Terminated"
+    polls = instance.folder / "polls"
+    instance.program(
+        "docker", f'echo . >> {polls}; if [ "$(wc -l < {polls})" -gt 4 ]; then echo false; else echo true; fi'
     )
-    process = start(world, "lifecycle", WORKLOAD="training")
+    process = start(instance, "lifecycle", WORKLOAD="training")
     output, _ = process.communicate(timeout=60)
     assert json.loads(output.splitlines()[0])["drained"] is True
-    assert "systemctl --no-block stop engine" in world.calls
-    assert len(looks.read_text().splitlines()) == 6
-    assert world.actions()[-1] == "complete-lifecycle-action drained"
+    assert "systemctl --no-block stop engine" in instance.calls
+    assert len(polls.read_text().splitlines()) == 6
+    assert instance.actions()[-1] == "complete-lifecycle-action drained"
 
 
-def test_a_hook_that_is_not_there_is_not_asked_for_for_ever(world: World) -> None:
-    world.program("aws", "echo No active Lifecycle Action >&2; exit 254")
-    process = start(world, "lifecycle")
-    until(process, lambda: len(world.actions()) == 10)
-    seen = world.asked.count("/health")
-    until(process, lambda: world.asked.count("/latest/meta-data/autoscaling/target-lifecycle-state") > seen + 20)
+def test_completing_a_missing_hook_is_given_up(instance: FakeInstance) -> None:
+    instance.program("aws", "echo No active Lifecycle Action >&2; exit 254")
+    process = start(instance, "lifecycle")
+    until(process, lambda: len(instance.actions()) == 10)
+    seen = instance.requested.count("/health")
+    until(process, lambda: instance.requested.count("/latest/meta-data/autoscaling/target-lifecycle-state") > seen + 20)
     process.kill()
     process.wait()
-    assert len(world.actions()) == 10
+    assert len(instance.actions()) == 10
 
 
-def test_the_metrics_reach_the_agent(world: World) -> None:
-    world.loads = [FIRST, SECOND]
+def test_the_metrics_reach_the_agent(instance: FakeInstance) -> None:
+    instance.loads = [FIRST, SECOND]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
         agent.bind(("127.0.0.1", 0))
         agent.settimeout(30)
-        process = start(world, "metrics", STATSD_PORT=str(agent.getsockname()[1]))
-        got: dict[str, str] = {}
-        while not {"requests_running", "input_tokens", "ttft_p95_seconds", "network_latency_seconds"} <= set(got):
+        process = start(instance, "metrics", STATSD_PORT=str(agent.getsockname()[1]))
+        received: dict[str, str] = {}
+        while not {"requests_running", "input_tokens", "ttft_p95_seconds", "network_latency_seconds"} <= set(received):
             name, _, value = agent.recv(512).decode().partition(":")
-            got.setdefault(name, value)
+            received.setdefault(name, value)
         process.kill()
         process.wait()
-    assert got["requests_running"] == "12|g"
-    assert got["input_tokens"] == "300|g"
-    assert got["network_latency_seconds"] == "0.002|g"
+    assert received["requests_running"] == "12|g"
+    assert received["input_tokens"] == "300|g"
+    assert received["network_latency_seconds"] == "0.002|g"
 
 
 @pytest.mark.parametrize(
@@ -397,22 +397,22 @@ def test_the_metrics_reach_the_agent(world: World) -> None:
     ],
     ids=["no engine", "host network", "stopped", "nothing", "silent"],
 )
-def test_a_round_trip_that_cannot_be_read_is_missing_and_not_zero(
-    node: ModuleType, world: World, monkeypatch: pytest.MonkeyPatch, docker: str
+def test_an_unreadable_round_trip_is_missing_and_not_zero(
+    node: ModuleType, instance: FakeInstance, monkeypatch: pytest.MonkeyPatch, docker: str
 ) -> None:
-    world.program("docker", docker)
-    world.program("nsenter", "exit 1")
-    monkeypatch.setenv("PATH", f"{world.folder}:/usr/bin:/bin")
+    instance.program("docker", docker)
+    instance.program("nsenter", "exit 1")
+    monkeypatch.setenv("PATH", f"{instance.folder}:/usr/bin:/bin")
     if docker.startswith("sleep"):
         run = subprocess.run
-        monkeypatch.setattr(node.subprocess, "run", lambda *words, **how: run(*words, **{**how, "timeout": 0.05}))
+        monkeypatch.setattr(node.subprocess, "run", lambda *args, **kwargs: run(*args, **{**kwargs, "timeout": 0.05}))
     assert node.network() is None
 
 
-def test_the_round_trip_is_that_of_the_load_balancers_connections_in_the_engines_network(
-    node: ModuleType, world: World, monkeypatch: pytest.MonkeyPatch
+def test_the_round_trip_is_of_the_load_balancers_connections(
+    node: ModuleType, instance: FakeInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the real nsenter and ss, in a network namespace of its own: scrapes by the gateway do not count."""
+    """With the real nsenter and ss in a network namespace: scrapes from the gateway do not count."""
     if not all(shutil.which(name) for name in ("unshare", "nsenter", "ss", "ip")):
         pytest.skip("needs unshare, nsenter, ss and ip")
     engine = subprocess.Popen(
@@ -423,9 +423,9 @@ def test_the_round_trip_is_that_of_the_load_balancers_connections_in_the_engines
     assert engine.stdin is not None
     if engine.stdout.readline() != "ready\n":
         pytest.skip("may not make a network namespace")
-    world.program("docker", f"echo {engine.pid} 172.17.0.1")
-    (world.folder / "nsenter").unlink()
-    monkeypatch.setenv("PATH", f"{world.folder}:{os.environ['PATH']}")
+    instance.program("docker", f"echo {engine.pid} 172.17.0.1")
+    (instance.folder / "nsenter").unlink()
+    monkeypatch.setenv("PATH", f"{instance.folder}:{os.environ['PATH']}")
     monkeypatch.setattr(node, "ENGINE", "http://127.0.0.1:8000")
     seen: list[str] = []
     monkeypatch.setattr(node, "round_trip_seconds", seen.append)
@@ -451,46 +451,46 @@ sys.stdin.read()
 """
 
 
-def test_an_instance_that_drains_does_not_thin_the_mean_of_those_that_serve(world: World) -> None:
-    world.state = "Terminated"
+def test_a_draining_instance_publishes_nothing(instance: FakeInstance) -> None:
+    instance.state = "Terminated"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
         agent.bind(("127.0.0.1", 0))
         agent.settimeout(30)
-        process = start(world, "metrics", STATSD_PORT=str(agent.getsockname()[1]))
-        until(process, lambda: world.asked.count("/latest/meta-data/autoscaling/target-lifecycle-state") > 3)
+        process = start(instance, "metrics", STATSD_PORT=str(agent.getsockname()[1]))
+        until(process, lambda: instance.requested.count("/latest/meta-data/autoscaling/target-lifecycle-state") > 3)
         agent.setblocking(False)
         with pytest.raises(BlockingIOError):
             agent.recv(512)
         agent.settimeout(30)
-        world.state = "InService"
+        instance.state = "InService"
         assert agent.recv(512) == b"requests_running:0|g"
         process.kill()
         process.wait()
 
 
-def test_a_worker_tells_of_its_jobs_to_the_end(world: World) -> None:
-    world.state, world.loads = "Terminated", ["jobs_running 1\n"]
+def test_a_draining_worker_publishes_its_jobs(instance: FakeInstance) -> None:
+    instance.state, instance.loads = "Terminated", ["jobs_running 1\n"]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
         agent.bind(("127.0.0.1", 0))
         agent.settimeout(30)
-        process = start(world, "metrics", STATSD_PORT=str(agent.getsockname()[1]), WORKLOAD="training")
+        process = start(instance, "metrics", STATSD_PORT=str(agent.getsockname()[1]), WORKLOAD="training")
         assert agent.recv(512) == b"jobs_running:1|g"
         process.kill()
         process.wait()
 
 
-def test_a_scraper_outlives_its_engine(world: World) -> None:
-    world.loads = ["vllm:num_requests_running x\n", "jobs_running 1\n"]
+def test_a_scraper_outlives_its_engine(instance: FakeInstance) -> None:
+    instance.loads = ["vllm:num_requests_running x\n", "jobs_running 1\n"]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
         agent.bind(("127.0.0.1", 0))
         agent.settimeout(30)
-        process = start(world, "metrics", STATSD_PORT=str(agent.getsockname()[1]))
+        process = start(instance, "metrics", STATSD_PORT=str(agent.getsockname()[1]))
         assert agent.recv(512) == b"jobs_running:1|g"
         process.kill()
         process.wait()
 
 
-def test_nothing_but_the_standard_library_is_needed() -> None:
+def test_only_the_standard_library_is_needed() -> None:
     done = subprocess.run(
         [sys.executable, "-S", "-c", f"import runpy; runpy.run_path({str(NODE)!r})"],
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""},

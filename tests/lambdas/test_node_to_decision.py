@@ -19,7 +19,7 @@ from gpu_fleet.scaling.decision import Decision
 from gpu_fleet.scaling.observation import Reading
 from gpu_fleet.scaling.state import State
 from infra.iam import METRICS_NAMESPACE
-from infra.user_data import BootSettings, user_data
+from infra.user_data import BootSettings, render_user_data
 from tests.scaling.builders import remembered
 
 Metric = tuple[str, str, frozenset[tuple[str, str]]]
@@ -44,7 +44,7 @@ class Node:
     """An instance of a pool as its boot script leaves it."""
 
     def __init__(self, world: Any, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        script = user_data(BootSettings("us-east-1", "vllm/vllm-openai:v0.11.0", "/gpu-fleet/test", 900))
+        script = render_user_data(BootSettings("us-east-1", "vllm/vllm-openai:v0.11.0", "/gpu-fleet/test", 900))
         self.agent: dict[str, Any] = json.loads(_file(script, "/etc/gpu-fleet/agent.json"))["metrics"]
         self.scraper = ModuleType("node")
         exec(_file(script, "/opt/gpu-fleet/node.py"), self.scraper.__dict__)

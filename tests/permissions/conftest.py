@@ -1,4 +1,4 @@
-"""The program as the engine sees it, as in tests/infra."""
+"""The `program` fixture of tests/infra."""
 
 from __future__ import annotations
 

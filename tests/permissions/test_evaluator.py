@@ -1,4 +1,4 @@
-"""The evaluation itself, on cases whose answer IAM's pages give."""
+"""The evaluation itself, on cases that IAM's documentation answers."""
 
 from __future__ import annotations
 
@@ -47,25 +47,25 @@ def test_actions_and_resources_match_part_by_part(action: str, resource: str, al
         ({"StringEquals": {"aws:ResourceTag/stack": "dev"}, "StringLike": {"aws:ResourceTag/stack": "p*"}}, False),
     ],
 )
-def test_all_conditions_must_hold_and_one_on_a_missing_key_does_not(condition: Any, allowed: bool) -> None:
-    asked = request(COMPLETE, GROUP, {"aws:ResourceTag/stack": "dev"})
-    assert bool(granted_by(policy(COMPLETE, "*", **condition), asked)) == allowed
+def test_all_conditions_must_hold_and_a_missing_key_fails(condition: Any, allowed: bool) -> None:
+    call = request(COMPLETE, GROUP, {"aws:ResourceTag/stack": "dev"})
+    assert bool(granted_by(policy(COMPLETE, "*", **condition), call)) == allowed
 
 
-def test_a_key_that_the_action_does_not_bring_is_missing() -> None:
-    """A condition on it never holds, however the caller is."""
-    asked = request("ssmmessages:OpenDataChannel", "*", {"aws:ResourceTag/stack": "dev"})
+def test_a_key_that_the_action_does_not_carry_is_missing() -> None:
+    """A condition on it never holds, whoever the caller is."""
+    call = request("ssmmessages:OpenDataChannel", "*", {"aws:ResourceTag/stack": "dev"})
     condition = {"StringEquals": {"aws:ResourceTag/stack": "dev"}}
-    assert granted_by(policy("ssmmessages:*", "*", **condition), asked) == set()
+    assert granted_by(policy("ssmmessages:*", "*", **condition), call) == set()
 
 
 def test_an_arn_is_compared_as_a_pattern() -> None:
     template = "arn:aws:ec2:us-east-1:123456789012:launch-template/lt-0123456789abcdef0"
     instance = "arn:aws:ec2:us-east-1:123456789012:instance/i-1"
-    asked = request("ec2:RunInstances", instance, {"ec2:LaunchTemplate": template})
-    for wanted, allowed in ((template, True), (template[:-1] + "?", True), (template[:-1] + "1", False)):
-        condition = {"ArnLike": {"ec2:LaunchTemplate": [wanted]}}
-        assert bool(granted_by(policy("ec2:RunInstances", "*", **condition), asked)) == allowed
+    call = request("ec2:RunInstances", instance, {"ec2:LaunchTemplate": template})
+    for pattern, allowed in ((template, True), (template[:-1] + "?", True), (template[:-1] + "1", False)):
+        condition = {"ArnLike": {"ec2:LaunchTemplate": [pattern]}}
+        assert bool(granted_by(policy("ec2:RunInstances", "*", **condition), call)) == allowed
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_an_arn_is_compared_as_a_pattern() -> None:
         ("ec2:DescribeTags", GROUP),
     ],
 )
-def test_a_request_that_aws_does_not_know_is_refused(action: str, resource: str) -> None:
+def test_a_request_unknown_to_aws_is_refused(action: str, resource: str) -> None:
     with pytest.raises(AssertionError):
         request(action, resource)
 
@@ -86,14 +86,14 @@ def test_a_request_that_aws_does_not_know_is_refused(action: str, resource: str)
     "change",
     [{"Effect": "Deny"}, {"NotAction": "s3:*"}, {"NotResource": "*"}, {"Principal": "*"}],
 )
-def test_what_is_not_evaluated_is_not_passed_over(change: Any) -> None:
+def test_an_unknown_element_is_not_ignored(change: Any) -> None:
     (document,) = policy(COMPLETE, "*")
     document["Statement"][0] |= change
     with pytest.raises(NotImplementedError):
         granted_by([document], request(COMPLETE, GROUP))
 
 
-def test_an_operator_that_is_not_evaluated_is_not_passed_over() -> None:
+def test_an_unknown_operator_is_not_ignored() -> None:
     with pytest.raises(KeyError):
         granted_by(
             policy(COMPLETE, "*", StringNotEquals={"aws:ResourceTag/stack": "dev"}),
@@ -101,7 +101,7 @@ def test_an_operator_that_is_not_evaluated_is_not_passed_over() -> None:
         )
 
 
-def test_grants_are_counted_one_by_one() -> None:
+def test_each_action_on_each_resource_is_a_grant() -> None:
     documents = policy(["s3:GetObject", "s3:PutObject"], ["a", "b"])
     assert grants(documents) == {
         Grant("One", "s3:GetObject", "a"), Grant("One", "s3:GetObject", "b"),

@@ -1,7 +1,7 @@
-"""Each call that an instance makes, held against its role's policy; and nothing in it that no call needs.
+"""An instance's policy allows each call that the instance makes, and nothing that no call needs.
 
-The boot scripts are those that the program puts into the launch templates, and they run: with paths below a folder, and
-an `aws` that writes down what it is asked. What agents and Docker ask of AWS by themselves stands in their pages.
+The boot scripts are those in the program's launch templates. They run with paths below a folder, and with an `aws` that
+records its calls. The calls of agents and Docker are from their documentation.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Service:
-    """One service of the program: its role's policy, its groups, and the boot script of each pool."""
+    """One service of the program: its role's policy, its groups, and its pools' boot scripts."""
 
     name: str
     policy: Any
@@ -52,9 +52,8 @@ class Service:
 
 @pytest.fixture(scope="module")
 def services(program: Callable[..., Any], root: Path) -> dict[str, Service]:
-    """Stack prod, with secrets under a key of one's own, an image of ECR, and beside them a service that needs nothing.
-
-    Names are chosen so that what one begins with is the whole of another.
+    """Return the services of stack prod, with secrets under the user's key, an image in ECR, and another service that
+    needs none of these. One service's name is a prefix of another's.
     """
     settings = json.loads(pulumi_config(root, "prod")["gpu-fleet:services"])
     chat = settings["chat"]
@@ -62,7 +61,7 @@ def services(program: Callable[..., Any], root: Path) -> dict[str, Service]:
     plain = {"image": "vllm/vllm-openai:v1"}
     settings["chat-large"] = {**chat, "container": plain, "paths": ["/large/*"], "priority": 900}
     run = program("prod", **{"gpu-fleet:services": json.dumps(settings)})
-    found = {}
+    by_name = {}
     for name in settings:
         (policy,) = [p for p in run.of("RolePolicy") if p.name == f"gpu-fleet-prod-{name}-instance"]
         groups = {
@@ -73,15 +72,15 @@ def services(program: Callable[..., Any], root: Path) -> dict[str, Service]:
         templates = [t for t in run.of("LaunchTemplate") if f"{t.name}-0123abc" in own]
         scripts = tuple(base64.b64decode(t.inputs["userData"]).decode() for t in templates)
         assert len(scripts) == len(own) > 0
-        found[name] = Service(name, json.loads(policy.inputs["policy"]), own, scripts)
-    return found
+        by_name[name] = Service(name, json.loads(policy.inputs["policy"]), own, scripts)
+    return by_name
 
 
 # --- the calls ----------------------------------------------------------------------------------------------------
 
 
-def boots(script: str, folder: Path) -> Path:
-    """Run a boot script; all that it writes lies below the folder."""
+def run_boot_script(script: str, folder: Path) -> Path:
+    """Run a boot script, with everything that it writes below the folder, and return the folder."""
     bin_ = folder / "bin"
     bin_.mkdir(parents=True)
     whole = re.sub(r"(?<![\w./])/(?=(?:etc|opt|var/log|tmp)/)", f"{folder}/", script)
@@ -103,19 +102,19 @@ def _bash(folder: Path, arguments: list[str]) -> None:
 
 
 class Engine(BaseHTTPRequestHandler):
-    """An engine without requests, and the metadata of an instance whose group and state are set."""
+    """An idle engine, and the metadata of an instance with this group and state."""
 
     group, state = "", ""
 
     def do_PUT(self) -> None:
-        self._say("token")
+        self._answer("token")
 
     def do_GET(self) -> None:
         answers = {"instance-id": "i-1", "tags/instance/aws:autoscaling:groupName": self.group}
         answers["autoscaling/target-lifecycle-state"] = self.state
-        self._say(answers.get(self.path.removeprefix("/latest/meta-data/"), "vllm:num_requests_running 0\n"))
+        self._answer(answers.get(self.path.removeprefix("/latest/meta-data/"), "vllm:num_requests_running 0\n"))
 
-    def _say(self, text: str) -> None:
+    def _answer(self, text: str) -> None:
         self.send_response(200)
         self.end_headers()
         self.wfile.write(text.encode())
@@ -133,11 +132,11 @@ def port() -> Iterator[int]:
     server.server_close()
 
 
-def lives(folder: Path, group: str, port: int) -> None:
-    """Run the node's own program from the launching hook to the end of the drain."""
-    told = dict(line.split("=", 1) for line in (folder / "etc/gpu-fleet/node.env").read_text().splitlines())
+def run_node(folder: Path, group: str, port: int) -> None:
+    """Run the node's program from the launching hook to the end of the drain."""
+    settings = dict(line.split("=", 1) for line in (folder / "etc/gpu-fleet/node.env").read_text().splitlines())
     environment = {
-        **told, "PATH": f"{folder / 'bin'}:/usr/bin:/bin", "PORT": str(port), "IMDS_URL": f"http://127.0.0.1:{port}",
+        **settings, "PATH": f"{folder / 'bin'}:/usr/bin:/bin", "PORT": str(port), "IMDS_URL": f"http://127.0.0.1:{port}",
         "POLL_SECONDS": "0.01", "HEARTBEAT_SECONDS": "0",
     }  # fmt: skip
     Engine.group, Engine.state = group, "InService"
@@ -145,7 +144,7 @@ def lives(folder: Path, group: str, port: int) -> None:
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         try:
             for _ in range(3000):
-                if "complete-lifecycle-action" in _said(folder):
+                if "complete-lifecycle-action" in _calls(folder):
                     break
                 time.sleep(0.01)
             Engine.state = "Terminated"
@@ -154,24 +153,24 @@ def lives(folder: Path, group: str, port: int) -> None:
             process.kill()
 
 
-def _said(folder: Path) -> str:
+def _calls(folder: Path) -> str:
     calls = folder / "calls"
     return calls.read_text() if calls.exists() else ""
 
 
-def asked_by_scripts(folder: Path, service: Service) -> Iterator[Request]:
-    """What the `aws` commands ask for."""
-    for line in _said(folder).splitlines():
+def script_requests(folder: Path, service: Service) -> Iterator[Request]:
+    """Yield the requests of the `aws` commands."""
+    for line in _calls(folder).splitlines():
         words = shlex.split(line)
         action = COMMANDS[" ".join(words[:2])]
-        given = dict(pairwise(words))
+        options = dict(pairwise(words))
         if action.startswith("autoscaling:"):
-            group = given["--auto-scaling-group-name"]
-            assert given["--instance-id"] == "i-1"
+            group = options["--auto-scaling-group-name"]
+            assert options["--instance-id"] == "i-1"
             yield request(action, group_arn(group), tagged(service.groups[group]))
         elif action.startswith("secretsmanager:"):
-            yield request(action, given["--secret-id"])
-            # The secret lies under a key of one's own: Secrets Manager asks for it in the caller's name.
+            yield request(action, options["--secret-id"])
+            # The user's key encrypts the secret: Secrets Manager decrypts on behalf of the caller.
             yield request("kms:Decrypt", KEY, {"kms:ViaService": "secretsmanager.us-east-1.amazonaws.com"})
         else:
             yield request(action)
@@ -185,8 +184,8 @@ def tagged(tags: Mapping[str, str]) -> dict[str, str]:
     return {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
 
 
-def asked_by_agents(folder: Path) -> Iterator[Request]:
-    """What Docker, the CloudWatch agent, the SSM agent and a worker ask for, by what they were told."""
+def agent_requests(folder: Path) -> Iterator[Request]:
+    """Yield the requests of Docker, the CloudWatch agent, the SSM agent and a worker, by their settings."""
     serve = (folder / "opt/gpu-fleet/serve.sh").read_text()
     words = shlex.split(serve.replace("\\\n", " ").splitlines()[-1])
     # https://docs.docker.com/engine/logging/drivers/awslogs/
@@ -198,7 +197,7 @@ def asked_by_agents(folder: Path) -> Iterator[Request]:
         repository = next(word for word in words if ".dkr.ecr." in word).partition("/")[2].partition(":")[0]
         for action in ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"):
             yield request(action, f"arn:aws:ecr:{WHERE}:repository/{repository}")
-    # Metrics, and the tag that holds the name of its group:
+    # Metrics, and the tag with the name of its group:
     # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/create-iam-roles-for-cloudwatch-agent.html
     agent = json.loads((folder / "etc/gpu-fleet/agent.json").read_text())["metrics"]
     yield request("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": agent["namespace"]})
@@ -217,44 +216,44 @@ def asked_by_agents(folder: Path) -> Iterator[Request]:
 
 
 @pytest.fixture(scope="module")
-def asked(
+def requests(
     services: dict[str, Service], port: int, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[Request]]:
-    """All requests of a first pool's instance, from boot to end, by service."""
-    found = {}
+    """Return all requests of an instance of the first pool, from boot to end, by service."""
+    by_service = {}
     for service in services.values():
-        folder = boots(service.scripts[0], tmp_path_factory.mktemp(service.name))
+        folder = run_boot_script(service.scripts[0], tmp_path_factory.mktemp(service.name))
         _bash(folder, [str(folder / "opt/gpu-fleet/pull.sh")])
         if service.name == "fine-tuning":
             (folder / "bin/docker").write_text("#!/bin/bash\necho false\n")
-        lives(folder, next(iter(service.groups)), port)
-        found[service.name] = [*asked_by_scripts(folder, service), *asked_by_agents(folder)]
-    return found
+        run_node(folder, next(iter(service.groups)), port)
+        by_service[service.name] = [*script_requests(folder, service), *agent_requests(folder)]
+    return by_service
 
 
-# --- held against the policies ------------------------------------------------------------------------------------
+# --- compared with the policies ------------------------------------------------------------------------------------
 
 SERVICES = ("chat", "chat-large", "fine-tuning")
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_call_is_allowed(services: dict[str, Service], asked: dict[str, list[Request]], name: str) -> None:
-    assert [one for one in asked[name] if not granted_by([services[name].policy], one)] == []
+def test_every_call_is_allowed(services: dict[str, Service], requests: dict[str, list[Request]], name: str) -> None:
+    assert [each for each in requests[name] if not granted_by([services[name].policy], each)] == []
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_nothing_is_allowed_that_no_call_needs(
-    services: dict[str, Service], asked: dict[str, list[Request]], name: str
+    services: dict[str, Service], requests: dict[str, list[Request]], name: str
 ) -> None:
-    used = {grant for one in asked[name] for grant in granted_by([services[name].policy], one)}
+    used = {grant for each in requests[name] for grant in granted_by([services[name].policy], each)}
     assert grants([services[name].policy]) - used == set()
 
 
-def test_the_calls_are_those_that_a_whole_life_makes(asked: dict[str, list[Request]]) -> None:
-    """Otherwise a call that is not made would count as allowed."""
-    assert {one.action for one in asked["chat"]} >= {*COMMANDS.values(), "kms:Decrypt"}
-    assert "secretsmanager:GetSecretValue" not in {one.action for one in asked["chat-large"]}
-    assert "sqs:ReceiveMessage" in {one.action for one in asked["fine-tuning"]}
+def test_the_calls_cover_an_instances_whole_life(requests: dict[str, list[Request]]) -> None:
+    """Otherwise a call that the test does not make would count as allowed."""
+    assert {each.action for each in requests["chat"]} >= {*COMMANDS.values(), "kms:Decrypt"}
+    assert "secretsmanager:GetSecretValue" not in {each.action for each in requests["chat-large"]}
+    assert "sqs:ReceiveMessage" in {each.action for each in requests["fine-tuning"]}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -265,14 +264,14 @@ def test_no_instance_can_end_an_instance_or_change_a_group(services: dict[str, S
         "SetInstanceHealth", "DetachInstances", "EnterStandby", "PutLifecycleHook", "DeleteLifecycleHook",
         "CreateOrUpdateTags",
     ):  # fmt: skip
-        asked = request(f"autoscaling:{action}", group_arn(group), tagged(tags))
-        assert granted_by([services[name].policy], asked) == set()
+        call = request(f"autoscaling:{action}", group_arn(group), tagged(tags))
+        assert granted_by([services[name].policy], call) == set()
     instance = f"arn:aws:ec2:{WHERE}:instance/i-2"
     assert granted_by([services[name].policy], request("ec2:TerminateInstances", instance)) == set()
 
 
-def test_an_instance_completes_the_hooks_of_its_own_service_alone(services: dict[str, Service]) -> None:
-    """Also where its groups' names begin as another's do: `chat` and `chat-large`, stack `prod` and stack `prod-a`."""
+def test_an_instance_completes_only_the_hooks_of_its_own_service(services: dict[str, Service]) -> None:
+    """Even if its groups' names start as another's: `chat` and `chat-large`, stack `prod` and stack `prod-a`."""
     complete = "autoscaling:CompleteLifecycleAction"
     for service in services.values():
         for other in services.values():
@@ -280,17 +279,17 @@ def test_an_instance_completes_the_hooks_of_its_own_service_alone(services: dict
                 allowed = granted_by([service.policy], request(complete, group_arn(group), tagged(tags)))
                 assert bool(allowed) == (service is other), f"{service.name} on {group}"
     own = next(iter(services["chat"].groups.values()))
-    beside = {**own, "gpu-fleet:stack": "gpu-fleet-prod-chat", "gpu-fleet:service": "l4"}
-    for tags in (beside, {}, {**own, "gpu-fleet:stack": "gpu-fleet-dev"}, {"gpu-fleet:service": "chat"}):
-        asked = request(complete, group_arn("gpu-fleet-prod-chat-l4-0123abc"), tagged(tags))
-        assert granted_by([services["chat"].policy], asked) == set()
+    similar = {**own, "gpu-fleet:stack": "gpu-fleet-prod-chat", "gpu-fleet:service": "l4"}
+    for tags in (similar, {}, {**own, "gpu-fleet:stack": "gpu-fleet-dev"}, {"gpu-fleet:service": "chat"}):
+        call = request(complete, group_arn("gpu-fleet-prod-chat-l4-0123abc"), tagged(tags))
+        assert granted_by([services["chat"].policy], call) == set()
 
 
-def test_an_instance_publishes_in_its_namespace_alone(services: dict[str, Service]) -> None:
-    """With another it could silence alarms, the scaler's own among them."""
+def test_an_instance_publishes_only_in_its_namespace(services: dict[str, Service]) -> None:
+    """In others it could silence alarms, such as the scaler's own."""
     for namespace in ("GpuFleet/Scaler", "AWS/Lambda", "Other"):
-        asked = request("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": namespace})
-        assert granted_by([services["chat"].policy], asked) == set()
+        call = request("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": namespace})
+        assert granted_by([services["chat"].policy], call) == set()
 
 
 @pytest.mark.parametrize(
@@ -303,9 +302,7 @@ def test_an_instance_publishes_in_its_namespace_alone(services: dict[str, Servic
     ],
     ids=["by itself", "through S3", "in another region", "another key"],
 )
-def test_the_key_serves_to_read_secrets_and_nothing_else(
-    services: dict[str, Service], key: str, context: Mapping[str, str]
-) -> None:
+def test_the_key_only_decrypts_secrets(services: dict[str, Service], key: str, context: Mapping[str, str]) -> None:
     assert granted_by([services["chat"].policy], request("kms:Decrypt", key, context)) == set()
 
 
@@ -318,6 +315,6 @@ def test_the_key_serves_to_read_secrets_and_nothing_else(
         ("logs:PutLogEvents", f"arn:aws:logs:{WHERE}:log-group:/aws/lambda/other:log-stream:1"),
     ],
 )
-def test_what_is_another_services_is_out_of_reach(services: dict[str, Service], action: str, resource: str) -> None:
+def test_another_services_resources_are_out_of_reach(services: dict[str, Service], action: str, resource: str) -> None:
     for service in services.values():
         assert granted_by([service.policy], request(action, resource)) == set()

@@ -1,6 +1,4 @@
-"""Each call that the scaler makes, held against its role's policies as they stand; and nothing in them that no call
-needs.
-"""
+"""The scaler's deployed policies allow each call that it makes, and nothing that no call needs."""
 
 from __future__ import annotations
 
@@ -50,7 +48,7 @@ config:
 
 @pytest.fixture(scope="module")
 def cloud(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCloud]:
-    """A stack with all that the scaler can move: spot, types in place, a job queue."""
+    """Provision a stack with everything that the scaler can change: spot, types in place, a job queue."""
     project = tmp_path_factory.mktemp("project")
     (project / "policies").mkdir()
     for name in ("catalog.yaml", "profiles.yaml"):
@@ -70,7 +68,7 @@ def cloud(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embe
 
 @pytest.fixture(scope="module")
 def documents(cloud: EmbeddedCloud) -> list[Any]:
-    """The policies of the function's role, as the program wrote them."""
+    """Return the policies of the function's role, as the program wrote them."""
     iam = cloud.client("iam")
     function = cloud.client("lambda").get_function_configuration(FunctionName=cloud.outputs["scaler"])
     role = function["Role"].rpartition("/")[2]
@@ -78,10 +76,10 @@ def documents(cloud: EmbeddedCloud) -> list[Any]:
     assert iam.list_role_policies(RoleName=role)["PolicyNames"] == []
     versions = [
         iam.get_policy_version(
-            PolicyArn=one["PolicyArn"],
-            VersionId=iam.get_policy(PolicyArn=one["PolicyArn"])["Policy"]["DefaultVersionId"],
+            PolicyArn=policy["PolicyArn"],
+            VersionId=iam.get_policy(PolicyArn=policy["PolicyArn"])["Policy"]["DefaultVersionId"],
         )
-        for one in attached
+        for policy in attached
     ]
     return [_document(version["PolicyVersion"]["Document"]) for version in versions]
 
@@ -91,17 +89,17 @@ def _document(text: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def made(cloud: EmbeddedCloud) -> dict[str, list[Request]]:
-    """What IAM checks for the calls of runs that between them do all that the scaler can do, by operation."""
-    found: dict[str, list[Request]] = {}
+def requests(cloud: EmbeddedCloud) -> dict[str, list[Request]]:
+    """Return, by operation, what IAM checks for the calls of runs that together do everything the scaler can do."""
+    by_operation: dict[str, list[Request]] = {}
     calls, original = Calls(cloud), botocore.client.BaseClient._make_api_call
 
     def record(self: Any, operation: str, arguments: Mapping[str, Any]) -> Any:
-        # What is looked up is looked up by calls of its own, which are not the scaler's.
+        # The lookups' own calls are not the scaler's.
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(botocore.client.BaseClient, "_make_api_call", original)
             name = self.meta.service_model.service_name
-            found.setdefault(f"{name}.{operation}", []).extend(calls.requests(name, operation, arguments))
+            by_operation.setdefault(f"{name}.{operation}", []).extend(calls.requests(name, operation, arguments))
         return original(self, operation, arguments)
 
     with ScalerFunction(cloud) as function, pytest.MonkeyPatch.context() as patch:
@@ -112,18 +110,18 @@ def made(cloud: EmbeddedCloud) -> dict[str, list[Request]]:
                 handler.scaler.cache_clear()
             with pytest.MonkeyPatch.context() as recording:
                 recording.setattr(botocore.client.BaseClient, "_make_api_call", record)
-                ended = function.invoke(event)
-                assert ended.failure is None, [fault for one in ended.decisions for fault in one.faults]
+                result = function.invoke(event)
+                assert result.failure is None, [fault for decided in result.decisions for fault in decided.faults]
 
         _scaler_does_everything(cloud, run)
-    return found
+    return by_operation
 
 
 def _scaler_does_everything(cloud: EmbeddedCloud, run: Callable[..., None]) -> None:
     groups = {service: cloud.group_name(service, "gpu") for service in ("chat", "tuning")}
     everywhere = {"chat": (3, {}), "tuning": (2, {})}
     run({}, _deciding(everywhere))
-    # Launches that fail are read from the activities.
+    # The scaler reads failed launches from the scaling activities.
     with faults.no_capacity(cloud):
         cloud.advance(cloud.now + 30)
         run({}, _deciding(everywhere))
@@ -152,12 +150,12 @@ def _instances(cloud: EmbeddedCloud, group: str) -> list[str]:
 
 
 def _deciding(
-    wanted: Mapping[str, tuple[int, Mapping[str, Any]]], refresh: Refresh | None = None
+    targets: Mapping[str, tuple[int, Mapping[str, Any]]], refresh: Refresh | None = None
 ) -> Callable[..., Decision]:
-    """So many instances and those changes, by service."""
+    """Return a decide function that decides these instance counts and changes, by service."""
 
     def decide(service: Any, observation: Any, state: State, now: float) -> Decision:
-        count, changes = wanted[service.name]
+        count, changes = targets[service.name]
         target = PoolTarget(count, changes.get("weight", 100 if service.name == "chat" else 0))
         target = PoolTarget(target.desired, target.weight, **{k: v for k, v in changes.items() if k != "weight"})
         reasons = (Reason(Step.GUARD, "told", "As told.", {}),)
@@ -173,7 +171,7 @@ BY_THE_RUNTIME = (
     ("logs:PutLogEvents", "LogGroup"),
     ("sqs:SendMessage", "Queue"),
 )
-"""What Lambda does in the function's role: write its log, and put a run that could not be made among the dead letters.
+"""What Lambda does with the function's role: write its log, and send a run that could not start to the dead letters.
 https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs.html
 https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html"""
 
@@ -182,32 +180,32 @@ https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.htm
 def by_the_runtime(cloud: EmbeddedCloud) -> list[Request]:
     function = cloud.client("lambda")
     name = cloud.outputs["scaler"]
-    letters = function.get_function_event_invoke_config(FunctionName=name)["DestinationConfig"]["OnFailure"]
+    destination = function.get_function_event_invoke_config(FunctionName=name)["DestinationConfig"]["OnFailure"]
     stream = f"arn:aws:logs:us-east-1:{cloud.account}:log-group:/aws/lambda/{name}:log-stream:2026/01/05/[$LATEST]0"
-    where = {"LogGroup": stream, "Queue": letters["Destination"]}
-    return [request(action, where[kind]) for action, kind in BY_THE_RUNTIME]
+    resources = {"LogGroup": stream, "Queue": destination["Destination"]}
+    return [request(action, resources[name]) for action, name in BY_THE_RUNTIME]
 
 
-def test_the_runs_make_every_kind_of_write(made: dict[str, list[Request]]) -> None:
-    """A right that no run asks for would pass as unused, a call that no run makes as allowed."""
+def test_the_runs_make_every_write(requests: dict[str, list[Request]]) -> None:
+    """Otherwise a right that no run uses would count as unneeded, and a call that no run makes as allowed."""
     from lambdas.scaler.apply import _METHODS
 
-    assert {name.partition(".")[2] for name in made} >= {*_METHODS, "PutItem"}
+    assert {name.partition(".")[2] for name in requests} >= {*_METHODS, "PutItem"}
 
 
 def test_every_call_is_allowed(
-    documents: list[Any], made: dict[str, list[Request]], by_the_runtime: list[Request]
+    documents: list[Any], requests: dict[str, list[Request]], by_the_runtime: list[Request]
 ) -> None:
-    asked = [one for requests in made.values() for one in requests] + by_the_runtime
-    assert [one for one in asked if not granted_by(documents, one)] == []
+    calls = [call for each in requests.values() for call in each] + by_the_runtime
+    assert [call for call in calls if not granted_by(documents, call)] == []
 
 
 def test_nothing_is_allowed_that_no_call_needs(
-    documents: list[Any], made: dict[str, list[Request]], by_the_runtime: list[Request]
+    documents: list[Any], requests: dict[str, list[Request]], by_the_runtime: list[Request]
 ) -> None:
     """Each action on each resource of each statement."""
-    asked = [one for requests in made.values() for one in requests] + by_the_runtime
-    used = {grant for one in asked for grant in granted_by(documents, one)}
+    calls = [call for each in requests.values() for call in each] + by_the_runtime
+    used = {grant for call in calls for grant in granted_by(documents, call)}
     assert grants(documents) - used == set()
 
 
@@ -221,30 +219,30 @@ def test_nothing_is_allowed_that_no_call_needs(
         ("sqs:GetQueueAttributes", "sqs:us-east-1:{}:other"),
     ],
 )
-def test_what_is_not_the_stacks_is_out_of_reach(
+def test_other_stacks_resources_are_out_of_reach(
     cloud: EmbeddedCloud, documents: list[Any], action: str, resource: str
 ) -> None:
     assert granted_by(documents, request(action, f"arn:aws:{resource.format(cloud.account)}")) == set()
 
 
-def test_no_instance_is_launched_but_from_the_stacks_templates(cloud: EmbeddedCloud, documents: list[Any]) -> None:
+def test_instances_launch_only_from_the_stacks_templates(cloud: EmbeddedCloud, documents: list[Any]) -> None:
     instance = f"arn:aws:ec2:us-east-1:{cloud.account}:instance/i-0123456789abcdef0"
     other = f"arn:aws:ec2:us-east-1:{cloud.account}:launch-template/lt-00000000000000000"
     assert granted_by(documents, request("ec2:RunInstances", instance)) == set()
     assert granted_by(documents, request("ec2:RunInstances", instance, {"ec2:LaunchTemplate": other})) == set()
 
 
-def test_the_schedule_may_call_the_scaler_and_leave_a_dead_letter(cloud: EmbeddedCloud) -> None:
+def test_the_schedule_may_call_the_scaler_and_send_a_dead_letter(cloud: EmbeddedCloud) -> None:
     """https://docs.aws.amazon.com/scheduler/latest/UserGuide/setting-up.html#setting-up-execution-role"""
     (schedule,) = cloud.client("scheduler").list_schedules()["Schedules"]
     target = cloud.client("scheduler").get_schedule(Name=schedule["Name"])["Target"]
     iam, role = cloud.client("iam"), target["RoleArn"].rpartition("/")[2]
     (name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
     document = _document(iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"])
-    asked = [
+    calls = [
         request("lambda:InvokeFunction", target["Arn"]),
         request("sqs:SendMessage", target["DeadLetterConfig"]["Arn"]),
     ]
-    used = [granted_by([document], one) for one in asked]
+    used = [granted_by([document], call) for call in calls]
     assert all(used)
     assert set().union(*used) == grants([document])

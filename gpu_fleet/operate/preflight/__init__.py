@@ -1,6 +1,6 @@
-"""What `pulumi up` would die of, found by read-only calls before anything is made.
+"""Read-only checks for whatever would make `pulumi up` fail.
 
-`finding` says what a check may find, `aws` asks, `stack` is what the YAML wants, `check` runs checks side by side.
-Each other module is one thing that AWS must have: pure functions from AWS's answer to a finding, and the checks that
-ask for it. `plan` lists them all.
+`finding` defines a check's result, `aws` makes the calls, `stack_needs` is the stack's YAML, `check` runs checks in
+parallel. Each other module is about one thing that AWS must have: pure functions judge AWS's answer, and `checks`
+yields the checks that ask for it. `all_checks` lists them.
 """

@@ -1,4 +1,4 @@
-"""Whose credentials these are."""
+"""The credentials and their account."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gpu_fleet.operate.preflight.finding import Finding, ok
 from gpu_fleet.operate.preflight.stack_needs import Stack
 
 
-def credentials(answer: Mapping[str, Any]) -> Finding:
-    """AWS takes them, and says whose they are."""
+def judge_credentials(answer: Mapping[str, Any]) -> Finding:
+    """AWS accepts them and names their owner."""
     return ok(str(answer.get("Arn", "")))
 
 
 def account_of(aws: ReadOnlyAws) -> str | None:
-    """The account's number; None where AWS does not say, which is a row of its own and need not spoil others."""
+    """Return the account's number. None if AWS does not say: that is a row of its own and must not spoil others."""
     try:
         return aws.get("sts", "GetCallerIdentity").get("Account")
     except UnansweredError:
@@ -25,5 +25,7 @@ def account_of(aws: ReadOnlyAws) -> str | None:
 
 
 def checks(stack: Stack) -> Iterator[Check]:
-    """The credentials."""
-    yield Check("credentials", stack.settings.region, (), lambda aws: credentials(aws.get("sts", "GetCallerIdentity")))
+    """Yield the check of the credentials."""
+    yield Check(
+        "credentials", stack.settings.region, (), lambda aws: judge_credentials(aws.get("sts", "GetCallerIdentity"))
+    )

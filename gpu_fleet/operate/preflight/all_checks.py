@@ -1,4 +1,4 @@
-"""Every check that a stack asks for, in the order in which a reader would ask."""
+"""All checks of a stack, in the order in which a reader would look for them."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ CONCEPTS = (
 
 
 def plan(stack: Stack) -> list[Check]:
-    """The checks of a stack."""
+    """Return the checks of a stack."""
     return [check for concept in CONCEPTS for check in concept.checks(stack)]

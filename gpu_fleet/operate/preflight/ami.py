@@ -1,4 +1,4 @@
-"""The pools' machine images: what the parameter says, and whether it suits the pool."""
+"""The pools' machine images: the parameter that names one, and whether it suits the pool."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from infra.gpu_pool import root_device
 Answer = Mapping[str, Any]
 
 
-def parameter(answer: Answer | None) -> Finding | str:
-    """The AMI's id that the parameter holds, or why it holds none."""
+def ami_id(answer: Answer | None) -> Finding | str:
+    """Return the AMI's id that the parameter holds, or what is wrong with the parameter."""
     if answer is None:
         return wrong("there is no such parameter in this region")
     value = str(answer.get("Parameter", {}).get("Value", ""))
     return value if value.startswith("ami-") else wrong(f"must hold an AMI's id, holds {value}")
 
 
-def available(image_id: str, image: Answer | None) -> Finding:
-    """The AMI can be launched by this account."""
+def judge_availability(image_id: str, image: Answer | None) -> Finding:
+    """The account can launch the AMI."""
     if image is None:
         return wrong(f"holds {image_id}, which this account cannot see in this region")
     if image.get("State") != "available":
@@ -32,33 +32,33 @@ def available(image_id: str, image: Answer | None) -> Finding:
     return ok(f"{image_id}, {image.get('Name', 'without a name')}")
 
 
-def architecture(image: Answer, types: Sequence[str], known: Mapping[str, Answer]) -> Finding:
-    """Every type of the pool runs it. Types that EC2 does not know are told elsewhere."""
-    of_image = image.get("Architecture")
-    others = {
+def judge_architecture(image: Answer, types: Sequence[str], descriptions: Mapping[str, Answer]) -> Finding:
+    """Every type of the pool runs the AMI. `instance_types` reports types that EC2 does not know."""
+    architecture = image.get("Architecture")
+    unsuitable = {
         name: supported
         for name in types
-        if name in known and of_image not in (supported := _architectures(known[name]))
+        if name in descriptions and architecture not in (supported := _architectures(descriptions[name]))
     }
-    if others:
-        said = ", ".join(f"{name} {' and '.join(supported)}" for name, supported in others.items())
-        return wrong(f"the AMI is {of_image}, {said}")
-    return ok(f"{of_image}")
+    if unsuitable:
+        types_text = ", ".join(f"{name} {' and '.join(supported)}" for name, supported in unsuitable.items())
+        return wrong(f"the AMI is {architecture}, {types_text}")
+    return ok(f"{architecture}")
 
 
-def root_name(image: Answer, expected: str) -> Finding:
-    """The volume of the pool takes the place of the root and is no second one beside it."""
-    found = image.get("RootDeviceName")
-    if found == expected:
-        return ok(f"{found}")
+def judge_root_name(image: Answer, expected: str) -> Finding:
+    """The pool's volume replaces the root and is not a second volume beside it."""
+    root = image.get("RootDeviceName")
+    if root == expected:
+        return ok(f"{root}")
     return wrong(
-        f"the AMI's root is {found}, the pool's volume {expected}: instances would keep the AMI's small root; "
-        f"take an AMI of Ubuntu, or of Amazon Linux whose parameter has amazon-linux or al2023 in its name"
+        f"the AMI's root is {root}, the pool's volume {expected}: instances would keep the AMI's small root; "
+        f"use an AMI of Ubuntu, or of Amazon Linux whose parameter has amazon-linux or al2023 in its name"
     )
 
 
-def root_size(image: Answer, volume_gib: int) -> Finding:
-    """The volume is no smaller than the snapshot that it is made from, else EC2 refuses the launch.
+def judge_root_size(image: Answer, volume_gib: int) -> Finding:
+    """The volume is at least as large as its snapshot; otherwise EC2 refuses the launch.
 
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html
     """
@@ -72,53 +72,54 @@ def root_size(image: Answer, volume_gib: int) -> Finding:
 
 
 def checks(stack: Stack) -> Iterator[Check]:
-    """Each parameter once, and for each pool whether the AMI suits it."""
+    """Yield one check for each parameter, and for each pool whether the AMI suits it."""
     paths: dict[str, StackPool] = {}
     for pool in stack.pools:
         paths.setdefault(pool.settings.ami_parameter, pool)
     for name, pool in paths.items():
-        yield Check("AMI", name, (*pool.path, "ami_parameter"), lambda aws, name=name: _resolved(aws, name))
+        yield Check("AMI", name, (*pool.path, "ami_parameter"), lambda aws, name=name: _judge_parameter(aws, name))
     for pool in stack.pools:
 
-        def fits(aws: ReadOnlyAws, pool: StackPool, judge: Callable[[Answer], Finding]) -> Finding:
-            image = _image(aws, pool.settings.ami_parameter)
-            return not_known("there is no AMI to look at") if image is None else judge(image)
-
-        def look_at_architecture(aws: ReadOnlyAws, pool: StackPool = pool) -> Finding:
+        def examine_architecture(aws: ReadOnlyAws, pool: StackPool = pool) -> Finding:
             types = [name for _, name in pool.types]
-            return fits(aws, pool, lambda image: architecture(image, types, described(aws, stack)))
+            return _judge_image(aws, pool, lambda image: judge_architecture(image, types, described(aws, stack)))
 
-        def look_at_root(aws: ReadOnlyAws, pool: StackPool = pool) -> Finding:
+        def examine_root(aws: ReadOnlyAws, pool: StackPool = pool) -> Finding:
             expected = root_device(pool.settings.ami_parameter)
-            return fits(aws, pool, lambda image: root_name(image, expected))
+            return _judge_image(aws, pool, lambda image: judge_root_name(image, expected))
 
-        def look_at_size(aws: ReadOnlyAws, pool: StackPool = pool) -> Finding:
-            return fits(aws, pool, lambda image: root_size(image, pool.settings.volume_gib))
+        def examine_size(aws: ReadOnlyAws, pool: StackPool = pool) -> Finding:
+            return _judge_image(aws, pool, lambda image: judge_root_size(image, pool.settings.volume_gib))
 
-        yield Check("AMI's architecture", pool.title, (*pool.path, "types"), look_at_architecture)
-        yield Check("AMI's root device", pool.title, (*pool.path, "ami_parameter"), look_at_root)
-        yield Check("root volume", pool.title, (*pool.path, "volume_gib"), look_at_size)
+        yield Check("AMI's architecture", pool.title, (*pool.path, "types"), examine_architecture)
+        yield Check("AMI's root device", pool.title, (*pool.path, "ami_parameter"), examine_root)
+        yield Check("root volume", pool.title, (*pool.path, "volume_gib"), examine_size)
 
 
-def _resolved(aws: ReadOnlyAws, name: str) -> Finding:
-    found = parameter(_parameter(aws, name))
-    return found if isinstance(found, Finding) else available(found, _image(aws, name))
+def _judge_image(aws: ReadOnlyAws, pool: StackPool, judge: Callable[[Answer], Finding]) -> Finding:
+    image = _image(aws, pool.settings.ami_parameter)
+    return not_known("there is no AMI to look at") if image is None else judge(image)
+
+
+def _judge_parameter(aws: ReadOnlyAws, name: str) -> Finding:
+    image_id = ami_id(_parameter(aws, name))
+    return image_id if isinstance(image_id, Finding) else judge_availability(image_id, _image(aws, name))
 
 
 def _parameter(aws: ReadOnlyAws, name: str) -> Answer | None:
-    missing = ("ParameterNotFound", "ParameterVersionNotFound", "ValidationException")
-    return aws.ask("ssm", "GetParameter", absent=missing, Name=name)
+    not_found = ("ParameterNotFound", "ParameterVersionNotFound", "ValidationException")
+    return aws.ask("ssm", "GetParameter", not_found=not_found, Name=name)
 
 
 def _image(aws: ReadOnlyAws, name: str) -> Answer | None:
-    """EC2's description of the AMI that the parameter holds; None where there is none."""
-    image_id = parameter(_parameter(aws, name))
+    """Return EC2's description of the AMI that the parameter holds; None if there is no such AMI."""
+    image_id = ami_id(_parameter(aws, name))
     if isinstance(image_id, Finding):
         return None
-    missing = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidAMIID.Malformed")
-    answer = aws.ask("ec2", "DescribeImages", absent=missing, ImageIds=[image_id])
+    not_found = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidAMIID.Malformed")
+    answer = aws.ask("ec2", "DescribeImages", not_found=not_found, ImageIds=[image_id])
     return next(iter((answer or {}).get("Images", ())), None)
 
 
-def _architectures(kind: Answer) -> Sequence[str]:
-    return kind.get("ProcessorInfo", {}).get("SupportedArchitectures", ())
+def _architectures(instance_type: Answer) -> Sequence[str]:
+    return instance_type.get("ProcessorInfo", {}).get("SupportedArchitectures", ())

@@ -1,4 +1,4 @@
-"""Amazon Resource Names, taken apart."""
+"""Amazon Resource Names and their parts."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Arn:
     resource: str
 
     @classmethod
-    def read(cls, text: str) -> Arn:
-        """The parts of an ARN that the settings have accepted."""
+    def parse(cls, text: str) -> Arn:
+        """Parse an ARN that the settings have accepted."""
         return cls(*text.split(":", 5)[1:])
 
-    def foreign(self, account: str | None) -> str:
-        """Why what it names is not in this account; empty where it is. An account of None is not known."""
+    def foreign_problem(self, account: str | None) -> str:
+        """Return what is wrong if another account owns the resource, else "". An account of None is unknown."""
         if account is not None and self.account != account:
-            return f"is of account {self.account}, must be of {account}, whose credentials these are"
+            return f"is in account {self.account}, must be in {account}, the account of these credentials"
         return ""

@@ -1,4 +1,4 @@
-"""Asking AWS: one call for each question, however many checks have it, and a clear reason where there is no answer."""
+"""Calls to AWS: one for each question, however many checks share it, and a clear reason if there is no answer."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ https://docs.aws.amazon.com/sns/latest/api/CommonErrors.html"""
 
 
 class UnansweredError(Exception):
-    """AWS did not answer a question. `missing_right` is the IAM action that is not allowed, if it is that."""
+    """AWS did not answer a question. `missing_right` is the IAM action that the caller lacks, if that is the reason."""
 
     def __init__(self, text: str, missing_right: str = "") -> None:
         super().__init__(text)
@@ -59,7 +59,7 @@ class UnansweredError(Exception):
 
 
 class ReadOnlyAws:
-    """One account in one region, read-only. Threads may share it; no question is asked twice."""
+    """Read-only calls to one account in one region. Threads may share it; it makes no call twice."""
 
     def __init__(self, region: str, session: boto3.Session | None = None) -> None:
         self.region = region
@@ -70,33 +70,33 @@ class ReadOnlyAws:
         self._lock = threading.Lock()
 
     def ask(
-        self, service: str, operation: str, *, absent: Collection[str] = (), region: str = "", **parameters: Any
+        self, service: str, operation: str, *, not_found: Collection[str] = (), region: str = "", **parameters: Any
     ) -> Mapping[str, Any] | None:
-        """The answer, all pages of it, or None where the error's code is in `absent`: there is no such thing.
+        """Return the answer, all pages of it; None if the error's code is in `not_found`: the thing does not exist.
 
         Names are boto3's and the API's: `ask("ec2", "DescribeVpcs", VpcIds=[...])`. Raises UnansweredError.
         """
         region = region or self.region
-        key = json.dumps([service, operation, region, sorted(absent), parameters], sort_keys=True)
+        key = json.dumps([service, operation, region, sorted(not_found), parameters], sort_keys=True)
         with self._lock:
             first = key not in self._answers
             future = self._answers.setdefault(key, Future())
         if first:
             try:
-                future.set_result(self._call(service, operation, absent, region, parameters))
-            except BaseException as error:  # noqa: BLE001  (other threads wait for it: they must hear of anything)
+                future.set_result(self._call(service, operation, not_found, region, parameters))
+            except BaseException as error:  # noqa: BLE001  (other threads wait for the future)
                 future.set_exception(error)
         return future.result()
 
     def get(self, service: str, operation: str, **parameters: Any) -> Mapping[str, Any]:
-        """As `ask`, for what is always there."""
+        """Return the answer, as `ask` does, about things that always exist."""
         answer = self.ask(service, operation, **parameters)
         return answer or {}
 
     def _call(
-        self, service: str, operation: str, absent: Collection[str], region: str, parameters: Mapping[str, Any]
+        self, service: str, operation: str, not_found: Collection[str], region: str, parameters: Mapping[str, Any]
     ) -> Mapping[str, Any] | None:
-        # The services' names in IAM are those in their signatures: https://docs.aws.amazon.com/service-authorization/
+        # IAM names services as their signatures do: https://docs.aws.amazon.com/service-authorization/
         action = f"{service}:{operation}"
         try:
             client = self._client(service, region)
@@ -107,19 +107,19 @@ class ReadOnlyAws:
             return getattr(client, method)(**parameters)
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
-            if code in absent:
+            if code in not_found:
                 return None
             raise _unanswered(code, str(error.response.get("Error", {}).get("Message", "")), action) from error
         except (ReadTimeoutError, ConnectTimeoutError) as error:
             raise UnansweredError(f"no answer to {action} in time") from error
         except _NO_CREDENTIALS as error:
             raise UnansweredError(f"no AWS credentials: {error}") from error
-        # Whatever else botocore raises is a call that failed too: a proxy's page in place of XML is no BotoCoreError.
+        # Any other exception is a failed call too: a proxy's page in place of XML raises no BotoCoreError.
         except Exception as error:
             raise UnansweredError(f"{action} failed: {_first_line(str(error)) or type(error).__name__}") from error
 
     def _client(self, service: str, region: str) -> Any:
-        # A session is not safe for threads, a client is:
+        # Clients are thread-safe, sessions are not:
         # https://boto3.amazonaws.com/v1/documentation/api/latest/guide/clients.html#multithreading-or-multiprocessing-with-clients
         with self._lock:
             if (service, region) not in self._clients:
@@ -140,18 +140,18 @@ class ReadOnlyAws:
 
 def _unanswered(code: str, message: str, action: str) -> UnansweredError:
     if code in _REFUSED:
-        # A call may need a right beside its own, as KMS's; AWS names it.
-        named = re.search(r"not authorized to perform: ([\w-]+:\w+)", message)
-        right = named[1] if named else action
+        # A call may need another right beside its own, for example one of KMS; AWS names it.
+        match = re.search(r"not authorized to perform: ([\w-]+:\w+)", message)
+        right = match[1] if match else action
         return UnansweredError(f"needs the right {right}", right)
     if code in _THROTTLED:
         return UnansweredError(f"AWS throttled {action}; try again later")
     if code in _BAD_CREDENTIALS:
-        why = "have they expired, or is the region not enabled?"
-        return UnansweredError(f"{action}: AWS does not accept the credentials here ({code}); {why}")
+        hint = "have they expired, or is the region not enabled?"
+        return UnansweredError(f"{action}: AWS does not accept the credentials here ({code}); {hint}")
     return UnansweredError(f"{action} failed: {code}: {_first_line(message)}".rstrip(": "))
 
 
 def _first_line(text: str) -> str:
-    """Of a page in place of an error no more than that it is one."""
+    """Return the first line: enough of a page that came in place of an error."""
     return text.partition("\n")[0]

@@ -13,38 +13,38 @@ from gpu_fleet.operate.preflight.finding import Finding, ok, wrong
 from gpu_fleet.operate.preflight.stack_needs import Stack
 
 
-def certificate(answer: Mapping[str, Any] | None) -> Finding:
-    """It is issued: a listener takes no other.
+def judge_certificate(answer: Mapping[str, Any] | None) -> Finding:
+    """The certificate is issued: a listener accepts no other.
 
     https://docs.aws.amazon.com/acm/latest/APIReference/API_CertificateDetail.html
     """
     if answer is None:
         return wrong("there is no such certificate")
-    found = answer.get("Certificate", {})
-    if found.get("Status") != "ISSUED":
-        reason = f" ({found['FailureReason']})" if found.get("FailureReason") else ""
-        return wrong(f"must be ISSUED, is {found.get('Status')}{reason}")
-    until = found.get("NotAfter")
-    return ok(f"{found.get('DomainName')}, issued{f', until {until:%Y-%m-%d}' if until else ''}")
+    details = answer.get("Certificate", {})
+    if details.get("Status") != "ISSUED":
+        reason = f" ({details['FailureReason']})" if details.get("FailureReason") else ""
+        return wrong(f"must be ISSUED, is {details.get('Status')}{reason}")
+    expiry = details.get("NotAfter")
+    return ok(f"{details.get('DomainName')}, issued{f', until {expiry:%Y-%m-%d}' if expiry else ''}")
 
 
 def checks(stack: Stack) -> Iterator[Check]:
-    """The certificate, where the stack names one."""
+    """Yield the check of the certificate, if the stack names one."""
     arn = stack.settings.load_balancer.certificate_arn
     if arn is None:
         return
 
-    def look(aws: ReadOnlyAws) -> Finding:
-        if why := Arn.read(arn).foreign(account_of(aws)):
-            return wrong(why)
-        return certificate(
+    def examine(aws: ReadOnlyAws) -> Finding:
+        if problem := Arn.parse(arn).foreign_problem(account_of(aws)):
+            return wrong(problem)
+        return judge_certificate(
             aws.ask(
                 "acm",
                 "DescribeCertificate",
-                absent=("ResourceNotFoundException", "InvalidArnException", "ValidationException"),
+                not_found=("ResourceNotFoundException", "InvalidArnException", "ValidationException"),
                 CertificateArn=arn,
             )
         )
 
     path = ("load_balancer", "certificate_arn")
-    yield Check("certificate", Arn.read(arn).resource.removeprefix("certificate/"), path, look)
+    yield Check("certificate", Arn.parse(arn).resource.removeprefix("certificate/"), path, examine)

@@ -1,4 +1,4 @@
-"""Checks, and running them side by side."""
+"""A check, and how checks run in parallel."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from gpu_fleet.config.document import Document, Path, Problem
 from gpu_fleet.operate.preflight.aws import ReadOnlyAws, UnansweredError
 from gpu_fleet.operate.preflight.finding import Finding, not_known
 
-AT_A_TIME = 8
-"""Checks made at once: far fewer than an account's describes may burst
+PARALLEL_CHECKS = 8
+"""Number of checks at a time: far below the burst limit of an account's Describe calls
 (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html)."""
 
 
@@ -21,27 +21,27 @@ class Check:
     """One question about one thing."""
 
     name: str
-    """What is asked: the same for all things of a kind."""
+    """The same for all things of one sort."""
     subject: str
-    """Of what."""
+    """The thing that is checked."""
     path: Path
-    """Key of the stack's file that decides it, as a path in `StackSettings`; empty: it is the account's matter."""
-    look: Callable[[ReadOnlyAws], Finding]
-    """Asks AWS, and says what it means. Raises UnansweredError."""
+    """Key of the stack's file that decides it, as a path in `StackSettings`; empty if the account decides it."""
+    examine: Callable[[ReadOnlyAws], Finding]
+    """Asks AWS and judges the answer. Raises UnansweredError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A check and what it found."""
+    """A check and its finding."""
 
     check: str
     subject: str
     finding: Finding
     at: Problem | None
-    """Place and key in the stack's file."""
+    """Place and key in the stack's file; None if the account decides it."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the row as plain values."""
         at = self.at
         return {
             "check": self.check,
@@ -57,21 +57,21 @@ class Row:
 def run(
     checks: Sequence[Check], aws: ReadOnlyAws, document: Document, done: Callable[[str], None] = lambda _: None
 ) -> list[Row]:
-    """A row for each check, in their order; `done` is told the name of each that has ended.
+    """Return a row for each check, in their order; `done` gets the name of each check that ends.
 
-    What AWS does not answer is a row `not known`, and keeps no other check from being made.
+    A check that AWS does not answer becomes a row `not known` and does not stop the others.
     """
 
-    def look(check: Check) -> Row:
+    def run_one(check: Check) -> Row:
         try:
-            finding = check.look(aws)
+            finding = check.examine(aws)
         except UnansweredError as error:
             finding = not_known(str(error), error.missing_right)
         done(check.name)
         return Row(check.name, check.subject, finding, _at(check, document))
 
-    with ThreadPoolExecutor(AT_A_TIME) as threads:
-        return list(threads.map(look, checks))
+    with ThreadPoolExecutor(PARALLEL_CHECKS) as threads:
+        return list(threads.map(run_one, checks))
 
 
 def _at(check: Check, document: Document) -> Problem | None:

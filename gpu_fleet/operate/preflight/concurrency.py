@@ -1,4 +1,4 @@
-"""Room for the scaler among the account's Lambda functions."""
+"""The account's Lambda concurrency."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ LEAST_UNRESERVED = 100
 https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html"""
 
 
-def concurrency(reserved: int | None, own: int, limit: Mapping[str, Any]) -> Finding:
-    """What the stack reserves can be, or something is left for a scaler without a reservation.
+def judge_concurrency(reserved: int | None, own: int, limit: Mapping[str, Any]) -> Finding:
+    """The account can reserve what the stack asks for or, without a reservation, has some concurrency left.
 
-    `own` is what its function has reserved already.
+    `own` is what the scaler's function has reserved already.
     """
     unreserved = limit.get("UnreservedConcurrentExecutions")
     if unreserved is None:
         raise UnansweredError("lambda:GetAccountSettings does not say how much is unreserved")
-    of = f"{unreserved} of {limit.get('ConcurrentExecutions')} are unreserved"
+    usage = f"{unreserved} of {limit.get('ConcurrentExecutions')} are unreserved"
     if reserved is None:
-        return ok(of) if unreserved > 0 else wrong(f"{of}: the scaler could never run")
+        return ok(usage) if unreserved > 0 else wrong(f"{usage}: the scaler could never run")
     if unreserved + own - reserved < LEAST_UNRESERVED:
-        return wrong(f"{of}, and AWS keeps {LEAST_UNRESERVED} so: {reserved} cannot be reserved")
-    return ok(f"{of}, {reserved} can be reserved")
+        return wrong(f"{usage}, and AWS keeps {LEAST_UNRESERVED} of them: {reserved} cannot be reserved")
+    return ok(f"{usage}, {reserved} can be reserved")
 
 
 def checks(stack: Stack) -> Iterator[Check]:
-    """The account's limit."""
+    """Yield the check of the account's limit."""
     reserved = stack.settings.scaler.reserved_concurrency
     function = f"{stack.full_name}-scaler"
 
-    def look(aws: ReadOnlyAws) -> Finding:
+    def examine(aws: ReadOnlyAws) -> Finding:
         limit = aws.get("lambda", "GetAccountSettings").get("AccountLimit", {})
-        standing = None
+        current = None
         if reserved is not None:
-            missing = ("ResourceNotFoundException",)
-            standing = aws.ask("lambda", "GetFunctionConcurrency", absent=missing, FunctionName=function)
-        return concurrency(reserved, (standing or {}).get("ReservedConcurrentExecutions") or 0, limit)
+            not_found = ("ResourceNotFoundException",)
+            current = aws.ask("lambda", "GetFunctionConcurrency", not_found=not_found, FunctionName=function)
+        return judge_concurrency(reserved, (current or {}).get("ReservedConcurrentExecutions") or 0, limit)
 
     path = () if reserved is None else ("scaler", "reserved_concurrency")
-    yield Check("Lambda concurrency", function, path, look)
+    yield Check("Lambda concurrency", function, path, examine)

@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Whether `pulumi up` would get past this."""
+    """Whether `pulumi up` would succeed here."""
 
     OK = "ok"
     WRONG = "wrong"
@@ -16,12 +16,12 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The status, and why."""
+    """A status and its reason."""
 
     status: Status
     text: str
     missing_right: str = ""
-    """IAM action that the caller may not do, like `acm:DescribeCertificate`; empty: it is not that."""
+    """IAM action that the caller lacks, like `acm:DescribeCertificate`; empty if the reason is another."""
 
 
 def ok(text: str) -> Finding:
@@ -30,7 +30,7 @@ def ok(text: str) -> Finding:
 
 
 def wrong(text: str) -> Finding:
-    """AWS would refuse, or what is made would not work."""
+    """AWS would refuse, or the stack would not work."""
     return Finding(Status.WRONG, text)
 
 

@@ -13,33 +13,33 @@ from gpu_fleet.operate.preflight.finding import Finding, ok, wrong
 from gpu_fleet.operate.preflight.stack_needs import Stack
 
 
-def web_acl(answer: Mapping[str, Any] | None) -> Finding:
-    """It is there."""
+def judge_web_acl(answer: Mapping[str, Any] | None) -> Finding:
+    """The web ACL exists."""
     if answer is None:
         return wrong("there is no such web ACL")
     return ok(f"regional, {answer.get('WebACL', {}).get('Capacity', 0)} capacity units")
 
 
 def checks(stack: Stack) -> Iterator[Check]:
-    """The web ACL, where the stack names one."""
+    """Yield the check of the web ACL, if the stack names one."""
     arn = stack.settings.load_balancer.waf_acl_arn
     if arn is None:
         return
-    read = Arn.read(arn)
+    parsed = Arn.parse(arn)
 
-    def look(aws: ReadOnlyAws) -> Finding:
-        if why := read.foreign(account_of(aws)):
-            return wrong(why)
-        name, identity = read.resource.split("/")[2:]
-        return web_acl(
+    def examine(aws: ReadOnlyAws) -> Finding:
+        if problem := parsed.foreign_problem(account_of(aws)):
+            return wrong(problem)
+        name, acl_id = parsed.resource.split("/")[2:]
+        return judge_web_acl(
             aws.ask(
                 "wafv2",
                 "GetWebACL",
-                absent=("WAFNonexistentItemException", "WAFInvalidParameterException"),
+                not_found=("WAFNonexistentItemException", "WAFInvalidParameterException"),
                 Name=name,
                 Scope="REGIONAL",
-                Id=identity,
+                Id=acl_id,
             )
         )
 
-    yield Check("web ACL", read.resource.split("/")[2], ("load_balancer", "waf_acl_arn"), look)
+    yield Check("web ACL", parsed.resource.split("/")[2], ("load_balancer", "waf_acl_arn"), examine)

@@ -1,4 +1,4 @@
-"""Container images in ECR. Of other registries AWS knows nothing."""
+"""Container images in ECR. AWS cannot check other registries."""
 
 from __future__ import annotations
 
@@ -32,43 +32,43 @@ class EcrImage:
     digest: str
 
     @classmethod
-    def read(cls, image: str) -> EcrImage | None:
-        """The parts; None for an image of another registry. Without tag and digest Docker takes `latest`."""
-        found = _ECR.fullmatch(image)
-        if found is None:
+    def parse(cls, image: str) -> EcrImage | None:
+        """Parse an image's name; None if it is in another registry. Without tag and digest Docker uses `latest`."""
+        match = _ECR.fullmatch(image)
+        if match is None:
             return None
-        digest = found["digest"] or ""
-        return cls(found["account"], found["region"], found["repository"], found["tag"] or "latest", digest)
+        digest = match["digest"] or ""
+        return cls(match["account"], match["region"], match["repository"], match["tag"] or "latest", digest)
 
 
-def image(answer: Mapping[str, Any] | None) -> Finding:
-    """It can be pulled by this name."""
+def judge_image(answer: Mapping[str, Any] | None) -> Finding:
+    """The registry has the image."""
     details = (answer or {}).get("imageDetails", ())
     if not details:
         return wrong("the registry has no such repository, tag or digest")
     size = details[0].get("imageSizeInBytes")
-    return ok("there" if size is None else f"there, {size / 2**30:.1f} GiB compressed")
+    return ok("exists" if size is None else f"exists, {size / 2**30:.1f} GiB compressed")
 
 
 def checks(stack: Stack) -> Iterator[Check]:
-    """Each service's image, where it lies in ECR."""
+    """Yield the check of each service's image that is in ECR."""
     for service_name, service in stack.settings.services.items():
-        name = EcrImage.read(service.container.image)
-        if name is None:
+        image = EcrImage.parse(service.container.image)
+        if image is None:
             continue
 
-        def look(aws: ReadOnlyAws, name: EcrImage = name) -> Finding:
-            return image(
+        def examine(aws: ReadOnlyAws, image: EcrImage = image) -> Finding:
+            return judge_image(
                 aws.ask(
                     "ecr",
                     "DescribeImages",
-                    absent=("RepositoryNotFoundException", "ImageNotFoundException", "InvalidParameterException"),
-                    region=name.region,
-                    registryId=name.account,
-                    repositoryName=name.repository,
-                    imageIds=[{"imageDigest": name.digest} if name.digest else {"imageTag": name.tag}],
+                    not_found=("RepositoryNotFoundException", "ImageNotFoundException", "InvalidParameterException"),
+                    region=image.region,
+                    registryId=image.account,
+                    repositoryName=image.repository,
+                    imageIds=[{"imageDigest": image.digest} if image.digest else {"imageTag": image.tag}],
                 )
             )
 
-        subject = f"{name.repository}{f'@{name.digest[:19]}' if name.digest else f':{name.tag}'}"
-        yield Check("image", subject, ("services", service_name, "container", "image"), look)
+        subject = f"{image.repository}{f'@{image.digest[:19]}' if image.digest else f':{image.tag}'}"
+        yield Check("image", subject, ("services", service_name, "container", "image"), examine)

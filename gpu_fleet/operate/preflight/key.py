@@ -1,4 +1,4 @@
-"""KMS keys that something else is encrypted with."""
+"""KMS keys that encrypt something else."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from gpu_fleet.operate.preflight.aws import ReadOnlyAws
 from gpu_fleet.operate.preflight.finding import Finding, ok, wrong
 
 
-def key(answer: Mapping[str, Any] | None) -> Finding:
-    """It is enabled.
+def judge_key(answer: Mapping[str, Any] | None) -> Finding:
+    """The key is enabled.
 
     https://docs.aws.amazon.com/kms/latest/developerguide/key-state.html
     """
     if answer is None:
         return wrong("there is no such key")
-    found = answer.get("KeyMetadata", {})
-    whose = "AWS's own key" if found.get("KeyManager") == "AWS" else "a key of yours"
-    if found.get("KeyState") != "Enabled":
-        return wrong(f"must be Enabled, is {found.get('KeyState')}")
-    return ok(f"{whose}, enabled")
+    metadata = answer.get("KeyMetadata", {})
+    owner = "AWS's own key" if metadata.get("KeyManager") == "AWS" else "a key of yours"
+    if metadata.get("KeyState") != "Enabled":
+        return wrong(f"must be Enabled, is {metadata.get('KeyState')}")
+    return ok(f"{owner}, enabled")
 
 
 def described(aws: ReadOnlyAws, key_id: str) -> Mapping[str, Any] | None:
-    """KMS's description of a key by id, ARN or alias; None: there is none."""
-    return aws.ask("kms", "DescribeKey", absent=("NotFoundException", "InvalidArnException"), KeyId=key_id)
+    """Return KMS's description of a key by id, ARN or alias; None if it does not exist."""
+    return aws.ask("kms", "DescribeKey", not_found=("NotFoundException", "InvalidArnException"), KeyId=key_id)

@@ -1,4 +1,4 @@
-"""The roles by which AWS's own services act in the account."""
+"""The service-linked roles: those with which AWS's own services act in the account."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ AUTO_SCALING = "AWSServiceRoleForAutoScaling"
 LOAD_BALANCING = "AWSServiceRoleForElasticLoadBalancing"
 SPOT = "AWSServiceRoleForEC2Spot"
 
-MADE_BY = {
+CREATED_BY = {
     # https://docs.aws.amazon.com/autoscaling/ec2/userguide/autoscaling-service-linked-role.html
-    AUTO_SCALING: "AWS makes it with the first group, by the caller's right iam:CreateServiceLinkedRole",
+    AUTO_SCALING: "AWS creates it with the first group, by the caller's right iam:CreateServiceLinkedRole",
     # https://docs.aws.amazon.com/elasticloadbalancing/latest/userguide/elb-service-linked-roles.html
-    LOAD_BALANCING: "AWS makes it with the first load balancer, by the caller's right iam:CreateServiceLinkedRole",
-    # Who asks EC2 for spot must make it, and Auto Scaling's own role has the right to:
+    LOAD_BALANCING: "AWS creates it with the first load balancer, by the caller's right iam:CreateServiceLinkedRole",
+    # The caller that asks EC2 for spot creates it, and Auto Scaling's own role may do so:
     # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/service-linked-roles-spot-instance-requests.html
     # https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AutoScalingServiceRolePolicy.html
-    SPOT: "Auto Scaling makes it with the first spot launch",
+    SPOT: "Auto Scaling creates it with the first spot launch",
 }
-"""Who makes the role where it is not there yet."""
+"""Who creates a missing role."""
 
 
-def service_role(name: str, answer: Mapping[str, Any] | None) -> Finding:
-    """It is there, or made without the user."""
-    return ok("there") if answer is not None else ok(f"not there yet; {MADE_BY[name]}")
+def judge_service_role(name: str, answer: Mapping[str, Any] | None) -> Finding:
+    """The role exists, or AWS will create it."""
+    return ok("exists") if answer is not None else ok(f"does not exist yet; {CREATED_BY[name]}")
 
 
 def checks(stack: Stack) -> Iterator[Check]:
-    """Those that the stack comes to use."""
+    """Yield the check of each role that the stack uses."""
     names = [AUTO_SCALING, LOAD_BALANCING]
     if any(pool.settings.spot_percent for pool in stack.pools):
         names.append(SPOT)
@@ -41,7 +41,7 @@ def checks(stack: Stack) -> Iterator[Check]:
             "service-linked role",
             name,
             (),
-            lambda aws, name=name: service_role(
-                name, aws.ask("iam", "GetRole", absent=("NoSuchEntity",), RoleName=name)
+            lambda aws, name=name: judge_service_role(
+                name, aws.ask("iam", "GetRole", not_found=("NoSuchEntity",), RoleName=name)
             ),
         )

@@ -1,4 +1,4 @@
-"""What a stack's YAML wants of AWS."""
+"""A stack's YAML as the checks read it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpu_fleet.config.stack_file import PROJECT
 
 @dataclass(frozen=True, slots=True)
 class StackPool:
-    """One pool, and where it stands in the stack's file."""
+    """One pool and its place in the stack's file."""
 
     service_name: str
     service: ServiceSettings
@@ -22,17 +22,17 @@ class StackPool:
 
     @property
     def title(self) -> str:
-        """As a reader calls it."""
+        """Service and pool, for a reader."""
         return f"{self.service_name}/{self.name}"
 
     @property
     def path(self) -> Path:
-        """Its place in `StackSettings`."""
+        """The pool's path in `StackSettings`."""
         return ("services", self.service_name, "pools", self.name)
 
     @property
     def types(self) -> Iterator[tuple[Path, str]]:
-        """Every instance type that it may launch, each with its place."""
+        """Every instance type that the pool may launch, with its path."""
         for i, name in enumerate(self.settings.types):
             yield (*self.path, "types", i), name
         for i, types in enumerate(self.settings.alternatives):
@@ -42,7 +42,7 @@ class StackPool:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A stack's settings, and the library that they stand on."""
+    """A stack's settings and the library that they refer to."""
 
     name: str
     settings: StackSettings
@@ -50,7 +50,7 @@ class Stack:
 
     @property
     def full_name(self) -> str:
-        """What its resources' names begin with, and the value of their tag `gpu-fleet:stack`."""
+        """Prefix of the resources' names, and value of their tag `gpu-fleet:stack`."""
         return f"{PROJECT}-{self.name}"
 
     @property

@@ -1,4 +1,4 @@
-"""Quotas of what a stack makes once: a VPC, addresses, a load balancer. What it has made already is not counted."""
+"""Quotas on what a stack has once: a VPC, addresses, a load balancer. Those that it already has are not counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpu_fleet.config.settings import Nat, NewNetwork
 from gpu_fleet.operate.preflight.aws import ReadOnlyAws
 from gpu_fleet.operate.preflight.check import Check
 from gpu_fleet.operate.preflight.finding import Finding, ok, wrong
-from gpu_fleet.operate.preflight.quotas import applied
+from gpu_fleet.operate.preflight.quotas import quota_value
 from gpu_fleet.operate.preflight.stack_needs import Stack
 
 VPCS = ("vpc", "L-F678F1CE")
@@ -23,49 +23,49 @@ LOAD_BALANCERS = ("elasticloadbalancing", "L-53DA6B97")
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html"""
 
 
-def room(needed: int, others: int, quota: float) -> Finding:
-    """The quota has room for what the stack makes beside what others have."""
+def judge_room(needed: int, others: int, quota: float) -> Finding:
+    """The quota covers the stack's resources beside all others."""
     text = f"{others} others, {needed} for this stack, quota {quota:g}"
     return ok(text) if others + needed <= quota else wrong(text)
 
 
-def others(stack: Stack, resources: Iterable[Mapping[str, Any]]) -> int:
-    """How many of them do not carry this stack's tag."""
+def count_others(stack: Stack, resources: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many of the resources lack this stack's tag."""
     ours = {"Key": naming.STACK_TAG, "Value": stack.full_name}
     return sum(ours not in resource.get("Tags", ()) for resource in resources)
 
 
-def other_balancers(stack: Stack, answer: Mapping[str, Any]) -> int:
-    """How many Application Load Balancers have another name than this stack's has."""
+def count_other_balancers(stack: Stack, answer: Mapping[str, Any]) -> int:
+    """Return how many Application Load Balancers do not have this stack's name."""
     ours = re.escape(naming.fitting(stack.full_name, naming.MAX_LOAD_BALANCER_NAME)) + r"-[0-9a-f]+"
-    there = [one for one in answer.get("LoadBalancers", ()) if one.get("Type") == "application"]
-    return sum(re.fullmatch(ours, one.get("LoadBalancerName", "")) is None for one in there)
+    balancers = [each for each in answer.get("LoadBalancers", ()) if each.get("Type") == "application"]
+    return sum(re.fullmatch(ours, each.get("LoadBalancerName", "")) is None for each in balancers)
 
 
-def addresses(network: NewNetwork) -> int:
-    """Elastic addresses that the NAT gateways take."""
+def count_addresses(network: NewNetwork) -> int:
+    """Return how many Elastic IP addresses the NAT gateways need."""
     return {Nat.NONE: 0, Nat.ONE: 1, Nat.PER_ZONE: len(network.zones)}[network.nat]
 
 
 def checks(stack: Stack) -> Iterator[Check]:
-    """VPC and addresses where the stack makes its network, and the load balancer."""
+    """Yield the checks of VPC and addresses, if the stack creates its network, and of the load balancer."""
     network = stack.settings.network
 
-    def vpcs(aws: ReadOnlyAws) -> Finding:
-        there = aws.get("ec2", "DescribeVpcs").get("Vpcs", ())
-        return room(1, others(stack, there), applied(aws, *VPCS))
+    def examine_vpcs(aws: ReadOnlyAws) -> Finding:
+        existing = aws.get("ec2", "DescribeVpcs").get("Vpcs", ())
+        return judge_room(1, count_others(stack, existing), quota_value(aws, *VPCS))
 
-    def elastic(aws: ReadOnlyAws, needed: int) -> Finding:
-        there = aws.get("ec2", "DescribeAddresses").get("Addresses", ())
-        return room(needed, others(stack, there), applied(aws, *ADDRESSES))
+    def examine_addresses(aws: ReadOnlyAws, needed: int) -> Finding:
+        existing = aws.get("ec2", "DescribeAddresses").get("Addresses", ())
+        return judge_room(needed, count_others(stack, existing), quota_value(aws, *ADDRESSES))
 
-    def balancers(aws: ReadOnlyAws) -> Finding:
-        there = aws.get("elbv2", "DescribeLoadBalancers")
-        return room(1, other_balancers(stack, there), applied(aws, *LOAD_BALANCERS))
+    def examine_balancers(aws: ReadOnlyAws) -> Finding:
+        existing = aws.get("elbv2", "DescribeLoadBalancers")
+        return judge_room(1, count_other_balancers(stack, existing), quota_value(aws, *LOAD_BALANCERS))
 
     if isinstance(network, NewNetwork):
-        yield Check("quota", f"VPCs ({VPCS[1]})", ("network",), vpcs)
-        if needed := addresses(network):
+        yield Check("quota", f"VPCs ({VPCS[1]})", ("network",), examine_vpcs)
+        if needed := count_addresses(network):
             subject = f"Elastic IPs ({ADDRESSES[1]})"
-            yield Check("quota", subject, ("network", "nat"), lambda aws: elastic(aws, needed))
-    yield Check("quota", f"load balancers ({LOAD_BALANCERS[1]})", ("load_balancer",), balancers)
+            yield Check("quota", subject, ("network", "nat"), lambda aws: examine_addresses(aws, needed))
+    yield Check("quota", f"load balancers ({LOAD_BALANCERS[1]})", ("load_balancer",), examine_balancers)

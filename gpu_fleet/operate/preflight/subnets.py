@@ -1,4 +1,4 @@
-"""The subnets of a VPC that is there already, as AWS describes them."""
+"""The subnets of an existing VPC, as AWS describes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from gpu_fleet.operate.preflight.aws import ReadOnlyAws
 
 
 def described(aws: ReadOnlyAws, network: ExistingNetwork) -> Mapping[str, Mapping[str, Any]]:
-    """The subnets that exist, by id. By filter: a question for ids is refused whole where one of them is not there."""
+    """Return the subnets that exist, by id.
+
+    The call filters by id: EC2 refuses a call with an unknown id as a whole.
+    """
     ids = sorted({*network.public_subnet_ids, *network.private_subnet_ids})
     answer = aws.get("ec2", "DescribeSubnets", Filters=[{"Name": "subnet-id", "Values": ids}])
     return {subnet["SubnetId"]: subnet for subnet in answer.get("Subnets", ())}

@@ -1,4 +1,4 @@
-"""A VPC that is there already, and its subnets."""
+"""An existing VPC and its subnets."""
 
 from __future__ import annotations
 
@@ -20,31 +20,33 @@ LEAST_FREE_ADDRESSES = 8
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html#subnets-load-balancer"""
 
 
-def vpc(answer: Described | None) -> Finding:
-    """It is there."""
-    found = next(iter((answer or {}).get("Vpcs", ())), None)
-    return wrong("there is no such VPC in this region") if found is None else ok(f"{found.get('CidrBlock')}")
+def judge_vpc(answer: Described | None) -> Finding:
+    """The VPC exists."""
+    description = next(iter((answer or {}).get("Vpcs", ())), None)
+    return (
+        wrong("there is no such VPC in this region") if description is None else ok(f"{description.get('CidrBlock')}")
+    )
 
 
-def subnet(vpc_id: str, zone: str, found: Described | None) -> Finding:
-    """It is in the VPC and in the zone that the file names for it; an empty zone: the file names none."""
-    if found is None:
+def judge_subnet(vpc_id: str, zone: str, subnet: Described | None) -> Finding:
+    """The subnet is in the VPC and in the zone that the file names for it; `zone` is empty if the file names none."""
+    if subnet is None:
         return wrong("there is no such subnet in this region")
-    if found.get("VpcId") != vpc_id:
-        return wrong(f"is in {found.get('VpcId')}, must be in {vpc_id}")
-    if zone and found.get("AvailabilityZone") != zone:
-        return wrong(f"is in {found.get('AvailabilityZone')}, zones say {zone}")
-    return ok(f"in {found.get('AvailabilityZone')}")
+    if subnet.get("VpcId") != vpc_id:
+        return wrong(f"is in {subnet.get('VpcId')}, must be in {vpc_id}")
+    if zone and subnet.get("AvailabilityZone") != zone:
+        return wrong(f"is in {subnet.get('AvailabilityZone')}, zones say {zone}")
+    return ok(f"in {subnet.get('AvailabilityZone')}")
 
 
-def balancer_zones(subnets: Sequence[Described]) -> Finding:
-    """A load balancer stands in two zones or more, with one subnet in each.
+def judge_balancer_zones(subnets: Sequence[Described]) -> Finding:
+    """The load balancer has one subnet in each of two or more zones.
 
     https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateLoadBalancer.html
     """
     by_zone: dict[str, list[str]] = {}
-    for one in subnets:
-        by_zone.setdefault(one.get("AvailabilityZone", ""), []).append(one["SubnetId"])
+    for subnet in subnets:
+        by_zone.setdefault(subnet.get("AvailabilityZone", ""), []).append(subnet["SubnetId"])
     crowded = [f"{' and '.join(ids)} are both in {zone}" for zone, ids in by_zone.items() if len(ids) > 1]
     if crowded:
         return wrong(f"must be one subnet in each zone: {'; '.join(crowded)}")
@@ -53,64 +55,64 @@ def balancer_zones(subnets: Sequence[Described]) -> Finding:
     return ok(f"in {', '.join(sorted(by_zone))}")
 
 
-def free_addresses(found: Described) -> Finding:
-    """A load balancer finds room in it to grow."""
-    free = found.get("AvailableIpAddressCount", 0)
+def judge_free_addresses(subnet: Described) -> Finding:
+    """The subnet has room for the load balancer to grow."""
+    free = subnet.get("AvailableIpAddressCount", 0)
     text = f"{free} free addresses, a load balancer needs {LEAST_FREE_ADDRESSES}"
     return ok(text) if free >= LEAST_FREE_ADDRESSES else wrong(text)
 
 
 def checks(stack: Stack) -> Iterator[Check]:
-    """The VPC and each subnet of a network that is given by ids; nothing of one that the stack makes."""
+    """Yield the checks of an existing VPC and of each of its subnets."""
     network = stack.settings.network
     if not isinstance(network, ExistingNetwork):
         return
 
-    def look(aws: ReadOnlyAws) -> Finding:
-        return vpc(_vpc(aws, network))
+    def examine(aws: ReadOnlyAws) -> Finding:
+        return judge_vpc(_vpc(aws, network))
 
-    def look_at_zones(aws: ReadOnlyAws) -> Finding:
-        there = described(aws, network)
-        missing = [one for one in network.public_subnet_ids if one not in there]
+    def examine_zones(aws: ReadOnlyAws) -> Finding:
+        subnets = described(aws, network)
+        missing = [subnet_id for subnet_id in network.public_subnet_ids if subnet_id not in subnets]
         if missing:
-            return not_known(f"{', '.join(missing)} is not there")
-        return balancer_zones([there[one] for one in network.public_subnet_ids])
+            return not_known(f"{', '.join(missing)} does not exist")
+        return judge_balancer_zones([subnets[subnet_id] for subnet_id in network.public_subnet_ids])
 
-    yield Check("VPC", network.vpc_id, ("network", "vpc_id"), look)
+    yield Check("VPC", network.vpc_id, ("network", "vpc_id"), examine)
     zones = network.zones or [""] * len(network.private_subnet_ids)
     places: list[tuple[str, str, Path]] = [
-        (one, "", ("network", "public_subnet_ids", i)) for i, one in enumerate(network.public_subnet_ids)
+        (subnet_id, "", ("network", "public_subnet_ids", i)) for i, subnet_id in enumerate(network.public_subnet_ids)
     ]
     places += [
-        (one, zone, ("network", "private_subnet_ids", i))
-        for i, (one, zone) in enumerate(zip(network.private_subnet_ids, zones, strict=True))
+        (subnet_id, zone, ("network", "private_subnet_ids", i))
+        for i, (subnet_id, zone) in enumerate(zip(network.private_subnet_ids, zones, strict=True))
     ]
-    for one, zone, path in places:
+    for subnet_id, zone, path in places:
 
-        def look_at(aws: ReadOnlyAws, one: str = one, zone: str = zone) -> Finding:
-            found = described(aws, network).get(one)
-            if found is not None and _is_gone(aws, network):
-                return not_known(f"is in {found.get('VpcId')}, and there is no {network.vpc_id}")
-            return subnet(network.vpc_id, zone, found)
+        def examine_subnet(aws: ReadOnlyAws, subnet_id: str = subnet_id, zone: str = zone) -> Finding:
+            subnet = described(aws, network).get(subnet_id)
+            if subnet is not None and _is_missing(aws, network):
+                return not_known(f"is in {subnet.get('VpcId')}, and {network.vpc_id} does not exist")
+            return judge_subnet(network.vpc_id, zone, subnet)
 
-        yield Check("subnet", one, path, look_at)
+        yield Check("subnet", subnet_id, path, examine_subnet)
     public: Path = ("network", "public_subnet_ids")
-    yield Check("load balancer's zones", f"{len(network.public_subnet_ids)} subnets", public, look_at_zones)
-    for i, one in enumerate(network.public_subnet_ids):
+    yield Check("load balancer's zones", f"{len(network.public_subnet_ids)} subnets", public, examine_zones)
+    for i, subnet_id in enumerate(network.public_subnet_ids):
 
-        def look_at_addresses(aws: ReadOnlyAws, one: str = one) -> Finding:
-            found = described(aws, network).get(one)
-            return not_known("the subnet is not there") if found is None else free_addresses(found)
+        def examine_addresses(aws: ReadOnlyAws, subnet_id: str = subnet_id) -> Finding:
+            subnet = described(aws, network).get(subnet_id)
+            return not_known("the subnet does not exist") if subnet is None else judge_free_addresses(subnet)
 
-        yield Check("load balancer's addresses", one, (*public, i), look_at_addresses)
+        yield Check("load balancer's addresses", subnet_id, (*public, i), examine_addresses)
 
 
 def _vpc(aws: ReadOnlyAws, network: ExistingNetwork) -> Described | None:
-    return aws.ask("ec2", "DescribeVpcs", absent=("InvalidVpcID.NotFound",), VpcIds=[network.vpc_id])
+    return aws.ask("ec2", "DescribeVpcs", not_found=("InvalidVpcID.NotFound",), VpcIds=[network.vpc_id])
 
 
-def _is_gone(aws: ReadOnlyAws, network: ExistingNetwork) -> bool:
-    """Whether AWS says that there is no such VPC: one wrong id is one row, not one for each subnet beside it."""
+def _is_missing(aws: ReadOnlyAws, network: ExistingNetwork) -> bool:
+    """Whether AWS says that the VPC does not exist. A wrong VPC id is then one row, not another for each subnet."""
     try:
         return _vpc(aws, network) is None
     except UnansweredError:

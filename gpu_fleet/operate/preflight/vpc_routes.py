@@ -1,4 +1,4 @@
-"""The routes of a VPC that is there already: clients find the load balancer, and instances find a way out."""
+"""The routes of an existing VPC: from clients to the load balancer, and from instances to AWS and the internet."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from gpu_fleet.operate.preflight.finding import Finding, not_known, ok, wrong
 from gpu_fleet.operate.preflight.image import EcrImage
 from gpu_fleet.operate.preflight.stack_needs import Stack
 from gpu_fleet.operate.preflight.subnets import described
-from infra.network import ENDPOINTS
+from infra.network import ENDPOINTS, EVERYWHERE
 
 Described = Mapping[str, Any]
 
-EVERYWHERE = "0.0.0.0/0"
 INTERNET_GATEWAY = "igw-"
 
 
-def table_of(subnet_id: str, tables: Sequence[Described]) -> Described:
-    """Of a VPC's route tables the one that a subnet is associated with, else the main one.
+def route_table(subnet_id: str, tables: Sequence[Described]) -> Described:
+    """Return the route table of a subnet: its own, else the VPC's main one.
 
     https://docs.aws.amazon.com/vpc/latest/userguide/subnet-route-tables.html
     """
@@ -35,104 +34,106 @@ def table_of(subnet_id: str, tables: Sequence[Described]) -> Described:
     return main
 
 
-def target(table: Described) -> str:
-    """What a table's default route leads to; empty where there is none, or where what it led to is gone."""
+def default_target(table: Described) -> str:
+    """Return the target of a table's default route; empty if there is no such route, or its target was deleted."""
     for route in table.get("Routes", ()):
         if route.get("DestinationCidrBlock") == EVERYWHERE and route.get("State") != "blackhole":
-            # Peering is not among them: it leads into the other VPC alone, and not through it.
+            # Not peering: it leads into the other VPC, but not through it.
             # https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-basics.html#vpc-peering-limitations
             keys = ("NatGatewayId", "TransitGatewayId", "NetworkInterfaceId", "CoreNetworkArn", "GatewayId")
             return next((route[key] for key in keys if route.get(key)), "")
     return ""
 
 
-def internet(table: Described) -> Finding:
-    """A load balancer for the internet stands in subnets with a route to an internet gateway."""
-    leads_to = target(table)
-    if leads_to.startswith(INTERNET_GATEWAY):
-        return ok(f"by {leads_to}")
-    return wrong(f"must have an internet gateway in its default route, unless internal: true ({_said(leads_to)})")
+def judge_internet_route(table: Described) -> Finding:
+    """The subnet of an internet-facing load balancer has a route to an internet gateway."""
+    target = default_target(table)
+    if target.startswith(INTERNET_GATEWAY):
+        return ok(f"by {target}")
+    return wrong(f"must have an internet gateway in its default route, unless internal: true ({_target_text(target)})")
 
 
 def route_out(table: Described) -> str:
-    """By what instances without a public address get out of the VPC; empty: they do not."""
-    leads_to = target(table)
-    return "" if leads_to.startswith(INTERNET_GATEWAY) else leads_to
+    """Return the target by which instances without a public address leave the VPC; empty if they cannot."""
+    target = default_target(table)
+    return "" if target.startswith(INTERNET_GATEWAY) else target
 
 
-def by_endpoints(table: Described, endpoints: Sequence[Described], region: str, images: Sequence[str]) -> Finding:
-    """Without a route out, instances reach AWS by endpoints, and images only where they lie in ECR here."""
+def judge_endpoints(table: Described, endpoints: Sequence[Described], region: str, images: Sequence[str]) -> Finding:
+    """Without a route out, instances reach AWS through endpoints, and pull images only from ECR in this region."""
     missing = missing_endpoints(table, endpoints, region)
     if missing:
-        leads_to = target(table)
-        public = ", which serves public addresses only" if leads_to else ""
+        target = default_target(table)
+        public = ", which serves public addresses only" if target else ""
         return wrong(
-            f"must have a NAT gateway or the like in its default route, or endpoints ({_said(leads_to)}{public}; "
+            f"must have a NAT gateway or the like in its default route, or endpoints ({_target_text(target)}{public}; "
             f"there are no endpoints of {', '.join(missing)})"
         )
-    away = [image for image in images if (ecr := EcrImage.read(image)) is None or ecr.region != region]
-    if away:
-        return wrong(f"by endpoints alone {', '.join(away)} cannot be pulled; take an image of ECR in {region}")
+    unreachable = [image for image in images if (ecr := EcrImage.parse(image)) is None or ecr.region != region]
+    if unreachable:
+        return wrong(
+            f"through endpoints alone {', '.join(unreachable)} cannot be pulled; use an image of ECR in {region}"
+        )
     return ok("by endpoints")
 
 
 def missing_endpoints(table: Described, endpoints: Sequence[Described], region: str) -> list[str]:
-    """Services that instances call and that have no endpoint which the VPC's names lead to.
+    """Return the services that instances call and whose names lead to no endpoint in the VPC.
 
-    S3, where ECR keeps the layers, has a gateway in the subnet's table, or an interface as the others:
+    S3, where ECR keeps the layers, has a gateway in the subnet's table, or an interface endpoint like the others:
     https://docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html
     """
-    up = [one for one in endpoints if one.get("State", "").casefold() == "available"]
-    private = [one["ServiceName"] for one in up if one.get("PrivateDnsEnabled")]
-    gateways = [one["ServiceName"] for one in up if table.get("RouteTableId") in one.get("RouteTableIds", ())]
-    missing = [service for service in ENDPOINTS if not _has(private, region, service)]
-    return missing if _has(private + gateways, region, "s3") else [*missing, "s3"]
+    available = [each for each in endpoints if each.get("State", "").casefold() == "available"]
+    private = [each["ServiceName"] for each in available if each.get("PrivateDnsEnabled")]
+    gateways = [each["ServiceName"] for each in available if table.get("RouteTableId") in each.get("RouteTableIds", ())]
+    missing = [service for service in ENDPOINTS if not _has_endpoint(private, region, service)]
+    return missing if _has_endpoint(private + gateways, region, "s3") else [*missing, "s3"]
 
 
 def checks(stack: Stack) -> Iterator[Check]:
-    """Each subnet of a network that is given by ids; nothing of one that the stack makes."""
+    """Yield the check of each subnet of an existing VPC."""
     network = stack.settings.network
     if not isinstance(network, ExistingNetwork):
         return
     images = sorted({service.container.image for service in stack.settings.services.values()})
     public = () if stack.settings.load_balancer.internal else network.public_subnet_ids
-    for i, one in enumerate(public):
+    for i, subnet_id in enumerate(public):
 
-        def look_in(aws: ReadOnlyAws, one: str = one) -> Finding:
-            table = _table(aws, network, one)
-            return not_known("the VPC has no such subnet") if table is None else internet(table)
+        def examine_way_in(aws: ReadOnlyAws, subnet_id: str = subnet_id) -> Finding:
+            table = _table(aws, network, subnet_id)
+            return not_known("the VPC has no such subnet") if table is None else judge_internet_route(table)
 
-        yield Check("internet", one, ("network", "public_subnet_ids", i), look_in)
-    for i, one in enumerate(network.private_subnet_ids):
+        yield Check("internet", subnet_id, ("network", "public_subnet_ids", i), examine_way_in)
+    for i, subnet_id in enumerate(network.private_subnet_ids):
 
-        def look_out(aws: ReadOnlyAws, one: str = one) -> Finding:
-            table = _table(aws, network, one)
+        def examine_way_out(aws: ReadOnlyAws, subnet_id: str = subnet_id) -> Finding:
+            table = _table(aws, network, subnet_id)
             if table is None:
                 return not_known("the VPC has no such subnet")
-            if way := route_out(table):
-                return ok(f"by {way}")
-            answer = aws.get("ec2", "DescribeVpcEndpoints", Filters=_of_vpc(network))
-            return by_endpoints(table, answer.get("VpcEndpoints", ()), stack.settings.region, images)
+            if way_out := route_out(table):
+                return ok(f"by {way_out}")
+            answer = aws.get("ec2", "DescribeVpcEndpoints", Filters=_vpc_filter(network))
+            return judge_endpoints(table, answer.get("VpcEndpoints", ()), stack.settings.region, images)
 
-        yield Check("way out", one, ("network", "private_subnet_ids", i), look_out)
+        yield Check("way out", subnet_id, ("network", "private_subnet_ids", i), examine_way_out)
 
 
 def _table(aws: ReadOnlyAws, network: ExistingNetwork, subnet_id: str) -> Described | None:
-    """The subnet's route table; None where the VPC has no such subnet."""
-    found = described(aws, network).get(subnet_id)
-    if found is None or found.get("VpcId") != network.vpc_id:
+    """Return the subnet's route table; None if the VPC has no such subnet."""
+    subnet = described(aws, network).get(subnet_id)
+    if subnet is None or subnet.get("VpcId") != network.vpc_id:
         return None
-    tables = aws.get("ec2", "DescribeRouteTables", Filters=_of_vpc(network)).get("RouteTables", ())
-    return table_of(subnet_id, tables)
+    tables = aws.get("ec2", "DescribeRouteTables", Filters=_vpc_filter(network)).get("RouteTables", ())
+    return route_table(subnet_id, tables)
 
 
-def _of_vpc(network: ExistingNetwork) -> list[dict[str, Any]]:
+def _vpc_filter(network: ExistingNetwork) -> list[dict[str, Any]]:
     return [{"Name": "vpc-id", "Values": [network.vpc_id]}]
 
 
-def _has(names: Sequence[str], region: str, service: str) -> bool:
+def _has_endpoint(names: Sequence[str], region: str, service: str) -> bool:
     return any(name.endswith(f".{region}.{service}") for name in names)
 
 
-def _said(leads_to: str) -> str:
-    return f"it leads to {leads_to}" if leads_to else "there is none, or what it led to is gone"
+def _target_text(target: str) -> str:
+    return f"it leads to {target}" if target else "it has none, or its target was deleted"

@@ -1,4 +1,4 @@
-"""Availability zones: whether this account has them, and which of them a pool launches into."""
+"""Availability zones: whether this account has them, and in which of them a pool launches."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from gpu_fleet.operate.preflight.stack_needs import Stack, StackPool
 from gpu_fleet.operate.preflight.subnets import described
 
 
-def zone(name: str, answer: Mapping[str, Any]) -> Finding:
-    """The account has the zone, and it is up. Accounts differ in the zones that they have of one region.
+def judge_zone(name: str, answer: Mapping[str, Any]) -> Finding:
+    """The account has the zone, and the zone is available. Accounts differ in their zones of a region.
 
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AvailabilityZone.html
     """
-    there = {z["ZoneName"]: z for z in answer.get("AvailabilityZones", ())}
-    found = there.get(name)
-    if found is None:
-        return wrong(f"this account has {', '.join(sorted(there)) or 'no zones'}")
-    if found.get("State") != "available":
-        return wrong(f"is {found.get('State')}")
-    if found.get("OptInStatus") == "not-opted-in":
+    zones = {each["ZoneName"]: each for each in answer.get("AvailabilityZones", ())}
+    zone = zones.get(name)
+    if zone is None:
+        return wrong(f"this account has {', '.join(sorted(zones)) or 'no zones'}")
+    if zone.get("State") != "available":
+        return wrong(f"is {zone.get('State')}")
+    if zone.get("OptInStatus") == "not-opted-in":
         return wrong("is not enabled for this account")
-    return ok(f"available ({found.get('ZoneId')})")
+    return ok(f"available ({zone.get('ZoneId')})")
 
 
-def of_pool(stack: Stack, pool: StackPool, aws: ReadOnlyAws) -> tuple[str, ...]:
-    """The zones that the pool launches into: its own, the stack's, or those of the private subnets it is given."""
+def pool_zones(stack: Stack, pool: StackPool, aws: ReadOnlyAws) -> tuple[str, ...]:
+    """Return the zones in which the pool launches: its own, the stack's, or those of the existing private subnets."""
     network = stack.settings.network
-    named = pool.settings.zones or network.zones
-    if named or not isinstance(network, ExistingNetwork):
-        return named
-    there = described(aws, network)
-    return tuple(sorted({there[i]["AvailabilityZone"] for i in network.private_subnet_ids if i in there}))
+    configured = pool.settings.zones or network.zones
+    if configured or not isinstance(network, ExistingNetwork):
+        return configured
+    subnets = described(aws, network)
+    return tuple(sorted({subnets[i]["AvailabilityZone"] for i in network.private_subnet_ids if i in subnets}))
 
 
 def checks(stack: Stack) -> Iterator[Check]:
-    """Each zone of the stack; pools launch in no others."""
+    """Yield the check of each zone of the stack; pools launch in no others."""
     for i, name in enumerate(stack.settings.network.zones):
 
-        def look(aws: ReadOnlyAws, name: str = name) -> Finding:
-            return zone(name, aws.get("ec2", "DescribeAvailabilityZones"))
+        def examine(aws: ReadOnlyAws, name: str = name) -> Finding:
+            return judge_zone(name, aws.get("ec2", "DescribeAvailabilityZones"))
 
-        yield Check("zone", name, ("network", "zones", i), look)
+        yield Check("zone", name, ("network", "zones", i), examine)

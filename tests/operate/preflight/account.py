@@ -1,7 +1,7 @@
-"""An account in moto in which a stack's `pulumi up` would go through, to take things away from.
+"""An account in moto in which a stack's `pulumi up` would succeed; tests remove things from it.
 
-What moto cannot say (quotas but the VPC's, Lambda's limits, the default key of EBS, the size of an AMI's root) is said
-here, in the shapes of botocore's models.
+Moto does not know most quotas, Lambda's limits, EBS's default key and the size of an AMI's root. This module answers
+for it, in the shapes of botocore's models.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ AMI_PARAMETER = "/images/gpu"
 
 
 SESSION = boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing")
-"""One for all tests: it holds botocore's models, which take longer to read than a test takes."""
+"""One for all tests: reading botocore's models takes longer than a test."""
 
 
 @dataclass
 class Account:
-    """What is there; tests change it."""
+    """What the account has; tests change it."""
 
     quotas: dict[tuple[str, str], float] = field(
         default_factory=lambda: {G: 64, P: 64, G_SPOT: 64, GP3: 50, ADDRESSES: 5}
     )
-    """Those that AWS has raised for this account."""
+    """Quotas that AWS has raised for this account."""
     default_quotas: dict[tuple[str, str], float] = field(default_factory=lambda: {VPCS: 5, BALANCERS: 50})
     concurrency: int = 1000
     unreserved: int = 1000
     ebs_key: str = "alias/aws/ebs"
     root_gib: int = 50
     names: dict[str, str] = field(default_factory=dict)
-    """Ids and ARNs of what was made, by the names that the stack's text has in braces."""
+    """Ids and ARNs of resources by their names in braces in the stack's text."""
 
     def client(self, service: str, region: str = REGION) -> Any:
         make: Any = SESSION.client
@@ -63,7 +63,7 @@ class Account:
     # ---- what the stack names -------------------------------------------------------------------------------------
 
     def fill(self) -> None:
-        """Everything that both stacks of the tests name."""
+        """Create everything that both stacks of the tests name."""
         self.names |= {
             "certificate": self.certificate("ISSUED"),
             "acl": self.acl(),
@@ -112,9 +112,9 @@ class Account:
         return f"{uri}:{tag}"
 
     def ami(self, architecture: str = "x86_64", root: str = "/dev/sda1") -> str:
-        """An AMI, in the parameter that the stack names."""
+        """Create an AMI, and the parameter that the stack names."""
         image = self.client("ec2").register_image(Name="gpu")["ImageId"]
-        made = ec2_backends[ACCOUNT][REGION].amis[image]  # moto drops what else is registered of it
+        made = ec2_backends[ACCOUNT][REGION].amis[image]  # moto ignores other properties at registration
         made.architecture, made.root_device_name = architecture, root
         self.client("ssm").put_parameter(Name=AMI_PARAMETER, Value=image, Type="String", Overwrite=True)
         return image
@@ -122,13 +122,13 @@ class Account:
     # ---- a network ------------------------------------------------------------------------------------------------
 
     def network(self) -> None:
-        """A VPC with two public and two private subnets in zones a and b, an internet gateway and a NAT gateway."""
+        """Create a VPC: two public and two private subnets in zones a and b, an internet gateway and a NAT gateway."""
         ec2 = self.client("ec2")
         self.names["vpc"] = vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
         ranges = itertools.count()
-        for kind in ("public", "private"):
+        for side in ("public", "private"):
             for letter in "ab":
-                self.names[f"{kind}_{letter}"] = self.subnet(vpc, f"10.9.{next(ranges)}.0/24", f"{REGION}{letter}")
+                self.names[f"{side}_{letter}"] = self.subnet(vpc, f"10.9.{next(ranges)}.0/24", f"{REGION}{letter}")
         gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
         ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
         address = ec2.allocate_address(Domain="vpc")["AllocationId"]
@@ -143,13 +143,13 @@ class Account:
         made = self.client("ec2").create_subnet(VpcId=vpc, CidrBlock=cidr, AvailabilityZone=zone)
         return made["Subnet"]["SubnetId"]
 
-    def table(self, vpc: str, kind: str, **target: str) -> str:
-        """A route table for the subnets of a kind, whose default route leads to the target."""
+    def table(self, vpc: str, side: str, **target: str) -> str:
+        """Create a route table for the public or private subnets, with a default route to the target."""
         ec2 = self.client("ec2")
         table = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
         ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", **target)
         for letter in "ab":
-            ec2.associate_route_table(RouteTableId=table, SubnetId=self.names[f"{kind}_{letter}"])
+            ec2.associate_route_table(RouteTableId=table, SubnetId=self.names[f"{side}_{letter}"])
         return table
 
     def no_route(self, table: str) -> None:
@@ -173,7 +173,7 @@ class Account:
 
 @contextlib.contextmanager
 def an_account() -> Iterator[Account]:
-    """Moto with everything in it that the tests' stacks name."""
+    """Run moto with everything that the tests' stacks name."""
     account = Account()
 
     def answer(operation: str, service: str, value: dict[str, Any]) -> ActionResult:
@@ -181,11 +181,11 @@ def an_account() -> Iterator[Account]:
         validate_parameters(value, model.operation_model(operation).output_shape)
         return ActionResult(value)
 
-    def quota(response: ServiceQuotasResponse, operation: str, there: dict[tuple[str, str], float]) -> ActionResult:
+    def quota(response: ServiceQuotasResponse, operation: str, quotas: dict[tuple[str, str], float]) -> ActionResult:
         service, code = response._get_param("ServiceCode"), response._get_param("QuotaCode")
-        if (service, code) not in there:
+        if (service, code) not in quotas:
             raise NoSuchResource
-        found = {"ServiceCode": service, "QuotaCode": code, "Value": float(there[service, code])}
+        found = {"ServiceCode": service, "QuotaCode": code, "Value": float(quotas[service, code])}
         return answer(operation, "service-quotas", {"Quota": found})
 
     def get_service_quota(self: ServiceQuotasResponse) -> ActionResult:
@@ -209,7 +209,7 @@ def an_account() -> Iterator[Account]:
         ]
 
     def state(self: Route) -> str:
-        """Of a route whose NAT gateway is deleted: https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-working-with.html"""
+        """Return the state of a route whose NAT gateway may be deleted: https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-working-with.html"""
         gone = self.nat_gateway is not None and self.nat_gateway.state == "deleted"
         return "blackhole" if gone else "active"
 

@@ -24,8 +24,8 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def account() -> Iterator[Account]:
-    with an_account() as there:
-        yield there
+    with an_account() as account:
+        yield account
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The stacks of the tests, and their checks run."""
+"""The stacks of the tests, and functions that run their checks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ config:
     zones: [us-east-1a, us-east-1b]
     nat: per_zone
 """
-GIVEN_NETWORK = """\
+EXISTING_NETWORK = """\
 config:
   aws:region: us-east-1
   gpu-fleet:network:
@@ -51,24 +51,24 @@ REST = """\
 """
 
 
-def text(account: Account, network: str = NEW_NETWORK) -> str:
-    """A stack's file for what the account has."""
+def stack_text(account: Account, network: str = NEW_NETWORK) -> str:
+    """Return a stack's file that names what the account has."""
     return (network + REST).format(**account.names)
 
 
-def look(library: Library, written: str, session: boto3.Session | None = SESSION) -> list[Row]:
-    """Every row of the stack."""
-    settings, document = parse_stack(written, FILE)
+def run_checks(library: Library, text: str, session: boto3.Session | None = SESSION) -> list[Row]:
+    """Return every row of the stack."""
+    settings, document = parse_stack(text, FILE)
     return run(plan(Stack("test", settings, library)), ReadOnlyAws(settings.region, session), document)
 
 
-def not_ok(rows: list[Row], status: Status) -> set[tuple[str, str]]:
-    """Check and subject of the rows with this status."""
+def with_status(rows: list[Row], status: Status) -> set[tuple[str, str]]:
+    """Return check and subject of the rows with this status."""
     return {(row.check, row.subject) for row in rows if row.finding.status is status}
 
 
-def found(rows: list[Row], check: str, subject: str = "") -> str:
-    """What the one row of this check says, status first."""
-    there = [row for row in rows if row.check == check and subject in row.subject]
-    assert len(there) == 1, there
-    return f"{there[0].finding.status}: {there[0].finding.text}"
+def finding_text(rows: list[Row], check: str, subject: str = "") -> str:
+    """Return status and text of the only row of this check."""
+    matching = [row for row in rows if row.check == check and subject in row.subject]
+    assert len(matching) == 1, matching
+    return f"{matching[0].finding.status}: {matching[0].finding.text}"

@@ -1,4 +1,4 @@
-"""The command: exit codes, the table, JSON, and the rights that the docs list."""
+"""The command: exit codes, table, JSON, and the rights that the docs list."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gpu_fleet.operate.preflight.check import run
 from gpu_fleet.operate.preflight.stack_needs import Stack
 from tests.docs.pages import blocks
 from tests.operate.preflight.account import REGION, SESSION, Account, an_account
-from tests.operate.preflight.stacks import FILE, GIVEN_NETWORK, NEW_NETWORK, look, text
+from tests.operate.preflight.stacks import EXISTING_NETWORK, FILE, NEW_NETWORK, run_checks, stack_text
 
 runner = CliRunner()
 
@@ -34,8 +34,8 @@ runner = CliRunner()
 @pytest.fixture
 def project(tmp_path: Path, root: Path, account: Account) -> Path:
     shutil.copytree(root / "policies", tmp_path / "policies")
-    shutil.copy(root / "Pulumi.local.yaml", tmp_path)  # that the policies' cases name
-    (tmp_path / FILE).write_text(text(account))
+    shutil.copy(root / "Pulumi.local.yaml", tmp_path)  # the policies' cases refer to it
+    (tmp_path / FILE).write_text(stack_text(account))
     return tmp_path
 
 
@@ -43,22 +43,22 @@ def preflight(project: Path, *arguments: str) -> Any:
     return runner.invoke(app, ["preflight", "--root", str(project), "--stack", "test", *arguments])
 
 
-def test_all_ok_ends_with_0(project):
+def test_all_ok_exits_with_0(project):
     result = preflight(project)
     assert result.exit_code == 0, result.output
     assert "0 wrong, 0 not known" in result.stdout
     assert "Traceback" not in result.output
 
 
-def test_something_wrong_ends_with_1_and_names_its_place(project, account):
+def test_something_wrong_exits_with_1_and_names_its_place(project, account):
     account.root_gib = 300
     result = preflight(project)
     assert result.exit_code == 1
-    said = "root volume: must be at least 300 GiB, the size of the AMI's root (got 200)"
-    assert f"{FILE}:20:9: gpu-fleet:services.chat.pools.l4.volume_gib: {said}" in result.stdout.splitlines()
+    problem = "root volume: must be at least 300 GiB, the size of the AMI's root (got 200)"
+    assert f"{FILE}:20:9: gpu-fleet:services.chat.pools.l4.volume_gib: {problem}" in result.stdout.splitlines()
 
 
-def test_something_not_known_ends_with_3_and_names_the_right(project):
+def test_something_not_known_exits_with_3_and_names_the_missing_right(project):
     with api_call_will_fail("acm", "DescribeCertificate", "AccessDeniedException", times=None, status=403):
         result = preflight(project)
     assert result.exit_code == 3
@@ -66,16 +66,16 @@ def test_something_not_known_ends_with_3_and_names_the_right(project):
     assert result.stdout.rstrip().endswith("missing rights: acm:DescribeCertificate")
 
 
-def test_wrong_goes_before_not_known(project, account):
+def test_wrong_outranks_not_known(project, account):
     account.root_gib = 300
     with api_call_will_fail("acm", "DescribeCertificate", "AccessDeniedException", times=None, status=403):
         assert preflight(project).exit_code == 1
 
 
-def test_yaml_that_validate_refuses_ends_with_2_before_aws_is_asked(project):
+def test_wrong_yaml_exits_with_2_without_a_call_to_aws(project):
     path = project / FILE
     path.write_text(path.read_text().replace("max: 10", "max: -1"))
-    with mock.patch.object(BaseClient, "_make_api_call", side_effect=AssertionError("AWS was asked")):
+    with mock.patch.object(BaseClient, "_make_api_call", side_effect=AssertionError("AWS was called")):
         result = preflight(project)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -84,18 +84,18 @@ def test_yaml_that_validate_refuses_ends_with_2_before_aws_is_asked(project):
     assert result.stderr == validated.stderr
 
 
-def test_a_stack_that_is_not_there_ends_with_2(project):
+def test_an_unknown_stack_exits_with_2(project):
     result = runner.invoke(app, ["preflight", "--root", str(project), "--stack", "nowhere"])
     assert result.exit_code == 2
     assert "Pulumi.nowhere.yaml: no such stack file; there is local, test" in result.stderr
 
 
-def test_a_wrong_call_ends_with_2():
+def test_a_wrong_call_exits_with_2():
     assert runner.invoke(app, ["preflight"]).exit_code == 2
     assert runner.invoke(app, ["preflight", "--stack", "dev", "--format", "xml"]).exit_code == 2
 
 
-def test_json_has_every_row_whole(project, account):
+def test_json_has_every_row(project, account):
     account.root_gib = 300
     with api_call_will_fail("acm", "DescribeCertificate", "AccessDeniedException", times=None, status=403):
         result = preflight(project, "--format", "json")
@@ -106,7 +106,7 @@ def test_json_has_every_row_whole(project, account):
     assert len(rows) == len(answer["rows"]) == sum(answer["counts"].values())
     assert answer["counts"]["wrong"] == 2
     assert answer["counts"]["not known"] == 1
-    line = 1 + next(i for i, one in enumerate((project / FILE).read_text().splitlines()) if "l4:" in one)
+    line = 1 + next(i for i, text in enumerate((project / FILE).read_text().splitlines()) if "l4:" in text)
     assert rows["root volume", "chat/l4"] == {
         "check": "root volume",
         "subject": "chat/l4",
@@ -121,9 +121,9 @@ def test_json_has_every_row_whole(project, account):
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_the_table_fits_and_loses_no_word(account, library, width):
+def test_the_table_fits_and_drops_no_word(account, library, width):
     account.root_gib = 300
-    rows = look(library, text(account))
+    rows = run_checks(library, stack_text(account))
     console = Console(width=width, file=io.StringIO(), color_system=None)
     console.print(_table(rows))
     printed = console.file.getvalue()
@@ -144,8 +144,8 @@ class Reserving(ScalerSettings):
 
 
 @pytest.fixture
-def made(library) -> set[str]:
-    """The actions of every call that is made for stacks which have all that is asked for."""
+def called_actions(library) -> set[str]:
+    """Return the actions of all calls for stacks that have everything there is a check for."""
     calls: set[str] = set()
     original = BaseClient._make_api_call
 
@@ -159,8 +159,8 @@ def made(library) -> set[str]:
         account.no_route("private_table")
         account.endpoints()
         with mock.patch.object(BaseClient, "_make_api_call", call):
-            for network in (NEW_NETWORK, GIVEN_NETWORK):
-                settings, document = parse_stack(text(account, network), FILE)
+            for network in (NEW_NETWORK, EXISTING_NETWORK):
+                settings, document = parse_stack(stack_text(account, network), FILE)
                 settings = settings.model_copy(update={"scaler": Reserving()})
                 run(plan(Stack("test", settings, library)), ReadOnlyAws(REGION, SESSION), document)
     return calls
@@ -172,8 +172,8 @@ def documented() -> list[str]:
     return statement["Action"]
 
 
-def test_the_documented_rights_are_those_of_the_calls_that_are_made(made):
-    assert documented() == sorted(made)
+def test_the_documented_rights_are_those_of_the_calls(called_actions):
+    assert documented() == sorted(called_actions)
 
 
 def test_the_documented_rights_only_read():

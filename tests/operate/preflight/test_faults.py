@@ -1,4 +1,4 @@
-"""One thing wrong at a time: its row says so, and no other row turns wrong."""
+"""One fault at a time: its row is wrong, and no other."""
 
 from __future__ import annotations
 
@@ -25,21 +25,28 @@ from tests.operate.preflight.account import (
     G,
     P,
 )
-from tests.operate.preflight.stacks import GIVEN_NETWORK, NEW_NETWORK, found, look, not_ok, text
+from tests.operate.preflight.stacks import (
+    EXISTING_NETWORK,
+    NEW_NETWORK,
+    finding_text,
+    run_checks,
+    stack_text,
+    with_status,
+)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is done to a good account or file, and what must be found."""
+    """A fault in a good account or file, and the finding that it must cause."""
 
     name: str
     plant: Callable[[Account], tuple[str, str] | None]
-    """Changes the account; or returns what to write instead of what in the stack's file."""
+    """Changes the account, or returns a text in the stack's file and its replacement."""
     check: str
     subject: str
-    says: str
+    message: str
     not_known: frozenset[str] = field(default_factory=frozenset)
-    """Checks that cannot be made because of it."""
+    """Checks that the fault makes impossible."""
 
 
 def in_account(change: Callable[[Account], object]) -> Callable[[Account], None]:
@@ -54,7 +61,7 @@ def in_file(old: str, new: str) -> Callable[[Account], tuple[str, str]]:
 
 
 def named(name: str, make: Callable[[Account], str]) -> Callable[[Account], None]:
-    """Another thing under a name that the file uses."""
+    """Give the file another thing under one of its names."""
 
     def plant(account: Account) -> None:
         account.names[name] = make(account)
@@ -67,7 +74,7 @@ def lower(quota: tuple[str, str], value: float) -> Callable[[Account], None]:
 
 
 FOREIGN = f"arn:aws:acm:{REGION}:210987654321:certificate/00000000-0000-0000-0000-000000000000"
-NOBODYS = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/00000000-0000-0000-0000-000000000000"
+MISSING = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/00000000-0000-0000-0000-000000000000"
 DEPENDS_ON_AMI = frozenset({"AMI's architecture", "AMI's root device", "root volume"})
 
 
@@ -86,7 +93,7 @@ def gone(account: Account) -> str:
 
 
 def under(change: str) -> Callable[[Account], str]:
-    """A secret under a key that was disabled, or scheduled for deletion."""
+    """Make a secret whose key is disabled, or scheduled for deletion."""
 
     def make(account: Account) -> str:
         key = account.key()
@@ -142,7 +149,7 @@ def addresses(account: Account) -> None:
         account.client("ec2").allocate_address(Domain="vpc")
 
 
-def volumes_under_a_key_of_ones_own(account: Account) -> None:
+def volumes_under_a_users_key(account: Account) -> None:
     account.ebs_key = account.key()
 
 
@@ -179,7 +186,7 @@ FAULTS = [
           "AMI's root device", "chat/", "the AMI's root is /dev/xvda, the pool's volume /dev/sda1"),
     Fault("an AMI larger than the volume", in_account(lambda account: setattr(account, "root_gib", 201)),
           "root volume", "chat/", "must be at least 201 GiB, the size of the AMI's root (got 200)"),
-    Fault("a default key that Auto Scaling may not use", in_account(volumes_under_a_key_of_ones_own),
+    Fault("a default key that Auto Scaling may not use", in_account(volumes_under_a_users_key),
           "volumes' key", "default key of EBS", "do not name AWSServiceRoleForAutoScaling"),
     Fault("a default key that is disabled", in_account(volumes_under_a_disabled_key),
           "volumes' key", "default key of EBS", "must be Enabled, is Disabled"),
@@ -205,8 +212,8 @@ FAULTS = [
     Fault("a certificate that has run out", named("certificate", lambda account: account.certificate("EXPIRED")),
           "certificate", "", "must be ISSUED, is EXPIRED"),
     Fault("a certificate of another account", named("certificate", lambda _: FOREIGN), "certificate", "",
-          "is of account 210987654321, must be of 123456789012"),
-    Fault("a certificate that is not there", named("certificate", lambda _: NOBODYS), "certificate", "",
+          "is in account 210987654321, must be in 123456789012"),
+    Fault("a certificate that is not there", named("certificate", lambda _: MISSING), "certificate", "",
           "there is no such certificate"),
     Fault("a web ACL that is gone", in_account(acl_gone), "web ACL", "front", "there is no such web ACL"),
     Fault("a topic that is gone", in_account(topic_gone), "alarm topic", "alarms", "there is no such topic",
@@ -230,7 +237,7 @@ def in_another_vpc(account: Account) -> str:
 
 
 def nat_gone(account: Account) -> None:
-    """The gateway is deleted, and the route that led to it is a blackhole."""
+    """Delete the gateway, so that its route is a blackhole."""
     gateways = account.client("ec2").describe_nat_gateways()["NatGateways"]
     account.client("ec2").delete_nat_gateway(NatGatewayId=gateways[0]["NatGatewayId"])
 
@@ -258,7 +265,7 @@ def to_internet_gateway(account: Account) -> None:
 
 
 def crowded(account: Account) -> str:
-    """A public subnet of seven free addresses: 16, of which AWS keeps five, and four are taken."""
+    """Make a public subnet with seven free addresses: 16, less AWS's five and four in use."""
     ec2 = account.client("ec2")
     made = account.subnet(account.names["vpc"], "10.9.9.0/28", f"{REGION}b")
     ec2.associate_route_table(RouteTableId=account.names["public_table"], SubnetId=made)
@@ -294,7 +301,7 @@ NETWORK_FAULTS = [
     Fault("no way out", in_account(lambda account: account.no_route("private_table")), "way out", "",
           "no endpoints of autoscaling, ec2, ecr.api"),
     Fault("a NAT gateway that is gone", in_account(nat_gone), "way out", "",
-          "there is none, or what it led to is gone"),
+          "it has none, or its target was deleted"),
     Fault("a way out for public addresses only", in_account(to_internet_gateway), "way out", "",
           "leads to igw-"),
     Fault("one endpoint too few", in_account(endpoints_but("ecr.dkr")), "way out", "", "no endpoints of ecr.dkr"),
@@ -306,52 +313,52 @@ NETWORK_FAULTS = [
 ]  # fmt: skip
 
 
-def hold(account: Account, library, fault: Fault, network: str) -> None:
+def assert_only_finding(account: Account, library, fault: Fault, network: str) -> None:
     changed = fault.plant(account)
-    written = text(account, network)
+    text = stack_text(account, network)
     if changed is not None:
-        assert changed[0] in written
-        written = written.replace(*changed)
-    rows = look(library, written)
+        assert changed[0] in text
+        text = text.replace(*changed)
+    rows = run_checks(library, text)
     wrong = [row for row in rows if row.finding.status is Status.WRONG]
     assert wrong
     for row in wrong:
         assert row.check == fault.check
         assert fault.subject in row.subject
-        assert fault.says in row.finding.text
-    assert {check for check, _ in not_ok(rows, Status.NOT_KNOWN)} == fault.not_known
+        assert fault.message in row.finding.text
+    assert {check for check, _ in with_status(rows, Status.NOT_KNOWN)} == fault.not_known
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_planted_fault_is_the_one_thing_wrong(account, library, fault):
-    hold(account, library, fault, NEW_NETWORK)
+def test_a_fault_makes_its_row_wrong_and_no_other(account, library, fault):
+    assert_only_finding(account, library, fault, NEW_NETWORK)
 
 
 @pytest.mark.parametrize("fault", NETWORK_FAULTS, ids=lambda fault: fault.name)
-def test_a_planted_fault_of_a_given_vpc_is_the_one_thing_wrong(account, library, fault):
+def test_a_fault_of_an_existing_vpc_makes_its_row_wrong_and_no_other(account, library, fault):
     account.network()
-    hold(account, library, fault, GIVEN_NETWORK)
+    assert_only_finding(account, library, fault, EXISTING_NETWORK)
 
 
-def test_a_zone_that_the_account_does_not_have_is_told_with_those_that_it_has(account, library):
-    rows = look(library, text(account).replace("us-east-1b]", "us-east-1h]"))
-    assert found(rows, "zone", "us-east-1h").startswith("wrong: this account has us-east-1a, us-east-1b, ")
-    assert {check for check, _ in not_ok(rows, Status.WRONG)} == {"zone", "instance type"}
+def test_an_unknown_zone_is_reported_with_the_zones_of_the_account(account, library):
+    rows = run_checks(library, stack_text(account).replace("us-east-1b]", "us-east-1h]"))
+    assert finding_text(rows, "zone", "us-east-1h").startswith("wrong: this account has us-east-1a, us-east-1b, ")
+    assert {check for check, _ in with_status(rows, Status.WRONG)} == {"zone", "instance type"}
 
 
-def test_a_zone_that_is_down_is_wrong(account, library):
+def test_an_unavailable_zone_is_wrong(account, library):
     zone = next(one for one in RegionsAndZonesBackend.zones[REGION] if one.name == "us-east-1b")
     with mock.patch.object(zone, "state", "unavailable"):
-        rows = look(library, text(account))
-    assert not_ok(rows, Status.WRONG) == {("zone", "us-east-1b")}
-    assert found(rows, "zone", "us-east-1b") == "wrong: is unavailable"
+        rows = run_checks(library, stack_text(account))
+    assert with_status(rows, Status.WRONG) == {("zone", "us-east-1b")}
+    assert finding_text(rows, "zone", "us-east-1b") == "wrong: is unavailable"
 
 
-def test_what_is_wrong_names_the_key_as_typed_and_its_place(account, library):
-    account.names["certificate"] = NOBODYS
-    written = text(account)
-    row = next(row for row in look(library, written) if row.finding.status is Status.WRONG)
-    line = 1 + next(i for i, one in enumerate(written.splitlines()) if "certificate_arn" in one)
+def test_a_wrong_row_names_the_key_as_typed_and_its_place(account, library):
+    account.names["certificate"] = MISSING
+    text = stack_text(account)
+    row = next(row for row in run_checks(library, text) if row.finding.status is Status.WRONG)
+    line = 1 + next(i for i, line in enumerate(text.splitlines()) if "certificate_arn" in line)
     assert (row.at.file, row.at.line, row.at.column) == ("Pulumi.test.yaml", line, 5)
     assert row.at.key == "gpu-fleet:load_balancer.certificate_arn"
 
@@ -359,92 +366,96 @@ def test_what_is_wrong_names_the_key_as_typed_and_its_place(account, library):
 def test_endpoints_are_a_way_out(account, library):
     account.network()
     endpoints_but()(account)
-    rows = look(library, text(account, GIVEN_NETWORK))
-    assert not_ok(rows, Status.WRONG) == set()
-    assert found(rows, "way out", account.names["private_a"]) == "ok: by endpoints"
+    rows = run_checks(library, stack_text(account, EXISTING_NETWORK))
+    assert with_status(rows, Status.WRONG) == set()
+    assert finding_text(rows, "way out", account.names["private_a"]) == "ok: by endpoints"
 
 
-def test_a_subnet_without_a_table_of_its_own_goes_by_the_main_one(account, library):
+def test_a_subnet_without_a_table_of_its_own_uses_the_main_one(account, library):
     account.network()
     account.names["private_b"] = account.subnet(account.names["vpc"], "10.9.9.0/24", f"{REGION}b")
-    rows = look(library, text(account, GIVEN_NETWORK))
-    assert not_ok(rows, Status.WRONG) == {("way out", account.names["private_b"])}
+    rows = run_checks(library, stack_text(account, EXISTING_NETWORK))
+    assert with_status(rows, Status.WRONG) == {("way out", account.names["private_b"])}
     ec2 = account.client("ec2")
     tables = ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [account.names["vpc"]]}])["RouteTables"]
     main = next(table for table in tables if any(one["Main"] for one in table["Associations"]))["RouteTableId"]
     transit = ec2.create_transit_gateway()["TransitGateway"]["TransitGatewayId"]
     ec2.create_route(RouteTableId=main, DestinationCidrBlock="0.0.0.0/0", TransitGatewayId=transit)
-    rows = look(library, text(account, GIVEN_NETWORK))
-    assert found(rows, "way out", account.names["private_b"]) == f"ok: by {transit}"
+    rows = run_checks(library, stack_text(account, EXISTING_NETWORK))
+    assert finding_text(rows, "way out", account.names["private_b"]) == f"ok: by {transit}"
 
 
-def test_a_pool_is_held_against_its_own_zones(account, library):
-    written = text(account).replace("us-east-1b]", "us-east-1e]")
-    assert {check for check, _ in not_ok(look(library, written), Status.WRONG)} == {"instance type"}
-    rows = look(library, written.replace("{types: [g6.xlarge", "{zones: [us-east-1a], types: [g6.xlarge"))
-    assert not_ok(rows, Status.WRONG) == set()
-    assert found(rows, "instance type", "g6.xlarge") == "ok: offered in us-east-1a"
-    assert found(rows, "instance type", "h100") == "ok: offered in us-east-1a, us-east-1e"
+def test_a_pool_is_checked_in_its_own_zones(account, library):
+    text = stack_text(account).replace("us-east-1b]", "us-east-1e]")
+    assert {check for check, _ in with_status(run_checks(library, text), Status.WRONG)} == {"instance type"}
+    rows = run_checks(library, text.replace("{types: [g6.xlarge", "{zones: [us-east-1a], types: [g6.xlarge"))
+    assert with_status(rows, Status.WRONG) == set()
+    assert finding_text(rows, "instance type", "g6.xlarge") == "ok: offered in us-east-1a"
+    assert finding_text(rows, "instance type", "h100") == "ok: offered in us-east-1a, us-east-1e"
 
 
-def test_without_named_zones_types_are_held_against_those_of_the_private_subnets(account, library):
+def test_without_named_zones_types_are_checked_in_those_of_the_private_subnets(account, library):
     account.network()
     account.names["private_b"] = account.subnet(account.names["vpc"], "10.9.9.0/24", f"{REGION}e")
     account.client("ec2").associate_route_table(
         RouteTableId=account.names["private_table"], SubnetId=account.names["private_b"]
     )
-    rows = look(library, text(account, GIVEN_NETWORK).replace("    zones: [us-east-1a, us-east-1b]\n", ""))
-    assert not_ok(rows, Status.WRONG) == {
+    rows = run_checks(
+        library, stack_text(account, EXISTING_NETWORK).replace("    zones: [us-east-1a, us-east-1b]\n", "")
+    )
+    assert with_status(rows, Status.WRONG) == {
         ("instance type", "chat/l4 g6.xlarge"), ("instance type", "chat/l4 g6.2xlarge"),
     }  # fmt: skip
-    assert found(rows, "instance type", "h100") == "ok: offered in us-east-1a, us-east-1e"
+    assert finding_text(rows, "instance type", "h100") == "ok: offered in us-east-1a, us-east-1e"
 
 
 def test_an_internal_load_balancer_needs_no_internet(account, library):
     account.network()
     account.no_route("public_table")
-    written = text(account, GIVEN_NETWORK).replace(
+    text = stack_text(account, EXISTING_NETWORK).replace(
         "  gpu-fleet:load_balancer:\n", "  gpu-fleet:load_balancer:\n    internal: true\n"
     )
-    rows = look(library, written)
-    assert not_ok(rows, Status.WRONG) == set()
+    rows = run_checks(library, text)
+    assert with_status(rows, Status.WRONG) == set()
     assert "internet" not in {row.check for row in rows}
 
 
-def test_a_key_of_ones_own_for_volumes_is_ok_when_its_policy_names_auto_scaling(account, library):
+def test_a_users_key_for_volumes_is_ok_if_its_policy_names_auto_scaling(account, library):
     role = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"
     statement = {"Effect": "Allow", "Principal": {"AWS": [role]}, "Action": "kms:Decrypt", "Resource": "*"}
     account.ebs_key = account.key(Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
-    assert found(look(library, text(account)), "volumes' key").startswith("ok: a key of yours that")
+    assert finding_text(run_checks(library, stack_text(account)), "volumes' key").startswith("ok: a key of yours that")
 
 
-def test_a_key_of_ones_own_for_volumes_is_ok_when_auto_scaling_has_a_grant(account, library):
+def test_a_users_key_for_volumes_is_ok_if_auto_scaling_has_a_grant(account, library):
     role = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"
     account.ebs_key = account.key()
     account.client("kms").create_grant(KeyId=account.ebs_key, GranteePrincipal=role, Operations=["Decrypt"])
-    assert found(look(library, text(account)), "volumes' key").startswith("ok: a key of yours that")
+    assert finding_text(run_checks(library, stack_text(account)), "volumes' key").startswith("ok: a key of yours that")
 
 
-def test_service_linked_roles_that_are_not_there_say_who_makes_them(account, library):
+def test_a_missing_service_linked_role_says_who_creates_it(account, library):
     iam = account.client("iam")
     for name in ("AutoScaling", "ElasticLoadBalancing", "EC2Spot"):
         iam.delete_role(RoleName=f"AWSServiceRoleFor{name}")
-    rows = look(library, text(account))
-    assert not_ok(rows, Status.WRONG) == set()
-    assert "AWS makes it with the first group" in found(rows, "service-linked role", "AutoScaling")
-    assert "AWS makes it with the first load balancer" in found(rows, "service-linked role", "ElasticLoadBalancing")
-    assert "Auto Scaling makes it with the first spot launch" in found(rows, "service-linked role", "EC2Spot")
+    rows = run_checks(library, stack_text(account))
+    assert with_status(rows, Status.WRONG) == set()
+    assert "AWS creates it with the first group" in finding_text(rows, "service-linked role", "AutoScaling")
+    assert "AWS creates it with the first load balancer" in finding_text(
+        rows, "service-linked role", "ElasticLoadBalancing"
+    )
+    assert "Auto Scaling creates it with the first spot launch" in finding_text(rows, "service-linked role", "EC2Spot")
 
 
-def test_spots_role_is_not_asked_for_without_spot(account, library):
-    rows = look(library, text(account).replace("spot_percent: 50", "spot_percent: 0"))
+def test_the_role_for_spot_is_not_checked_without_spot(account, library):
+    rows = run_checks(library, stack_text(account).replace("spot_percent: 50", "spot_percent: 0"))
     assert [row.subject for row in rows if row.check == "service-linked role"] == [
         "AWSServiceRoleForAutoScaling", "AWSServiceRoleForElasticLoadBalancing",
     ]  # fmt: skip
     assert not [row for row in rows if "Spot" in row.subject]
 
 
-def test_what_the_stack_has_made_already_takes_no_room(account, library):
+def test_the_stacks_own_resources_do_not_count(account, library):
     account.quotas |= {VPCS: 2, ADDRESSES: 2, BALANCERS: 1}
     ec2, ours = account.client("ec2"), [{"Key": "gpu-fleet:stack", "Value": "gpu-fleet-test"}]
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16", TagSpecifications=[{"ResourceType": "vpc", "Tags": ours}])["Vpc"][
@@ -456,6 +467,8 @@ def test_what_the_stack_has_made_already_takes_no_room(account, library):
     elb = account.client("elbv2")
     elb.create_load_balancer(Name="gpu-fleet-test-0123abc", Subnets=subnets)
     elb.create_load_balancer(Name="streams", Subnets=subnets, Type="network")
-    assert not_ok(look(library, text(account)), Status.WRONG) == set()
+    assert with_status(run_checks(library, stack_text(account)), Status.WRONG) == set()
     elb.create_load_balancer(Name="gpu-fleet-tests-0123abc", Subnets=subnets)
-    assert not_ok(look(library, text(account)), Status.WRONG) == {("quota", "load balancers (L-53DA6B97)")}
+    assert with_status(run_checks(library, stack_text(account)), Status.WRONG) == {
+        ("quota", "load balancers (L-53DA6B97)")
+    }

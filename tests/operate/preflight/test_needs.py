@@ -1,4 +1,4 @@
-"""What a stack needs, by hand-worked figures: no cloud."""
+"""What a stack needs, with figures worked out by hand. No cloud."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pytest
 from gpu_fleet.config.settings import NewNetwork
 from gpu_fleet.config.stack_file import parse_stack
 from gpu_fleet.operate.preflight.aws import UnansweredError
-from gpu_fleet.operate.preflight.concurrency import concurrency
+from gpu_fleet.operate.preflight.concurrency import judge_concurrency
 from gpu_fleet.operate.preflight.image import EcrImage
-from gpu_fleet.operate.preflight.quotas import Need, on_demand_needs, spot_needs
+from gpu_fleet.operate.preflight.quotas import VcpuNeed, on_demand_needs, spot_needs
 from gpu_fleet.operate.preflight.stack_needs import Stack
-from gpu_fleet.operate.preflight.stack_quotas import addresses
-from gpu_fleet.operate.preflight.volume_key import lets_auto_scaling
-from gpu_fleet.operate.preflight.vpc_routes import by_endpoints, table_of, target
+from gpu_fleet.operate.preflight.stack_quotas import count_addresses
+from gpu_fleet.operate.preflight.volume_key import judge_key_policy
+from gpu_fleet.operate.preflight.vpc_routes import default_target, judge_endpoints, route_table
 from tests.operate.preflight.stacks import FILE
 
 STACK = """\
@@ -38,22 +38,22 @@ def stack(library, *pools: str) -> Stack:
 
 
 def test_a_quota_carries_the_sum_of_the_pools_maxima(library):
-    there = stack(
+    pools = stack(
         library,
         "l4: {types: [g6.xlarge, g6.2xlarge], min: 0, max: 10}",
         "l40s: {types: [g6e.2xlarge], min: 0, max: 3}",
         "h100: {types: [p5.4xlarge], min: 0, max: 2}",
     )
     # g6.xlarge has 4 vCPUs, g6.2xlarge and g6e.2xlarge 8, p5.4xlarge 16.
-    assert on_demand_needs(there) == {"g": Need(10 * 4 + 3 * 8, 10 * 8 + 3 * 8), "p": Need(32, 32)}
-    assert spot_needs(there) == {}
+    assert on_demand_needs(pools) == {"g": VcpuNeed(10 * 4 + 3 * 8, 10 * 8 + 3 * 8), "p": VcpuNeed(32, 32)}
+    assert spot_needs(pools) == {}
 
 
 def test_on_demand_may_take_the_place_of_all_spot(library):
-    there = stack(library, "l4: {types: [g6.xlarge], min: 0, max: 11, on_demand_base: 2, spot_percent: 50}")
-    assert on_demand_needs(there) == {"g": Need(44, 44)}
+    pools = stack(library, "l4: {types: [g6.xlarge], min: 0, max: 11, on_demand_base: 2, spot_percent: 50}")
+    assert on_demand_needs(pools) == {"g": VcpuNeed(44, 44)}
     # Of nine above the base five are on demand, rounded up, and four are spot.
-    assert spot_needs(there) == {"g-spot": Need(16, 16)}
+    assert spot_needs(pools) == {"g-spot": VcpuNeed(16, 16)}
 
 
 def test_a_pool_whose_base_is_its_maximum_needs_no_spot(library):
@@ -64,17 +64,17 @@ def test_a_pool_whose_base_is_its_maximum_needs_no_spot(library):
 
 
 def test_alternatives_count_once_in_a_quota_and_in_each_that_they_draw_on(library):
-    there = stack(library, "l4: {types: [g6.xlarge], alternatives: [[g6.2xlarge], [p5.4xlarge]], min: 0, max: 2}")
-    assert on_demand_needs(there) == {"g": Need(16, 16), "p": Need(32, 32)}
+    pools = stack(library, "l4: {types: [g6.xlarge], alternatives: [[g6.2xlarge], [p5.4xlarge]], min: 0, max: 2}")
+    assert on_demand_needs(pools) == {"g": VcpuNeed(16, 16), "p": VcpuNeed(32, 32)}
 
 
 def test_a_service_bound_to_part_of_a_quota_needs_no_more(library):
-    there = stack(library, "l4: {types: [g6.xlarge, g6.2xlarge], min: 0, max: 10}")
-    bound = there.settings.services["chat"].model_copy(
+    pools = stack(library, "l4: {types: [g6.xlarge, g6.2xlarge], min: 0, max: 10}")
+    bound = pools.settings.services["chat"].model_copy(
         update={"vcpu_quotas": {"Running On-Demand G and VT instances": 16}}
     )
-    settings = there.settings.model_copy(update={"services": {"chat": bound}})
-    assert on_demand_needs(Stack("test", settings, library)) == {"g": Need(16, 16)}
+    settings = pools.settings.model_copy(update={"services": {"chat": bound}})
+    assert on_demand_needs(Stack("test", settings, library)) == {"g": VcpuNeed(16, 16)}
 
 
 @pytest.mark.parametrize(
@@ -86,17 +86,17 @@ def test_a_service_bound_to_part_of_a_quota_needs_no_more(library):
 )  # fmt: skip
 def test_aws_keeps_a_hundred_unreserved(reserved, own, unreserved, status):
     limit = {"ConcurrentExecutions": 1000, "UnreservedConcurrentExecutions": unreserved}
-    assert concurrency(reserved, own, limit).status == status
+    assert judge_concurrency(reserved, own, limit).status == status
 
 
 def test_a_limit_that_is_not_said_is_not_taken_for_zero():
     with pytest.raises(UnansweredError):
-        concurrency(None, 0, {})
+        judge_concurrency(None, 0, {})
 
 
 @pytest.mark.parametrize(("nat", "count"), [("none", 0), ("one", 1), ("per_zone", 2)])
 def test_each_nat_gateway_takes_an_address(nat, count):
-    assert addresses(NewNetwork(zones=("us-east-1a", "us-east-1b"), nat=nat)) == count
+    assert count_addresses(NewNetwork(zones=("us-east-1a", "us-east-1b"), nat=nat)) == count
 
 
 DIGEST = f"sha256:{'ab' * 32}"
@@ -117,7 +117,7 @@ ECR = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
     ],
 )  # fmt: skip
 def test_an_image_of_ecr_is_known_by_its_name(name, read):
-    assert EcrImage.read(name) == read
+    assert EcrImage.parse(name) == read
 
 
 MAIN = {"RouteTableId": "rtb-m", "Associations": [{"Main": True}], "Routes": []}
@@ -126,13 +126,13 @@ OWN = {"RouteTableId": "rtb-o", "Associations": [{"Main": False, "SubnetId": "su
 
 @pytest.mark.parametrize("tables", [[MAIN, OWN], [OWN, MAIN]])
 def test_a_subnets_own_table_goes_before_the_main_one(tables):
-    assert table_of("subnet-1", tables) is OWN
-    assert table_of("subnet-2", tables) is MAIN
-    assert table_of("subnet-1", []) == {}
+    assert route_table("subnet-1", tables) is OWN
+    assert route_table("subnet-2", tables) is MAIN
+    assert route_table("subnet-1", []) == {}
 
 
 @pytest.mark.parametrize(
-    ("route", "leads_to"),
+    ("route", "expected"),
     [
         ({"NatGatewayId": "nat-1", "State": "active"}, "nat-1"),
         ({"NatGatewayId": "nat-1", "State": "blackhole"}, ""),
@@ -142,9 +142,9 @@ def test_a_subnets_own_table_goes_before_the_main_one(tables):
         ({"VpcPeeringConnectionId": "pcx-1", "State": "active"}, ""),
     ],
 )
-def test_a_default_route_leads_out_but_through_no_peering(route, leads_to):
+def test_a_default_route_leads_out_but_through_no_peering(route, expected):
     elsewhere = {"DestinationCidrBlock": "10.0.0.0/16", "GatewayId": "local"}
-    assert target({"Routes": [elsewhere, {"DestinationCidrBlock": "0.0.0.0/0", **route}]}) == leads_to
+    assert default_target({"Routes": [elsewhere, {"DestinationCidrBlock": "0.0.0.0/0", **route}]}) == expected
 
 
 def test_an_image_of_another_regions_registry_is_not_reached_by_endpoints():
@@ -154,10 +154,10 @@ def test_an_image_of_another_regions_registry_is_not_reached_by_endpoints():
         {"ServiceName": f"com.amazonaws.us-east-1.{name}", "State": "available", "PrivateDnsEnabled": True}
         for name in (*ENDPOINTS, "s3")
     ]
-    assert by_endpoints({}, up, "us-east-1", [f"{ECR}/serving:1.0"]).status == "wrong"
-    assert by_endpoints({}, up, "us-east-1", [f"{ECR}/serving:1.0".replace("eu-west-1", "us-east-1")]).status == "ok"
+    assert judge_endpoints({}, up, "us-east-1", [f"{ECR}/serving:1.0"]).status == "wrong"
+    assert judge_endpoints({}, up, "us-east-1", [f"{ECR}/serving:1.0".replace("eu-west-1", "us-east-1")]).status == "ok"
     pending = [one | {"State": "pending"} for one in up]
-    assert by_endpoints({}, pending, "us-east-1", []).status == "wrong"
+    assert judge_endpoints({}, pending, "us-east-1", []).status == "wrong"
 
 
 ROLE = "arn:aws:iam::123456789012:role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"
@@ -176,4 +176,4 @@ ROLE = "arn:aws:iam::123456789012:role/aws-service-role/autoscaling.amazonaws.co
     ],
 )
 def test_a_key_for_volumes_must_name_auto_scalings_role(statement, status):
-    assert lets_auto_scaling(f'{{"Statement": {statement}}}', []).status == status
+    assert judge_key_policy(f'{{"Statement": {statement}}}', []).status == status

@@ -1,13 +1,13 @@
-"""A stack for which everything is there."""
+"""A stack for which AWS has everything."""
 
 from __future__ import annotations
 
 from gpu_fleet.operate.preflight.finding import Status
-from tests.operate.preflight.stacks import GIVEN_NETWORK, found, look, text
+from tests.operate.preflight.stacks import EXISTING_NETWORK, finding_text, run_checks, stack_text
 
 
-def test_a_stack_for_which_everything_is_there_is_ok_in_every_row(account, library):
-    rows = look(library, text(account))
+def test_every_row_of_a_stack_is_ok(account, library):
+    rows = run_checks(library, stack_text(account))
     assert [(row.check, row.finding) for row in rows if row.finding.status is not Status.OK] == []
     assert {row.check for row in rows} == {
         "credentials", "service-linked role", "zone", "instance type", "spot", "vCPU quota", "storage quota", "quota",
@@ -16,23 +16,23 @@ def test_a_stack_for_which_everything_is_there_is_ok_in_every_row(account, libra
     }  # fmt: skip
 
 
-def test_a_stack_in_a_given_vpc_is_ok_in_every_row(account, library):
+def test_every_row_of_a_stack_in_an_existing_vpc_is_ok(account, library):
     account.network()
-    rows = look(library, text(account, GIVEN_NETWORK))
+    rows = run_checks(library, stack_text(account, EXISTING_NETWORK))
     assert [(row.check, row.finding) for row in rows if row.finding.status is not Status.OK] == []
     assert {row.check for row in rows} >= {
         "VPC", "subnet", "load balancer's zones", "load balancer's addresses", "internet", "way out",
     }  # fmt: skip
 
 
-def test_a_row_tells_what_was_found(account, library):
-    rows = look(library, text(account))
-    assert found(rows, "instance type", "g6.xlarge") == "ok: offered in us-east-1a, us-east-1b"
-    assert found(rows, "vCPU quota", "G and VT instances") == (
-        "ok: 64 vCPUs, the pools' max come to 40; to 80 with their largest types"
+def test_the_texts_of_findings(account, library):
+    rows = run_checks(library, stack_text(account))
+    assert finding_text(rows, "instance type", "g6.xlarge") == "ok: offered in us-east-1a, us-east-1b"
+    assert finding_text(rows, "vCPU quota", "G and VT instances") == (
+        "ok: 64 vCPUs, the pools' max need 40, or 80 with their largest types"
     )
-    assert found(rows, "vCPU quota", "G and VT Spot") == "ok: 64 vCPUs, the pools' max come to 20"
-    assert found(rows, "vCPU quota", "P instances") == "ok: 64 vCPUs, the pools' max come to 32"
-    assert found(rows, "quota", "Elastic IPs") == "ok: 0 others, 2 for this stack, quota 5"
-    assert found(rows, "root volume", "l4") == "ok: 200 GiB, the AMI's root has 50"
-    assert found(rows, "secret's key", "api-key") == "ok: a key of yours, enabled"
+    assert finding_text(rows, "vCPU quota", "G and VT Spot") == "ok: 64 vCPUs, the pools' max need 20"
+    assert finding_text(rows, "vCPU quota", "P instances") == "ok: 64 vCPUs, the pools' max need 32"
+    assert finding_text(rows, "quota", "Elastic IPs") == "ok: 0 others, 2 for this stack, quota 5"
+    assert finding_text(rows, "root volume", "l4") == "ok: 200 GiB, the AMI's root has 50"
+    assert finding_text(rows, "secret's key", "api-key") == "ok: a key of yours, enabled"
