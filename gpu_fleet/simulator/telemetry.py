@@ -6,7 +6,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 from gpu_fleet.scaling.observation import Reading
 from gpu_fleet.simulator.pool_window import Window
@@ -175,32 +174,3 @@ class Telemetry:
 
     def _readable(self, now: float) -> list[Sample]:
         return [sample for sample in self._samples if sample.at <= now - self._delays.fine_seconds]
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSeries:
-    """Metrics that a pool's engines published every 10 s: means of an instance."""
-
-    running: tuple[Reading, ...]
-    waiting: tuple[Reading, ...]
-    finished_rps: tuple[Reading, ...]
-
-    @classmethod
-    def of(cls, samples: Sequence[Sample], pool: int) -> Self:
-        """Return the pool's series; samples in which no target published are left out."""
-        published = [sample for sample in samples if sample.gauges.pool_targets[pool]]
-
-        def means(values: str, seconds: float) -> tuple[Reading, ...]:
-            return tuple(
-                Reading(getattr(s.gauges, values)[pool] / s.gauges.pool_targets[pool] / seconds, s.at)
-                for s in published
-            )
-
-        return cls(means("pool_running", 1.0), means("pool_waiting", 1.0), means("pool_ended", FINE_SECONDS))
-
-    @classmethod
-    def nothing(cls, now: float) -> Self:
-        """Return zeros for a pool without an instance that could hold requests: its load is known to be zero."""
-        newest = now // FINE_SECONDS * FINE_SECONDS
-        zeros = tuple(Reading(0.0, newest - k * FINE_SECONDS) for k in reversed(range(30)))
-        return cls(zeros, zeros, zeros)

@@ -10,23 +10,24 @@ Public times are in seconds since the epoch; the run starts at `start`, which is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from gpu_fleet.scaling.assembly import assemble
 from gpu_fleet.scaling.decision import PoolTarget
-from gpu_fleet.scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
-from gpu_fleet.scaling.policy import LoadUnit, Workload
+from gpu_fleet.scaling.observation import Observation, Phase
+from gpu_fleet.scaling.policy import Workload
 from gpu_fleet.scaling.profile import Profile
 from gpu_fleet.scaling.service import Service
+from gpu_fleet.simulator import published
 from gpu_fleet.simulator.feed import Feed, Source
 from gpu_fleet.simulator.fleet_lifecycle import FleetLifecycle
-from gpu_fleet.simulator.pool_window import PoolWindow, Window
+from gpu_fleet.simulator.pool_window import Window
 from gpu_fleet.simulator.simulated_fleet import MachineModel, SimulatedGroup
 from gpu_fleet.simulator.simulation import Engine, Simulation
-from gpu_fleet.simulator.telemetry import FINE_SECONDS, MINUTE_SECONDS, Delays, Minute, PoolSeries, Sample, Telemetry
-from lambdas.scaler.signals import burst, last_minute, newest, scaled, settled, total
+from gpu_fleet.simulator.telemetry import FINE_SECONDS, MINUTE_SECONDS, Delays, Minute, Sample, Telemetry
 
 START = 1_700_006_400.0
 """A Wednesday's midnight (15 November 2023, UTC): the default start of a run."""
@@ -253,141 +254,16 @@ class World:
     # --- what the scaler sees ---
 
     def observe(self, now: float, *, history: bool = False, instance_loads: bool = False) -> Observation:
-        """What the scaler would have seen at this time: the groups as they are, the metrics as late as they come.
+        """What the scaler would see at this time: the groups as they are, the metrics as late as they come.
 
         `history` and `instance_loads` bring what is read only when it is wanted (`State.wants_history`,
         `State.wants_instance_loads`).
         """
         self._must_be_now(now)
-        oldest = now - self.service.policy.load.stale_after_seconds
-        balancer, engine = self._telemetry.balancer_minutes(now), self._telemetry.engine_minutes(now)
-        samples = self._telemetry.samples(now)
-        loads = self._instance_loads(now, oldest) if instance_loads else {}
-        lengths = [self._telemetry.lengths(now, p, oldest) for p in range(len(self.groups))]
-        series: list[PoolSeries] = []
-        rates: list[tuple[Reading, ...]] = []
-        for p, group in enumerate(self.groups.values()):
-            serving = any(machine.phase is not Phase.STARTING for machine in group.machines.values())
-            rates.append(_rates(balancer, p, now, serving=serving))
-            ready = group.count(Phase.READY)
-            if ready:
-                mean = PoolSeries.of(samples, p)
-                series.append(PoolSeries(*(scaled(x, ready) for x in (mean.running, mean.waiting, mean.finished_rps))))
-            else:
-                series.append(PoolSeries.nothing(now))
-        pools = {
-            name: self._observe_pool(group, p, balancer, engine, rates[p], series[p], lengths[p], loads, now)
-            for p, (name, group) in enumerate(self.groups.items())
-        }
-        arrivals = settled(total(rates), now, oldest)
-        in_flight = total([total([mine.running, mine.waiting]) for mine in series])
-        finished = total([mine.finished_rps for mine in series])
-        return Observation(
-            pools=pools,
-            arrivals_rps=arrivals,
-            burst_rps=burst(arrivals, in_flight, oldest, finished),
-            rejected_rps=self._rejected(balancer, oldest),
-            input_tokens=_over_pools(pools, [found and found[0] for found in lengths]),
-            output_tokens=_over_pools(pools, [found and found[1] for found in lengths]),
-            history_rps=self._telemetry.history(now) if history else (),
+        series = published.series(
+            self.service, self.groups, self._telemetry, now, history=history, instance_loads=instance_loads
         )
-
-    def _observe_pool(
-        self,
-        group: SimulatedGroup,
-        p: int,
-        balancer: Sequence[Minute],
-        engine: Sequence[Minute],
-        rates: tuple[Reading, ...],
-        series: PoolSeries,
-        lengths: tuple[Reading, Reading] | None,
-        loads: Mapping[int, Reading],
-        now: float,
-    ) -> PoolObservation:
-        oldest = now - self.service.policy.load.stale_after_seconds
-        running, waiting = last_minute(series.running, oldest), last_minute(series.waiting, oldest)
-        rate = settled(rates, now, oldest)
-        gpu = _newest(engine, p, oldest, lambda w: w.busy_percent)
-        kv = self._telemetry.kv_cache_percent(now, p, oldest)
-        load: Reading | None
-        match self.service.policy.load.unit:
-            case LoadUnit.CONCURRENCY:
-                load = None
-                if running and waiting:
-                    load = Reading(running.value + waiting.value, min(running.at, waiting.at))
-            case LoadUnit.REQUESTS:
-                load = rate
-            case LoadUnit.TOKENS:
-                load = rate if rate and rate.value == 0 else None
-                if rate and lengths and rate.value:
-                    tokens = sum(length.value for length in lengths)
-                    load = Reading(rate.value * tokens, min(rate.at, *(length.at for length in lengths)))
-            case LoadUnit.GPU:
-                load = gpu
-            case LoadUnit.KV_CACHE:
-                load = kv
-        return PoolObservation(
-            desired=group.desired,
-            min_size=group.pool.min_instances,
-            max_size=group.pool.max_instances,
-            weight=group.weight,
-            instances=tuple(
-                Instance(
-                    id=machine.id,
-                    type=machine.type,
-                    zone=machine.zone,
-                    phase=machine.phase,
-                    since=self.start + machine.launched_at,
-                    spot=machine.spot,
-                    ready_at=machine.ready_at,
-                    load=loads.get(machine.number) if machine.number is not None else None,
-                )
-                for machine in group.machines.values()
-            ),
-            on_demand_base=group.on_demand_base if group.pool.spot_percent else None,
-            load=load,
-            running=running,
-            waiting=waiting,
-            rate_rps=rate,
-            response_time_seconds=_newest(balancer, p, oldest, lambda w: w.ttft_mean_seconds),
-            ttft_seconds=_newest(engine, p, oldest, lambda w: w.ttft.quantile(0.95)),
-            gpu_percent=gpu,
-            kv_cache_percent=kv,
-            capacity_errors=tuple(group.errors[-100:]),
-        )
-
-    def _rejected(self, minutes: Sequence[Minute], oldest: float) -> Reading | None:
-        """503s a second, which the Lambda asks for only where the service can sleep. Any within the time that readings
-        are good for is a sign, even if the minute after it had none.
-        """
-        if any(pool.min_instances for pool in self.service.pools):
-            return None
-        seen = tuple(
-            Reading(count / MINUTE_SECONDS, minute.at)
-            for minute in minutes
-            for count in [minute.window.unrouted + sum(pool.rejected_no_target for pool in minute.window.pools)]
-            if count or any(minute.heartbeat)
-        )
-        return newest(tuple(reading for reading in seen if reading.value > 0), oldest) or newest(seen, oldest)
-
-    def _instance_loads(self, now: float, oldest: float) -> dict[int, Reading]:
-        """By instance of the simulation: mean of its gauges over the newest complete minute."""
-        end, samples = self._telemetry.samples_of_minute(now)
-        if end < oldest:
-            return {}
-        seen: dict[int, list[float]] = {}
-        for sample in samples:
-            gauges = sample.gauges
-            match self.service.policy.load.unit:
-                case LoadUnit.KV_CACHE:
-                    values = 100 * gauges.kv_share
-                case LoadUnit.GPU:
-                    values = 100.0 * (gauges.running > 0)
-                case _:
-                    values = gauges.running + gauges.waiting
-            for number, value in zip(gauges.instance.astype(int).tolist(), values.tolist(), strict=True):
-                seen.setdefault(number, []).append(value)
-        return {number: Reading(sum(values) / len(values), end) for number, values in seen.items()}
+        return assemble(self.service.policy, published.facts(self.groups, self.start), series, now)
 
     @property
     def totals(self) -> Totals:
@@ -456,45 +332,3 @@ def _minute_of_world(at: float, window: Window, groups: Sequence[SimulatedGroup]
             for group in groups
         ),
     )
-
-
-Value = Callable[[PoolWindow], "float | None"]
-
-
-def _newest(minutes: Sequence[Minute], p: int, oldest: float, value: Value) -> Reading | None:
-    """The newest minute in which the pool had a value, if it is not older than `oldest`."""
-    for minute in reversed(minutes):
-        if minute.at < oldest:
-            return None
-        found = value(minute.window.pools[p])
-        if found is not None:
-            return Reading(found, minute.at)
-    return None
-
-
-def _rates(minutes: Sequence[Minute], p: int, now: float, *, serving: bool) -> tuple[Reading, ...]:
-    """Requests per second by minute: known where there were any or a heartbeat, and zero where nothing serves."""
-    known = {
-        minute.at: minute.window.pools[p].routed / MINUTE_SECONDS
-        for minute in minutes
-        if minute.heartbeat[p] or minute.window.pools[p].routed
-    }
-    if not serving:
-        end = now // MINUTE_SECONDS * MINUTE_SECONDS
-        known = {end - k * MINUTE_SECONDS: 0.0 for k in range(5)} | known
-    return tuple(Reading(known[at], at) for at in sorted(known))
-
-
-def _over_pools(pools: Mapping[str, PoolObservation], readings: Sequence[Reading | None]) -> Reading | None:
-    """Mean of a figure per request, each pool by its share of the requests (equal shares where rates are missing)."""
-    found = [
-        (reading, pool.rate_rps.value if pool.rate_rps else 0.0)
-        for reading, pool in zip(readings, pools.values(), strict=True)
-        if reading is not None
-    ]
-    if not found:
-        return None
-    whole = sum(share for _, share in found)
-    shares = [share / whole if whole else 1 / len(found) for _, share in found]
-    mean = sum(reading.value * share for (reading, _), share in zip(found, shares, strict=True))
-    return Reading(mean, min(reading.at for reading, _ in found))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from gpu_fleet.scaling.observation import Reading
+from gpu_fleet.scaling.series import Series
 from lambdas.scaler.batches import batches
 from lambdas.scaler.result import ErrorCode, Fault
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 QUERIES_PER_CALL = 500
 """MetricDataQueries: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html"""
-
-Series = tuple[Reading, ...]
-"""Readings, oldest first; each one's `at` is the end of its period."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -24,7 +24,7 @@ from infra import placeholders, scaler_rights
 from infra.instance import node
 from infra.service_parameter import parameter_value
 from infra.sizes import MAX_SERVICE_POLICIES
-from lambdas.scaler import log, signals
+from lambdas.scaler import log, queries
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.publish import publish, publish_run
 from lambdas.scaler.result import Outcome, Result
@@ -124,7 +124,7 @@ def quantities() -> Quantities:
     slow = [a for a in alarms if a.get("Period", 60) >= 60]
     of_stack = [a for a in slow if "-scaler-" in a["AlarmName"]]
     return Quantities(
-        queries=len(set(signals.queries(parameter, State(), {}).minute())),
+        queries=len(set(queries.queries(parameter, State(), {}).minute())),
         own_metrics=_own_metrics(len(service.pools)),
         stack_metrics=_run_metrics(),
         state_bytes=len(record.dump(_state()).encode()),

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from infra.user_data import FOLDER
 from lambdas.scaler.bindings import ServiceParameter
-from lambdas.scaler.signals import queries
+from lambdas.scaler.queries import queries
 
 if TYPE_CHECKING:
     from gpu_fleet.scaling.state import State

@@ -1,20 +1,20 @@
-"""Which metrics a service needs, and what their series say.
+"""Which metrics a service needs, as queries to CloudWatch, and the series that answer them.
 
 Pool-level series are read each run; those of single instances only when an instance is to be chosen, or where jobs
-run on them. What a policy has no use for is not asked: each query costs (0.01 USD per 1000).
+run on them. A metric that the policy has no use for is not queried: 1000 queries cost 0.01 USD.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from gpu_fleet.scaling.observation import Reading
+from gpu_fleet.scaling.assembly import PoolSeries, ServiceSeries
 from gpu_fleet.scaling.policy import LoadUnit, Workload
+from gpu_fleet.scaling.series import FINE_SECONDS, HISTORY_SECONDS, MINUTE_SECONDS, Series, rates, sum_of_known
 from gpu_fleet.scaling.state import State
 from lambdas.scaler.bindings import ServiceParameter
-from lambdas.scaler.metrics import Answers, Query, Series
+from lambdas.scaler.metrics import Answers, Query
 
 LOAD_BALANCER = "AWS/ApplicationELB"
 """https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-cloudwatch-metrics.html"""
@@ -22,14 +22,8 @@ QUEUE = "AWS/SQS"
 ENGINE = "GpuFleet"
 """What the instances themselves publish, every 10 s."""
 
-MINUTE_SECONDS = 60
-FINE_SECONDS = 10
-HISTORY_SECONDS = 300
-"""CloudWatch keeps 5-minute points for 63 days, 1-minute points for 15, 10 s points for 3 hours."""
 DAY_SECONDS = 86400
-
-SETTLING_SECONDS = 60
-"""For so long after its end a minute's sum may still grow: the load balancer's nodes report one by one."""
+"""CloudWatch keeps 5-minute points for 63 days, 1-minute points for 15, 10 s points for 3 hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +64,30 @@ class PoolQueries:
         """Those over the days behind."""
         yield from (query for query in (self.history, self.history_heartbeat) if query is not None)
 
+    def series(self, answers: Answers) -> PoolSeries:
+        """The series that answer the queries over the newest minutes."""
+        counted = self.requests is not None and not {self.requests, self.heartbeat} & answers.failed.keys()
+        return PoolSeries(
+            requests=answers.of(self.requests) if counted else None,
+            heartbeat=answers.of(self.heartbeat),
+            response_time=answers.of(self.response_time),
+            running=answers.of(self.running),
+            waiting=answers.of(self.waiting),
+            finished=answers.of(self.finished),
+            input_tokens=answers.of(self.input_tokens),
+            output_tokens=answers.of(self.output_tokens),
+            ttft=answers.of(self.ttft),
+            cpu=answers.of(self.cpu),
+            memory=answers.of(self.memory),
+            gpu=answers.of(self.gpu),
+            kv_cache=answers.of(self.kv_cache),
+            network_latency=answers.of(self.network_latency),
+            of_instance={
+                id_: {metric: answers.of(query) for metric, query in queries.items()}
+                for id_, queries in self.of_instance.items()
+            },
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceQueries:
@@ -91,6 +109,28 @@ class ServiceQueries:
         """Those over the days behind."""
         for pool in self.pools.values():
             yield from pool.past()
+
+    def series(self, answers: Answers, past: Answers | None) -> ServiceSeries:
+        """The series that answer the queries; `past` answers those over the days behind, where they were made."""
+        read = self.rejected is not None and self.rejected not in answers.failed
+        return ServiceSeries(
+            pools={name: pool.series(answers) for name, pool in self.pools.items()},
+            rejected=answers.of(self.rejected) if read else None,
+            history_rps=() if past is None else self._history_rps(past),
+            oldest_job=answers.of(self.oldest_job),
+            job_seconds=tuple(answers.of(query) for query in self.job_seconds),
+        )
+
+    def _history_rps(self, past: Answers) -> Series:
+        if past.failed:
+            # Without one pool's part the sum would be a history of less traffic than there was.
+            return ()
+        return sum_of_known(
+            [
+                rates(past.of(pool.history), past.of(pool.history_heartbeat), HISTORY_SECONDS)
+                for pool in self.pools.values()
+            ]
+        )
 
 
 def queries(parameter: ServiceParameter, state: State, instance_ids: Mapping[str, Collection[str]]) -> ServiceQueries:
@@ -189,98 +229,3 @@ def _query(
 ) -> Query:
     pairs = tuple((dimension, value) for dimension, value in dimensions.items() if value is not None)
     return Query(namespace, name, pairs, statistic, period_seconds)
-
-
-# ---- what the series say ------------------------------------------------------------------------------------------
-
-
-def newest(series: Series, oldest: float) -> Reading | None:
-    """The newest reading, if it is not older than `oldest`."""
-    return series[-1] if series and series[-1].at >= oldest else None
-
-
-def rates(count: Series, heartbeat: Series, period_seconds: int = MINUTE_SECONDS) -> Series:
-    """Requests per second by period. The load balancer publishes RequestCount only when it is not zero and
-    HealthyHostCount whenever a target is registered, so a period with the latter alone had no requests, and one with
-    neither is not known.
-    """
-    sums = {reading.at: reading.value for reading in count}
-    ends = sorted(sums.keys() | {reading.at for reading in heartbeat})
-    return tuple(Reading(sums.get(at, 0.0) / period_seconds, at) for at in ends)
-
-
-def settled(series: Series, now: float, oldest: float) -> Reading | None:
-    """The newest rate that can be trusted.
-
-    A minute that ended just now may lack what some nodes of the load balancer have not reported. If it is below the
-    minute before, that one speaks: 600 requests, then 200 so far, is 10 rps until the minute has settled. A rise is
-    taken at once, for a sum only grows.
-    """
-    last = newest(series, oldest)
-    if last is None or now - last.at >= SETTLING_SECONDS or len(series) == 1:
-        return last
-    before = series[-2]
-    adjacent = last.at - before.at <= MINUTE_SECONDS
-    return before if adjacent and before.value > last.value and before.at >= oldest else last
-
-
-def total(parts: Sequence[Series]) -> Series:
-    """Sum by period over those periods that every part knows."""
-    if not parts:
-        return ()
-    known = [{reading.at: reading.value for reading in part} for part in parts]
-    ends = sorted(set.intersection(*(set(part) for part in known)))
-    return tuple(Reading(sum(part[at] for part in known), at) for at in ends)
-
-
-def sum_of_known(parts: Sequence[Series]) -> Series:
-    """Sum by period over the parts that know it: a pool that had no target then is no reason to forget the others."""
-    sums: dict[float, float] = {}
-    for part in parts:
-        for reading in part:
-            sums[reading.at] = sums.get(reading.at, 0.0) + reading.value
-    return tuple(Reading(sums[at], at) for at in sorted(sums))
-
-
-def scaled(series: Series, factor: float) -> Series:
-    """Each value times `factor`: from the mean of an instance to the pool."""
-    return tuple(Reading(reading.value * factor, reading.at) for reading in series)
-
-
-def last_minute(series: Series, oldest: float) -> Reading | None:
-    """Mean over the newest minute of a series with finer periods."""
-    last = newest(series, oldest)
-    if last is None:
-        return None
-    values = [reading.value for reading in series if reading.at > last.at - MINUTE_SECONDS]
-    return Reading(math.fsum(values) / len(values), last.at)
-
-
-def burst(arrivals: Reading | None, in_flight: Series, oldest: float, finished: Series = ()) -> Reading | None:
-    """Requests per second over the newest 10 s, from the balance of flow: what arrives is what ends plus what piles up.
-
-    No load balancer metric is finer than a minute, but the engines count their requests every 10 s. With N1, N2 in
-    flight over the newest two periods of d seconds and `finished` the rate at which requests ended in the last of
-    them: finished + (N2 - N1) / d. At 10 rps and 300 in flight, 60 more within 10 s are 16 rps. Where the engines do
-    not tell what ended, `arrivals` of the minute stands in for it, which adds the chance of the endings to that of the
-    arrivals. The value is raw: whether it is a burst or chance is for the model to say.
-    None where the series is not there, or its newest two periods do not follow each other.
-    """
-    last = newest(in_flight, oldest)
-    if last is None or len(in_flight) < 2:
-        return None
-    before = in_flight[-2]
-    seconds = last.at - before.at
-    ended = next((reading for reading in reversed(finished) if reading.at == last.at), arrivals)
-    if ended is None or seconds > 2 * FINE_SECONDS:
-        return None
-    return Reading(max(0.0, ended.value + (last.value - before.value) / seconds), last.at)
-
-
-def instance_load(answers: Answers, queries: Mapping[str, Query], oldest: float) -> Reading | None:
-    """An instance's own load: the sum of its metrics, None if one of them is missing."""
-    readings = [newest(answers.of(query), oldest) for query in queries.values()]
-    known = [reading for reading in readings if reading is not None]
-    if not known or len(known) < len(readings):
-        return None
-    return Reading(sum(reading.value for reading in known), min(reading.at for reading in known))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpu_fleet.scaling import series as series_of
 from gpu_fleet.scaling.observation import Reading
-from lambdas.scaler import signals
 
 MINUTE = 1_000_000_020.0
 """The end of a minute."""
@@ -19,91 +19,91 @@ def series(*values: float, end: float = MINUTE, step: float = 60) -> tuple[Readi
 
 
 def test_no_requests_under_a_live_heartbeat_are_zero():
-    assert signals.rates((), series(2)) == series(0)
+    assert series_of.rates((), series(2)) == series(0)
 
 
 def test_no_requests_and_no_heartbeat_are_unknown():
-    assert signals.rates((), ()) == ()
+    assert series_of.rates((), ()) == ()
 
 
 def test_requests_without_a_heartbeat_count():
-    assert signals.rates(series(120), ()) == series(2)
+    assert series_of.rates(series(120), ()) == series(2)
 
 
 def test_each_minute_is_zero_missing_or_counted_by_itself():
     count = (Reading(60, MINUTE - 120),)
     heartbeat = (Reading(1, MINUTE - 120), Reading(1, MINUTE))
-    assert signals.rates(count, heartbeat) == (Reading(1, MINUTE - 120), Reading(0, MINUTE))
+    assert series_of.rates(count, heartbeat) == (Reading(1, MINUTE - 120), Reading(0, MINUTE))
 
 
 def test_an_old_value_is_missing():
-    assert signals.newest(series(5), oldest=MINUTE + 1) is None
-    assert signals.newest(series(5), oldest=MINUTE) == Reading(5, MINUTE)
+    assert series_of.newest(series(5), oldest=MINUTE + 1) is None
+    assert series_of.newest(series(5), oldest=MINUTE) == Reading(5, MINUTE)
 
 
 def test_a_minute_that_just_ended_does_not_look_like_a_fall():
     # 10 rps, then 3.3 because two of three load balancer nodes have not reported yet.
-    assert signals.settled(series(10, 3.3), now=MINUTE + 20, oldest=0) == Reading(10, MINUTE - 60)
+    assert series_of.settled(series(10, 3.3), now=MINUTE + 20, oldest=0) == Reading(10, MINUTE - 60)
 
 
 def test_a_fall_is_believed_once_its_minute_has_settled():
-    assert signals.settled(series(10, 3.3), now=MINUTE + 60, oldest=0) == Reading(3.3, MINUTE)
+    assert series_of.settled(series(10, 3.3), now=MINUTE + 60, oldest=0) == Reading(3.3, MINUTE)
 
 
 def test_a_rise_is_believed_at_once():
-    assert signals.settled(series(10, 30), now=MINUTE + 1, oldest=0) == Reading(30, MINUTE)
+    assert series_of.settled(series(10, 30), now=MINUTE + 1, oldest=0) == Reading(30, MINUTE)
 
 
 def test_a_lone_minute_that_just_ended_speaks():
-    assert signals.settled(series(4), now=MINUTE + 1, oldest=0) == Reading(4, MINUTE)
+    assert series_of.settled(series(4), now=MINUTE + 1, oldest=0) == Reading(4, MINUTE)
 
 
 def test_a_minute_further_back_does_not_stand_in_for_an_unsettled_one():
     gap = (Reading(10, MINUTE - 180), Reading(3, MINUTE))
-    assert signals.settled(gap, now=MINUTE + 1, oldest=0) == Reading(3, MINUTE)
+    assert series_of.settled(gap, now=MINUTE + 1, oldest=0) == Reading(3, MINUTE)
 
 
 def test_a_stale_minute_does_not_stand_in_for_an_unsettled_one():
-    assert signals.settled(series(10, 3), now=MINUTE + 1, oldest=MINUTE - 30) == Reading(3, MINUTE)
+    assert series_of.settled(series(10, 3), now=MINUTE + 1, oldest=MINUTE - 30) == Reading(3, MINUTE)
 
 
 def test_a_sum_over_pools_knows_only_what_all_know():
-    assert signals.total([series(1, 2), series(10)]) == series(12)
-    assert signals.total([series(1, 2), ()]) == ()
-    assert signals.total([]) == ()
+    assert series_of.total([series(1, 2), series(10)]) == series(12)
+    assert series_of.total([series(1, 2), ()]) == ()
+    assert series_of.total([]) == ()
 
 
 def test_a_history_adds_up_what_is_known():
-    assert signals.sum_of_known([series(1, 2), series(10)]) == series(1, 12)
+    assert series_of.sum_of_known([series(1, 2), series(10)]) == series(1, 12)
 
 
 def test_the_newest_minute_of_a_fine_series_is_averaged():
     fine = series(100, 1, 2, 3, 4, 5, 6, step=10)
-    assert signals.last_minute(fine, oldest=0) == Reading(3.5, MINUTE)
-    assert signals.last_minute(fine, oldest=MINUTE + 1) is None
-    assert signals.last_minute((), oldest=0) is None
+    assert series_of.last_minute(fine, oldest=0) == Reading(3.5, MINUTE)
+    assert series_of.last_minute(fine, oldest=MINUTE + 1) is None
+    assert series_of.last_minute((), oldest=0) is None
 
 
 def test_a_burst_is_what_piles_up():
     # 10 rps ended while 60 more came in within 10 s than went out: 16 rps.
-    assert signals.burst(Reading(10, MINUTE), series(300, 360, step=10), oldest=0) == Reading(16, MINUTE)
+    assert series_of.burst(Reading(10, MINUTE), series(300, 360, step=10), oldest=0) == Reading(16, MINUTE)
 
 
 def test_what_ended_in_those_ten_seconds_goes_before_the_minutes_mean():
     # 7 rps ended and 30 more are in flight: 10 rps came, whatever the minute before had.
     finished = series(9, 7, step=10)
-    assert signals.burst(Reading(12, MINUTE), series(300, 330, step=10), 0, finished) == Reading(10, MINUTE)
-    assert signals.burst(None, series(300, 330, step=10), 0, finished) == Reading(10, MINUTE)
+    assert series_of.burst(Reading(12, MINUTE), series(300, 330, step=10), 0, finished) == Reading(10, MINUTE)
+    assert series_of.burst(None, series(300, 330, step=10), 0, finished) == Reading(10, MINUTE)
 
 
 def test_what_ended_earlier_does_not_stand_for_the_newest_ten_seconds():
     finished = series(9, 7, step=10, end=MINUTE - 10)
-    assert signals.burst(Reading(12, MINUTE), series(300, 330, step=10), 0, finished) == Reading(15, MINUTE)
+    assert series_of.burst(Reading(12, MINUTE), series(300, 330, step=10), 0, finished) == Reading(15, MINUTE)
 
 
 def test_a_queue_that_empties_is_a_lull_and_never_negative():
-    assert signals.burst(Reading(10, MINUTE), series(300, 250, step=10), oldest=0) == Reading(5, MINUTE)
-    assert signals.burst(Reading(10, MINUTE), series(300, 100, step=10), oldest=0) == Reading(0, MINUTE)
+    assert series_of.burst(Reading(10, MINUTE), series(300, 250, step=10), oldest=0) == Reading(5, MINUTE)
+    assert series_of.burst(Reading(10, MINUTE), series(300, 100, step=10), oldest=0) == Reading(0, MINUTE)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_queue_that_empties_is_a_lull_and_never_negative():
     ],
 )
 def test_without_fresh_fine_data_no_burst_is_known(arrivals, in_flight):
-    assert signals.burst(arrivals, in_flight, oldest=MINUTE - 180) is None
+    assert series_of.burst(arrivals, in_flight, oldest=MINUTE - 180) is None
 
 
 @given(
@@ -127,7 +127,7 @@ def test_without_fresh_fine_data_no_burst_is_known(arrivals, in_flight):
 def test_a_settled_rate_is_one_that_was_read_and_never_below_the_newest(values, age):
     readings = series(*values)
     now = MINUTE + age
-    settled = signals.settled(readings, now, oldest=now - 180)
+    settled = series_of.settled(readings, now, oldest=now - 180)
     assert (settled is None) == (age > 180)
     if settled is not None:
         assert settled in readings[-2:]

@@ -1,0 +1,284 @@
+"""The assembly: from facts and metric series, as AWS has them, to the observation that the model decides on.
+
+Handler, replay and simulator all come through here, so that one reading of the signals is tested by all of them. What
+was not seen stays None; zero is a value only where something shows that it is zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from gpu_fleet.scaling.observation import (
+    CapacityError,
+    Instance,
+    JobQueue,
+    Observation,
+    Phase,
+    PoolObservation,
+    Reading,
+)
+from gpu_fleet.scaling.policy import LoadUnit, Policy, Workload
+from gpu_fleet.scaling.series import (
+    FINE_SECONDS,
+    MINUTE_SECONDS,
+    Series,
+    burst,
+    last_minute,
+    latest_ends,
+    newest,
+    rates,
+    scaled,
+    settled,
+    sum_of_known,
+    total,
+)
+
+SERVING = (Phase.READY, Phase.UNHEALTHY, Phase.DRAINING)
+"""Phases in which an instance may hold requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFacts:
+    """What the APIs say of a pool: its group, its instances, and what the group could not launch."""
+
+    desired: int
+    min_size: int
+    max_size: int
+    weight: int
+    instances: tuple[Instance, ...] = ()
+    """Without their loads and jobs, which come from metrics."""
+    on_demand_base: int | None = None
+    capacity_errors: tuple[CapacityError, ...] = ()
+    refreshing: bool = False
+    types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSeries:
+    """Metric series of a pool, as published: sums by minute, means of one instance. Empty where nothing was read."""
+
+    requests: Series | None = None
+    """RequestCount, sums by minute; None where it could not be read, or the pool is behind no load balancer."""
+    heartbeat: Series = ()
+    """HealthyHostCount, by minute."""
+    response_time: Series = ()
+    running: Series = ()
+    """By 10 s, as `waiting` and `finished`."""
+    waiting: Series = ()
+    finished: Series = ()
+    """Requests that ended, per second."""
+    input_tokens: Series = ()
+    output_tokens: Series = ()
+    ttft: Series = ()
+    cpu: Series = ()
+    memory: Series = ()
+    gpu: Series = ()
+    kv_cache: Series = ()
+    network_latency: Series = ()
+    of_instance: Mapping[str, Mapping[str, Series]] = field(default_factory=dict)
+    """By instance id, then by metric."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """What the APIs say of a service."""
+
+    pools: Mapping[str, PoolFacts]
+    waiting_jobs: int | None = None
+    """Messages in the job queue; None without a queue, or where it could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSeries:
+    """Metric series of a service."""
+
+    pools: Mapping[str, PoolSeries]
+    rejected: Series | None = None
+    """503s of the load balancer, sums by minute; None where they are not read."""
+    history_rps: Series = ()
+    """5-minute means of the requests per second, over the days behind."""
+    oldest_job: Series = ()
+    job_seconds: tuple[Series, ...] = ()
+    """Mean time of a job, by pool."""
+
+
+def assemble(policy: Policy, facts: ServiceFacts, series: ServiceSeries, now: float) -> Observation:
+    """Assemble the observation of a service at `now` (seconds since the epoch, UTC)."""
+    oldest = now - policy.load.stale_after_seconds
+    parts = [_Pool(policy, facts.pools[name], published, now) for name, published in series.pools.items()]
+    pools = {name: part.observation() for name, part in zip(series.pools, parts, strict=True)}
+    arrivals = settled(total([part.rates for part in parts]), now, oldest)
+    in_flight = total([total([part.running, part.waiting]) for part in parts])
+    finished = total([part.finished for part in parts])
+    return Observation(
+        pools=pools,
+        arrivals_rps=arrivals,
+        burst_rps=burst(arrivals, in_flight, oldest, finished),
+        rejected_rps=_rejected(series, oldest),
+        input_tokens=_over_pools(pools, series, lambda pool: pool.input_tokens, oldest),
+        output_tokens=_over_pools(pools, series, lambda pool: pool.output_tokens, oldest),
+        history_rps=series.history_rps,
+        jobs=_jobs(facts, series, oldest),
+    )
+
+
+class _Pool:
+    """One pool's series, brought from one instance to the whole pool."""
+
+    def __init__(self, policy: Policy, facts: PoolFacts, published: PoolSeries, now: float) -> None:
+        self.policy, self.facts, self.published = policy, facts, published
+        self.oldest = now - policy.load.stale_after_seconds
+        self.rates = _rates(facts, published, now)
+        self.running, self.waiting, self.finished = (
+            _sum_over_ready(facts, series, now) for series in (published.running, published.waiting, published.finished)
+        )
+        self.rate = settled(self.rates, now, self.oldest)
+
+    def observation(self) -> PoolObservation:
+        """What was seen of the pool."""
+        facts, published = self.facts, self.published
+        return PoolObservation(
+            desired=facts.desired,
+            min_size=facts.min_size,
+            max_size=facts.max_size,
+            weight=facts.weight,
+            instances=tuple(self._with_metrics(instance) for instance in facts.instances),
+            on_demand_base=facts.on_demand_base,
+            load=self._load(),
+            running=last_minute(self.running, self.oldest),
+            waiting=last_minute(self.waiting, self.oldest),
+            rate_rps=self.rate,
+            response_time_seconds=self._newest(published.response_time),
+            ttft_seconds=self._newest(published.ttft),
+            cpu_percent=self._newest(published.cpu),
+            memory_percent=self._newest(published.memory),
+            gpu_percent=self._newest(published.gpu),
+            kv_cache_percent=self._newest(published.kv_cache),
+            network_latency_seconds=self._newest(published.network_latency),
+            capacity_errors=facts.capacity_errors,
+            refreshing=facts.refreshing,
+            types=facts.types,
+        )
+
+    def _newest(self, series: Series) -> Reading | None:
+        return newest(series, self.oldest)
+
+    def _load(self) -> Reading | None:
+        match self.policy.load.unit:
+            case LoadUnit.CONCURRENCY:
+                return _added(last_minute(self.running, self.oldest), last_minute(self.waiting, self.oldest))
+            case LoadUnit.REQUESTS:
+                return self.rate
+            case LoadUnit.TOKENS:
+                tokens = _added(self._newest(self.published.input_tokens), self._newest(self.published.output_tokens))
+                if self.rate is None or self.rate.value == 0 or tokens is None:
+                    return self.rate if self.rate is not None and self.rate.value == 0 else None
+                return Reading(self.rate.value * tokens.value, min(self.rate.at, tokens.at))
+            case LoadUnit.GPU:
+                return self._newest(self.published.gpu)
+            case LoadUnit.KV_CACHE:
+                return self._newest(self.published.kv_cache)
+
+    def _with_metrics(self, instance: Instance) -> Instance:
+        series = self.published.of_instance.get(instance.id, {})
+        if self.policy.workload is not Workload.TRAINING:
+            return replace(instance, load=_instance_load(series, self.oldest))
+        jobs = self._newest(series.get("jobs_running", ()))
+        left = self._newest(series.get("job_remaining_seconds", ()))
+        return replace(
+            instance,
+            # A mean over the minute in which a job ran for a part of it is no whole number: busy.
+            jobs=None if jobs is None else math.ceil(jobs.value),
+            remaining_seconds=None if left is None else left.value,
+        )
+
+
+def _rates(facts: PoolFacts, published: PoolSeries, now: float) -> Series:
+    """Requests per second that the pool was given, by minute; zero where no instance could have taken any."""
+    if published.requests is None:
+        return ()
+    known = rates(published.requests, published.heartbeat)
+    if any(instance.phase in SERVING for instance in facts.instances):
+        return known
+    # Its last requests may be younger than its last instance.
+    minutes = dict.fromkeys(latest_ends(now, MINUTE_SECONDS, 5), 0.0)
+    minutes |= {reading.at: reading.value for reading in known}
+    return tuple(Reading(minutes[at], at) for at in sorted(minutes))
+
+
+def _sum_over_ready(facts: PoolFacts, mean: Series, now: float) -> Series:
+    """From the mean of an instance to the sum over the pool's ready ones.
+
+    Draining instances publish nothing of their engines: a pool that has no others carries nothing, and must not make
+    the whole service's count unknown for as long as they drain. That it carries nothing is seen from its instances.
+    """
+    ready = sum(instance.phase is Phase.READY for instance in facts.instances)
+    if ready:
+        return scaled(mean, ready)
+    ends = latest_ends(now, MINUTE_SECONDS, 5) | latest_ends(now, FINE_SECONDS, 30)
+    return tuple(Reading(0.0, at) for at in sorted(ends))
+
+
+def _added(one: Reading | None, other: Reading | None) -> Reading | None:
+    """Sum of both; None where one is missing."""
+    if one is None or other is None:
+        return None
+    return Reading(one.value + other.value, min(one.at, other.at))
+
+
+def _instance_load(series: Mapping[str, Series], oldest: float) -> Reading | None:
+    """An instance's own load: the sum of its metrics; None if one of them is missing."""
+    readings = [newest(metric, oldest) for metric in series.values()]
+    known = [reading for reading in readings if reading is not None]
+    if not known or len(known) < len(readings):
+        return None
+    return Reading(sum(reading.value for reading in known), min(reading.at for reading in known))
+
+
+def _rejected(series: ServiceSeries, oldest: float) -> Reading | None:
+    """503s of the load balancer. It has no metric by rule, so services that sleep behind the same one all wake.
+
+    Published only when not zero; a heartbeat of any target group shows that the load balancer reports at all.
+    """
+    if series.rejected is None:
+        return None
+    heartbeat = sum_of_known([pool.heartbeat for pool in series.pools.values()])
+    by_minute = rates(series.rejected, heartbeat)
+    # Any 503 within the window wakes: one that was published late must not be missed because the minute after it,
+    # without any, is newer.
+    seen = tuple(reading for reading in by_minute if reading.value > 0)
+    return newest(seen, oldest) or newest(by_minute, oldest)
+
+
+def _over_pools(
+    pools: Mapping[str, PoolObservation], series: ServiceSeries, metric: Callable[[PoolSeries], Series], oldest: float
+) -> Reading | None:
+    """Mean of a per-request figure, each pool by its share of the requests (equal shares where rates are missing)."""
+    readings = {name: newest(metric(pool), oldest) for name, pool in series.pools.items()}
+    known = {name: reading for name, reading in readings.items() if reading is not None}
+    if not known:
+        return None
+    shares = {name: rate.value if (rate := pools[name].rate_rps) else 0.0 for name in known}
+    if sum(shares.values()) == 0:
+        shares = dict.fromkeys(known, 1.0)
+    mean = sum(known[name].value * shares[name] for name in known) / sum(shares.values())
+    return Reading(mean, min(reading.at for reading in known.values()))
+
+
+def _jobs(facts: ServiceFacts, series: ServiceSeries, oldest: float) -> JobQueue | None:
+    """The queue; None where the number of waiting jobs is not known.
+
+    SQS publishes the age of the oldest message up to 15 minutes late for a queue that was idle. The age is then at
+    least 0, and only the number of messages counts.
+    """
+    if facts.waiting_jobs is None:
+        return None
+    age = newest(series.oldest_job, oldest)
+    seconds = [reading.value for job in series.job_seconds if (reading := newest(job, oldest)) is not None]
+    return JobQueue(
+        waiting=facts.waiting_jobs,
+        oldest_seconds=age.value if age is not None and facts.waiting_jobs > 0 else 0.0,
+        mean_job_seconds=math.fsum(seconds) / len(seconds) if seconds else None,
+    )

@@ -1,0 +1,109 @@
+"""Series of metrics as CloudWatch has them, and what they say: rates, sums, the newest value that can be trusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from gpu_fleet.scaling.observation import Reading
+
+Series: TypeAlias = tuple[Reading, ...]
+"""Readings of one metric, oldest first, each at the end of its period."""
+
+MINUTE_SECONDS = 60
+FINE_SECONDS = 10
+HISTORY_SECONDS = 300
+
+SETTLING_SECONDS = 60
+"""For so long after its end a minute's sum may still grow: the load balancer's nodes report one by one."""
+
+
+def newest(series: Series, oldest: float) -> Reading | None:
+    """The newest reading, if it is not older than `oldest`."""
+    return series[-1] if series and series[-1].at >= oldest else None
+
+
+def rates(count: Series, heartbeat: Series, period_seconds: int = MINUTE_SECONDS) -> Series:
+    """Requests per second by period, from the counts.
+
+    The load balancer publishes RequestCount only when it is not zero and HealthyHostCount whenever a target is
+    registered. So a period with the latter alone had no requests, and a period with neither is unknown.
+    """
+    sums = {reading.at: reading.value for reading in count}
+    ends = sorted(sums.keys() | {reading.at for reading in heartbeat})
+    return tuple(Reading(sums.get(at, 0.0) / period_seconds, at) for at in ends)
+
+
+def settled(series: Series, now: float, oldest: float) -> Reading | None:
+    """The newest rate that can be trusted.
+
+    A minute that ended just now may lack what some nodes of the load balancer have not reported. If it is below the
+    minute before, that one counts: 600 requests, then 200 so far, is 10 rps until the minute has settled. A rise
+    counts at once, since a sum only grows.
+    """
+    last = newest(series, oldest)
+    if last is None or now - last.at >= SETTLING_SECONDS or len(series) == 1:
+        return last
+    before = series[-2]
+    adjacent = last.at - before.at <= MINUTE_SECONDS
+    return before if adjacent and before.value > last.value and before.at >= oldest else last
+
+
+def total(parts: Sequence[Series]) -> Series:
+    """Sum by period, over the periods that every part has."""
+    if not parts:
+        return ()
+    known = [{reading.at: reading.value for reading in part} for part in parts]
+    ends = sorted(set.intersection(*(set(part) for part in known)))
+    return tuple(Reading(sum(part[at] for part in known), at) for at in ends)
+
+
+def sum_of_known(parts: Sequence[Series]) -> Series:
+    """Sum by period, over the parts that have it: a pool without a target then is no reason to forget the others."""
+    sums: dict[float, float] = {}
+    for part in parts:
+        for reading in part:
+            sums[reading.at] = sums.get(reading.at, 0.0) + reading.value
+    return tuple(Reading(sums[at], at) for at in sorted(sums))
+
+
+def scaled(series: Series, factor: float) -> Series:
+    """Each value times `factor`: from the mean of an instance to the pool."""
+    return tuple(Reading(reading.value * factor, reading.at) for reading in series)
+
+
+def last_minute(series: Series, oldest: float) -> Reading | None:
+    """Mean over the newest minute of a series with finer periods."""
+    last = newest(series, oldest)
+    if last is None:
+        return None
+    values = [reading.value for reading in series if reading.at > last.at - MINUTE_SECONDS]
+    return Reading(math.fsum(values) / len(values), last.at)
+
+
+def burst(arrivals: Reading | None, in_flight: Series, oldest: float, finished: Series = ()) -> Reading | None:
+    """Requests per second over the newest 10 s, from the balance of flow: what arrives is what ends plus what piles up.
+
+    No load balancer metric is finer than a minute, but the engines count their requests every 10 s. With N1, N2 in
+    flight over the newest two periods of d seconds and `finished` the rate at which requests ended in the last of
+    them: finished + (N2 - N1) / d. At 10 rps and 300 in flight, 60 more within 10 s are 16 rps. Where the engines do
+    not report what ended, `arrivals` of the minute stands in for it, which adds the noise of the endings to that of
+    the arrivals. The value is raw: whether it is a burst or chance is for the model to decide.
+    None where the series is missing, or its newest two periods do not follow each other.
+    """
+    last = newest(in_flight, oldest)
+    if last is None or len(in_flight) < 2:
+        return None
+    before = in_flight[-2]
+    seconds = last.at - before.at
+    ended = next((reading for reading in reversed(finished) if reading.at == last.at), arrivals)
+    if ended is None or seconds > 2 * FINE_SECONDS:
+        return None
+    return Reading(max(0.0, ended.value + (last.value - before.value) / seconds), last.at)
+
+
+def latest_ends(now: float, period_seconds: int, count: int) -> set[float]:
+    """Ends of the latest periods up to `now`."""
+    end = math.floor(now / period_seconds) * period_seconds
+    return {float(end - k * period_seconds) for k in range(count)}

@@ -1,0 +1,151 @@
+"""What AWS would show of the simulated service: facts of its groups, and metric series as late as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from gpu_fleet.scaling.assembly import PoolFacts, PoolSeries, ServiceFacts, ServiceSeries
+from gpu_fleet.scaling.observation import Instance, Reading
+from gpu_fleet.scaling.policy import LoadUnit
+from gpu_fleet.scaling.series import Series
+from gpu_fleet.scaling.service import Service
+from gpu_fleet.simulator.pool_window import PoolWindow
+from gpu_fleet.simulator.simulated_fleet import SimulatedGroup
+from gpu_fleet.simulator.telemetry import FINE_SECONDS, Minute, Sample, Telemetry
+
+Groups = Mapping[str, SimulatedGroup]
+
+ERRORS_KEPT = 100
+"""Capacity errors of a group that are shown, the newest; the handler reads no more activities than that."""
+
+
+def facts(groups: Groups, start: float) -> ServiceFacts:
+    """What the APIs would say now; `start` of the run in seconds since the epoch."""
+    return ServiceFacts({name: _pool_facts(group, start) for name, group in groups.items()})
+
+
+def _pool_facts(group: SimulatedGroup, start: float) -> PoolFacts:
+    return PoolFacts(
+        desired=group.desired,
+        min_size=group.pool.min_instances,
+        max_size=group.pool.max_instances,
+        weight=group.weight,
+        instances=tuple(
+            Instance(
+                id=machine.id,
+                type=machine.type,
+                zone=machine.zone,
+                phase=machine.phase,
+                since=start + machine.launched_at,
+                spot=machine.spot,
+                ready_at=machine.ready_at,
+            )
+            for machine in group.machines.values()
+        ),
+        on_demand_base=group.on_demand_base if group.pool.spot_percent else None,
+        capacity_errors=tuple(group.errors[-ERRORS_KEPT:]),
+    )
+
+
+def series(
+    service: Service, groups: Groups, telemetry: Telemetry, now: float, *, history: bool, instance_loads: bool
+) -> ServiceSeries:
+    """What CloudWatch would show at `now`. `history` and `instance_loads` are read only when wanted, as by the scaler.
+
+    503s are shown only where the service can sleep: elsewhere the scaler does not query them.
+    """
+    oldest = now - service.policy.load.stale_after_seconds
+    balancer = telemetry.balancer_minutes(now)
+    loads = _instance_loads(telemetry, service.policy.load.unit, now) if instance_loads else {}
+    can_sleep = all(pool.min_instances == 0 for pool in service.pools)
+    return ServiceSeries(
+        pools={
+            name: _pool_series(telemetry, balancer, p, now, oldest, _by_id(group, loads))
+            for p, (name, group) in enumerate(groups.items())
+        },
+        rejected=_rejected(balancer) if can_sleep else None,
+        history_rps=telemetry.history(now) if history else (),
+    )
+
+
+def _pool_series(
+    telemetry: Telemetry,
+    balancer: Sequence[Minute],
+    p: int,
+    now: float,
+    oldest: float,
+    of_instance: Mapping[str, Mapping[str, Series]],
+) -> PoolSeries:
+    engine, samples = telemetry.engine_minutes(now), telemetry.samples(now)
+    lengths = telemetry.lengths(now, p, oldest)
+    counts = ((minute.at, minute.window.pools[p].routed) for minute in balancer)
+    return PoolSeries(
+        requests=tuple(Reading(count, at) for at, count in counts if count),
+        heartbeat=tuple(Reading(1.0, minute.at) for minute in balancer if minute.heartbeat[p]),
+        response_time=_latest(balancer, p, lambda window: window.ttft_mean_seconds),
+        running=_means(samples, p, "pool_running", 1.0),
+        waiting=_means(samples, p, "pool_waiting", 1.0),
+        finished=_means(samples, p, "pool_ended", FINE_SECONDS),
+        input_tokens=(lengths[0],) if lengths else (),
+        output_tokens=(lengths[1],) if lengths else (),
+        ttft=_latest(engine, p, lambda window: window.ttft.quantile(0.95)),
+        gpu=_latest(engine, p, lambda window: window.busy_percent),
+        kv_cache=_if_known(telemetry.kv_cache_percent(now, p, oldest)),
+        of_instance=of_instance,
+    )
+
+
+def _latest(minutes: Sequence[Minute], p: int, value: Callable[[PoolWindow], float | None]) -> Series:
+    """The newest minute in which the pool has a value: the assembly looks at no other."""
+    for minute in reversed(minutes):
+        found = value(minute.window.pools[p])
+        if found is not None:
+            return (Reading(found, minute.at),)
+    return ()
+
+
+def _means(samples: Sequence[Sample], p: int, gauge: str, seconds: float) -> Series:
+    """Means of one instance, every 10 s; samples in which no target published are left out."""
+    return tuple(
+        Reading(getattr(sample.gauges, gauge)[p] / sample.gauges.pool_targets[p] / seconds, sample.at)
+        for sample in samples
+        if sample.gauges.pool_targets[p]
+    )
+
+
+def _rejected(balancer: Sequence[Minute]) -> Series:
+    counts = (
+        (minute.at, minute.window.unrouted + sum(pool.rejected_no_target for pool in minute.window.pools))
+        for minute in balancer
+    )
+    return tuple(Reading(count, at) for at, count in counts if count)
+
+
+def _instance_loads(telemetry: Telemetry, unit: LoadUnit, now: float) -> dict[int, Reading]:
+    """By instance of the simulation: mean of its gauges over the newest complete minute."""
+    end, samples = telemetry.samples_of_minute(now)
+    seen: dict[int, list[float]] = {}
+    for sample in samples:
+        gauges = sample.gauges
+        match unit:
+            case LoadUnit.KV_CACHE:
+                values = 100 * gauges.kv_share
+            case LoadUnit.GPU:
+                values = 100.0 * (gauges.running > 0)
+            case _:
+                values = gauges.running + gauges.waiting
+        for number, value in zip(gauges.instance.astype(int).tolist(), values.tolist(), strict=True):
+            seen.setdefault(number, []).append(value)
+    return {number: Reading(sum(values) / len(values), end) for number, values in seen.items()}
+
+
+def _by_id(group: SimulatedGroup, loads: Mapping[int, Reading]) -> dict[str, Mapping[str, Series]]:
+    return {
+        machine.id: {"load": (loads[machine.number],)}
+        for machine in group.machines.values()
+        if machine.number is not None and machine.number in loads
+    }
+
+
+def _if_known(reading: Reading | None) -> Series:
+    return () if reading is None else (reading,)
