@@ -23,7 +23,7 @@ from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import library_texts, read_library
 from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.policy import LoadUnit, VerticalMethod
-from gpu_fleet.scaling.profile import carrying
+from gpu_fleet.scaling.profile import instance_capacity
 
 STACKS = ("local", "dev", "prod", "vertical")
 
@@ -286,7 +286,7 @@ def test_what_a_chat_instance_carries_lies_below_what_was_published_at_saturatio
     policy = library.policies["chat"]
     placement = library.profiles.models[policy.model].placement(gpu, 1)
     assert placement is not None
-    carried = carrying(placement, policy.request, policy.slo, LoadUnit.CONCURRENCY)
+    carried = instance_capacity(placement, policy.request, policy.slo, LoadUnit.CONCURRENCY)
     assert lowest <= carried.throughput_rps * policy.request.output_tokens <= highest
 
 
@@ -297,7 +297,7 @@ def test_a_faster_class_of_gpu_carries_more(library: Library) -> None:
         for gpu in ("L4", "A100-40G", "H100"):
             placement = library.profiles.models[name].placement(gpu, 1)
             assert placement is not None
-            rates.append(carrying(placement, policy.request, policy.slo, LoadUnit.CONCURRENCY).throughput_rps)
+            rates.append(instance_capacity(placement, policy.request, policy.slo, LoadUnit.CONCURRENCY).throughput_rps)
         assert rates == sorted(rates)
 
 

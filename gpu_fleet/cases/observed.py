@@ -49,7 +49,7 @@ def observation(service: Service, given: Given, now: float) -> Observation:
     clock = _Clock(now, given.age_seconds, frozenset(given.missing))
     policy, reading = service.policy, clock.reading
     values = {pool.name: given.pools.get(pool.name, GivenPool()) for pool in service.pools}
-    work = {pool.name: _work_rps(pool, values[pool.name], policy) for pool in service.pools}
+    work = {pool.name: _work_rps(pool, values[pool.name]) for pool in service.pools}
     arrivals = given.arrivals_rps
     if arrivals is None and policy.workload is Workload.INFERENCE:
         arrivals = sum(value for value in work.values() if value is not None)
@@ -111,12 +111,7 @@ def _pool_observation(
     )
 
 
-def _is_percentage(policy: Policy) -> bool:
-    """Whether load is a percentage of each instance, which does not add up over instances."""
-    return policy.load.unit in (LoadUnit.GPU, LoadUnit.KV_CACHE)
-
-
-def _work_rps(pool: Pool, value: GivenPool, policy: Policy) -> float | None:
+def _work_rps(pool: Pool, value: GivenPool) -> float | None:
     """Return the requests per second that a pool completes at the given load; None without a load.
 
     At the share x of its capacity an instance completes x*s/(1 + (s-1)*x) of its throughput
@@ -125,8 +120,7 @@ def _work_rps(pool: Pool, value: GivenPool, policy: Policy) -> float | None:
     if value.load_percent is not None:
         x = value.load_percent / 100
     elif value.load is not None and value.ready:
-        per_instance = value.load if _is_percentage(policy) else value.load / value.ready
-        x = per_instance / pool.capacity
+        x = value.load / value.ready / pool.capacity
     else:
         return None
     return value.ready * pool.throughput_rps * x * pool.slowdown / (1 + (pool.slowdown - 1) * x)
@@ -161,7 +155,7 @@ def _load(pool: Pool, value: GivenPool, rate_rps: float | None, policy: Policy) 
         denominator = pool.slowdown - (pool.slowdown - 1) * f
         max_x = max(1.0, pool.slots / pool.capacity) if policy.load.unit is LoadUnit.CONCURRENCY else 2.0
         x = min(max_x, f / denominator) if denominator > 0 else max_x
-    total = x * pool.capacity * (1 if _is_percentage(policy) else value.ready)
+    total = x * pool.capacity * value.ready
     return total + (value.waiting if policy.load.unit is LoadUnit.CONCURRENCY and value.load_percent is None else 0.0)
 
 
@@ -174,9 +168,7 @@ def _instances(pool: Pool, value: GivenPool, policy: Policy, now: float, load: R
         Phase.UNHEALTHY: value.unhealthy,
         Phase.DRAINING: value.draining,
     }
-    instance_load = load
-    if load is not None and not _is_percentage(policy):
-        instance_load = Reading(load.value / max(1, value.ready), load.at)
+    instance_load = None if load is None else Reading(load.value / max(1, value.ready), load.at)
     zones = pool.zones or ZONES
     is_training = policy.workload is Workload.TRAINING
     instances: list[Instance] = []

@@ -16,7 +16,7 @@ from gpu_fleet.config.settings import PoolSettings, ServiceSettings, StackSettin
 from gpu_fleet.config.stack_file import StackDocument
 from gpu_fleet.config.validation import until_hole
 from gpu_fleet.scaling import profile
-from gpu_fleet.scaling.policy import LoadUnit, Policy
+from gpu_fleet.scaling.policy import Policy
 from gpu_fleet.scaling.service import Alternative, Pool, Service
 
 
@@ -105,13 +105,11 @@ def _alternative(types: tuple[str, ...], value: PoolSettings, policy_name: str, 
     model = library.profiles.models[policy.model]
     figures = [_figures(one, value.gpus_per_copy, policy, model) for one in instance_types]
     throughput_rps, weakest, copies, placement = min(figures, key=lambda one: one.throughput_rps)
-    # Load adds up over copies, unless it is a percentage: eight fully used GPUs are 100 % used.
-    load_copies = 1 if policy.load.unit in (LoadUnit.GPU, LoadUnit.KV_CACHE) else copies
     preferred = instance_types[0]
     spot_prices = [one.spot_usd_per_hour for one in instance_types if one.spot_usd_per_hour is not None]
     return Alternative(
         types=types,
-        capacity=weakest.capacity * load_copies,
+        capacity=weakest.capacity * copies,
         throughput_rps=throughput_rps,
         slowdown=weakest.slowdown,
         service_seconds=weakest.service_seconds,

@@ -166,20 +166,12 @@ class _Pool:
         return newest(series, self.oldest)
 
     def _load(self) -> Reading | None:
-        match self.policy.load.unit:
-            case LoadUnit.CONCURRENCY:
-                return _added(last_minute(self.running, self.oldest), last_minute(self.waiting, self.oldest))
-            case LoadUnit.REQUESTS:
-                return self.rate
-            case LoadUnit.TOKENS:
-                tokens = _added(self._newest(self.published.input_tokens), self._newest(self.published.output_tokens))
-                if self.rate is None or self.rate.value == 0 or tokens is None:
-                    return self.rate if self.rate is not None and self.rate.value == 0 else None
-                return Reading(self.rate.value * tokens.value, min(self.rate.at, tokens.at))
-            case LoadUnit.GPU:
-                return self._newest(self.published.gpu)
-            case LoadUnit.KV_CACHE:
-                return self._newest(self.published.kv_cache)
+        if self.policy.load.unit is LoadUnit.REQUESTS:
+            return self.rate
+        running, waiting = last_minute(self.running, self.oldest), last_minute(self.waiting, self.oldest)
+        if running is None or waiting is None:
+            return None
+        return Reading(running.value + waiting.value, min(running.at, waiting.at))
 
     def _with_metrics(self, instance: Instance) -> Instance:
         series = self.published.of_instance.get(instance.id, {})
@@ -219,13 +211,6 @@ def _sum_over_ready(facts: PoolFacts, mean: Series, now: float) -> Series:
         return scaled(mean, ready)
     ends = latest_ends(now, MINUTE_SECONDS, 5) | latest_ends(now, FINE_SECONDS, 30)
     return tuple(Reading(0.0, at) for at in sorted(ends))
-
-
-def _added(one: Reading | None, other: Reading | None) -> Reading | None:
-    """Sum of both; None where one is missing."""
-    if one is None or other is None:
-        return None
-    return Reading(one.value + other.value, min(one.at, other.at))
 
 
 def _instance_load(series: Mapping[str, Series], oldest: float) -> Reading | None:

@@ -144,17 +144,12 @@ def pool_load(context: Context, pool: Pool, view: PoolObservation) -> float | No
     match context.policy.load.unit:
         case LoadUnit.REQUESTS:
             return rate
-        case LoadUnit.TOKENS:
-            return rate * (context.policy.request.input_tokens + context.policy.request.output_tokens)
         case LoadUnit.CONCURRENCY:
             seconds = context.value(view.response_time_seconds) or 0.0
             return rate * max(seconds, pool.service_seconds / pool.slowdown)
-        case LoadUnit.GPU | LoadUnit.KV_CACHE:
-            return None
 
 
 def _carried(context: Context) -> _Carried:
-    mean_units = context.policy.load.unit in {LoadUnit.GPU, LoadUnit.KV_CACHE}
     carried = _Carried()
     for pool, view in context.pools():
         ready = view.ready_count
@@ -166,12 +161,12 @@ def _carried(context: Context) -> _Carried:
             continue
         correction = context.correction(pool)
         capacity = pool.capacity * correction
-        each = load if mean_units else load / ready
+        each = load / ready
         running, waiting = context.value(view.running), context.value(view.waiting) or 0.0
-        share = (min(each, running / ready) if running is not None and not mean_units else each) / capacity
+        share = (min(each, running / ready) if running is not None else each) / capacity
         carried.saturated = carried.saturated or share >= SATURATED or waiting > ready
         carried.work_rps += ready * pool.throughput_rps * correction * work_share(share, pool.slowdown)
-        queue = (running if running is not None else load) + waiting if not mean_units else load * ready
+        queue = (running if running is not None else load) + waiting
         carried.instance_loads += [each] * ready
         carried.instance_queues += [queue / ready] * ready
         carried.capacities += [capacity] * ready

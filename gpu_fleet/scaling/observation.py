@@ -80,7 +80,7 @@ class PoolObservation:
     on_demand_base: int | None = None
     """The group's on-demand base, as it stands; None for a group without a mixed policy."""
     load: Reading | None = None
-    """Total over the pool's instances, in the policy's load unit (mean percent for the two utilisation units)."""
+    """Total over the pool's instances, in the policy's load unit."""
     running: Reading | None = None
     """Requests in service, the engines' own count."""
     waiting: Reading | None = None

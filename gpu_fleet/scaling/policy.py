@@ -41,13 +41,10 @@ class Mode(StrEnum):
 
 
 class LoadUnit(StrEnum):
-    """Unit of load and capacity. The first three add up over instances; the last two are means of percentages."""
+    """Unit of load and capacity; both add up over instances. Use of GPU and KV cache are limits, in `thresholds`."""
 
     CONCURRENCY = "concurrency"
     REQUESTS = "requests_per_second"
-    TOKENS = "tokens_per_second"
-    GPU = "gpu_utilization"
-    KV_CACHE = "kv_cache_utilization"
 
 
 class Request(Section):

@@ -94,13 +94,7 @@ def instance_capacity(speed: Speed, request: Request, slo: Slo | None, unit: Loa
         batch = _largest_batch(speed, prefill, o, slo.tpot_seconds, batch)
     rate = 1 / (o * speed.step_seconds(batch) / batch + prefill)
     r = batch * (o * speed.decode_seconds_per_sequence + prefill) / (o * speed.decode_base_seconds)
-    capacity, slowdown = {
-        LoadUnit.CONCURRENCY: (batch, 1 + r),
-        LoadUnit.REQUESTS: (rate, 1.0),
-        LoadUnit.TOKENS: (rate * (i + o), 1.0),
-        LoadUnit.GPU: (100.0, 1.0),
-        LoadUnit.KV_CACHE: (100.0 * min(1.0, batch / by_memory), 1 + r),
-    }[unit]
+    capacity, slowdown = (batch, 1 + r) if unit is LoadUnit.CONCURRENCY else (rate, 1.0)
     return InstanceCapacity(capacity, rate, slowdown, batch / rate, reaches_slo, slots, prefill)
 
 

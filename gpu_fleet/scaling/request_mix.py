@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from gpu_fleet.scaling.context import Context
-from gpu_fleet.scaling.policy import LoadUnit, Request
+from gpu_fleet.scaling.policy import Request
 from gpu_fleet.scaling.profile import instance_capacity
 from gpu_fleet.scaling.service import Alternative, Pool, Service
 from gpu_fleet.scaling.state import RequestMemory
@@ -52,11 +52,9 @@ def at_request(types: AlternativeT, service: Service, request: Request) -> Alter
         return types
     unit = service.policy.load.unit
     copy = instance_capacity(types.speed, request, service.policy.slo, unit)
-    # Load adds up over copies, except where it is a percentage: eight GPUs in full use are 100 % in use.
-    load_copies = 1 if unit in {LoadUnit.GPU, LoadUnit.KV_CACHE} else types.copies
     return types.model_copy(
         update={
-            "capacity": copy.capacity * load_copies,
+            "capacity": copy.capacity * types.copies,
             "throughput_rps": copy.throughput_rps * types.copies,
             "slowdown": copy.slowdown,
             "service_seconds": copy.service_seconds,

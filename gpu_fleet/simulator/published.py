@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gpu_fleet.scaling.assembly import PoolFacts, PoolSeries, ServiceFacts, ServiceSeries
 from gpu_fleet.scaling.observation import Instance, Reading
-from gpu_fleet.scaling.policy import LoadUnit
 from gpu_fleet.scaling.series import Series
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator.pool_window import PoolWindow
@@ -56,7 +55,7 @@ def series(
     """
     oldest = now - service.policy.load.stale_after_seconds
     balancer = telemetry.balancer_minutes(now)
-    loads = _instance_loads(telemetry, service.policy.load.unit, now) if instance_loads else {}
+    loads = _instance_loads(telemetry, now) if instance_loads else {}
     can_sleep = all(pool.min_instances == 0 for pool in service.pools)
     return ServiceSeries(
         pools={
@@ -121,19 +120,13 @@ def _rejected(balancer: Sequence[Minute]) -> Series:
     return tuple(Reading(count, at) for at, count in counts if count)
 
 
-def _instance_loads(telemetry: Telemetry, unit: LoadUnit, now: float) -> dict[int, Reading]:
+def _instance_loads(telemetry: Telemetry, now: float) -> dict[int, Reading]:
     """By instance of the simulation: mean of its gauges over the newest complete minute."""
     end, samples = telemetry.samples_of_minute(now)
     seen: dict[int, list[float]] = {}
     for sample in samples:
         gauges = sample.gauges
-        match unit:
-            case LoadUnit.KV_CACHE:
-                values = 100 * gauges.kv_share
-            case LoadUnit.GPU:
-                values = 100.0 * (gauges.running > 0)
-            case _:
-                values = gauges.running + gauges.waiting
+        values = gauges.running + gauges.waiting
         for number, value in zip(gauges.instance.astype(int).tolist(), values.tolist(), strict=True):
             seen.setdefault(number, []).append(value)
     return {number: Reading(sum(values) / len(values), end) for number, values in seen.items()}

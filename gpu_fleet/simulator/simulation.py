@@ -158,7 +158,7 @@ class SimulationOptions:
     output_reserved: float = 0.5
     """Share of the output tokens that admission reserves memory for, beside the prompt.
 
-    0.5 is the average of a decoding sequence under paged memory, and what `gpu_fleet.scaling.profile.carrying` assumes;
+    0.5 is the average of a decoding sequence under paged memory, and what `gpu_fleet.scaling.profile` assumes;
     1.0 is an engine that reserves for the whole answer.
     """
     keep_requests: bool = False

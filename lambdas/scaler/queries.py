@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gpu_fleet.scaling.assembly import PoolSeries, ServiceSeries
-from gpu_fleet.scaling.policy import LoadUnit, Workload
+from gpu_fleet.scaling.policy import Workload
 from gpu_fleet.scaling.series import FINE_SECONDS, HISTORY_SECONDS, MINUTE_SECONDS, Series, rates, sum_of_known
 from gpu_fleet.scaling.state import State
 from lambdas.scaler.bindings import ServiceParameter
@@ -163,7 +163,7 @@ def queries(parameter: ServiceParameter, state: State, instance_ids: Mapping[str
 
 def _pool_queries(parameter: ServiceParameter, name: str, state: State, instance_ids: Collection[str]) -> PoolQueries:
     bindings, policy = parameter.bindings, parameter.service.policy
-    pool, unit, thresholds = bindings.pools[name], policy.load.unit, policy.thresholds
+    pool, thresholds = bindings.pools[name], policy.thresholds
 
     def alb(metric: str, statistic: str, period: int = MINUTE_SECONDS) -> Query | None:
         if not bindings.load_balancer or not pool.target_group_arn:
@@ -188,10 +188,10 @@ def _pool_queries(parameter: ServiceParameter, name: str, state: State, instance
         ttft=engine("ttft_p95_seconds", wanted=serves and policy.slo is not None),
         cpu=engine("cpu_percent", wanted=thresholds.cpu_percent is not None),
         memory=engine("memory_percent", wanted=thresholds.memory_percent is not None),
-        gpu=engine("gpu_percent", wanted=thresholds.gpu_percent is not None or unit is LoadUnit.GPU),
+        gpu=engine("gpu_percent", wanted=thresholds.gpu_percent is not None),
         kv_cache=engine(
             "kv_cache_percent",
-            wanted=serves and (thresholds.kv_cache_percent is not None or unit is LoadUnit.KV_CACHE),
+            wanted=serves and thresholds.kv_cache_percent is not None,
         ),
         network_latency=engine("network_latency_seconds", wanted=thresholds.network_latency_seconds is not None),
         history=alb("RequestCount", "Sum", HISTORY_SECONDS) if history else None,
@@ -213,15 +213,7 @@ def _instance_metrics(parameter: ServiceParameter, state: State) -> tuple[str, .
     if policy.workload is Workload.TRAINING:
         # A busy node is protected every minute, not only when one is about to go.
         return ("jobs_running", "job_remaining_seconds") if state.wants_instance_loads else ("jobs_running",)
-    if not state.wants_instance_loads:
-        return ()
-    match policy.load.unit:
-        case LoadUnit.GPU:
-            return ("gpu_percent",)
-        case LoadUnit.KV_CACHE:
-            return ("kv_cache_percent",)
-        case _:
-            return ("requests_running", "requests_waiting")
+    return ("requests_running", "requests_waiting") if state.wants_instance_loads else ()
 
 
 def _query(

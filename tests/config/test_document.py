@@ -32,10 +32,7 @@ def test_every_error_is_reported_at_once_in_the_order_of_the_file() -> None:
         "load: {unit: watts}\n"
         "zero: [1]\n"
     )
-    units = (
-        "policies/chat.yaml:6:8: load.unit: must be one of concurrency, requests_per_second, tokens_per_second, "
-        "gpu_utilization, kv_cache_utilization (got watts)"
-    )
+    units = "policies/chat.yaml:6:8: load.unit: must be one of concurrency, requests_per_second (got watts)"
     assert errors(text) == [
         "policies/chat.yaml:3:3: horizontal.max_step_in: must be at least 1 (got 0)",
         "policies/chat.yaml:4:3: horizontal.max_stepout: unknown key; did you mean max_step_out?",

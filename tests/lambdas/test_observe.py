@@ -241,31 +241,10 @@ class TestEngine:
             engine(world, "finished_rps", 4, at=MINUTE + 10 * i)
         assert world.observe().burst_rps == Reading(10, MINUTE + 20)
 
-    @pytest.mark.parametrize(
-        ("unit", "expected"),
-        [
-            ("requests_per_second", Reading(10, MINUTE)),
-            ("tokens_per_second", Reading(12000, MINUTE)),
-            ("gpu_utilization", Reading(71, MINUTE)),
-            ("kv_cache_utilization", Reading(43, MINUTE)),
-        ],
-    )
-    def test_load_is_in_the_policys_unit(self, world, unit, expected):
-        world.stand(pools={"l4": 2}, policy={"load": {"unit": unit}})
+    def test_load_is_in_the_policys_unit(self, world):
+        world.stand(pools={"l4": 2}, policy={"load": {"unit": "requests_per_second"}})
         world.publish_requests("l4", MINUTE - 60, 600)
-        for metric, value in {
-            "input_tokens": 1000,
-            "output_tokens": 200,
-            "gpu_percent": 71,
-            "kv_cache_percent": 43,
-        }.items():
-            engine(world, metric, value, at=MINUTE - 60)
-        assert world.observe().pools["l4"].load == expected
-
-    def test_no_tokens_without_requests(self, world):
-        world.stand(pools={"l4": 1}, policy={"load": {"unit": "tokens_per_second"}})
-        world.publish_requests("l4", MINUTE - 60, None)
-        assert world.observe().pools["l4"].load == Reading(0, MINUTE)
+        assert world.observe().pools["l4"].load == Reading(10, MINUTE)
 
     def test_prompt_lengths_count_by_the_pools_share_of_requests(self, world):
         world.stand()

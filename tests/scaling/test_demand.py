@@ -102,13 +102,6 @@ def test_requests_turned_away_count_as_demand():
     assert demand.rps == pytest.approx(3.5)
 
 
-def test_utilisation_units_are_means_and_not_sums():
-    svc = service(pool(capacity=100.0), load={"unit": "gpu_utilization"})
-    demand, _ = demand_of(seen(pools={"l4": pool_seen(4, load=50)}), svc=svc)
-    assert demand.utilization == pytest.approx(2.0)
-    assert demand.rps == pytest.approx(4.0)
-
-
 def test_a_pool_that_has_no_ready_instance_needs_no_load_to_be_known():
     svc = service(pool("l4"), pool("h100"))
     pools = {"l4": pool_seen(2, load=20), "h100": pool_seen(0, load=None)}
@@ -170,13 +163,10 @@ def silent(ready=2, **readings):
     return pool_seen(ready, load=None, **{name: Reading(value, NOW) for name, value in readings.items()})
 
 
-@pytest.mark.parametrize(
-    ("unit", "load"), [("requests_per_second", 2.0), ("tokens_per_second", 2400.0), ("gpu_utilization", None)]
-)
-def test_what_the_load_balancer_counts_stands_in_for_load_in_the_units_that_it_can(unit, load):
-    svc = service(load={"unit": unit}, request={"input_tokens": 1000, "output_tokens": 200})
+def test_what_the_load_balancer_counts_is_the_load_in_requests_per_second():
+    svc = service(load={"unit": "requests_per_second"})
     demand, _ = demand_of(seen(pools={"l4": silent(rate_rps=2.0)}), svc=svc)
-    assert demand.loads["l4"] == load
+    assert demand.loads["l4"] == 2.0
 
 
 def test_littles_law_takes_the_time_of_a_lone_request_where_no_response_time_was_seen():
@@ -225,12 +215,6 @@ def test_response_time_counts_what_waits_and_what_is_in_service():
     assert demand.response_time == pytest.approx(30 / 2 / 20)
     demand, _ = demand_of(seen(pools={"l4": busy(20.0, 0.0)}))
     assert demand.response_time == pytest.approx(20 / 2 / 20)
-
-
-def test_response_time_of_a_load_in_per_cent_is_the_mean_load():
-    svc = service(pool(capacity=80.0), load={"unit": "gpu_utilization"})
-    demand, _ = demand_of(seen(pools={"l4": pool_seen(4, load=40)}), svc=svc)
-    assert demand.response_time == pytest.approx(0.5)
 
 
 def taught(view, arrivals=1.0, **before):

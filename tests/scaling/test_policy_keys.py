@@ -399,7 +399,7 @@ def launch_timeout() -> None:
 
 
 EFFECTS["horizontal.busy_max_drain_seconds"] = found_in(
-    "simulator/test_world.py", "test_a_drain_that_takes_too_long_loses_what_is_left"
+    "simulator/test_world.py", "test_a_drain_that_takes_too_long_loses_the_remaining_requests"
 )
 
 

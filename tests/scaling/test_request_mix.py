@@ -136,16 +136,6 @@ def test_alternative_types_follow_the_requests_too():
     assert now_kind.capacity == pytest.approx(2 * now_pool.capacity)
 
 
-@pytest.mark.parametrize("unit", ["gpu_utilization", "kv_cache_utilization"])
-def test_a_load_in_percent_has_the_same_capacity_with_eight_copies(unit):
-    def carried(copies):
-        of = service(pool(speed=SPEED, copies=copies), load={"unit": unit})
-        return as_seen(of, lengths(1000, 200), seen_for_hours(1000, 200), NOW)[0].pools[0]
-
-    assert carried(8).capacity == carried(1).capacity
-    assert carried(8).throughput_rps == pytest.approx(8 * carried(1).throughput_rps)
-
-
 @pytest.mark.parametrize("which", ["input_tokens", "output_tokens"])
 def test_prompts_without_answers_or_answers_without_prompts_teach_nothing(which):
     before = seen_for_hours(1000, 200)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation, Phase
-from gpu_fleet.scaling.policy import Load, LoadUnit, Workload
+from gpu_fleet.scaling.policy import Workload
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator.drive import run
 from gpu_fleet.simulator.simulated_fleet import BootTime, CapacityShortage, Faults, MachineModel
@@ -382,20 +382,25 @@ def test_instance_loads_are_observed_only_on_request(world: Make) -> None:
 
 def test_a_draining_instance_is_not_in_the_pools_kv_cache_use(world: Make) -> None:
     """Answers of some 5 minutes: two instances fill up while the one that leaves empties."""
-    described = make_service()
-    policy = described.policy.model_copy(update={"load": Load(unit=LoadUnit.KV_CACHE)})
     arrivals = Requests.poisson(0.1, 3600.0)
     source = Requests(arrivals.at, arrivals.span_seconds, output_tokens=10_000.0)
-    w = world(source, described.model_copy(update={"policy": policy}), initial={"small": 3})
+    w = world(source, initial={"small": 3})
     w.run(at(600))
     w.apply({"small": PoolTarget(2, 1, take=(next(iter(w.groups["small"].machines)),))}, w.now)
     w.run(at(720))
     assert w.groups["small"].count(Phase.DRAINING) == 1
-    pool = w.observe(w.now, instance_loads=True).pools["small"]
-    loads = [i.load.value for i in pool.instances if i.load and i.phase is Phase.READY]
-    assert len(loads) == 2
-    assert pool.kv_cache_percent is not None
-    assert pool.kv_cache_percent.value == pytest.approx(sum(loads) / 2)
+    ready = [m.number for m in w.groups["small"].machines.values() if m.phase is Phase.READY]
+    _, samples = w._telemetry.samples_of_minute(w.now)
+    shares = [
+        share
+        for gauges in (sample.gauges for sample in samples)
+        for number, share in zip(gauges.instance.astype(int).tolist(), gauges.kv_share.tolist(), strict=True)
+        if number in ready
+    ]
+    assert len(shares) == 2 * len(samples) > 0
+    use = w.observe(w.now).pools["small"].kv_cache_percent
+    assert use is not None
+    assert use.value == pytest.approx(100 * sum(shares) / len(shares))
 
 
 def test_history_is_five_minute_means_of_complete_times(world: Make) -> None:

@@ -38,7 +38,7 @@ def test_concurrency_counts_what_waits_and_is_as_old_as_its_older_half(desk: Any
 def test_concurrency_falls_back_to_the_load_only_where_load_is_counted_in_requests(desk: Any) -> None:
     pool = desk.seen(100.0, load=Reading(7.0, 90.0)).pools["l40s"]
     assert concurrency(desk.service(), pool) == Reading(7.0, 90.0)
-    assert concurrency(desk.service(load={"unit": "gpu_utilization"}), pool) is None
+    assert concurrency(desk.service(load={"unit": "requests_per_second"}), pool) is None
 
 
 def test_the_mean_per_instance_needs_an_instance(desk: Any) -> None:
@@ -58,7 +58,7 @@ def test_arrivals_are_the_services_before_the_pools(desk: Any) -> None:
     ("signal", "unit", "full"),
     [
         (Signal.CONCURRENCY, LoadUnit.CONCURRENCY, 10.0),
-        (Signal.CONCURRENCY, LoadUnit.GPU, 20.0),  # Little: 2 requests a second, each 10 s in service
+        (Signal.CONCURRENCY, LoadUnit.REQUESTS, 20.0),  # Little: 2 requests a second, each 10 s in service
         (Signal.REQUESTS, LoadUnit.CONCURRENCY, 2.0),
         (Signal.GPU, LoadUnit.CONCURRENCY, 100.0),
     ],
