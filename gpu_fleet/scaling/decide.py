@@ -26,13 +26,12 @@ from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.counts import settle
 from gpu_fleet.scaling.decision import Decision, Reason, Signals
 from gpu_fleet.scaling.demand import Demand, measure
-from gpu_fleet.scaling.expectation import Expectation
 from gpu_fleet.scaling.fleet import nothing_stands, survey
 from gpu_fleet.scaling.observation import Observation
 from gpu_fleet.scaling.policy import Workload
-from gpu_fleet.scaling.pool_targets import Targets
+from gpu_fleet.scaling.pool_targets import PoolTargets
 from gpu_fleet.scaling.reasons import demand as reasons
-from gpu_fleet.scaling.requirement import require
+from gpu_fleet.scaling.requirement import Requirement, require
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.scaling.state import State
 
@@ -80,36 +79,34 @@ def _serve(context: Context, why: list[Reason], *, first_run: bool) -> Decision:
     expected, context = expectation.expect(context, demand)
     fleet = survey(context, expected.headroom)
     context = context.remember(feedback=expectation.note_late(context, demand, fleet))
-    required, sized = require(context, demand, expected, fleet)
-    why = [*why, *expected.reasons, *sized]
+    required = require(context, demand, expected, fleet)
+    why = [*why, *required.reasons]
     if first_run:
-        held = pool_targets.hold(context)
-        return _conclude(context, demand, held, why, expected, required, held=True)
+        return _conclude(context, demand, pool_targets.hold(context), why, required, held=True)
 
-    band, guard = window.stabilise(context, required)
+    band, guard = window.stabilise(context, required.rps)
     context = context.remember(guard=guard)
     wanted, move = window.wanted_rps(band, fleet.standing_rps, context.policy.horizontal.tolerance_percent)
     counts = settle(context, fleet, wanted, band, expected.headroom)
     context = context.remember(mix=counts.memory)
     targets = pool_targets.step(context, counts, band, demand)
-    return _conclude(context.of(measured), demand, targets, [*why, move, *counts.reasons], expected, required)
+    return _conclude(context.of(measured), demand, targets, [*why, move, *counts.reasons], required)
 
 
 def _train(context: Context, why: list[Reason]) -> Decision:
     """Decide for a service that runs jobs."""
     decided = training.decide_training(context)
     context = context.remember(training=decided.memory)
-    targets = Targets(decided.targets, decided.reasons, context.state.guard)
+    targets = PoolTargets(decided.targets, decided.reasons, context.state.guard)
     return _conclude(context, Demand.unknown(context.now), targets, why, held=decided.held)
 
 
 def _conclude(
     context: Context,
     demand: Demand,
-    targets: Targets,
+    targets: PoolTargets,
     why: list[Reason],
-    expected: Expectation | None = None,
-    required: float | None = None,
+    required: Requirement | None = None,
     *,
     held: bool = False,
 ) -> Decision:
@@ -122,8 +119,8 @@ def _conclude(
         response_time=demand.response_time,
         ratio=demand.ratio,
         demand_rps=demand.rps,
-        forecast_rps=expected.outlook.upper_rps if expected else None,
-        required_rps=required,
+        forecast_rps=required.forecast_rps if required else None,
+        required_rps=required.rps if required else None,
         backlog=demand.backlog,
         usd_per_hour=sum(decided[pool.name].desired * pool.usd_per_hour for pool in context.service.pools),
     )

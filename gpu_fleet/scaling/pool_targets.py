@@ -25,7 +25,7 @@ EVERYBODY = 10**6
 
 
 @dataclass(frozen=True, slots=True)
-class Targets:
+class PoolTargets:
     """The target of each pool, weights as they are."""
 
     by_pool: Mapping[str, PoolTarget]
@@ -33,7 +33,7 @@ class Targets:
     memory: GuardMemory
 
 
-def step(context: Context, counts: Counts, band: Band, demand: Demand) -> Targets:
+def step(context: Context, counts: Counts, band: Band, demand: Demand) -> PoolTargets:
     """Move each pool towards its count, within the policy's steps and what may leave."""
     fleet, asleep = counts.fleet, context.state.zero.asleep
     spare_rps = fleet.ready_rps - (0.0 if asleep else band.in_rps)
@@ -67,10 +67,10 @@ def step(context: Context, counts: Counts, band: Band, demand: Demand) -> Target
         base = _on_demand_base(context, pool, view, desired, take)
         targets[pool.name] = PoolTarget(desired=desired, weight=view.weight, take=take, on_demand_base=base)
     waited = context.state.guard.loads_wanted + 1 if wants_loads else 0
-    return Targets(targets, tuple(reasons), replace(context.state.guard, loads_wanted=waited))
+    return PoolTargets(targets, tuple(reasons), replace(context.state.guard, loads_wanted=waited))
 
 
-def hold(context: Context) -> Targets:
+def hold(context: Context) -> PoolTargets:
     """Keep counts and weights as they are, within the bounds."""
     zones = Zones.of(context.policy.availability.min_zones, context.seen.pools.values())
     extra = is_extra(context.state, context.now)
@@ -87,7 +87,7 @@ def hold(context: Context) -> Targets:
         else:
             desired = max(view.desired, _within(pool, view, 0))
             targets[pool.name] = PoolTarget(desired=desired, weight=view.weight)
-    return Targets(targets, tuple(reasons), context.state.guard)
+    return PoolTargets(targets, tuple(reasons), context.state.guard)
 
 
 def _after(view: PoolObservation, leave: Shrink) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gpu_fleet.operate.preflight import (
     account,
+    account_zones,
     ami,
     certificate,
     concurrency,
@@ -18,14 +19,13 @@ from gpu_fleet.operate.preflight import (
     volume_key,
     vpc,
     vpc_routes,
-    zones,
 )
 from gpu_fleet.operate.preflight.check import Check
 from gpu_fleet.operate.preflight.stack_needs import Stack
 
 CONCEPTS = (
-    account, service_roles, zones, vpc, vpc_routes, instance_types, quotas, stack_quotas, ami, volume_key, image,
-    secret, certificate, firewall, topic, concurrency,
+    account, service_roles, account_zones, vpc, vpc_routes, instance_types, quotas, stack_quotas, ami, volume_key,
+    image, secret, certificate, firewall, topic, concurrency,
 )  # fmt: skip
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from gpu_fleet.operate.preflight.account_zones import pool_zones
 from gpu_fleet.operate.preflight.aws import ReadOnlyAws
 from gpu_fleet.operate.preflight.check import Check
 from gpu_fleet.operate.preflight.finding import Finding, ok, wrong
 from gpu_fleet.operate.preflight.stack_needs import Stack
-from gpu_fleet.operate.preflight.zones import pool_zones
 
 
 def judge_offer(name: str, zones: Sequence[str], answer: Mapping[str, Any]) -> Finding:
