@@ -24,7 +24,8 @@ from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.config.stack_file import parse_stack
 from gpu_fleet.config.yaml_files import library_texts, read_library
 from gpu_fleet.scaling.forecast import PEAKS_SECONDS, TRENDS_SECONDS
-from gpu_fleet.scaling.policy import Policy, SizingMode
+from gpu_fleet.scaling.policy import Policy
+from tests.docs import reasons
 from tests.docs.pages import ROOT, Block, anchors, blocks, code_in_text, commands, links, pages
 
 SHELL = [block for language in ("sh", "bash", "console") for block in blocks(language)]
@@ -183,13 +184,11 @@ def _keys(model: type[BaseModel]) -> set[str]:
 @cache
 def _codes() -> set[str]:
     """Return the reason codes of gpu_fleet/scaling/. Those of the forecast are composed of the method's name."""
-    source = "\n".join(path.read_text() for path in (ROOT / "gpu_fleet/scaling").rglob("*.py"))
     windows = {"peak": PEAKS_SECONDS, "trend": TRENDS_SECONDS}
     methods = ["none", "seasonal", *(f"{name}_{w:.0f}" for name, each in windows.items() for w in each)]
-    return set(re.findall(r'"([a-z]+\.[a-z_]+)"', source)) | {f"demand.{m}" for m in methods} | SIZED
+    return {made.reason.code for made in reasons.constructors()} | {f"demand.{m}" for m in methods}
 
 
-SIZED = {f"sizing.{mode.value}" for mode in SizingMode}
 DOTTED = re.compile(r"^([a-z_]+)\.[a-z0-9_]+(?:\.[a-z0-9_]+)*(?=$|:| )")
 FILES = (".py", ".yaml", ".md", ".go", ".json")
 
