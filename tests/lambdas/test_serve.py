@@ -8,7 +8,7 @@ import pytest
 
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.state import State
-from lambdas.scaler.serve import _in_turn
+from lambdas.scaler.serve import _rotated
 from lambdas.scaler.store import DynamoStateStore
 
 TABLE = "gpu-fleet-test-state"
@@ -149,9 +149,9 @@ class TestWhatFailsForAll:
 
     def test_each_minute_another_service_is_first(self):
         names = ["a", "b", "c"]
-        orders = ["".join(_in_turn(names, 60.0 * minute)) for minute in range(4)]
+        orders = ["".join(_rotated(names, 60.0 * minute)) for minute in range(4)]
         assert orders == ["abc", "bca", "cab", "abc"]
-        assert _in_turn([], 0.0) == ()
+        assert _rotated([], 0.0) == ()
 
 
 class TestState:
