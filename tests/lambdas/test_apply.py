@@ -64,7 +64,7 @@ def test_an_instance_that_goes_in_between_is_no_failure(world, deciding):
         result = world.run(deciding(l4=PoolTarget(2, 100, take=(take,))))["chat"]
     assert not result.failed
     assert result.outcome == "unchanged"
-    assert [(write.made, write.note) for write in result.writes] == [(False, "stood already")]
+    assert [(write.made, write.note) for write in result.writes] == [(False, "already done")]
 
 
 def test_another_validation_error_of_the_same_call_is_a_failure(world, deciding):
@@ -261,7 +261,7 @@ def test_a_target_for_a_pool_that_is_not_there_changes_nothing_at_all(world, dec
     world.stand()
     result = world.run(deciding(l4=PoolTarget(4, 10), h100=PoolTarget(1, 10)))["chat"]
     assert [fault.code for fault in result.faults] == ["InvalidDecision"]
-    assert "['h100'] are no pools of chat" in result.faults[0].message
+    assert result.faults[0].message == "decision.targets: must name pools of chat, ['l4', 'l40s'] (got ['h100'])"
     assert world.board.writes() == []
 
 

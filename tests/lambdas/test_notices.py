@@ -9,13 +9,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lambdas.scaler import handler, log, notices
-from lambdas.scaler.notices import Kind, UnreadableGroupsError
+from lambdas.scaler.notices import NoticeKind, UnreadableGroupsError
 
 TERMINATE = "autoscaling.TerminateInstanceInAutoScalingGroup"
 DESCRIBE = "autoscaling.DescribeAutoScalingGroups"
 
 
-def event(kind: Kind, instance_id: str) -> dict[str, Any]:
+def event(kind: NoticeKind, instance_id: str) -> dict[str, Any]:
     """As EventBridge sends it."""
     return {
         "version": "0",
@@ -36,7 +36,7 @@ def notify(world, monkeypatch, capsys):
     monkeypatch.setattr(handler.time, "time", lambda: world.now)
     monkeypatch.setattr(handler, "scaler", lambda: world.scaler(lambda *_: pytest.fail("a notice decides nothing")))
 
-    def run(kind: Kind, instance_id: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    def run(kind: NoticeKind, instance_id: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
         world.board.calls.clear()
         reply = handler.handle(event(kind, instance_id), None)
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -71,7 +71,7 @@ def test_an_instance_that_will_be_interrupted_is_replaced(world, notify):
     world.stand("chat", {"l4": 2}, spot=True)
     world.stand("code", {"l4": 2})
     going, staying = world.ids("l4")
-    reply, line = notify(Kind.INTERRUPTION, going)
+    reply, line = notify(NoticeKind.INTERRUPTION, going)
     assert reply == {"services": 1, "applied": 1}
     assert world.board.writes() == [
         ("TerminateInstanceInAutoScalingGroup", {"InstanceId": going, "ShouldDecrementDesiredCapacity": False})
@@ -82,7 +82,7 @@ def test_an_instance_that_will_be_interrupted_is_replaced(world, notify):
     assert line is not None
     wanted = {
         "level": "INFO", "service_name": "chat", "pool": "l4", "instance": going, "mode": "enforce",
-        "outcome": "applied", "notice": Kind.INTERRUPTION.value, "codes": ["notice.replace"], "faults": [],
+        "outcome": "applied", "notice": NoticeKind.INTERRUPTION.value, "codes": ["notice.replace"], "faults": [],
     }  # fmt: skip
     assert {key: line[key] for key in wanted} == wanted
 
@@ -90,11 +90,11 @@ def test_an_instance_that_will_be_interrupted_is_replaced(world, notify):
 def test_an_instance_of_somebody_else_is_not_looked_after(world, notify):
     """The events are those of the whole account and region."""
     world.stand("chat", {"l4": 2})
-    assert notify(Kind.INTERRUPTION, "i-0123456789abcdef0") == ({"services": 0}, None)
+    assert notify(NoticeKind.INTERRUPTION, "i-0123456789abcdef0") == ({"services": 0}, None)
     assert world.board.writes() == []
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", list(NoticeKind))
 @pytest.mark.parametrize("state", ["Terminating", "Terminating:Wait", "Terminating:Proceed", "Detaching"])
 def test_an_instance_that_is_leaving_already_is_left_alone(world, notify, kind, state):
     """Both notices may come, each more than once."""
@@ -107,7 +107,7 @@ def test_an_instance_that_is_leaving_already_is_left_alone(world, notify, kind, 
     assert world.board.writes() == []
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", list(NoticeKind))
 def test_in_shadow_mode_nothing_is_touched(world, notify, kind):
     world.stand("chat", {"l4": 10}, policy={"mode": "shadow"})
     reply, line = notify(kind, world.ids("l4")[0])
@@ -120,7 +120,7 @@ def test_an_instance_that_still_boots_is_replaced_before_it_is_gone(world, notif
     world.stand("chat", {"l4": 2})
     going = world.ids("l4")[0]
     with lifecycle(world, going, "Pending:Wait"):
-        assert notify(Kind.INTERRUPTION, going)[0] == {"services": 1, "applied": 1}
+        assert notify(NoticeKind.INTERRUPTION, going)[0] == {"services": 1, "applied": 1}
 
 
 def test_a_worker_that_will_be_interrupted_is_told_to_end_its_job(world, notify):
@@ -128,13 +128,13 @@ def test_a_worker_that_will_be_interrupted_is_told_to_end_its_job(world, notify)
     world.stand("train", {"gpu": 2}, policy={"workload": "training"})
     going = world.ids("gpu", "train")[0]
     with lifecycle(world, going, "InService", ProtectedFromScaleIn=True):
-        assert notify(Kind.INTERRUPTION, going)[0] == {"services": 1, "applied": 1}
+        assert notify(NoticeKind.INTERRUPTION, going)[0] == {"services": 1, "applied": 1}
     assert going not in world.ids("gpu", "train")
 
 
 def test_no_job_is_given_up_for_a_recommendation(world, notify):
     world.stand("train", {"gpu": 10}, policy={"workload": "training"})
-    reply, line = notify(Kind.REBALANCE, world.ids("gpu", "train")[0])
+    reply, line = notify(NoticeKind.REBALANCE, world.ids("gpu", "train")[0])
     assert (reply, line["codes"]) == ({"services": 1, "unchanged": 1}, ["notice.jobs"])
     assert world.board.writes() == []
 
@@ -143,15 +143,15 @@ def test_a_protected_instance_stays_until_it_is_interrupted(world, notify):
     world.stand("chat", {"l4": 10})
     protected = world.ids("l4")[0]
     with lifecycle(world, protected, "InService", ProtectedFromScaleIn=True):
-        assert notify(Kind.REBALANCE, protected)[1]["codes"] == ["notice.protected"]
-        assert notify(Kind.INTERRUPTION, protected)[1]["codes"] == ["notice.replace"]
+        assert notify(NoticeKind.REBALANCE, protected)[1]["codes"] == ["notice.protected"]
+        assert notify(NoticeKind.INTERRUPTION, protected)[1]["codes"] == ["notice.replace"]
 
 
 @pytest.mark.parametrize(("instances", "replaced"), [(1, False), (4, False), (5, True), (10, True)])
 def test_a_recommendation_is_followed_where_the_others_can_carry_the_load(world, notify, instances, replaced):
     """At a target utilisation of 0.8, four of five carry what five were sized for."""
     world.stand("chat", {"l4": instances})
-    reply, line = notify(Kind.REBALANCE, world.ids("l4")[0])
+    reply, line = notify(NoticeKind.REBALANCE, world.ids("l4")[0])
     assert line["codes"] == ["notice.replace" if replaced else "notice.needed"]
     assert reply == {"services": 1, "applied" if replaced else "unchanged": 1}
 
@@ -169,7 +169,7 @@ def test_recommendations_for_all_instances_at_once_do_not_end_all(world):
         )
         group = notices.Group(group.name, group.desired, group.min_size, group.max_size, members)
         member = next(m for m in members if m.id == id_)
-        if notices.judge(Kind.REBALANCE, parameter.service, group, member) is notices.NoticeResult.REPLACE:
+        if notices.judge(NoticeKind.REBALANCE, parameter.service, group, member) is notices.NoticeResult.REPLACE:
             gone.append(id_)
     assert len(gone) == 2
 
@@ -195,7 +195,7 @@ def test_a_run_that_was_quicker_has_done_it(world, notify, code, message):
         return {"Error": {"Code": code, "Message": message}}
 
     world.board.answers[TERMINATE] = refuse
-    reply, line = notify(Kind.INTERRUPTION, going)
+    reply, line = notify(NoticeKind.INTERRUPTION, going)
     assert reply == {"services": 1, "unchanged": 1}
     assert (line["codes"], line["faults"]) == (["notice.leaving"], [])
     assert world.desired() == {"l4": 2}
@@ -207,7 +207,7 @@ def test_a_replacement_that_aws_refuses_rings(world, notify, code, fault):
     world.stand("chat", {"l4": 2})
     going = world.ids("l4")[0]
     with world.board.failing(TERMINATE, code, "no"):
-        reply, line = notify(Kind.INTERRUPTION, going)
+        reply, line = notify(NoticeKind.INTERRUPTION, going)
     assert reply == {"services": 1, "failed": 1, "faults": {"chat": [fault]}}
     assert (line["level"], line["outcome"]) == ("ERROR", "failed")
     assert [(one["code"], one["during"]) for one in line["faults"]] == [(fault, "TerminateInstanceInAutoScalingGroup")]
@@ -222,9 +222,9 @@ def test_a_notice_of_which_nobody_knows_whose_it_is_fails_the_run(world, notify)
         world.board.failing(DESCRIBE, "AccessDenied"),
         pytest.raises(UnreadableGroupsError, match=f"{going}: DescribeAutoScalingGroups: .*AccessDenied"),
     ):
-        notify(Kind.INTERRUPTION, going)
+        notify(NoticeKind.INTERRUPTION, going)
     with world.board.failing("ssm.GetParametersByPath", "AccessDeniedException"), pytest.raises(ClientError):
-        notify(Kind.INTERRUPTION, going)
+        notify(NoticeKind.INTERRUPTION, going)
     assert going in world.ids("l4")
 
 
@@ -232,8 +232,8 @@ def test_a_group_that_was_deleted_by_hand_costs_the_others_no_notice(world, noti
     world.stand("chat", {"l4": 2})
     world.stand("code", {"l4": 0})
     world.clients.autoscaling.delete_auto_scaling_group(AutoScalingGroupName="code-l4", ForceDelete=True)
-    assert notify(Kind.INTERRUPTION, world.ids("l4")[0])[0] == {"services": 1, "applied": 1}
-    assert notify(Kind.INTERRUPTION, "i-0123456789abcdef0")[0] == {"services": 0}
+    assert notify(NoticeKind.INTERRUPTION, world.ids("l4")[0])[0] == {"services": 1, "applied": 1}
+    assert notify(NoticeKind.INTERRUPTION, "i-0123456789abcdef0")[0] == {"services": 0}
 
 
 @pytest.mark.parametrize(
@@ -243,9 +243,9 @@ def test_a_group_that_was_deleted_by_hand_costs_the_others_no_notice(world, noti
         "text",
         {"source": "schedule"},
         {"source": "aws.ec2", "detail-type": "EC2 Instance State-change Notification", "detail": {"instance-id": "i"}},
-        {"source": "elsewhere", "detail-type": Kind.INTERRUPTION.value, "detail": {"instance-id": "i"}},
-        {"source": "aws.ec2", "detail-type": Kind.INTERRUPTION.value, "detail": {"instance-id": None}},
-        {"source": "aws.ec2", "detail-type": Kind.INTERRUPTION.value, "detail": None},
+        {"source": "elsewhere", "detail-type": NoticeKind.INTERRUPTION.value, "detail": {"instance-id": "i"}},
+        {"source": "aws.ec2", "detail-type": NoticeKind.INTERRUPTION.value, "detail": {"instance-id": None}},
+        {"source": "aws.ec2", "detail-type": NoticeKind.INTERRUPTION.value, "detail": None},
         {"source": "aws.ec2", "detail-type": None, "detail": {"instance-id": "i"}},
     ],
 )
@@ -256,4 +256,4 @@ def test_any_other_event_is_no_notice(other):
 def test_the_program_asks_for_the_notices_that_the_scaler_reads():
     from infra.scaler import NOTICES
 
-    assert set(NOTICES) == {kind.value for kind in Kind}
+    assert set(NOTICES) == {kind.value for kind in NoticeKind}
