@@ -49,7 +49,7 @@ def test_of_two_first_runs_one_may_write(store):
         store.write("chat", State(at=2.0), 0)
 
 
-def test_a_run_that_slept_through_a_deletion_may_not_write(store, world):
+def test_a_run_that_missed_a_deletion_may_not_write(store, world):
     with pytest.raises(VersionConflictError):
         store.write("chat", State(at=1.0), 4)
 
@@ -186,8 +186,8 @@ def test_an_item_without_a_version_is_replaced(world):
     assert store.read("chat") == StoredState(State(at=1.0), 1)
 
 
-def test_a_write_that_meets_itself_is_no_lost_race(world):
-    """A write whose answer got lost is sent a second time by botocore."""
+def test_a_write_that_finds_its_own_item_is_no_conflict(world):
+    """botocore sends a write again if its answer was lost."""
     store = DynamoStateStore(world.clients.dynamodb, TABLE)
     sent = []
 
@@ -202,14 +202,14 @@ def test_a_write_that_meets_itself_is_no_lost_race(world):
     assert store.read("chat") == StoredState(State(at=1.0), 1)
 
 
-def test_a_write_of_the_same_state_by_another_run_is_a_lost_race(world):
+def test_a_write_of_the_same_state_by_another_run_is_a_conflict(world):
     store = DynamoStateStore(world.clients.dynamodb, TABLE)
     store.write("chat", State(at=1.0), 0)
     with pytest.raises(VersionConflictError):
         store.write("chat", State(at=1.0), 0)
 
 
-def test_other_errors_are_not_taken_for_a_lost_race(world):
+def test_other_errors_are_no_conflict(world):
     store = DynamoStateStore(world.clients.dynamodb, TABLE)
     with world.board.failing("dynamodb.PutItem", "ProvisionedThroughputExceededException"), pytest.raises(ClientError):
         store.write("chat", State(at=1.0), 0)
