@@ -41,9 +41,9 @@ class Clients:
     ssm: SSMClient
 
     @classmethod
-    def connect(cls, session: boto3.Session | None = None) -> Clients:
-        """Make clients with the session's region and credentials (by default the Lambda's own)."""
-        session = session or boto3.Session()
+    def connect(cls) -> Clients:
+        """Make clients with the region and credentials of the environment."""
+        session = boto3.Session()
         return cls(
             autoscaling=session.client("autoscaling", config=CONFIG),
             cloudwatch=session.client("cloudwatch", config=CONFIG),

@@ -11,9 +11,10 @@ from lambdas.scaler.bindings import ServiceParameter
 def concerned(event: Any, parameters: Sequence[ServiceParameter]) -> tuple[ServiceParameter, ...]:
     """Return the services that the event concerns.
 
-    The schedule's event concerns all. An alarm, sent by itself, by EventBridge or by SNS, concerns the services whose
-    name, group, target group, load balancer or queue is a dimension of its metrics, or all if it matches none.
-    `{"service": name}`, for a run by hand, concerns that service. Formats:
+    An alarm's event, sent to the function directly or by EventBridge, concerns the services whose name, group, target
+    group, load balancer or queue is a dimension of the alarm's metrics. `{"service": name}`, for a run by hand,
+    concerns that service. Any other event concerns all: the schedule's, and an alarm's that matches no service.
+    Formats:
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-actions-Lambda.html
     """
     if not isinstance(event, Mapping):

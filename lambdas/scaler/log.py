@@ -50,8 +50,8 @@ def notice_line(answered: Answered, now: float) -> dict[str, Any]:
         "notice": answered.notice.kind.value,
         "instance": answered.notice.instance_id,
         "pool": answered.pool,
-        "codes": [answered.answer.value],
-        "sentences": [SENTENCES[answered.answer]],
+        "codes": [answered.verdict.value],
+        "sentences": [SENTENCES[answered.verdict]],
     }
 
 

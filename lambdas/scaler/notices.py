@@ -38,8 +38,8 @@ class NoticeKind(StrEnum):
     REBALANCE = "EC2 Instance Rebalance Recommendation"
 
 
-class NoticeResult(StrEnum):
-    """The scaler's answer to a notice: the code in the log."""
+class Verdict(StrEnum):
+    """What the scaler does about a notice: the code in the log."""
 
     REPLACE = "notice.replace"
     LEAVING = "notice.leaving"
@@ -49,13 +49,13 @@ class NoticeResult(StrEnum):
     NEEDED = "notice.needed"
 
 
-SENTENCES: Mapping[NoticeResult, str] = {
-    NoticeResult.REPLACE: "The instance drains, and its group launches another.",
-    NoticeResult.LEAVING: "The instance is leaving its group already.",
-    NoticeResult.SHADOW: "In shadow mode the scaler changes nothing.",
-    NoticeResult.JOBS: "A risk is no reason to end a job: the instance stays until it is interrupted.",
-    NoticeResult.PROTECTED: "The instance is protected from scale-in: it stays until it is interrupted.",
-    NoticeResult.NEEDED: "The other instances of its pool could not carry its load: it stays until it is interrupted.",
+SENTENCES: Mapping[Verdict, str] = {
+    Verdict.REPLACE: "The instance drains, and its group launches another.",
+    Verdict.LEAVING: "The instance is leaving its group already.",
+    Verdict.SHADOW: "In shadow mode the scaler changes nothing.",
+    Verdict.JOBS: "A risk is no reason to end a job: the instance stays until it is interrupted.",
+    Verdict.PROTECTED: "The instance is protected from scale-in: it stays until it is interrupted.",
+    Verdict.NEEDED: "The other instances of its pool could not carry its load: it stays until it is interrupted.",
 }
 
 
@@ -69,12 +69,12 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A notice about an instance of the stack, with the answer and the result."""
+    """A notice about an instance of the stack, with the verdict and the result."""
 
     notice: Notice
     parameter: ServiceParameter
     pool: str
-    answer: NoticeResult
+    verdict: Verdict
     result: Result
 
 
@@ -116,32 +116,32 @@ def answer(notice: Notice, clients: Clients, services_path: str) -> Answered | N
     return None
 
 
-def judge(kind: NoticeKind, service: Service, group: Group, member: Member) -> NoticeResult:
-    """Return the answer to a notice of this kind about a member of a group."""
+def judge(kind: NoticeKind, service: Service, group: Group, member: Member) -> Verdict:
+    """Decide what to do about a notice of this kind for a member of a group."""
     policy = service.policy
     if member.leaving:
-        return NoticeResult.LEAVING
+        return Verdict.LEAVING
     if policy.mode is Mode.SHADOW:
-        return NoticeResult.SHADOW
+        return Verdict.SHADOW
     # In two minutes EC2 ends it, despite any protection and with any job: let its worker save, and launch another.
     if kind is NoticeKind.INTERRUPTION:
-        return NoticeResult.REPLACE
+        return Verdict.REPLACE
     if policy.workload is Workload.TRAINING:
-        return NoticeResult.JOBS
+        return Verdict.JOBS
     if member.protected:
-        return NoticeResult.PROTECTED
+        return Verdict.PROTECTED
     remaining = sum(m.in_service and m.healthy for m in group.members if m.id != member.id)
     if remaining < group.desired * policy.sizing.target_utilization:
-        return NoticeResult.NEEDED
-    return NoticeResult.REPLACE
+        return Verdict.NEEDED
+    return Verdict.REPLACE
 
 
 def _carry_out(
-    verdict: NoticeResult, service: str, group: str, instance_id: str, clients: Clients
-) -> tuple[NoticeResult, Result]:
-    if verdict is NoticeResult.SHADOW:
+    verdict: Verdict, service: str, group: str, instance_id: str, clients: Clients
+) -> tuple[Verdict, Result]:
+    if verdict is Verdict.SHADOW:
         return verdict, Result(service, Outcome.SHADOW)
-    if verdict is not NoticeResult.REPLACE:
+    if verdict is not Verdict.REPLACE:
         return verdict, Result(service, Outcome.UNCHANGED)
     arguments = {"InstanceId": instance_id, "ShouldDecrementDesiredCapacity": False}
     call = Call("autoscaling", "TerminateInstanceInAutoScalingGroup", instance_id, arguments)
@@ -153,7 +153,7 @@ def _carry_out(
     latest = groups.describe(clients.autoscaling, [group])
     member = _member(latest.found.get(group), instance_id)
     if not applied.faults or (not latest.faults and (member is None or member.leaving)):
-        return NoticeResult.LEAVING, Result(service, Outcome.UNCHANGED, writes=applied.writes)
+        return Verdict.LEAVING, Result(service, Outcome.UNCHANGED, writes=applied.writes)
     return verdict, Result(service, Outcome.FAILED, writes=applied.writes, faults=applied.faults)
 
 

@@ -20,7 +20,6 @@ os.environ |= {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 
-import boto3
 import pytest
 from moto import mock_aws
 from moto.elbv2 import models as elbv2_models
@@ -387,7 +386,7 @@ def _connected() -> tuple[Clients, Switchboard]:
     """One set of clients for all tests: they are slow to make and have no state."""
     board = Switchboard()
     with mock_aws():
-        clients = Clients.connect(boto3.Session(region_name="us-east-1"))
+        clients = Clients.connect()
     for name in CLIENTS:
         board.watch(name, getattr(clients, name))
     return clients, board

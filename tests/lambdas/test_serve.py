@@ -228,7 +228,7 @@ class TestState:
 
 
 class TestShadow:
-    def test_shadow_decides_and_writes_its_state_and_changes_nothing_else(self, world, deciding):
+    def test_shadow_writes_the_state_and_nothing_else(self, world, deciding):
         world.stand(policy={"mode": "shadow"})
         chosen = world.ids("l40s")[0]
         decide = deciding(l4=PoolTarget(9, 100, on_demand_base=2), l40s=PoolTarget(0, 0, take=(chosen,)))
