@@ -38,7 +38,7 @@ class NoticeKind(StrEnum):
     REBALANCE = "EC2 Instance Rebalance Recommendation"
 
 
-class Verdict(StrEnum):
+class NoticeVerdict(StrEnum):
     """What the scaler does about a notice: the code in the log."""
 
     REPLACE = "notice.replace"
@@ -49,13 +49,13 @@ class Verdict(StrEnum):
     NEEDED = "notice.needed"
 
 
-SENTENCES: Mapping[Verdict, str] = {
-    Verdict.REPLACE: "The instance drains, and its group launches another.",
-    Verdict.LEAVING: "The instance is leaving its group already.",
-    Verdict.SHADOW: "In shadow mode the scaler changes nothing.",
-    Verdict.JOBS: "A risk is no reason to end a job: the instance stays until it is interrupted.",
-    Verdict.PROTECTED: "The instance is protected from scale-in: it stays until it is interrupted.",
-    Verdict.NEEDED: "The other instances of its pool could not carry its load: it stays until it is interrupted.",
+SENTENCES: Mapping[NoticeVerdict, str] = {
+    NoticeVerdict.REPLACE: "The instance drains, and its group launches another.",
+    NoticeVerdict.LEAVING: "The instance is leaving its group already.",
+    NoticeVerdict.SHADOW: "In shadow mode the scaler changes nothing.",
+    NoticeVerdict.JOBS: "A risk is no reason to end a job: the instance stays until it is interrupted.",
+    NoticeVerdict.PROTECTED: "The instance is protected from scale-in: it stays until it is interrupted.",
+    NoticeVerdict.NEEDED: "The other instances of its pool could not carry its load: it stays until it is interrupted.",
 }
 
 
@@ -74,7 +74,7 @@ class Answered:
     notice: Notice
     parameter: ServiceParameter
     pool: str
-    verdict: Verdict
+    verdict: NoticeVerdict
     result: Result
 
 
@@ -116,32 +116,32 @@ def answer(notice: Notice, clients: Clients, services_path: str) -> Answered | N
     return None
 
 
-def judge(kind: NoticeKind, service: Service, group: Group, member: Member) -> Verdict:
+def judge(kind: NoticeKind, service: Service, group: Group, member: Member) -> NoticeVerdict:
     """Decide what to do about a notice of this kind for a member of a group."""
     policy = service.policy
     if member.leaving:
-        return Verdict.LEAVING
+        return NoticeVerdict.LEAVING
     if policy.mode is Mode.SHADOW:
-        return Verdict.SHADOW
+        return NoticeVerdict.SHADOW
     # In two minutes EC2 ends it, despite any protection and with any job: let its worker save, and launch another.
     if kind is NoticeKind.INTERRUPTION:
-        return Verdict.REPLACE
+        return NoticeVerdict.REPLACE
     if policy.workload is Workload.TRAINING:
-        return Verdict.JOBS
+        return NoticeVerdict.JOBS
     if member.protected:
-        return Verdict.PROTECTED
+        return NoticeVerdict.PROTECTED
     remaining = sum(m.in_service and m.healthy for m in group.members if m.id != member.id)
     if remaining < group.desired * policy.sizing.target_utilization:
-        return Verdict.NEEDED
-    return Verdict.REPLACE
+        return NoticeVerdict.NEEDED
+    return NoticeVerdict.REPLACE
 
 
 def _carry_out(
-    verdict: Verdict, service: str, group: str, instance_id: str, clients: Clients
-) -> tuple[Verdict, Result]:
-    if verdict is Verdict.SHADOW:
+    verdict: NoticeVerdict, service: str, group: str, instance_id: str, clients: Clients
+) -> tuple[NoticeVerdict, Result]:
+    if verdict is NoticeVerdict.SHADOW:
         return verdict, Result(service, Outcome.SHADOW)
-    if verdict is not Verdict.REPLACE:
+    if verdict is not NoticeVerdict.REPLACE:
         return verdict, Result(service, Outcome.UNCHANGED)
     arguments = {"InstanceId": instance_id, "ShouldDecrementDesiredCapacity": False}
     call = Call("autoscaling", "TerminateInstanceInAutoScalingGroup", instance_id, arguments)
@@ -153,7 +153,7 @@ def _carry_out(
     latest = groups.describe(clients.autoscaling, [group])
     member = _member(latest.found.get(group), instance_id)
     if not applied.faults or (not latest.faults and (member is None or member.leaving)):
-        return Verdict.LEAVING, Result(service, Outcome.UNCHANGED, writes=applied.writes)
+        return NoticeVerdict.LEAVING, Result(service, Outcome.UNCHANGED, writes=applied.writes)
     return verdict, Result(service, Outcome.FAILED, writes=applied.writes, faults=applied.faults)
 
 

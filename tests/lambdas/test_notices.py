@@ -170,7 +170,7 @@ def test_recommendations_for_all_instances_at_once_do_not_end_all(world):
         )
         group = notices.Group(group.name, group.desired, group.min_size, group.max_size, members)
         member = next(m for m in members if m.id == id_)
-        if notices.judge(NoticeKind.REBALANCE, parameter.service, group, member) is notices.Verdict.REPLACE:
+        if notices.judge(NoticeKind.REBALANCE, parameter.service, group, member) is notices.NoticeVerdict.REPLACE:
             ended.append(id_)
     assert len(ended) == 2
 
