@@ -1,1 +1,1 @@
-"""The Lambdas: the hands of the fleet."""
+"""The Lambda functions."""

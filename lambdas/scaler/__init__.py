@@ -1,1 +1,1 @@
-"""The scaler: observe, decide, apply; once a minute, and at once on an alarm. The Lambda calls `handler.handle`."""
+"""The scaler: observe, decide, apply. It runs each minute, and at once on an alarm; Lambda calls `handler.handle`."""

@@ -1,11 +1,18 @@
-"""Apply: from a decision to API calls, each a target state, only where something differs.
+"""Apply: turn a decision into API calls. Each call sets a target state, and is made only if something differs.
 
-Their order never leaves the service worse than it was if the next call fails: 1. protect busy instances,
-2. on-demand in front of spot, 3. more capacity, 4. weights, then, only if all of that went well and the state could be
-written, 5. what takes something away (protection of idle instances, on-demand no longer needed, orders not yet filled,
-instances), and 6. an instance refresh, with the instances that the types it brings need more: ordered before it, they
-would come in the old types, and without it, an old one would go for a weaker new one. While fewer than the least
-healthy percentage of the desired count are there a refresh waits.
+The order of the calls never leaves the service worse off if the next call fails:
+
+1. protect busy instances;
+2. raise the on-demand base, before more is ordered as spot;
+3. raise capacity;
+4. set weights.
+
+The rest is made only if all of these succeeded and the state was written:
+
+5. remove: protection of idle instances, on-demand base no longer needed, orders not yet filled, instances;
+6. start an instance refresh, then raise the refreshed pool's capacity. Instances ordered before the refresh would come
+   in the old types; without the additional ones, the refresh would replace an old instance with a weaker one. AWS lets
+   the refresh wait while fewer than its minimum healthy percentage of the desired count are there.
 """
 
 from __future__ import annotations
@@ -30,33 +37,33 @@ PROTECTED_PER_CALL = 50
 """Instance ids: https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_SetInstanceProtection.html"""
 
 REFRESH_MIN_HEALTHY_PERCENT = 100
-"""Least healthy during a refresh: at 100 a new instance is up before an old one goes.
+"""Minimum healthy percentage during a refresh: at 100 a new instance is up before an old one goes.
 https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-overview.html"""
 
-_DONE_ALREADY = {
+_ALREADY_DONE = {
     "TerminateInstanceInAutoScalingGroup": ("ValidationError", "No managed instance found"),
     "StartInstanceRefresh": ("InstanceRefreshInProgress", ""),
 }
-"""Errors that say that the target state stands already: code and a part of the message, by operation."""
+"""Errors that mean that the target state is reached already: code and part of the message, by operation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One write to make."""
+    """A write to make."""
 
     client: str
     operation: str
     resource: str
     arguments: Mapping[str, Any]
     removes: bool = False
-    """Whether it takes something away, or belongs to what does: made only after everything before it went well."""
+    """Whether it removes something or depends on a removal: such a call needs success of all calls before it."""
     note: str = ""
-    """What was cut from the target, for the log."""
+    """How the target was lowered, for the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What came of the calls."""
+    """The writes, made or not, and the faults."""
 
     writes: tuple[Write, ...] = ()
     faults: tuple[Fault, ...] = ()
@@ -71,24 +78,24 @@ def apply(
     *,
     may_remove: bool,
 ) -> Applied:
-    """Bring the service to the decision's targets.
+    """Bring the service to the decision's targets. Without `may_remove`, remove nothing.
 
-    `seen` (by pool) and `rule` are what the decision was made on. If they differ from the targets they are read once
-    more, so that every write is measured against what stands now: bounds that were changed meanwhile, instances that
-    have gone, a target group that was added. With `may_remove` false nothing is taken away.
+    The decision was made on `seen` (groups by pool) and `rule`. If they differ from the targets, groups and rule are
+    read again, so that the calls fit what exists now: since then bounds may have changed, instances may have gone, or a
+    target group may have been added.
     """
     try:
         if not plan(parameter, decision, seen, rule):
             return Applied()
-        now_standing = groups.describe(clients.autoscaling, [group.name for group in seen.values()])
-        if now_standing.faults:
-            return Applied(faults=(next(iter(now_standing.faults.values())),))
-        live = {pool: now_standing.found[group.name] for pool, group in seen.items()}
+        latest = groups.describe(clients.autoscaling, [group.name for group in seen.values()])
+        if latest.faults:
+            return Applied(faults=(next(iter(latest.faults.values())),))
+        live = {pool: latest.found[group.name] for pool, group in seen.items()}
         if rule is not None:
-            ruled = rules.describe(clients.elbv2, [rule.arn])
-            if ruled.faults:
-                return Applied(faults=(ruled.faults[rule.arn],))
-            rule = ruled.found[rule.arn]
+            latest_rules = rules.describe(clients.elbv2, [rule.arn])
+            if latest_rules.faults:
+                return Applied(faults=(latest_rules.faults[rule.arn],))
+            rule = latest_rules.found[rule.arn]
         calls = plan(parameter, decision, live, rule)
     except ValueError as error:
         return Applied(faults=(Fault(ErrorCode.INVALID_DECISION, str(error), "plan"),))
@@ -98,103 +105,99 @@ def apply(
 def plan(
     parameter: ServiceParameter, decision: Decision, live: Mapping[str, Group], rule: Rule | None
 ) -> tuple[Call, ...]:
-    """The calls that lead from what stands to the decision, in their order; none where all stands as decided.
+    """Return the calls that lead from the live groups and rule to the decision, in order; none if nothing differs.
 
-    Raises ValueError for a decision that no call could carry out.
+    Raises ValueError for a decision that AWS could not carry out.
     """
     targets = decision.targets
     unknown = sorted(targets.keys() - live.keys())
     if unknown:
-        raise ValueError(f"decision.targets: {unknown} are no pools of {parameter.name} ({sorted(live)})")
+        raise ValueError(f"decision.targets: must name pools of {parameter.name}, {sorted(live)} (got {unknown})")
     pools = [(live[pool], target) for pool, target in targets.items()]
     training = parameter.service.policy.workload is Workload.TRAINING
     calls: list[Call] = []
     for group, target in pools:
-        calls += _protections(group, target, protect=True)
+        calls += _protection_calls(group, target, protect=True)
     for group, target in pools:
-        calls += _base(group, target, more=True)
+        calls += _on_demand_base_calls(group, target, raising=True)
     refresh = decision.refresh
-    roll = [] if refresh is None else list(_refresh(live[refresh.pool], refresh))
-    rolled = live[refresh.pool].name if refresh is not None and roll else ""
+    refresh_calls = [] if refresh is None else list(_refresh_calls(live[refresh.pool], refresh))
+    refreshed = live[refresh.pool].name if refresh is not None and refresh_calls else ""
     for group, target in pools:
-        calls += _more(group, target) if group.name != rolled else ()
+        calls += _scale_out_calls(group, target) if group.name != refreshed else ()
     if rule is not None:
-        calls += _weights(parameter, targets, rule)
+        calls += _weight_calls(parameter, targets, rule)
     for group, target in pools:
-        # A service without jobs protects nothing by itself: what somebody protected by hand stays protected.
-        calls += _protections(group, target, protect=False) if training else ()
+        # Without jobs the scaler protects nothing, so any protection is somebody's own and stays.
+        calls += _protection_calls(group, target, protect=False) if training else ()
     for group, target in pools:
-        calls += _base(group, target, more=False)
+        calls += _on_demand_base_calls(group, target, raising=False)
     for group, target in pools:
-        calls += _less(group, target)
-    calls += roll
+        calls += _scale_in_calls(group, target)
+    calls += refresh_calls
     for group, target in pools:
-        calls += (replace(call, removes=True) for call in _more(group, target) if group.name == rolled)
+        calls += (replace(call, removes=True) for call in _scale_out_calls(group, target) if group.name == refreshed)
     return tuple(calls)
 
 
-def _protections(group: Group, target: PoolTarget, *, protect: bool) -> Iterator[Call]:
-    """Auto Scaling accepts protection of instances in service only; one that starts has no job yet."""
+def _protection_calls(group: Group, target: PoolTarget, *, protect: bool) -> Iterator[Call]:
+    """Set protection of instances in service: AWS accepts no others, and an instance that starts has no job yet."""
     ids = [
         m.id for m in group.members if m.in_service and m.protected != protect and (m.id in target.protect) == protect
     ]
-    for part in batches(ids, PROTECTED_PER_CALL):
-        arguments = {
-            "AutoScalingGroupName": group.name,
-            "InstanceIds": part,
-            "ProtectedFromScaleIn": protect,
-        }
+    for batch in batches(ids, PROTECTED_PER_CALL):
+        arguments = {"AutoScalingGroupName": group.name, "InstanceIds": batch, "ProtectedFromScaleIn": protect}
         yield Call("autoscaling", "SetInstanceProtection", group.name, arguments, removes=not protect)
 
 
-def _base(group: Group, target: PoolTarget, *, more: bool) -> Iterator[Call]:
-    base, standing = target.on_demand_base, group.on_demand_base
-    if base is None or standing is None or base == standing or (base > standing) != more:
+def _on_demand_base_calls(group: Group, target: PoolTarget, *, raising: bool) -> Iterator[Call]:
+    base, current = target.on_demand_base, group.on_demand_base
+    if base is None or current is None or base == current or (base > current) != raising:
         return
-    # The whole policy: a part of it would be taken for all of it.
+    # Send the whole policy: AWS replaces it with what it gets.
     arguments = {"AutoScalingGroupName": group.name, "MixedInstancesPolicy": groups.with_base(group, base)}
-    yield Call("autoscaling", "UpdateAutoScalingGroup", group.name, arguments, removes=not more)
+    yield Call("autoscaling", "UpdateAutoScalingGroup", group.name, arguments, removes=not raising)
 
 
-def _more(group: Group, target: PoolTarget) -> Iterator[Call]:
+def _scale_out_calls(group: Group, target: PoolTarget) -> Iterator[Call]:
     desired = min(target.desired, group.max_size)
     if desired > group.desired:
-        cut = "" if desired == target.desired else f"{target.desired} cut to the group's maximum"
-        yield _set_desired(group, desired, note=cut)
+        note = "" if desired == target.desired else f"{target.desired} cut to the group's maximum"
+        yield _set_desired(group, desired, note=note)
 
 
-def _weights(parameter: ServiceParameter, targets: Mapping[str, PoolTarget], rule: Rule) -> Iterator[Call]:
-    bound = parameter.bindings.pools
-    weights = {bound[pool].target_group_arn or "": target.weight for pool, target in targets.items()}
+def _weight_calls(parameter: ServiceParameter, targets: Mapping[str, PoolTarget], rule: Rule) -> Iterator[Call]:
+    pools = parameter.bindings.pools
+    weights = {pools[pool].target_group_arn or "": target.weight for pool, target in targets.items()}
     routing = parameter.service.policy.routing
     stickiness = Stickiness(routing.strategy is RoutingStrategy.STICKY, routing.stickiness_seconds)
-    standing = rule.stickiness
-    same_stickiness = stickiness == standing or not (stickiness.enabled or standing.enabled)
+    current = rule.stickiness
+    same_stickiness = stickiness == current or not (stickiness.enabled or current.enabled)
     if same_stickiness and all(rule.weights.get(arn) == weight for arn, weight in weights.items()):
         return
     arguments = {"RuleArn": rule.arn, "Actions": rule.with_weights(weights, stickiness)}
     yield Call("elbv2", "ModifyRule", rule.arn, arguments)
 
 
-def _less(group: Group, target: PoolTarget) -> Iterator[Call]:
-    """First the orders that no instance has filled yet, then the instances named; never one that Auto Scaling picks."""
+def _scale_in_calls(group: Group, target: PoolTarget) -> Iterator[Call]:
+    """Cancel orders that no instance has filled, then end the named instances. Auto Scaling never picks one itself."""
     floor = max(min(target.desired, group.max_size), group.min_size)
     desired = group.desired
-    unfilled_gone = max(floor, len(group.staying))
-    if unfilled_gone < desired:
-        yield _set_desired(group, unfilled_gone, removes=True)
-        desired = unfilled_gone
+    without_orders = max(floor, len(group.staying))
+    if without_orders < desired:
+        yield _set_desired(group, without_orders, removes=True)
+        desired = without_orders
     staying = {member.id for member in group.staying}
     for id_ in target.take:
         if id_ not in staying or id_ in target.protect or desired <= floor:
             continue
         desired -= 1
-        # The group takes it out of the target group, waits for its requests, then runs the terminating hook.
+        # The group deregisters the instance from the target group, waits for its requests, then runs the hook.
         arguments = {"InstanceId": id_, "ShouldDecrementDesiredCapacity": True}
         yield Call("autoscaling", "TerminateInstanceInAutoScalingGroup", id_, arguments, removes=True)
 
 
-def _refresh(group: Group, refresh: Refresh) -> Iterator[Call]:
+def _refresh_calls(group: Group, refresh: Refresh) -> Iterator[Call]:
     if group.types == refresh.types:
         return
     arguments = {
@@ -206,8 +209,8 @@ def _refresh(group: Group, refresh: Refresh) -> Iterator[Call]:
             "MaxHealthyPercentage": REFRESH_MIN_HEALTHY_PERCENT + refresh.surge_percent,
             "SkipMatching": True,
             "StandbyInstances": "Ignore",
-            # No AutoRollback: it is refused for a template whose image comes from an SSM parameter, as ours does. A
-            # refresh that fails leaves the group's policy as it was, and the next decision starts from there.
+            # No AutoRollback: AWS refuses it for a template whose image comes from an SSM parameter, as ours does. A
+            # refresh that fails leaves the group's policy unchanged, and the next decision starts from there.
             # https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_RefreshPreferences.html
         },
     }
@@ -220,33 +223,33 @@ def _set_desired(group: Group, desired: int, *, removes: bool = False, note: str
 
 
 def make(calls: Iterable[Call], clients: Clients, *, may_remove: bool) -> Applied:
-    """Make the calls: one that fails does not stop those that add, and stops all that take away."""
+    """Make the calls. A call that fails stops the removals after it, but nothing else."""
     writes: list[Write] = []
     faults: list[Fault] = []
     for call in calls:
         if call.removes and (faults or not may_remove):
             why = "an earlier call failed" if faults else "the state could not be written"
-            writes.append(Write(call.operation, call.resource, _short(call), made=False, note=why))
+            writes.append(Write(call.operation, call.resource, _summary(call), made=False, note=why))
             continue
         try:
             _send(clients, call)
         except (ClientError, BotoCoreError) as error:
-            done = _is_done_already(call, error)
-            why = "stood already" if done else "failed"
-            writes.append(Write(call.operation, call.resource, _short(call), made=False, note=why))
+            done = _is_already_done(call, error)
+            why = "already done" if done else "failed"
+            writes.append(Write(call.operation, call.resource, _summary(call), made=False, note=why))
             if not done:
                 faults.append(Fault.of(error, call.operation))
             continue
-        writes.append(Write(call.operation, call.resource, _short(call), note=call.note))
+        writes.append(Write(call.operation, call.resource, _summary(call), note=call.note))
     return Applied(tuple(writes), tuple(faults))
 
 
 def _send(clients: Clients, call: Call) -> None:
     client = getattr(clients, call.client)
-    getattr(client, _METHODS[call.operation])(**call.arguments)
+    getattr(client, METHODS[call.operation])(**call.arguments)
 
 
-_METHODS = {
+METHODS = {
     "ModifyRule": "modify_rule",
     "SetDesiredCapacity": "set_desired_capacity",
     "SetInstanceProtection": "set_instance_protection",
@@ -254,15 +257,16 @@ _METHODS = {
     "TerminateInstanceInAutoScalingGroup": "terminate_instance_in_auto_scaling_group",
     "UpdateAutoScalingGroup": "update_auto_scaling_group",
 }
+"""boto3's method of each operation that the scaler writes with."""
 
 
-def _is_done_already(call: Call, error: Exception) -> bool:
-    code, part = _DONE_ALREADY.get(call.operation, ("", ""))
+def _is_already_done(call: Call, error: Exception) -> bool:
+    code, part = _ALREADY_DONE.get(call.operation, ("", ""))
     return bool(code) and error_code(error) == code and part in str(error)
 
 
-def _short(call: Call) -> dict[str, Any]:
-    """What of the arguments a reader of the log wants."""
+def _summary(call: Call) -> dict[str, Any]:
+    """Return the arguments that a reader of the log needs."""
     match call.operation:
         case "SetDesiredCapacity":
             return {"desired": call.arguments["DesiredCapacity"]}

@@ -1,4 +1,4 @@
-"""Calls take so many names at most: many are asked for in batches."""
+"""Batches for API calls that accept a limited number of names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def batches(items: list[Item], most: int) -> Iterator[list[Item]]:
-    """The items in their order, `most` at a time; the last batch has what is left."""
-    for first in range(0, len(items), most):
-        yield items[first : first + most]
+def batches(items: list[Item], size: int) -> Iterator[list[Item]]:
+    """Yield the items in order, `size` at a time; the last batch holds the rest."""
+    for first in range(0, len(items), size):
+        yield items[first : first + size]

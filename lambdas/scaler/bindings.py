@@ -1,4 +1,4 @@
-"""The service parameter: a service of the model, and the AWS resources that it stands on."""
+"""The service parameter: a service of the model, and its AWS resources."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ if TYPE_CHECKING:
 
 
 class PoolBinding(Section):
-    """What one pool stands on."""
+    """The AWS resources of one pool."""
 
     group: str
     """Name of the Auto Scaling group."""
     target_group_arn: str | None = None
-    """None for training, which serves no requests."""
+    """None for training, which takes no requests."""
 
     @property
     def target_group(self) -> str:
-        """The dimension TargetGroup of CloudWatch: `targetgroup/<name>/<id>`."""
+        """CloudWatch's dimension TargetGroup: `targetgroup/<name>/<id>`."""
         return (self.target_group_arn or "").rpartition(":")[2]
 
 
 class Bindings(Section):
-    """What one service stands on."""
+    """The AWS resources of one service."""
 
     load_balancer: str | None = None
-    """The dimension LoadBalancer of CloudWatch: `app/<name>/<id>`."""
+    """CloudWatch's dimension LoadBalancer: `app/<name>/<id>`."""
     listener_rule_arn: str | None = None
     queue_url: str | None = None
-    """SQS queue of jobs, for training."""
+    """The SQS queue of jobs, for training."""
     pools: dict[str, PoolBinding]
 
 
 class ServiceParameter(Section):
-    """The whole of `/gpu-fleet/<stack>/services/<service>`, written by the Pulumi program."""
+    """The content of `/gpu-fleet/<stack>/services/<service>`, written by the Pulumi program."""
 
     service: Service
     bindings: Bindings
 
     @model_validator(mode="after")
     def _each_pool_is_bound(self) -> Self:
-        wanted, bound = {pool.name for pool in self.service.pools}, set(self.bindings.pools)
-        if wanted != bound:
+        pools, bound = {pool.name for pool in self.service.pools}, set(self.bindings.pools)
+        if pools != bound:
             raise ValueError(
-                f"bindings.pools: must name the service's pools {sorted(wanted)} and no others (got {sorted(bound)})"
+                f"bindings.pools: must name the service's pools {sorted(pools)} and no others (got {sorted(bound)})"
             )
         if self.bindings.listener_rule_arn and not all(p.target_group_arn for p in self.bindings.pools.values()):
-            raise ValueError("bindings.pools: each needs a target_group_arn where there is a listener_rule_arn")
+            raise ValueError("bindings.pools: each needs a target_group_arn if listener_rule_arn is set")
         return self
 
     @property
@@ -65,15 +65,15 @@ class ServiceParameter(Section):
 
 @dataclass(frozen=True, slots=True)
 class ServiceParameters:
-    """All that stood under the path."""
+    """All parameters under the path."""
 
     read: tuple[ServiceParameter, ...]
     broken: dict[str, Fault]
-    """By service, from the parameter's name: one broken parameter does not stop the others."""
+    """Faults of parameters that could not be parsed, by service (from the parameter's name). The others still run."""
 
 
 def read(ssm: SSMClient, path: str) -> ServiceParameters:
-    """Read every service parameter under `path`, in the order of their names. Raises botocore's errors."""
+    """Read every service parameter under `path`, in the order of names. Raises botocore's errors."""
     texts: dict[str, str] = {}
     for page in ssm.get_paginator("get_parameters_by_path").paginate(Path=path, Recursive=False):
         for parameter in page["Parameters"]:
@@ -89,7 +89,7 @@ def read(ssm: SSMClient, path: str) -> ServiceParameters:
 
 
 def parse(name: str, text: str) -> ServiceParameter:
-    """The parameter `name` from its JSON. Raises ValueError with one line per mistake, each with its key."""
+    """Parse the parameter `name` from its JSON. Raises ValueError that names the key of each mistake."""
     try:
         parameter = ServiceParameter.model_validate_json(text)
     except ValidationError as error:

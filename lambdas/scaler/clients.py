@@ -1,4 +1,4 @@
-"""The AWS clients, made once for the life of the function's environment."""
+"""The AWS clients, made once for each execution environment of the function."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ CONFIG = Config(
     # `standard` backs off with jitter and stops when its budget of retries is spent:
     # https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
     retries={"mode": "standard", "total_max_attempts": 3},
-    # An answer of these APIs takes well under a second; a run has a minute for all services, so 3 attempts at
-    # 2 + 5 s leave the others their turn.
+    # These APIs answer in well under a second. A run has a minute for all services: 3 attempts of 2 + 5 s leave time
+    # for the others.
     connect_timeout=2,
     read_timeout=5,
 )
@@ -41,9 +41,9 @@ class Clients:
     ssm: SSMClient
 
     @classmethod
-    def connect(cls, session: boto3.Session | None = None) -> Clients:
-        """Clients of the session's region and credentials (the Lambda's own by default)."""
-        session = session or boto3.Session()
+    def connect(cls) -> Clients:
+        """Make clients with the region and credentials of the environment."""
+        session = boto3.Session()
         return cls(
             autoscaling=session.client("autoscaling", config=CONFIG),
             cloudwatch=session.client("cloudwatch", config=CONFIG),

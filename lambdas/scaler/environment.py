@@ -1,4 +1,4 @@
-"""What the Lambda is told by its environment, read once at the edge."""
+"""The Lambda's settings, read once from its environment variables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ QUOTAS = "QUOTAS"
 
 
 class EnvironmentVariableError(ValueError):
-    """A variable is missing or is not what it must be; the text names it."""
+    """A variable is missing or invalid; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +21,16 @@ class Environment:
     """The scaler's settings."""
 
     services_path: str
-    """Path of the service parameters, without a slash at its end: `/gpu-fleet/prod/services`."""
+    """Path of the service parameters, without a slash at the end: `/gpu-fleet/prod/services`."""
     state_table: str
     stack: str
-    """Dimension `stack` of the scaler's own metrics: `gpu-fleet-prod`."""
+    """The dimension `stack` of the scaler's own metrics: `gpu-fleet-prod`."""
     vcpu_quotas: Mapping[str, int] = field(default_factory=dict)
-    """vCPUs of the account by quota name; a service's own figure goes before it."""
+    """The account's vCPU quotas by name; a service's own quotas override them."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Environment:
-        """Read SERVICES_PATH, STATE_TABLE, STACK and (optional) QUOTAS, a JSON object of vCPUs by quota name.
+        """Read SERVICES_PATH, STATE_TABLE, STACK and, if set, QUOTAS: a JSON object of vCPUs by quota name.
 
         Raises EnvironmentVariableError.
         """

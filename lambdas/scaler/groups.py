@@ -1,4 +1,4 @@
-"""The Auto Scaling groups as they stand."""
+"""Auto Scaling groups, as AWS describes them, and mixed policies with changes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from types_boto3_autoscaling import AutoScalingClient
 
 NAMES_PER_CALL = 100
-"""50 by default, up to 100 with MaxRecords:
+"""AWS answers with 50 by default, with up to 100 if MaxRecords says so:
 https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_DescribeAutoScalingGroups.html"""
 
 LEAVING = ("Terminating", "Terminated", "Detaching", "Detached", "EnteringStandby", "Standby", "Quarantined")
-"""Beginnings of the lifecycle states that an instance does not come back from by itself, so that it no longer counts
-against the desired capacity: https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-lifecycle.html"""
+"""Prefixes of lifecycle states from which an instance does not return by itself. It no longer counts toward the desired
+capacity: https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-lifecycle.html"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Member:
 
     @property
     def leaving(self) -> bool:
-        """Whether it is on its way out of the group."""
+        """Whether it is leaving the group."""
         return self.lifecycle.startswith(LEAVING)
 
     @property
     def in_service(self) -> bool:
-        """Whether the group takes it as serving."""
+        """Whether the group counts it as in service."""
         return self.lifecycle == "InService"
 
 
@@ -68,51 +68,51 @@ class Group:
 
     @property
     def types(self) -> tuple[str, ...]:
-        """Instance types of the mixed policy, the first preferred."""
+        """Instance types of the mixed policy, the preferred one first."""
         return types_of(self.mixed_policy)
 
     @property
     def staying(self) -> tuple[Member, ...]:
-        """Members that count against the desired capacity."""
+        """Members that count toward the desired capacity."""
         return tuple(member for member in self.members if not member.leaving)
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Groups by name, and why some are not there."""
+    """Groups and faults of those that could not be described, both by name."""
 
     found: Mapping[str, Group]
     faults: Mapping[str, Fault]
 
 
 def describe(autoscaling: AutoScalingClient, names: Iterable[str]) -> Groups:
-    """Describe the groups, 100 names a call. A call that fails costs its own hundred only."""
-    todo = sorted(set(names))
+    """Describe the groups, 100 names a call. A call that fails affects only its own 100 groups."""
+    wanted = sorted(set(names))
     found: dict[str, Group] = {}
     faults: dict[str, Fault] = {}
     paginator = autoscaling.get_paginator("describe_auto_scaling_groups")
-    for part in batches(todo, NAMES_PER_CALL):
+    for batch in batches(wanted, NAMES_PER_CALL):
         try:
-            for page in paginator.paginate(AutoScalingGroupNames=part, PaginationConfig={"PageSize": NAMES_PER_CALL}):
+            for page in paginator.paginate(AutoScalingGroupNames=batch, PaginationConfig={"PageSize": NAMES_PER_CALL}):
                 for group in page["AutoScalingGroups"]:
                     found[group["AutoScalingGroupName"]] = _group(group)
         except (ClientError, BotoCoreError) as error:
-            faults |= dict.fromkeys(part, Fault.of(error, "DescribeAutoScalingGroups"))
-    for name in todo:
+            faults |= dict.fromkeys(batch, Fault.of(error, "DescribeAutoScalingGroups"))
+    for name in wanted:
         if name not in found and name not in faults:
             faults[name] = Fault(ErrorCode.UNKNOWN_GROUP, f"{name}: no such Auto Scaling group")
     return Groups({name: found[name] for name in found if name not in faults}, faults)
 
 
 def types_of(mixed_policy: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Instance types of a mixed policy's overrides, the first preferred; none without a policy."""
+    """Return the instance types of a mixed policy's overrides, the preferred one first; none without a policy."""
     overrides = (mixed_policy or {}).get("LaunchTemplate", {}).get("Overrides", [])
     return tuple(override["InstanceType"] for override in overrides if "InstanceType" in override)
 
 
 def with_base(group: Group, on_demand_base: int) -> dict[str, Any]:
-    """The group's whole mixed policy with another on-demand base."""
-    policy = _complete(group)
+    """Return the group's whole mixed policy with this on-demand base."""
+    policy = _sendable_policy(group)
     policy["InstancesDistribution"] = {
         **policy.get("InstancesDistribution", {}),
         "OnDemandBaseCapacity": on_demand_base,
@@ -121,20 +121,20 @@ def with_base(group: Group, on_demand_base: int) -> dict[str, Any]:
 
 
 def with_types(group: Group, types: Sequence[str]) -> dict[str, Any]:
-    """The group's whole mixed policy with other instance types."""
-    policy = _complete(group)
+    """Return the group's whole mixed policy with these instance types."""
+    policy = _sendable_policy(group)
     policy["LaunchTemplate"]["Overrides"] = [{"InstanceType": type_} for type_ in types]
     return policy
 
 
-def _complete(group: Group) -> dict[str, Any]:
-    """The policy as it can be sent again: described with id and name of a template, accepted with one of them only."""
+def _sendable_policy(group: Group) -> dict[str, Any]:
+    """Return the policy as AWS accepts it: a described template has both id and name, a call may give only one."""
     if group.mixed_policy is None:
         raise ValueError(f"{group.name}: has no mixed instances policy")
     launch = dict(group.mixed_policy.get("LaunchTemplate", {}))
-    launch["LaunchTemplateSpecification"] = _one_name(launch.get("LaunchTemplateSpecification", {}))
+    launch["LaunchTemplateSpecification"] = _without_name(launch.get("LaunchTemplateSpecification", {}))
     launch["Overrides"] = [
-        {**override, "LaunchTemplateSpecification": _one_name(override["LaunchTemplateSpecification"])}
+        {**override, "LaunchTemplateSpecification": _without_name(override["LaunchTemplateSpecification"])}
         if "LaunchTemplateSpecification" in override
         else dict(override)
         for override in launch.get("Overrides", [])
@@ -142,11 +142,11 @@ def _complete(group: Group) -> dict[str, Any]:
     return {**group.mixed_policy, "LaunchTemplate": launch}
 
 
-def _one_name(specification: Mapping[str, Any]) -> dict[str, Any]:
-    kept = dict(specification)
-    if "LaunchTemplateId" in kept:
-        kept.pop("LaunchTemplateName", None)
-    return kept
+def _without_name(specification: Mapping[str, Any]) -> dict[str, Any]:
+    named = dict(specification)
+    if "LaunchTemplateId" in named:
+        named.pop("LaunchTemplateName", None)
+    return named
 
 
 def _group(described: Any) -> Group:

@@ -1,4 +1,4 @@
-"""The edge of the Lambda: environment, clients, the clock, logs and metrics."""
+"""The Lambda's entry point: environment, clients, clock, log and metrics."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class StandardOutput(logging.Handler):
-    """Writes to whatever sys.stdout is at the time, as `print` does, so that a caller can redirect log and metrics."""
+    """Writes to the current sys.stdout, as `print` does, so that a caller can redirect log and metrics."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
@@ -45,7 +45,7 @@ logger = Logger(service="gpu-fleet-scaler", use_rfc3339=True, logger_handler=Sta
 
 @cache
 def scaler() -> Runtime:
-    """The scaler of this execution environment. Raises EnvironmentVariableError."""
+    """Return the scaler of this execution environment. Raises EnvironmentVariableError."""
     environment = Environment.from_env(os.environ)
     clients = Clients.connect()
     return Runtime(
@@ -54,17 +54,17 @@ def scaler() -> Runtime:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    # Clients are made in the init phase, which has a full CPU whatever the function's memory; elsewhere not before
-    # the first call, so that importing this file touches nothing.
+    # In Lambda, make the clients in the init phase, which has a full CPU whatever the function's memory. Elsewhere
+    # wait for the first call, so that importing this file has no effect.
     scaler()
 
 
 def handle(event: Any, context: LambdaContext | None = None) -> dict[str, Any]:
     """Serve the services that the event concerns (`events.concerned`), or answer EC2's notice about an instance.
 
-    The reply counts the outcomes and names the faults of each service that failed. That is no failed invocation: it
-    rings by the metrics `errors` and `failed_services`. Raises botocore's errors where the services themselves, and
-    UnreadableGroupsError where a notice's groups could not be read.
+    The reply counts outcomes and names the faults of each service that failed. A failed service does not fail the
+    invocation: the metrics `errors` and `failed_services` raise the alarms. Raises botocore's errors if the service
+    parameters could not be read, and UnreadableGroupsError if the groups for a notice could not.
     """
     now = time.time()
     stack = scaler().environment.stack

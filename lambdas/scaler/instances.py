@@ -1,4 +1,4 @@
-"""What is learnt of an instance once and never changes, kept between runs in the function's memory."""
+"""Facts of instances that never change, kept between runs in the function's memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IDS_PER_CALL = 200
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Of one instance."""
+    """The facts of one instance."""
 
     launched_at: float
     """Seconds since the epoch."""
@@ -28,9 +28,9 @@ class Facts:
 class InstanceBook:
     """Facts of the instances seen, and when each became ready.
 
-    Only a help: a new execution environment starts with an empty book, asks EC2 again, and does not know when
-    instances that are ready already became so. Spot or not, and the time of launch, stand in no answer of Auto
-    Scaling, and EC2 is asked for each instance once, not once a minute.
+    Auto Scaling's answers have neither the launch time nor whether an instance is spot, so the book asks EC2 once for
+    each instance instead of each minute. It is only a cache: a new execution environment starts with an empty book,
+    asks EC2 again, and does not know when instances that are already ready became so.
     """
 
     def __init__(self) -> None:
@@ -39,14 +39,14 @@ class InstanceBook:
         self._ready_at: dict[str, float] = {}
 
     def learn(self, ec2: EC2Client, ids: Collection[str]) -> None:
-        """Ask EC2 for the instances not yet known. One that EC2 does not know (yet) stays unknown.
+        """Ask EC2 for the instances that are not in the book. One that EC2 does not know yet stays unknown.
 
-        Raises botocore's errors; what was learnt before stays.
+        Raises botocore's errors, and then keeps what it has learned.
         """
         unknown = sorted(set(ids) - self._facts.keys())
-        for part in batches(unknown, IDS_PER_CALL):
-            # By filter: an id that is gone would fail the whole call.
-            pages = ec2.get_paginator("describe_instances").paginate(Filters=[{"Name": "instance-id", "Values": part}])
+        for batch in batches(unknown, IDS_PER_CALL):
+            # By filter: with InstanceIds, one id that is gone would fail the whole call.
+            pages = ec2.get_paginator("describe_instances").paginate(Filters=[{"Name": "instance-id", "Values": batch}])
             for page in pages:
                 for reservation in page["Reservations"]:
                     for instance in reservation.get("Instances", []):
@@ -56,17 +56,20 @@ class InstanceBook:
                         )
 
     def forget_all_but(self, ids: Collection[str]) -> None:
-        """Keep the book as small as the fleet."""
+        """Forget all other instances, so that the book is as small as the fleet."""
         self._facts = {id_: facts for id_, facts in self._facts.items() if id_ in ids}
         self._ready_at = {id_: at for id_, at in self._ready_at.items() if id_ in ids}
         self._not_ready &= set(ids)
 
     def facts(self, id_: str) -> Facts | None:
-        """What is known of the instance."""
+        """Return the instance's facts; None if it is not in the book."""
         return self._facts.get(id_)
 
     def ready_at(self, id_: str, phase: Phase, now: float) -> float | None:
-        """When the instance became ready, if this book saw it both before and after; late by one run at most."""
+        """Note the instance's phase, and return when it became ready, at most one run late.
+
+        None unless this book has seen it both before and after.
+        """
         match phase:
             case Phase.STARTING:
                 self._not_ready.add(id_)

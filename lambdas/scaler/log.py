@@ -1,5 +1,6 @@
-"""One JSON line for each decision: what a person searches for, and the record from which it can be decided again; and
-one for each notice of EC2 about an instance of the stack.
+"""The log: one JSON line for each decision and for each of EC2's notices about an instance of the stack.
+
+A decision's line has fields to search for, and the record from which the decision can be computed again.
 """
 
 from __future__ import annotations
@@ -31,36 +32,36 @@ NOTICE = "notice"
 def write(
     logger: Logger, result: Result, service: Service | None, observation: Observation | None, state: State, now: float
 ) -> None:
-    """Log one service's turn, as an error where something failed."""
+    """Log one service's turn, as an error if something failed."""
     fields = line(result, service, observation, state, now)
     (logger.error if result.failed else logger.info)(MESSAGE, extra=fields)
 
 
 def write_notice(logger: Logger, answered: Answered, now: float) -> None:
-    """Log what became of EC2's notice about an instance, as an error where something failed."""
+    """Log the answer to EC2's notice about an instance, as an error if something failed."""
     fields = notice_line(answered, now)
     (logger.error if answered.result.failed else logger.info)(NOTICE, extra=fields)
 
 
 def notice_line(answered: Answered, now: float) -> dict[str, Any]:
-    """The line's fields; those that a decision has too have the same names."""
+    """Return the fields of a notice's line. Fields that a decision also has keep their names."""
     return {
-        **_turn(answered.result, answered.parameter.service, now),
+        **_outcome_fields(answered.result, answered.parameter.service, now),
         "notice": answered.notice.kind.value,
         "instance": answered.notice.instance_id,
         "pool": answered.pool,
-        "codes": [answered.answer.value],
-        "sentences": [SENTENCES[answered.answer]],
+        "codes": [answered.verdict.value],
+        "sentences": [SENTENCES[answered.verdict]],
     }
 
 
-def _turn(result: Result, service: Service | None, now: float) -> dict[str, Any]:
+def _outcome_fields(result: Result, service: Service | None, now: float) -> dict[str, Any]:
     return {
         "service_name": result.service,
         "mode": service.policy.mode.value if service else None,
         "outcome": result.outcome.value,
         "at": now,
-        "writes": [asdict(made) for made in result.writes],
+        "writes": [asdict(write) for write in result.writes],
         "faults": [asdict(fault) for fault in result.faults],
     }
 
@@ -68,8 +69,8 @@ def _turn(result: Result, service: Service | None, now: float) -> dict[str, Any]
 def line(
     result: Result, service: Service | None, observation: Observation | None, state: State, now: float
 ) -> dict[str, Any]:
-    """The line's fields. All values are plain JSON: what is not finite is written as text."""
-    fields = _turn(result, service, now)
+    """Return the fields of a decision's line. All values are plain JSON; infinity and NaN become text."""
+    fields = _outcome_fields(result, service, now)
     decision = result.decision
     if decision is not None:
         fields |= {
@@ -82,35 +83,35 @@ def line(
         }
     fields = _finite(fields)
     if decision is not None and observation is not None and service is not None:
-        fields |= _record(Record(service, observation, state, now, decision))
+        fields |= _record_fields(Record(service, observation, state, now, decision))
     return fields
 
 
 def record_of(text: str | bytes) -> Record:
-    """The record in one line of the log (or a bare record). Raises ValueError when there is none."""
+    """Return the record in one line of the log (or a bare record). Raises ValueError if there is none."""
     try:
         parsed = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"not a line of the decision log: {error}") from error
-    whole = parsed.get("record", parsed) if isinstance(parsed, dict) else None
-    if not whole or "decision" not in whole:
+    recorded = parsed.get("record", parsed) if isinstance(parsed, dict) else None
+    if not recorded or "decision" not in recorded:
         raise ValueError("not a line of the decision log: has no key record")
-    return record.load(Record, json.dumps(whole))
+    return record.load(Record, json.dumps(recorded))
 
 
-def _record(whole: Record) -> dict[str, Any]:
-    text = record.dump(whole)
+def _record_fields(evaluation: Record) -> dict[str, Any]:
+    text = record.dump(evaluation)
     if len(text) <= MAX_RECORD_BYTES:
         return {"record": json.loads(text)}
-    # 14 days of 5-minute history are 4032 readings, about 150 KB: the only part that can be so long.
-    short = record.dump(replace(whole, observation=replace(whole.observation, history_rps=())))
+    # Only the history can be this long: 14 days of 5-minute readings are 4032, about 150 KB.
+    short = record.dump(replace(evaluation, observation=replace(evaluation.observation, history_rps=())))
     if len(short) <= MAX_RECORD_BYTES:
         return {"record": json.loads(short), "record_lacks": ["observation.history_rps"]}
     return {"record_lacks": ["everything"]}
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity; R of a service without instances is one."""
+    """Replace non-finite numbers by text: JSON has no infinity, which is R of a service without instances."""
     match value:
         case float() if not math.isfinite(value):
             return str(value)

@@ -1,4 +1,4 @@
-"""Reading CloudWatch: any number of queries, 500 a call, each answered by a series of readings."""
+"""Read CloudWatch: any number of queries, 500 a call, each answered by a series of readings."""
 
 from __future__ import annotations
 
@@ -25,46 +25,46 @@ QUERIES_PER_CALL = 500
 
 @dataclass(frozen=True, slots=True, order=True)
 class Query:
-    """One statistic of one metric. Equal queries of several services are asked once."""
+    """One statistic of one metric. Equal queries of several services are sent once."""
 
     namespace: str
     name: str
     dimensions: tuple[tuple[str, str], ...]
-    """In the order in which they are published."""
+    """In the order of publication."""
     statistic: str
     period_seconds: int
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What CloudWatch knew."""
+    """CloudWatch's answers."""
 
     series: Mapping[Query, Series]
     failed: Mapping[Query, Fault]
-    """Queries without an answer: missing, which is not the same as an empty series."""
+    """Queries without an answer. A missing series is not an empty one."""
 
     def of(self, query: Query | None) -> Series:
-        """The series, empty where there is no data, no answer or no query."""
+        """Return the series; empty without data, answer or query."""
         return self.series.get(query, ()) if query is not None else ()
 
 
 def fetch(cloudwatch: CloudWatchClient, queries: Iterable[Query], start: float, end: float) -> Answers:
-    """Read all queries over [start, end): one call (and its pages) per 500 of them.
+    """Read all queries over [start, end), seconds since the epoch: one call and its pages per 500 queries.
 
-    `start` should be a multiple of the longest period, so that CloudWatch does not round it. A period that has not
-    ended by `end` is left out: its sum would still grow. A call that fails costs its own 500 queries only.
+    `start` should be a multiple of the longest period, or CloudWatch rounds it. A period that ends after `end` is left
+    out, because its sum still grows. A call that fails affects only its own 500 queries.
     """
-    # Sorted, so that the same run makes the same calls.
-    todo = sorted(set(queries))
+    # Sorted, so that equal runs make equal calls.
+    wanted = sorted(set(queries))
     series: dict[Query, Series] = {}
     failed: dict[Query, Fault] = {}
-    for part in batches(todo, QUERIES_PER_CALL):
+    for batch in batches(wanted, QUERIES_PER_CALL):
         try:
-            answered = _call(cloudwatch, part, start, end)
+            answered = _call(cloudwatch, batch, start, end)
         except (ClientError, BotoCoreError) as error:
-            failed |= dict.fromkeys(part, Fault.of(error, "GetMetricData"))
+            failed |= dict.fromkeys(batch, Fault.of(error, "GetMetricData"))
             continue
-        for query in part:
+        for query in batch:
             if query in answered:
                 series[query] = answered[query]
             else:
@@ -77,7 +77,7 @@ def _call(cloudwatch: CloudWatchClient, queries: list[Query], start: float, end:
     values: dict[str, dict[float, float]] = {id_: {} for id_ in by_id}
     refused: set[str] = set()
     pages = cloudwatch.get_paginator("get_metric_data").paginate(
-        MetricDataQueries=[_wire(id_, query) for id_, query in by_id.items()],
+        MetricDataQueries=[_request(id_, query) for id_, query in by_id.items()],
         StartTime=datetime.fromtimestamp(start, UTC),
         EndTime=datetime.fromtimestamp(end, UTC),
         ScanBy="TimestampDescending",
@@ -98,7 +98,7 @@ def _call(cloudwatch: CloudWatchClient, queries: list[Query], start: float, end:
     }
 
 
-def _wire(id_: str, query: Query) -> MetricDataQueryTypeDef:
+def _request(id_: str, query: Query) -> MetricDataQueryTypeDef:
     return {
         "Id": id_,
         "MetricStat": {

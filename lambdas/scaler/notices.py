@@ -1,17 +1,17 @@
-"""EC2's notices about spot instances, which EventBridge brings: an instance that goes is replaced through its group.
+"""EC2's notices about spot instances, delivered by EventBridge: replace an instance through its group.
 
-A notice of interruption comes two minutes before the instance ends. Its group takes it out of the load balancer and
-drains it, and launches another without waiting for its own health check to find the instance gone:
+An interruption notice comes two minutes before the instance ends. The scaler ends the instance through its group, which
+drains it and launches another at once; without that, the group's health check would have to find the instance gone:
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
 
-A rebalance recommendation says that the risk is high, and nothing is certain:
+A rebalance recommendation means a high risk of interruption, not a certain one:
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/rebalance-recommendations.html
-Its replacement boots for minutes, so it is followed only where `sizing.target_utilization` of the instances wanted stay
-in service: so many carry, when full, what all were sized for. Recommendations often come for all instances of a type
-at once, and to end those together would be the outage itself.
+The replacement boots for minutes, so the scaler follows it only if `sizing.target_utilization` of the desired count
+stays in service: when full, these instances carry the load that all of them were sized for. Recommendations often come
+for all instances of a type at once; ending all of them would itself be an outage.
 
-Both come for every instance of account and region, each at least once, and often one after the other. Nothing is
-remembered: an instance that is leaving already is left alone.
+EC2 sends both kinds for every instance of the account and region, each at least once, and often one after the other.
+The scaler keeps no record of them: it leaves an instance alone that is leaving already.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from typing import Any
 
 from gpu_fleet.scaling.policy import Mode, Workload
 from gpu_fleet.scaling.service import Service
-from lambdas.scaler import apply as hands
-from lambdas.scaler import bindings, groups
+from lambdas.scaler import apply, bindings, groups
 from lambdas.scaler.apply import Call
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.clients import Clients
@@ -32,15 +31,15 @@ from lambdas.scaler.groups import Group, Member
 from lambdas.scaler.result import ErrorCode, Outcome, Result
 
 
-class Kind(StrEnum):
-    """The events' `detail-type`."""
+class NoticeKind(StrEnum):
+    """The `detail-type` of the event."""
 
     INTERRUPTION = "EC2 Spot Instance Interruption Warning"
     REBALANCE = "EC2 Instance Rebalance Recommendation"
 
 
-class NoticeResult(StrEnum):
-    """What a notice leads to."""
+class NoticeVerdict(StrEnum):
+    """What the scaler does about a notice: the code in the log."""
 
     REPLACE = "notice.replace"
     LEAVING = "notice.leaving"
@@ -50,53 +49,53 @@ class NoticeResult(StrEnum):
     NEEDED = "notice.needed"
 
 
-SENTENCES: Mapping[NoticeResult, str] = {
-    NoticeResult.REPLACE: "It drains, and its group launches another.",
-    NoticeResult.LEAVING: "It is leaving its group already.",
-    NoticeResult.SHADOW: "In shadow mode nothing is touched.",
-    NoticeResult.JOBS: "A job is not given up for a risk: it stays until it is interrupted.",
-    NoticeResult.PROTECTED: "It is protected from scale-in: it stays until it is interrupted.",
-    NoticeResult.NEEDED: "The other instances of its pool could not carry its load: it stays until it is interrupted.",
+SENTENCES: Mapping[NoticeVerdict, str] = {
+    NoticeVerdict.REPLACE: "The instance drains, and its group launches another.",
+    NoticeVerdict.LEAVING: "The instance is leaving its group already.",
+    NoticeVerdict.SHADOW: "In shadow mode the scaler changes nothing.",
+    NoticeVerdict.JOBS: "A risk is no reason to end a job: the instance stays until it is interrupted.",
+    NoticeVerdict.PROTECTED: "The instance is protected from scale-in: it stays until it is interrupted.",
+    NoticeVerdict.NEEDED: "The other instances of its pool could not carry its load: it stays until it is interrupted.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One notice."""
+    """A notice about an instance, perhaps of another stack."""
 
-    kind: Kind
+    kind: NoticeKind
     instance_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What became of a notice that concerns an instance of the stack."""
+    """A notice about an instance of the stack, with the verdict and the result."""
 
     notice: Notice
     parameter: ServiceParameter
     pool: str
-    answer: NoticeResult
+    verdict: NoticeVerdict
     result: Result
 
 
 class UnreadableGroupsError(Exception):
-    """The groups could not be read, so nobody knows whether the instance is one of the stack's."""
+    """The groups could not be read, so it is unknown whether the instance belongs to the stack."""
 
 
 def read(event: Any) -> Notice | None:
-    """The notice in a function's event; None for any other event."""
+    """Read the notice from the function's event; None for any other event."""
     if not isinstance(event, Mapping) or event.get("source") != "aws.ec2":
         return None
     detail = event.get("detail")
     instance_id = detail.get("instance-id") if isinstance(detail, Mapping) else None
-    kind = next((kind for kind in Kind if kind == event.get("detail-type")), None)
+    kind = next((kind for kind in NoticeKind if kind == event.get("detail-type")), None)
     return Notice(kind, instance_id) if kind is not None and isinstance(instance_id, str) else None
 
 
 def answer(notice: Notice, clients: Clients, services_path: str) -> Answered | None:
-    """Answer a notice; None where the instance is in no group of the stack.
+    """Answer a notice; None if no group of the stack has the instance.
 
-    Raises botocore's errors where the services could not be read, and UnreadableGroupsError.
+    Raises botocore's errors if the service parameters could not be read, and UnreadableGroupsError.
     """
     owners = {
         binding.group: (parameter, pool)
@@ -117,45 +116,45 @@ def answer(notice: Notice, clients: Clients, services_path: str) -> Answered | N
     return None
 
 
-def judge(kind: Kind, service: Service, group: Group, member: Member) -> NoticeResult:
-    """What to do about a member of a group that this notice is about."""
+def judge(kind: NoticeKind, service: Service, group: Group, member: Member) -> NoticeVerdict:
+    """Decide what to do about a notice of this kind for a member of a group."""
     policy = service.policy
     if member.leaving:
-        return NoticeResult.LEAVING
+        return NoticeVerdict.LEAVING
     if policy.mode is Mode.SHADOW:
-        return NoticeResult.SHADOW
-    # It ends in two minutes, with its job and in spite of any protection: its worker is told, another one launched.
-    if kind is Kind.INTERRUPTION:
-        return NoticeResult.REPLACE
+        return NoticeVerdict.SHADOW
+    # In two minutes EC2 ends it, despite any protection and with any job: let its worker save, and launch another.
+    if kind is NoticeKind.INTERRUPTION:
+        return NoticeVerdict.REPLACE
     if policy.workload is Workload.TRAINING:
-        return NoticeResult.JOBS
+        return NoticeVerdict.JOBS
     if member.protected:
-        return NoticeResult.PROTECTED
-    left = sum(m.in_service and m.healthy for m in group.members if m.id != member.id)
-    if left < group.desired * policy.sizing.target_utilization:
-        return NoticeResult.NEEDED
-    return NoticeResult.REPLACE
+        return NoticeVerdict.PROTECTED
+    remaining = sum(m.in_service and m.healthy for m in group.members if m.id != member.id)
+    if remaining < group.desired * policy.sizing.target_utilization:
+        return NoticeVerdict.NEEDED
+    return NoticeVerdict.REPLACE
 
 
 def _carry_out(
-    verdict: NoticeResult, service: str, group: str, instance_id: str, clients: Clients
-) -> tuple[NoticeResult, Result]:
-    if verdict is NoticeResult.SHADOW:
+    verdict: NoticeVerdict, service: str, group: str, instance_id: str, clients: Clients
+) -> tuple[NoticeVerdict, Result]:
+    if verdict is NoticeVerdict.SHADOW:
         return verdict, Result(service, Outcome.SHADOW)
-    if verdict is not NoticeResult.REPLACE:
+    if verdict is not NoticeVerdict.REPLACE:
         return verdict, Result(service, Outcome.UNCHANGED)
     arguments = {"InstanceId": instance_id, "ShouldDecrementDesiredCapacity": False}
     call = Call("autoscaling", "TerminateInstanceInAutoScalingGroup", instance_id, arguments)
-    made = hands.make([call], clients, may_remove=True)
-    if any(write.made for write in made.writes):
-        return verdict, Result(service, Outcome.APPLIED, writes=made.writes)
-    # Another run may have been quicker, and AWS refuses an instance that is on its way out in several ways
-    # (ScalingActivityInProgress, ValidationError): what counts is where the instance stands.
-    now_standing = groups.describe(clients.autoscaling, [group])
-    member = _member(now_standing.found.get(group), instance_id)
-    if not made.faults or (not now_standing.faults and (member is None or member.leaving)):
-        return NoticeResult.LEAVING, Result(service, Outcome.UNCHANGED, writes=made.writes)
-    return verdict, Result(service, Outcome.FAILED, writes=made.writes, faults=made.faults)
+    applied = apply.make([call], clients, may_remove=True)
+    if any(write.made for write in applied.writes):
+        return verdict, Result(service, Outcome.APPLIED, writes=applied.writes)
+    # Another run may have been quicker, and AWS refuses to end a leaving instance with different errors
+    # (ScalingActivityInProgress, ValidationError), so look at the instance instead.
+    latest = groups.describe(clients.autoscaling, [group])
+    member = _member(latest.found.get(group), instance_id)
+    if not applied.faults or (not latest.faults and (member is None or member.leaving)):
+        return NoticeVerdict.LEAVING, Result(service, Outcome.UNCHANGED, writes=applied.writes)
+    return verdict, Result(service, Outcome.FAILED, writes=applied.writes, faults=applied.faults)
 
 
 def _member(group: Group | None, instance_id: str) -> Member | None:

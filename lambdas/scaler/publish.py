@@ -1,4 +1,4 @@
-"""The scaler's own metrics, in the embedded metric format: lines of the log, no call and no right needed.
+"""The scaler's own metrics in the embedded metric format: log lines, which need no API call and no permission.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
@@ -17,11 +17,11 @@ NAMESPACE = "GpuFleet/Scaler"
 
 
 def publish(result: Result, observation: Observation | None, stack: str) -> None:
-    """Write the metrics of one service's turn: dimensions `stack` and `service`, and `pool` for counts and weights.
+    """Publish the metrics of one service's turn, by `stack` and `service`; counts and weights also by `pool`.
 
-    What is not known is left out, never written as zero.
+    An unknown value is left out, never published as zero.
     """
-    metrics = _of_service(stack, result.service)
+    metrics = _service_metrics(stack, result.service)
     _add(metrics, "errors", MetricUnit.Count, len(result.faults) if result.failed else 0)
     _add(metrics, "superseded", MetricUnit.Count, int(result.outcome is Outcome.SUPERSEDED))
     decision = result.decision
@@ -39,7 +39,7 @@ def publish(result: Result, observation: Observation | None, stack: str) -> None
     if decision is None or observation is None:
         return
     for name, target in decision.targets.items():
-        metrics = _of_service(stack, result.service)
+        metrics = _service_metrics(stack, result.service)
         metrics.add_dimension("pool", name)
         _add(metrics, "desired", MetricUnit.Count, target.desired)
         _add(metrics, "weight", MetricUnit.NoUnit, target.weight)
@@ -50,8 +50,9 @@ def publish(result: Result, observation: Observation | None, stack: str) -> None
 
 
 def publish_run(results: Sequence[Result], stack: str) -> None:
-    """Write how many services failed in a run: dimension `stack` alone, so that it also counts a service that the
-    stack's alarms do not know, as one of a parameter that was left behind.
+    """Publish how many services failed in a run, by `stack` alone.
+
+    This also counts a service that the stack's alarms do not know, such as one of a leftover parameter.
     """
     metrics = EphemeralMetrics(namespace=NAMESPACE)
     metrics.add_dimension("stack", stack)
@@ -59,7 +60,7 @@ def publish_run(results: Sequence[Result], stack: str) -> None:
     metrics.flush_metrics()
 
 
-def _of_service(stack: str, service: str) -> EphemeralMetrics:
+def _service_metrics(stack: str, service: str) -> EphemeralMetrics:
     metrics = EphemeralMetrics(namespace=NAMESPACE, service=service)
     metrics.add_dimension("stack", stack)
     return metrics

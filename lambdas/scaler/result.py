@@ -1,4 +1,4 @@
-"""What happened, beside what was decided: faults with codes that alarms and searches can match, and the writes made."""
+"""The result of one service's turn: outcome, decision, writes, and faults with codes to search for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ErrorCode(StrEnum):
     """Why something was not done."""
 
     BROKEN_PARAMETER = "BrokenParameter"
-    """A service parameter is not what `bindings.ServiceParameter` reads."""
+    """`bindings.ServiceParameter` cannot read a service parameter."""
     UNKNOWN_GROUP = "UnknownGroup"
     UNKNOWN_RULE = "UnknownRule"
     THROTTLED = "Throttled"
@@ -24,26 +24,26 @@ class ErrorCode(StrEnum):
     UNREACHABLE = "Unreachable"
     """No answer: timeout, connection, name."""
     AWS_ERROR = "AwsError"
-    """AWS answered with any other error."""
+    """AWS answered with another error."""
     LAUNCH_FAILED = "LaunchFailed"
-    """Auto Scaling could not launch for another reason than capacity: a template, a right, a key."""
+    """Auto Scaling could not launch for another reason than capacity: a template, a permission, a key."""
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     STATE_UNREADABLE = "StateUnreadable"
-    """The state item is not one of this version's: counts as lost."""
+    """This version cannot read the state item, which counts as lost."""
     INVALID_DECISION = "InvalidDecision"
-    """The decision breaks a rule that AWS would not have checked, so nothing was written."""
+    """No calls can carry the decision out, so nothing was written."""
     OUT_OF_TIME = "OutOfTime"
-    """The function's time was up before this service's turn."""
+    """The function ran out of time before this service's turn."""
     UNEXPECTED = "Unexpected"
-    """A fault of the scaler itself."""
+    """A bug of the scaler itself."""
 
 
 def error_code(error: Exception) -> str:
-    """The code with which AWS answered; empty where it did not answer."""
+    """Return the code of AWS's error; empty if AWS did not answer."""
     return error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
 
 
-_THROTTLES = frozenset(
+_THROTTLING_CODES = frozenset(
     {
         "Throttling",
         "ThrottlingException",
@@ -55,7 +55,7 @@ _THROTTLES = frozenset(
         "SlowDown",
     }
 )
-_DENIALS = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"})
+_DENIAL_CODES = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +65,17 @@ class Fault:
     code: ErrorCode
     message: str
     during: str = ""
-    """Operation or step."""
+    """The API operation or the step that failed."""
 
     @classmethod
     def of(cls, error: Exception, during: str = "") -> Fault:
-        """The fault that an exception stands for."""
+        """Return the fault of an exception."""
         if isinstance(error, ClientError):
             during = during or error.operation_name
             code = error_code(error)
-            if code in _THROTTLES:
+            if code in _THROTTLING_CODES:
                 return cls(ErrorCode.THROTTLED, str(error), during)
-            if code in _DENIALS:
+            if code in _DENIAL_CODES:
                 return cls(ErrorCode.ACCESS_DENIED, str(error), during)
             return cls(ErrorCode.AWS_ERROR, str(error), during)
         if isinstance(error, BotoCoreError):
@@ -85,34 +85,34 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write that the decision called for."""
+    """A write that the decision called for."""
 
     operation: str
     resource: str
     detail: Mapping[str, Any] = field(default_factory=dict)
     made: bool = True
     note: str = ""
-    """Why it was not made, or not in full."""
+    """Why it was not made, or was made in part."""
 
 
 class Outcome(StrEnum):
     """How one service's turn ended."""
 
     APPLIED = "applied"
-    """Something was written."""
+    """At least one write was made."""
     UNCHANGED = "unchanged"
-    """All stood as decided."""
+    """Nothing differed from the decision."""
     SHADOW = "shadow"
-    """Decided and published; nothing touched."""
+    """Decided and published; nothing changed."""
     SUPERSEDED = "superseded"
-    """Another run wrote the state first: this one changed nothing."""
+    """Another run wrote the state first, so this one changed nothing."""
     FAILED = "failed"
-    """Not decided, or not all of it could be written; the next run mends it."""
+    """No decision, or a write failed; the next run tries again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One service's turn."""
+    """The result of one service's turn."""
 
     service: str
     outcome: Outcome
@@ -122,7 +122,9 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        """Whether somebody should look at it now: an old state item mends itself, and launches that fail are shown
-        in the log and the metrics for as long as they stand in the group's activities, an hour.
+        """Whether to raise an alarm.
+
+        An unreadable state item is replaced in the same run. Failed launches show in log and metrics for an hour, as
+        long as the scaler reads them from the group's activities.
         """
         return any(fault.code not in (ErrorCode.STATE_UNREADABLE, ErrorCode.LAUNCH_FAILED) for fault in self.faults)

@@ -1,4 +1,4 @@
-"""The listener rule: its weights, and its actions with other weights."""
+"""Listener rules: their weights, and their actions with other weights."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ class Stickiness:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One listener rule as it stands."""
+    """One listener rule."""
 
     arn: str
     actions: tuple[Mapping[str, Any], ...]
 
     @property
     def weights(self) -> Mapping[str, int]:
-        """Weight by target group ARN; empty for a rule that does not forward."""
+        """Weights by target group ARN; empty for a rule that does not forward."""
         forward = self._forward()
         if forward is None:
             return {}
         if "ForwardConfig" not in forward:
             return {forward["TargetGroupArn"]: 1}
-        # A weight that is not given is 1 (API_TargetGroupTuple).
+        # A missing weight is 1 (API_TargetGroupTuple).
         return {t["TargetGroupArn"]: t.get("Weight", 1) for t in forward["ForwardConfig"].get("TargetGroups", [])}
 
     @property
     def stickiness(self) -> Stickiness:
-        """The forward action's own stickiness."""
+        """Stickiness of the forward action."""
         config = (self._forward() or {}).get("ForwardConfig", {}).get("TargetGroupStickinessConfig", {})
         return Stickiness(config.get("Enabled", False), config.get("DurationSeconds", 3600))
 
     def with_weights(self, weights: Mapping[str, int], stickiness: Stickiness) -> list[dict[str, Any]]:
-        """All actions of the rule with these weights, complete as ModifyRule needs them.
+        """Return all actions of the rule with these weights: ModifyRule replaces the whole list.
 
-        Authentication in front of the forward action stays, and so does a target group that is not named: it may
-        belong to a pool that has just been added. Raises ValueError where AWS allows no such action.
+        Keeps authentication before the forward action, and target groups without a new weight: one may belong to a pool
+        that has just been added. Raises ValueError if AWS would refuse the action.
         """
         forward = self._forward()
         if forward is None:
@@ -78,7 +78,7 @@ class Rule:
                 {"Enabled": True, "DurationSeconds": stickiness.seconds} if stickiness.enabled else {"Enabled": False}
             ),
         }
-        # The short form TargetGroupArn may not stand beside several target groups.
+        # AWS refuses the short form TargetGroupArn beside several target groups.
         kept = {key: value for key, value in forward.items() if key != "TargetGroupArn"}
         return [{**kept, "ForwardConfig": config} if action is forward else dict(action) for action in self.actions]
 
@@ -88,30 +88,30 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Rules by ARN, and why some are not there."""
+    """Rules and faults of those that could not be described, both by ARN."""
 
     found: Mapping[str, Rule]
     faults: Mapping[str, Fault]
 
 
 def describe(elbv2: ElasticLoadBalancingv2Client, arns: Iterable[str]) -> Rules:
-    """Describe the rules, 20 a call; where one of them is gone and fails its call, one by one."""
-    todo = sorted(set(arns))
+    """Describe the rules, 20 a call. If one is gone, its call fails, and that call's rules are described one by one."""
+    wanted = sorted(set(arns))
     found: dict[str, Rule] = {}
     faults: dict[str, Fault] = {}
-    for part in batches(todo, RULES_PER_CALL):
+    for batch in batches(wanted, RULES_PER_CALL):
         try:
-            found |= _call(elbv2, part)
+            found |= _call(elbv2, batch)
         except (ClientError, BotoCoreError) as error:
-            if not _is_gone(error) or len(part) == 1:
-                faults |= dict.fromkeys(part, _fault(error, part))
+            if not _is_gone(error) or len(batch) == 1:
+                faults |= dict.fromkeys(batch, _fault(error, batch[0]))
                 continue
-            for arn in part:
+            for arn in batch:
                 try:
                     found |= _call(elbv2, [arn])
-                except (ClientError, BotoCoreError) as alone:
-                    faults[arn] = _fault(alone, [arn])
-    for arn in todo:
+                except (ClientError, BotoCoreError) as single:
+                    faults[arn] = _fault(single, arn)
+    for arn in wanted:
         if arn not in found and arn not in faults:
             faults[arn] = Fault(ErrorCode.UNKNOWN_RULE, f"{arn}: no such listener rule")
     return Rules(found, faults)
@@ -129,7 +129,7 @@ def _is_gone(error: Exception) -> bool:
     return error_code(error) == "RuleNotFound"
 
 
-def _fault(error: Exception, arns: list[str]) -> Fault:
+def _fault(error: Exception, arn: str) -> Fault:
     if _is_gone(error):
-        return Fault(ErrorCode.UNKNOWN_RULE, f"{arns[0]}: no such listener rule", "DescribeRules")
+        return Fault(ErrorCode.UNKNOWN_RULE, f"{arn}: no such listener rule", "DescribeRules")
     return Fault.of(error, "DescribeRules")

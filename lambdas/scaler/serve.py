@@ -1,4 +1,4 @@
-"""One run: every service observed, decided on and applied, each in its own try."""
+"""One run: observe, decide and apply for every service. A service that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -13,27 +13,26 @@ from gpu_fleet.scaling.observation import Observation
 from gpu_fleet.scaling.policy import Mode
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.scaling.state import State
-from lambdas.scaler import apply as hands
-from lambdas.scaler import bindings, events, observe
+from lambdas.scaler import apply, bindings, events, observe
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.clients import Clients
 from lambdas.scaler.environment import Environment
 from lambdas.scaler.instances import InstanceBook
 from lambdas.scaler.observe import Seen
 from lambdas.scaler.result import ErrorCode, Fault, Outcome, Result
-from lambdas.scaler.store import StateStore, Stored, VersionConflictError
+from lambdas.scaler.store import StateStore, StoredState, VersionConflictError
 
 Decide: TypeAlias = Callable[[Service, Observation, State, float], Decision]
 Report: TypeAlias = Callable[[Result, ServiceParameter | None, Observation | None, State], None]
-"""Told of each service as soon as its turn is over, so that a run that is cut off has said what it did."""
+"""Called for each service at the end of its turn, so that a run that is cut off has reported what it did."""
 
 RESERVE_SECONDS = 3.0
-"""Left over at the end, for the last service's log and metrics."""
+"""Time kept at the end of a run for the last service's log and metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What stays the same from run to run."""
+    """What runs have in common."""
 
     environment: Environment
     clients: Clients
@@ -44,9 +43,11 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class _Memory:
-    stored: Stored
+    """A service's state, as read at the start of a run."""
+
+    stored: StoredState
     fault: Fault | None = None
-    """Why the state could not be read: it counts as lost, and is not written over."""
+    """Why the store did not answer. The state then counts as lost, and this run does not write it."""
 
 
 def serve(
@@ -54,12 +55,12 @@ def serve(
 ) -> tuple[Result, ...]:
     """Serve all services that the event concerns, at `now` (seconds since the epoch, UTC).
 
-    Raises botocore's errors only where the services themselves could not be read.
+    Raises botocore's errors only if the service parameters could not be read.
     """
     parameters = bindings.read(scaler.clients.ssm, scaler.environment.services_path)
     results: list[Result] = []
 
-    def done(
+    def finish(
         result: Result,
         parameter: ServiceParameter | None = None,
         observation: Observation | None = None,
@@ -69,9 +70,9 @@ def serve(
         report(result, parameter, observation, state or State())
 
     for name, fault in parameters.broken.items():
-        done(Result(name, Outcome.FAILED, faults=(fault,)))
-    chosen = _in_turn([_with_quotas(p, scaler.environment) for p in events.concerned(event, parameters.read)], now)
-    memories = {parameter.name: _remember(scaler.store, parameter.name) for parameter in chosen}
+        finish(Result(name, Outcome.FAILED, faults=(fault,)))
+    chosen = _rotated([_with_quotas(p, scaler.environment) for p in events.concerned(event, parameters.read)], now)
+    memories = {parameter.name: _read_memory(scaler.store, parameter.name) for parameter in chosen}
     survey = observe.survey(
         chosen, {name: memory.stored.state for name, memory in memories.items()}, scaler.clients, scaler.book, now
     )
@@ -84,10 +85,10 @@ def serve(
             result = Result(name, Outcome.FAILED, faults=(Fault(ErrorCode.OUT_OF_TIME, f"{name}: no time was left"),))
         else:
             try:
-                result = _turn(scaler, parameter, seen, memory, now)
-            except Exception as error:  # noqa: BLE001 one service's trouble is its own
+                result = _take_turn(scaler, parameter, seen, memory, now)
+            except Exception as error:  # noqa: BLE001 a fault of one service must not stop the others
                 result = Result(name, Outcome.FAILED, faults=(*seen.faults, Fault.of(error)))
-        done(result, parameter, seen.observation if seen else None, memory.stored.state)
+        finish(result, parameter, seen.observation if seen else None, memory.stored.state)
     if len(chosen) == len(parameters.read):
         scaler.book.forget_all_but(
             {i.id for seen in survey.seen.values() for pool in seen.observation.pools.values() for i in pool.instances}
@@ -95,18 +96,18 @@ def serve(
     return tuple(results)
 
 
-def _turn(scaler: Runtime, parameter: ServiceParameter, seen: Seen, memory: _Memory, now: float) -> Result:
-    """Decide, then write the state, which is the lock: of two runs that read the same version, one may write.
+def _take_turn(scaler: Runtime, parameter: ServiceParameter, seen: Seen, memory: _Memory, now: float) -> Result:
+    """Decide, write the state, then apply.
 
-    Without a state written nothing is taken away: what adds is safe to do twice, and a scale-in whose reasons are
-    not remembered is not.
+    The state is the lock: if two runs read the same version, only one can write it. Unless the state was written,
+    nothing is removed. Adding twice does no harm, but a removal whose reasons were not recorded might.
     """
     name = parameter.name
     decision = scaler.decide(parameter.service, seen.observation, memory.stored.state, now)
     faults = [*seen.faults]
     if memory.stored.unreadable:
         faults.append(Fault(ErrorCode.STATE_UNREADABLE, memory.stored.unreadable, "GetItem"))
-    remembered = memory.fault is None
+    state_written = memory.fault is None
     if memory.fault is not None:
         faults.append(memory.fault)
     else:
@@ -116,10 +117,10 @@ def _turn(scaler: Runtime, parameter: ServiceParameter, seen: Seen, memory: _Mem
             return Result(name, Outcome.SUPERSEDED, decision, faults=tuple(faults))
         except (ClientError, BotoCoreError) as error:
             faults.append(Fault.of(error, "PutItem"))
-            remembered = False
+            state_written = False
     if parameter.service.policy.mode is Mode.SHADOW:
         return Result(name, Outcome.SHADOW, decision, faults=tuple(faults))
-    applied = hands.apply(parameter, decision, seen.groups, seen.rule, scaler.clients, may_remove=remembered)
+    applied = apply.apply(parameter, decision, seen.groups, seen.rule, scaler.clients, may_remove=state_written)
     faults += applied.faults
     if applied.faults:
         outcome = Outcome.FAILED
@@ -130,14 +131,15 @@ def _turn(scaler: Runtime, parameter: ServiceParameter, seen: Seen, memory: _Mem
     return Result(name, outcome, decision, applied.writes, tuple(faults))
 
 
-def _remember(store: StateStore, name: str) -> _Memory:
+def _read_memory(store: StateStore, name: str) -> _Memory:
     try:
         return _Memory(store.read(name))
     except (ClientError, BotoCoreError) as error:
-        return _Memory(Stored(State()), Fault.of(error, "GetItem"))
+        return _Memory(StoredState(State()), Fault.of(error, "GetItem"))
 
 
 def _with_quotas(parameter: ServiceParameter, environment: Environment) -> ServiceParameter:
+    """Return the parameter with the account's vCPU quotas; the service's own override them."""
     quotas: Mapping[str, int] = environment.vcpu_quotas
     if not quotas:
         return parameter
@@ -145,8 +147,8 @@ def _with_quotas(parameter: ServiceParameter, environment: Environment) -> Servi
     return parameter.model_copy(update={"service": service})
 
 
-def _in_turn(parameters: Sequence[ServiceParameter], now: float) -> tuple[ServiceParameter, ...]:
-    """Each minute another service is first, so that no one is always the last when time runs out."""
+def _rotated(parameters: Sequence[ServiceParameter], now: float) -> tuple[ServiceParameter, ...]:
+    """Start with another service each minute, so that no service is always last when time runs out."""
     if not parameters:
         return ()
     first = int(now // 60) % len(parameters)

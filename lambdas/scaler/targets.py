@@ -1,4 +1,4 @@
-"""The load balancer's view of the instances, and the phase that follows from it and from the group's."""
+"""Target health, and an instance's phase as it follows from its group and its target."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Target:
 
 
 def describe(elbv2: ElasticLoadBalancingv2Client, target_group_arn: str) -> Mapping[str, Target]:
-    """Health of every registered target by instance id (the API has no pages). Raises botocore's errors."""
+    """Return the health of every registered target, by instance id. Raises botocore's errors. The API has no pages."""
     targets: dict[str, Target] = {}
     for described in elbv2.describe_target_health(TargetGroupArn=target_group_arn)["TargetHealthDescriptions"]:
         health = described.get("TargetHealth", {})
@@ -32,7 +32,7 @@ def describe(elbv2: ElasticLoadBalancingv2Client, target_group_arn: str) -> Mapp
 
 
 def phase(member: Member, target: Target | None, *, behind_load_balancer: bool) -> Phase | None:
-    """Where an instance stands; None for one that has left (stand-by, detached, warm pool).
+    """Return the phase of an instance; None for one outside the fleet (stand-by, detached, warm pool).
 
     Target states and reasons: https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetHealth.html
     """
@@ -46,14 +46,14 @@ def phase(member: Member, target: Target | None, *, behind_load_balancer: bool) 
         return Phase.UNHEALTHY
     if not behind_load_balancer:
         return Phase.READY
-    return _by_target(target)
+    return _phase_of_target(target)
 
 
-def _by_target(target: Target | None) -> Phase:
+def _phase_of_target(target: Target | None) -> Phase:
     match target:
         case None:
             return Phase.STARTING
-        # `unavailable`: health checks are off, so the load balancer sends it traffic as if healthy.
+        # `unavailable`: health checks are off, so the load balancer treats the target as healthy.
         case Target(state="healthy" | "unavailable"):
             return Phase.READY
         case Target(state="draining" | "unhealthy.draining"):

@@ -1,4 +1,4 @@
-"""A small AWS in this process (moto) with services in it, and a switchboard that records calls and breaks them."""
+"""A small AWS in this process (moto) with services in it, and a switchboard that records calls and makes them fail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-# Before moto is imported: no catalogue of images (a second per test), no real credentials.
+# Set before moto is imported: no catalogue of images, which costs a second per test, and no real credentials.
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
 os.environ |= {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -20,7 +20,6 @@ os.environ |= {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 
-import boto3
 import pytest
 from moto import mock_aws
 from moto.elbv2 import models as elbv2_models
@@ -37,21 +36,22 @@ from lambdas.scaler.serve import Decide, Runtime, serve
 from lambdas.scaler.store import DynamoStateStore
 
 NOW = datetime(2026, 3, 2, 10, 0, 20, tzinfo=UTC).timestamp()
-"""A Monday, 20 seconds into a minute."""
+"""On a Monday, 20 seconds into a minute."""
 PATH = "/gpu-fleet/test/services"
 TABLE = "gpu-fleet-test-state"
 STACK = "gpu-fleet-test"
 CLIENTS = ("autoscaling", "cloudwatch", "dynamodb", "ec2", "elbv2", "sqs", "ssm")
 
-Answer = Mapping[str, Any] | Exception | Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
+Answer = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
+"""Returns the answer to a call from its arguments; None leaves the call to moto."""
 
 
 @dataclass
 class Switchboard:
-    """Stands between the clients and moto: records each call, and answers in moto's place where told to."""
+    """Records each call from a client to moto, and answers in moto's place on request."""
 
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    answers: dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any] | None]] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
     _arguments: dict[str, Any] = field(default_factory=dict)
 
     def watch(self, name: str, client: Any) -> None:
@@ -59,22 +59,22 @@ class Switchboard:
             self._arguments = dict(params)
             self.calls.append((f"{name}.{model.name}", dict(params)))
 
-        def answer(model: Any, **_: Any) -> tuple[Any, Mapping[str, Any]] | None:
-            answering = self.answers.get(f"{name}.{model.name}")
-            parsed = answering(self._arguments) if answering else None
+        def intercept(model: Any, **_: Any) -> tuple[Any, Mapping[str, Any]] | None:
+            answer = self.answers.get(f"{name}.{model.name}")
+            parsed = answer(self._arguments) if answer else None
             if parsed is None:
                 return None
             status = 400 if "Error" in parsed else 200
             return SimpleNamespace(status_code=status, headers={}), {"ResponseMetadata": {}, **parsed}
 
         client.meta.events.register_first("before-parameter-build", record)
-        client.meta.events.register_first("before-call", answer)
+        client.meta.events.register_first("before-call", intercept)
 
     def operations(self) -> list[str]:
         return [operation for operation, _ in self.calls]
 
     def writes(self) -> list[tuple[str, dict[str, Any]]]:
-        """Writes on the fleet: all but the state item."""
+        """Return the calls that write, with their arguments, except the state item's."""
         return [
             (operation.partition(".")[2], arguments)
             for operation, arguments in self.calls
@@ -82,12 +82,10 @@ class Switchboard:
         ]
 
     @contextlib.contextmanager
-    def answering(
-        self, operation: str, with_: Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
-    ) -> Iterator[None]:
-        """`operation` is answered by a function of its arguments; None lets the call through."""
+    def answering(self, operation: str, answer: Answer) -> Iterator[None]:
+        """Answer `operation` in moto's place."""
         before = self.answers.get(operation)
-        self.answers[operation] = with_
+        self.answers[operation] = answer
         try:
             yield
         finally:
@@ -100,7 +98,7 @@ class Switchboard:
     def failing(
         self, operation: str, code: str = "Throttling", message: str = "Rate exceeded", only: str = ""
     ) -> Iterator[None]:
-        """`operation` fails, where `only` is given for the calls in whose arguments that text stands."""
+        """Let `operation` fail; with `only`, just calls whose arguments contain that text."""
 
         def fail(arguments: Mapping[str, Any]) -> Mapping[str, Any] | None:
             return {"Error": {"Code": code, "Message": message}} if only in json.dumps(arguments, default=str) else None
@@ -110,14 +108,16 @@ class Switchboard:
 
 
 @dataclass
-class StandingPool:
+class PoolResources:
+    """The AWS names of a pool."""
+
     name: str
     group: str
     target_group_arn: str
 
 
 class World:
-    """What stands, and short ways to look at it and to change it behind the scaler's back."""
+    """The account: its resources, and short ways to read them and to change them without the scaler."""
 
     def __init__(self, clients: Clients, board: Switchboard) -> None:
         self.clients = clients
@@ -126,7 +126,7 @@ class World:
         self.environment = Environment(PATH, TABLE, STACK)
         self.book = InstanceBook()
         self.health: dict[str, tuple[str, str]] = {}
-        self.pools: dict[str, dict[str, StandingPool]] = {}
+        self.pools: dict[str, dict[str, PoolResources]] = {}
         self.rules: dict[str, str] = {}
         self.parameters: dict[str, dict[str, Any]] = {}
         self.reports: list[tuple[Result, ServiceParameter | None, Observation | None, State]] = []
@@ -170,14 +170,14 @@ class World:
         policy: Mapping[str, Any] | None = None,
         queue_url: str | None = None,
     ) -> ServiceParameter:
-        """A service whose pools hold so many instances, and its parameter."""
+        """Make a service whose pools hold these numbers of instances, and return its parameter."""
         pools = pools or {"l4": 2, "l40s": 1}
         training = (policy or {}).get("workload") == "training"
-        standing = {name: self._pool(service, name, count, maximum, spot, training) for name, count in pools.items()}
-        rule = None if training else self._rule(standing, weights or dict.fromkeys(pools, 100))
-        self.pools[service] = standing
+        resources = {name: self._pool(service, name, count, maximum, spot, training) for name, count in pools.items()}
+        rule = None if training else self._rule(resources, weights or dict.fromkeys(pools, 100))
+        self.pools[service] = resources
         self.rules[service] = rule or ""
-        return self.put(
+        return self.put_parameter(
             service,
             {
                 "service": {
@@ -203,13 +203,14 @@ class World:
                     "queue_url": queue_url,
                     "pools": {
                         name: {"group": pool.group, "target_group_arn": pool.target_group_arn or None}
-                        for name, pool in standing.items()
+                        for name, pool in resources.items()
                     },
                 },
             },
         )
 
-    def put(self, service: str, parameter: Mapping[str, Any] | str) -> Any:
+    def put_parameter(self, service: str, parameter: Mapping[str, Any] | str) -> Any:
+        """Write the service's parameter, or a broken one as text."""
         text = parameter if isinstance(parameter, str) else json.dumps(parameter)
         self.clients.ssm.put_parameter(Name=f"{PATH}/{service}", Value=text, Type="String", Overwrite=True)
         if isinstance(parameter, str):
@@ -217,7 +218,7 @@ class World:
         self.parameters[service] = dict(parameter)
         return ServiceParameter.model_validate_json(text)
 
-    def _pool(self, service: str, name: str, count: int, maximum: int, spot: bool, training: bool) -> StandingPool:
+    def _pool(self, service: str, name: str, count: int, maximum: int, spot: bool, training: bool) -> PoolResources:
         group, arn = f"{service}-{name}", ""
         if not training:
             arn = self.clients.elbv2.create_target_group(
@@ -242,9 +243,9 @@ class World:
                 },
             },
         )
-        return StandingPool(name, group, arn)
+        return PoolResources(name, group, arn)
 
-    def _rule(self, pools: Mapping[str, StandingPool], weights: Mapping[str, int]) -> str:
+    def _rule(self, pools: Mapping[str, PoolResources], weights: Mapping[str, int]) -> str:
         return self.clients.elbv2.create_rule(
             ListenerArn=self.listener,
             Priority=len(self.rules) + 1,
@@ -263,7 +264,7 @@ class World:
             ],
         )["Rules"][0]["RuleArn"]
 
-    # ---- looking ------------------------------------------------------------------------------------------------
+    # ---- read ---------------------------------------------------------------------------------------------------
 
     def group(self, pool: str, service: str = "chat") -> dict[str, Any]:
         name = self.pools[service][pool].group
@@ -285,10 +286,10 @@ class World:
         by_arn = {pool.target_group_arn: name for name, pool in self.pools[service].items()}
         return {by_arn[group["TargetGroupArn"]]: group["Weight"] for group in groups}
 
-    # ---- changing -----------------------------------------------------------------------------------------------
+    # ---- change -------------------------------------------------------------------------------------------------
 
     def publish(self, metric: str, value: float, at: float, *, namespace: str = "GpuFleet", **dimensions: str) -> None:
-        """A data point whose period begins at `at`."""
+        """Publish a data point whose period begins at `at`."""
         self.clients.cloudwatch.put_metric_data(
             Namespace=namespace,
             MetricData=[
@@ -304,7 +305,7 @@ class World:
     def publish_requests(
         self, pool: str, at: float, count: float | None, service: str = "chat", healthy: float | None = 1
     ) -> None:
-        """What the load balancer publishes of a minute: the count when not zero, the heartbeat if there is one."""
+        """Publish a minute's metrics as the load balancer does: the count unless it is zero, and the heartbeat."""
         arn = self.pools[service][pool].target_group_arn
         dimensions = {"TargetGroup": arn.rpartition(":")[2], "LoadBalancer": self.load_balancer}
         if count is not None:
@@ -312,7 +313,7 @@ class World:
         if healthy is not None:
             self.publish("HealthyHostCount", healthy, at, namespace="AWS/ApplicationELB", **dimensions)
 
-    # ---- running ------------------------------------------------------------------------------------------------
+    # ---- run ----------------------------------------------------------------------------------------------------
 
     def scaler(self, decide: Decide) -> Runtime:
         return Runtime(
@@ -320,7 +321,7 @@ class World:
         )
 
     def run(self, decide: Decide, event: Any = None, remaining_seconds: float = 60.0) -> dict[str, Result]:
-        """One run of the scaler at `now`; the calls recorded are this run's own."""
+        """Run the scaler once at `now`. Afterwards the switchboard holds this run's calls only."""
         self.board.calls.clear()
         self.reports.clear()
         results = serve(
@@ -328,28 +329,28 @@ class World:
             event or {},
             self.now,
             lambda: remaining_seconds,
-            lambda *told: self.reports.append(told),
+            lambda *report: self.reports.append(report),
         )
         return {result.service: result for result in results}
 
     def observe(self, service: str = "chat", state: State | None = None) -> Observation:
-        """What a run sees of the service."""
-        seen: list[Observation] = []
+        """Run the scaler, and return its observation of the service."""
+        observations: list[Observation] = []
 
-        def look(described: Any, observation: Observation, stored: State, now: float) -> Decision:
-            if described.name == service:
-                seen.append(observation)
-            return keep(described, observation, stored, now)
+        def decide(modelled: Any, observation: Observation, stored: State, now: float) -> Decision:
+            if modelled.name == service:
+                observations.append(observation)
+            return keep(modelled, observation, stored, now)
 
-        scaler = self.scaler(look)
+        scaler = self.scaler(decide)
         if state is not None:
             scaler.store.write(service, state, 0)
-        self.run(look)
-        return seen[0]
+        self.run(decide)
+        return observations[0]
 
 
 def keep(service: Any, observation: Observation, state: State, now: float) -> Decision:
-    """Everything stays as it stands."""
+    """Decide to change nothing."""
     targets = {name: PoolTarget(pool.desired, pool.weight) for name, pool in observation.pools.items()}
     return decision(targets, now)
 
@@ -362,18 +363,18 @@ def decision(targets: Mapping[str, PoolTarget], now: float = NOW, **changes: Any
 
 @pytest.fixture
 def keeping() -> Decide:
-    """A decision that changes nothing."""
+    """`decide` that changes nothing."""
     return keep
 
 
 @pytest.fixture
 def deciding() -> Callable[..., Decide]:
-    """`deciding(l4=PoolTarget(..))`: those targets, whatever is seen; pools not named stay as they stand."""
+    """`deciding(l4=PoolTarget(..))`: `decide` with these targets, whatever it observes. Other pools do not change."""
 
     def make(changes: Mapping[str, Any] | None = None, **targets: PoolTarget) -> Decide:
         def decide(service: Any, observation: Observation, state: State, now: float) -> Decision:
-            standing = keep(service, observation, state, now).targets
-            return decision({**standing, **targets}, now, **(changes or {}))
+            unchanged = keep(service, observation, state, now).targets
+            return decision({**unchanged, **targets}, now, **(changes or {}))
 
         return decide
 
@@ -382,10 +383,10 @@ def deciding() -> Callable[..., Decide]:
 
 @pytest.fixture(scope="session")
 def _connected() -> tuple[Clients, Switchboard]:
-    """Clients are slow to make and keep nothing: one set for all tests."""
+    """One set of clients for all tests: they are slow to make and have no state."""
     board = Switchboard()
     with mock_aws():
-        clients = Clients.connect(boto3.Session(region_name="us-east-1"))
+        clients = Clients.connect()
     for name in CLIENTS:
         board.watch(name, getattr(clients, name))
     return clients, board

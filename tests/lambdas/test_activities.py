@@ -1,4 +1,4 @@
-"""Failed launches, from real texts of scaling activities."""
+"""Failed launches, with real messages of scaling activities."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def activity(
     }
 
 
-def parse(*given):
-    return activities.parse(given, NOW.timestamp())
+def parse(*read):
+    return activities.parse(read, NOW.timestamp())
 
 
 FAILED = "Launching EC2 instance failed."
@@ -76,19 +76,19 @@ NOT_IN_ZONE = (
         (NOT_IN_ZONE, "us-gov-west-1b", False),
     ],
 )
-def test_a_launch_without_capacity_is_known_by_its_text(message, zone, spot):
-    found = parse(activity(message))
-    assert found.capacity_errors == (CapacityError(zone, (NOW - timedelta(minutes=1)).timestamp(), spot),)
-    assert found.other == ()
+def test_a_capacity_error_is_recognized_by_its_message(message, zone, spot):
+    failed = parse(activity(message))
+    assert failed.capacity_errors == (CapacityError(zone, (NOW - timedelta(minutes=1)).timestamp(), spot),)
+    assert failed.other == ()
 
 
-def test_the_zone_of_the_details_goes_before_the_text():
+def test_the_zone_in_the_details_overrides_the_message():
     details = '{"Subnet ID":"subnet-0f77a91e","Availability Zone":"us-east-1d"}'
     assert parse(activity(SPOT, details=details)).capacity_errors[0].zone == "us-east-1d"
 
 
 @pytest.mark.parametrize("details", ["", "not json", "[]", "{}", '{"Availability Zone": null}'])
-def test_details_that_name_no_zone_leave_the_text_to_say_it(details):
+def test_without_a_zone_in_the_details_the_message_is_read(details):
     assert parse(activity(SUFFICIENT, details=details)).capacity_errors[0].zone == "us-east-1a"
 
 
@@ -101,28 +101,28 @@ def test_successes_are_no_errors():
     assert parse(activity(ON_DEMAND, status="Successful"), activity(ON_DEMAND, status="InProgress")) == parse()
 
 
-def test_what_failed_an_hour_ago_tells_nothing_of_now():
+def test_failures_older_than_an_hour_are_ignored():
     assert parse(activity(ON_DEMAND, minutes_ago=61)) == parse()
     assert parse(activity(ON_DEMAND, minutes_ago=59)) != parse()
 
 
-def test_an_activity_still_without_an_end_stands_at_its_start():
+def test_an_activity_without_an_end_has_the_time_of_its_start():
     unended = activity(SPOT)
     del unended["EndTime"]
     assert parse(unended).capacity_errors[0].at == (NOW - timedelta(minutes=1, seconds=5)).timestamp()
 
 
 def test_errors_come_oldest_first():
-    found = parse(activity(SPOT, minutes_ago=1), activity(ON_DEMAND, minutes_ago=3)).capacity_errors
-    assert [error.spot for error in found] == [False, True]
+    failed = parse(activity(SPOT, minutes_ago=1), activity(ON_DEMAND, minutes_ago=3)).capacity_errors
+    assert [error.spot for error in failed] == [False, True]
 
 
-def test_a_launch_that_fails_for_another_reason_is_told_once_and_is_no_capacity_error():
+def test_a_launch_that_fails_for_another_reason_is_reported_once_and_is_no_capacity_error():
     message = "The instance profile 'node' could not be found. Launching EC2 instance failed."
-    found = parse(activity(message), activity(message, minutes_ago=2))
-    assert found.capacity_errors == ()
-    assert found.other == (message,)
+    failed = parse(activity(message), activity(message, minutes_ago=2))
+    assert failed.capacity_errors == ()
+    assert failed.other == (message,)
 
 
-def test_a_termination_that_fails_is_no_failed_launch():
+def test_a_failed_termination_is_no_failed_launch():
     assert parse(activity("Instance is gone", what="Terminating")).other == ()

@@ -1,4 +1,4 @@
-"""From a decision to API calls."""
+"""Decisions as API calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def operations(world):
     return [operation for operation, _ in world.board.writes()]
 
 
-def test_what_stands_already_is_not_written(world, keeping):
+def test_without_a_difference_nothing_is_written(world, keeping):
     world.stand()
     assert world.run(keeping)["chat"].outcome == "unchanged"
     assert world.board.writes() == []
@@ -28,8 +28,8 @@ def test_applying_twice_writes_once(world, deciding):
 
 def test_new_capacity_comes_before_weight_and_weight_before_removal(world, deciding):
     world.stand()
-    gone = world.ids("l40s")[0]
-    world.run(deciding(l4=PoolTarget(3, 100), l40s=PoolTarget(0, 0, take=(gone,))))
+    chosen = world.ids("l40s")[0]
+    world.run(deciding(l4=PoolTarget(3, 100), l40s=PoolTarget(0, 0, take=(chosen,))))
     assert operations(world) == ["SetDesiredCapacity", "ModifyRule", "TerminateInstanceInAutoScalingGroup"]
     assert world.desired() == {"l4": 3, "l40s": 0}
     assert world.weights() == {"l4": 100, "l40s": 0}
@@ -47,7 +47,7 @@ def test_the_instances_that_go_are_those_that_were_chosen(world, deciding):
     ]
 
 
-def test_an_instance_that_is_gone_already_is_passed_over(world, deciding):
+def test_an_instance_that_is_already_gone_is_skipped(world, deciding):
     world.stand(pools={"l4": 3})
     present = world.ids("l4")[0]
     result = world.run(deciding(l4=PoolTarget(2, 100, take=("i-00000000000000000", present))))["chat"]
@@ -56,7 +56,7 @@ def test_an_instance_that_is_gone_already_is_passed_over(world, deciding):
     assert world.desired() == {"l4": 2}
 
 
-def test_an_instance_that_goes_in_between_is_no_failure(world, deciding):
+def test_an_instance_that_ends_before_the_call_is_no_failure(world, deciding):
     world.stand(pools={"l4": 3})
     take = world.ids("l4")[0]
     message = f"Instance Id not found - No managed instance found for instance ID: {take}"
@@ -64,10 +64,10 @@ def test_an_instance_that_goes_in_between_is_no_failure(world, deciding):
         result = world.run(deciding(l4=PoolTarget(2, 100, take=(take,))))["chat"]
     assert not result.failed
     assert result.outcome == "unchanged"
-    assert [(write.made, write.note) for write in result.writes] == [(False, "stood already")]
+    assert [(write.made, write.note) for write in result.writes] == [(False, "already done")]
 
 
-def test_another_validation_error_of_the_same_call_is_a_failure(world, deciding):
+def test_another_validation_error_of_that_call_is_a_failure(world, deciding):
     world.stand(pools={"l4": 3})
     take = world.ids("l4")[0]
     message = (
@@ -77,13 +77,13 @@ def test_another_validation_error_of_the_same_call_is_a_failure(world, deciding)
         assert world.run(deciding(l4=PoolTarget(2, 100, take=(take,))))["chat"].failed
 
 
-def test_a_minimum_that_was_raised_meanwhile_is_kept(world, deciding):
+def test_a_minimum_raised_after_the_observation_is_kept(world, deciding):
     world.stand(pools={"l4": 3})
     ids = world.ids("l4")
     decide = deciding(l4=PoolTarget(0, 100, take=tuple(ids)))
 
     def raised(service, observation, state, now):
-        # Somebody raises the minimum between observation and application.
+        # Somebody raises the minimum between observation and apply.
         world.clients.autoscaling.update_auto_scaling_group(AutoScalingGroupName="chat-l4", MinSize=2)
         return decide(service, observation, state, now)
 
@@ -92,7 +92,7 @@ def test_a_minimum_that_was_raised_meanwhile_is_kept(world, deciding):
     assert len(set(world.ids("l4")) & set(ids)) == 2
 
 
-def test_a_maximum_that_was_lowered_meanwhile_is_kept_and_said(world, deciding):
+def test_a_maximum_lowered_after_the_observation_is_kept_and_noted(world, deciding):
     world.stand(pools={"l4": 3})
     decide = deciding(l4=PoolTarget(9, 100))
 
@@ -105,7 +105,7 @@ def test_a_maximum_that_was_lowered_meanwhile_is_kept_and_said(world, deciding):
     assert [write.note for write in result.writes] == ["9 cut to the group's maximum"]
 
 
-def test_what_the_backstop_added_meanwhile_is_not_taken_back_by_a_scale_out(world, deciding):
+def test_a_scale_out_does_not_undo_what_the_backstop_added(world, deciding):
     world.stand(pools={"l4": 2})
     decide = deciding(l4=PoolTarget(3, 100))
 
@@ -117,7 +117,7 @@ def test_what_the_backstop_added_meanwhile_is_not_taken_back_by_a_scale_out(worl
     assert world.desired() == {"l4": 6}
 
 
-def test_orders_that_no_instance_has_filled_are_called_off_without_touching_instances(world, deciding):
+def test_unfilled_orders_are_cancelled_without_ending_instances(world, deciding):
     world.stand(pools={"l4": 2})
     ids = world.ids("l4")
     described = world.group("l4")
@@ -128,7 +128,7 @@ def test_orders_that_no_instance_has_filled_are_called_off_without_touching_inst
     assert world.ids("l4") == ids
 
 
-def test_orders_are_called_off_before_an_instance_goes_so_that_it_is_not_replaced(world, deciding):
+def test_orders_are_cancelled_before_an_instance_ends_so_that_it_is_not_replaced(world, deciding):
     world.stand(pools={"l4": 3})
     take = world.ids("l4")[0]
     short = {**world.group("l4"), "DesiredCapacity": 5}
@@ -142,21 +142,21 @@ def test_orders_are_called_off_before_an_instance_goes_so_that_it_is_not_replace
 
 
 def test_auto_scaling_never_picks_an_instance_itself(world, deciding):
-    """Less is wanted, but no instance was named: nothing goes rather than any."""
+    """The target is lower, but names no instance: then none ends."""
     world.stand(pools={"l4": 4})
     world.run(deciding(l4=PoolTarget(1, 100)))
     assert world.board.writes() == []
     assert len(world.ids("l4")) == 4
 
 
-def test_a_protected_instance_is_not_taken(world, deciding):
+def test_a_busy_instance_is_not_ended(world, deciding):
     world.stand(pools={"l4": 2}, policy={"workload": "training"})
     busy, idle = world.ids("l4")
     world.run(deciding(l4=PoolTarget(1, 0, take=(busy, idle), protect=(busy,))))
     assert world.ids("l4") == [busy]
 
 
-def test_busy_instances_are_protected_before_anything_goes_and_idle_ones_let_go(world, deciding):
+def test_busy_instances_are_protected_before_any_removal_and_idle_ones_released(world, deciding):
     world.stand(pools={"l4": 3}, policy={"workload": "training"})
     a, b, c = world.ids("l4")
     world.run(deciding(l4=PoolTarget(3, 0, protect=(a, b))))
@@ -167,7 +167,7 @@ def test_busy_instances_are_protected_before_anything_goes_and_idle_ones_let_go(
     assert world.run(deciding(l4=PoolTarget(2, 0, protect=(b,))))["chat"].outcome == "unchanged"
 
 
-def test_nothing_goes_when_protection_failed(world, deciding):
+def test_nothing_is_removed_if_protection_failed(world, deciding):
     world.stand(pools={"l4": 2}, policy={"workload": "training"})
     busy, idle = world.ids("l4")
     with world.board.failing("autoscaling.SetInstanceProtection"):
@@ -176,7 +176,7 @@ def test_nothing_goes_when_protection_failed(world, deciding):
     assert set(world.ids("l4")) == {busy, idle}
 
 
-def test_idle_instances_stay_protected_when_an_earlier_call_failed(world, deciding):
+def test_idle_instances_stay_protected_if_an_earlier_call_failed(world, deciding):
     world.stand(pools={"l4": 2}, policy={"workload": "training"})
     busy = tuple(world.ids("l4"))
     world.run(deciding(l4=PoolTarget(2, 0, protect=busy)))
@@ -185,7 +185,7 @@ def test_idle_instances_stay_protected_when_an_earlier_call_failed(world, decidi
     assert [i["ProtectedFromScaleIn"] for i in world.group("l4")["Instances"]] == [True, True]
 
 
-def test_what_was_protected_by_hand_stays_protected_outside_training(world, keeping):
+def test_protection_by_hand_stays_except_in_training(world, keeping):
     world.stand(pools={"l4": 2})
     world.clients.autoscaling.set_instance_protection(
         AutoScalingGroupName="chat-l4", InstanceIds=world.ids("l4"), ProtectedFromScaleIn=True
@@ -199,7 +199,7 @@ def test_more_than_fifty_instances_are_protected_in_several_calls(world, decidin
     assert [len(arguments["InstanceIds"]) for _, arguments in world.board.writes()] == [50, 10]
 
 
-def test_on_demand_makes_up_for_spot_before_more_is_ordered(world, deciding):
+def test_the_on_demand_base_rises_before_more_is_ordered(world, deciding):
     world.stand(pools={"l4": 2}, spot=True)
     world.run(deciding(l4=PoolTarget(4, 100, on_demand_base=2)))
     assert operations(world) == ["UpdateAutoScalingGroup", "SetDesiredCapacity"]
@@ -213,20 +213,18 @@ def test_on_demand_makes_up_for_spot_before_more_is_ordered(world, deciding):
         {"InstanceType": "g6.xlarge"},
         {"InstanceType": "g6.2xlarge"},
     ]
-    assert set(sent) == {"AutoScalingGroupName", "MixedInstancesPolicy"}, (
-        "bounds and capacity are not this call's business"
-    )
+    assert set(sent) == {"AutoScalingGroupName", "MixedInstancesPolicy"}, "this call must not set bounds or capacity"
     assert world.run(deciding(l4=PoolTarget(4, 100, on_demand_base=2)))["chat"].outcome == "unchanged"
 
 
-def test_on_demand_goes_again_only_after_all_else(world, deciding):
+def test_the_on_demand_base_falls_after_all_other_writes(world, deciding):
     world.stand(pools={"l4": 2}, spot=True)
     world.run(deciding(l4=PoolTarget(2, 100, on_demand_base=2)))
     world.run(deciding(l4=PoolTarget(3, 90, on_demand_base=0)))
     assert operations(world) == ["SetDesiredCapacity", "ModifyRule", "UpdateAutoScalingGroup"]
 
 
-def test_a_base_that_the_decision_does_not_name_stays(world, deciding):
+def test_a_decision_without_a_base_leaves_the_base(world, deciding):
     world.stand(pools={"l4": 2}, spot=True)
     world.run(deciding(l4=PoolTarget(2, 100, on_demand_base=2)))
     world.run(deciding(l4=PoolTarget(2, 100)))
@@ -241,35 +239,35 @@ def test_the_rule_is_sent_whole_with_its_stickiness(world, deciding):
     assert world.run(deciding())["chat"].outcome == "unchanged"
 
 
-def test_a_policy_that_becomes_sticky_rewrites_the_rule_at_the_same_weights(world, keeping):
+def test_a_policy_that_becomes_sticky_rewrites_the_rule_with_the_same_weights(world, keeping):
     world.stand()
     world.parameters["chat"]["service"]["policy"]["routing"] = {"strategy": "sticky"}
-    world.put("chat", world.parameters["chat"])
+    world.put_parameter("chat", world.parameters["chat"])
     world.run(keeping)
     assert operations(world) == ["ModifyRule"]
 
 
 @pytest.mark.parametrize("weight", [-1, 1000])
-def test_a_weight_that_aws_would_not_take_changes_nothing_at_all(world, deciding, weight):
+def test_a_weight_that_aws_refuses_changes_nothing(world, deciding, weight):
     world.stand()
     result = world.run(deciding(l4=PoolTarget(4, weight)))["chat"]
     assert [fault.code for fault in result.faults] == ["InvalidDecision"]
     assert world.board.writes() == []
 
 
-def test_a_target_for_a_pool_that_is_not_there_changes_nothing_at_all(world, deciding):
+def test_a_target_for_an_unknown_pool_changes_nothing(world, deciding):
     world.stand()
     result = world.run(deciding(l4=PoolTarget(4, 10), h100=PoolTarget(1, 10)))["chat"]
     assert [fault.code for fault in result.faults] == ["InvalidDecision"]
-    assert "['h100'] are no pools of chat" in result.faults[0].message
+    assert result.faults[0].message == "decision.targets: must name pools of chat, ['l4', 'l40s'] (got ['h100'])"
     assert world.board.writes() == []
 
 
-def test_a_failing_scale_out_lets_weights_follow_health_and_takes_nothing_away(world, deciding):
+def test_a_failed_scale_out_lets_weights_change_and_removes_nothing(world, deciding):
     world.stand()
-    gone = world.ids("l40s")[0]
+    chosen = world.ids("l40s")[0]
     with world.board.failing("autoscaling.SetDesiredCapacity"):
-        result = world.run(deciding(l4=PoolTarget(3, 100), l40s=PoolTarget(0, 0, take=(gone,))))["chat"]
+        result = world.run(deciding(l4=PoolTarget(3, 100), l40s=PoolTarget(0, 0, take=(chosen,))))["chat"]
     assert result.outcome == "failed"
     assert world.weights() == {"l4": 100, "l40s": 0}
     assert world.desired() == {"l4": 2, "l40s": 1}
@@ -280,19 +278,19 @@ def test_a_failing_scale_out_lets_weights_follow_health_and_takes_nothing_away(w
     ]
 
 
-def test_an_instance_does_not_go_while_its_pool_still_has_its_weight(world, deciding):
+def test_an_instance_stays_while_its_pool_keeps_its_weight(world, deciding):
     world.stand()
-    gone = world.ids("l40s")[0]
+    chosen = world.ids("l40s")[0]
     with world.board.failing("elbv2.ModifyRule"):
-        world.run(deciding(l4=PoolTarget(3, 100), l40s=PoolTarget(0, 0, take=(gone,))))
+        world.run(deciding(l4=PoolTarget(3, 100), l40s=PoolTarget(0, 0, take=(chosen,))))
     assert world.desired() == {"l4": 3, "l40s": 1}
     assert world.weights() == {"l4": 100, "l40s": 100}
 
 
-def test_the_next_run_mends_what_failed(world, deciding):
+def test_the_next_run_makes_the_writes_that_failed(world, deciding):
     world.stand()
-    gone = world.ids("l40s")[0]
-    decide = deciding(l4=PoolTarget(3, 100), l40s=PoolTarget(0, 0, take=(gone,)))
+    chosen = world.ids("l40s")[0]
+    decide = deciding(l4=PoolTarget(3, 100), l40s=PoolTarget(0, 0, take=(chosen,)))
     with world.board.failing("elbv2.ModifyRule"):
         world.run(decide)
     assert world.run(decide)["chat"].outcome == "applied"
@@ -300,13 +298,13 @@ def test_the_next_run_mends_what_failed(world, deciding):
     assert world.weights() == {"l4": 100, "l40s": 0}
 
 
-def test_nothing_is_written_when_what_stands_cannot_be_read_again(world, deciding):
+def test_nothing_is_written_if_the_groups_cannot_be_read_again(world, deciding):
     world.stand()
-    asked = []
+    calls = []
 
     def second_time_throttled(_):
-        asked.append(1)
-        return {"Error": {"Code": "Throttling", "Message": "Rate exceeded"}} if len(asked) == 2 else None
+        calls.append(1)
+        return {"Error": {"Code": "Throttling", "Message": "Rate exceeded"}} if len(calls) == 2 else None
 
     with world.board.answering("autoscaling.DescribeAutoScalingGroups", second_time_throttled):
         result = world.run(deciding(l4=PoolTarget(4, 100)))["chat"]
@@ -319,7 +317,7 @@ class TestInstanceRefresh:
 
     @pytest.fixture(autouse=True)
     def refreshes(self, world):
-        """moto knows no instance refresh."""
+        """moto has no instance refresh."""
         self.listed: list[dict] = []
         with (
             world.board.answering(
@@ -332,7 +330,7 @@ class TestInstanceRefresh:
     def refresh(self, deciding, *types, surge=10, **targets):
         return deciding({"refresh": Refresh("l4", types, surge)}, **targets)
 
-    def test_other_types_are_rolled_through_the_pool_a_new_one_before_an_old_one(self, world, deciding):
+    def test_a_refresh_brings_other_types_and_each_new_instance_before_an_old_one_goes(self, world, deciding):
         world.stand(pools={"l4": 2}, policy=self.POLICY)
         assert world.run(self.refresh(deciding, "g6e.xlarge"))["chat"].outcome == "applied"
         ((operation, sent),) = world.board.writes()
@@ -348,8 +346,8 @@ class TestInstanceRefresh:
             "StandbyInstances": "Ignore",
         }
 
-    def test_what_the_new_types_need_more_is_ordered_after_the_refresh_has_begun(self, world, deciding):
-        """Before it, they would come in the old types."""
+    def test_additional_instances_are_ordered_after_the_refresh_has_begun(self, world, deciding):
+        """Ordered before it, they would come in the old types."""
         world.stand(pools={"l4": 2}, policy=self.POLICY)
         world.run(self.refresh(deciding, "g6.xlarge", surge=50, l4=PoolTarget(8, 100)))
         (first, sent), (second, ordered) = world.board.writes()
@@ -357,34 +355,34 @@ class TestInstanceRefresh:
         assert sent["Preferences"]["MaxHealthyPercentage"] == 150
         assert ordered["DesiredCapacity"] == 8
 
-    def test_without_its_refresh_nothing_more_is_ordered_in_the_old_types(self, world, deciding):
+    def test_if_the_refresh_fails_nothing_is_ordered_in_the_old_types(self, world, deciding):
         world.stand(pools={"l4": 2}, policy=self.POLICY)
         with world.board.failing("autoscaling.StartInstanceRefresh", "ResourceContention", "busy"):
             result = world.run(self.refresh(deciding, "g6.xlarge", l4=PoolTarget(8, 100)))["chat"]
         assert result.failed
         assert [operation for operation, _ in world.board.writes()] == ["StartInstanceRefresh"]
 
-    def test_without_a_written_state_no_refresh_begins(self, world, deciding):
+    def test_unless_the_state_was_written_no_refresh_begins(self, world, deciding):
         world.stand(pools={"l4": 2}, policy=self.POLICY)
         with world.board.failing("dynamodb.PutItem", "InternalServerError", "not now"):
             world.run(self.refresh(deciding, "g6e.xlarge", l4=PoolTarget(3, 100)))
         assert "StartInstanceRefresh" not in [operation for operation, _ in world.board.writes()]
         assert "SetDesiredCapacity" not in [operation for operation, _ in world.board.writes()]
 
-    def test_the_types_that_a_group_launches_are_seen(self, world):
+    def test_the_types_that_a_group_launches_are_observed(self, world):
         world.stand(pools={"l4": 2}, policy=self.POLICY)
         assert world.observe().pools["l4"].types == ("g6.xlarge", "g6.2xlarge")
 
-    def test_the_types_that_a_refresh_brings_are_seen_before_the_groups_own_follow(self, world):
+    def test_the_types_that_a_refresh_brings_are_observed_before_the_groups_own_change(self, world):
         template = {"Overrides": [{"InstanceType": "g6e.xlarge"}]}
-        wanted = {"MixedInstancesPolicy": {"LaunchTemplate": template}}
-        self.listed.append({"InstanceRefreshId": "r-1", "Status": "Pending", "DesiredConfiguration": wanted})
+        desired = {"MixedInstancesPolicy": {"LaunchTemplate": template}}
+        self.listed.append({"InstanceRefreshId": "r-1", "Status": "Pending", "DesiredConfiguration": desired})
         world.stand(pools={"l4": 2}, policy=self.POLICY)
         assert world.observe().pools["l4"].types == ("g6e.xlarge",)
         self.listed[0]["Status"] = "Failed"
         assert world.observe().pools["l4"].types == ("g6.xlarge", "g6.2xlarge")
 
-    def test_types_that_stand_already_are_not_rolled_again(self, world, deciding):
+    def test_types_that_the_group_already_has_start_no_refresh(self, world, deciding):
         world.stand(pools={"l4": 2}, policy=self.POLICY)
         assert world.run(self.refresh(deciding, "g6.xlarge", "g6.2xlarge"))["chat"].outcome == "unchanged"
 
@@ -399,12 +397,12 @@ class TestInstanceRefresh:
         assert not result.failed
 
     @pytest.mark.parametrize(("status", "refreshing"), [("InProgress", True), ("Pending", True), ("Successful", False)])
-    def test_a_refresh_is_seen(self, world, status, refreshing):
+    def test_a_refresh_is_observed(self, world, status, refreshing):
         self.listed.append({"InstanceRefreshId": "r-1", "Status": status})
         world.stand(pools={"l4": 2}, policy=self.POLICY)
         assert world.observe().pools["l4"].refreshing is refreshing
 
-    def test_a_service_that_moves_between_pools_is_not_asked_for_refreshes(self, world, keeping):
+    def test_refreshes_are_not_read_for_a_service_that_moves_between_pools(self, world, keeping):
         world.stand()
         world.run(keeping)
         assert "autoscaling.DescribeInstanceRefreshes" not in world.board.operations()

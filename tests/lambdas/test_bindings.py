@@ -25,11 +25,11 @@ def test_a_parameter_is_read_whole(world):
 
 
 def test_more_parameters_than_one_page_holds_are_all_read_in_order(world, parameter):
-    # GetParametersByPath gives 10 a page.
+    # A page of GetParametersByPath has 10 parameters.
     for i in range(23):
         copy = json.loads(json.dumps(parameter))
         copy["service"]["name"] = f"s{i:02d}"
-        world.put(f"s{i:02d}", copy)
+        world.put_parameter(f"s{i:02d}", copy)
     names = [read.name for read in bindings.read(world.clients.ssm, "/gpu-fleet/test/services").read]
     assert names == sorted(["chat", *(f"s{i:02d}" for i in range(23))])
 
@@ -62,6 +62,6 @@ def test_a_broken_parameter_names_its_key(parameter, spoil, message):
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[]", '"chat"'])
-def test_what_is_no_json_object_is_a_broken_parameter_and_no_crash(world, parameter, text):
+def test_text_that_is_no_json_object_is_refused(world, parameter, text):
     with pytest.raises(ValueError):
         bindings.parse("chat", text)

@@ -1,4 +1,4 @@
-"""The hands with the real model, minute by minute against the small AWS."""
+"""The scaler with the real model, minute by minute, against the small AWS."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ POLICY = {
 
 @pytest.fixture
 def chat(world):
-    """Two pools, the cheaper one with two instances, the dearer one empty."""
+    """Two pools: the cheaper has two instances, the more expensive none."""
     world.stand("chat", {"l4": 2, "l40s": 0}, policy=POLICY, weights={"l4": 100, "l40s": 0})
     return world
 
 
-def live(world, rps: float, minutes: int) -> list[dict]:
-    """Traffic for some minutes: each minute's metrics, spread by weight, then a run. Desired counts after each."""
+def run_minutes(world, rps: float, minutes: int) -> list[dict]:
+    """Publish each minute's metrics, split by weight, then run the scaler. Return the desired counts of each minute."""
     history = []
     for _ in range(minutes):
         world.now += 60
@@ -51,28 +51,28 @@ def live(world, rps: float, minutes: int) -> list[dict]:
     return history
 
 
-def test_capacity_follows_traffic_up_and_down_and_comes_to_rest(chat):
-    quiet = live(chat, 1.5, 8)
+def test_capacity_follows_traffic_up_and_down_and_settles(chat):
+    quiet = run_minutes(chat, 1.5, 8)
     assert quiet[-1] == quiet[-2], "steady traffic settles"
-    busy = live(chat, 9.0, 8)
+    busy = run_minutes(chat, 9.0, 8)
     assert sum(busy[-1].values()) > sum(quiet[-1].values())
     assert sum(chat.weights().values()) > 0
-    calm = live(chat, 1.5, 16)
+    calm = run_minutes(chat, 1.5, 16)
     assert sum(calm[-1].values()) < sum(busy[-1].values())
     assert sum(calm[-1].values()) >= 1
-    assert calm[-1] == calm[-3], "and settles again"
+    assert calm[-1] == calm[-3], "and it settles again"
 
 
-def test_a_run_right_after_a_run_changes_nothing(chat):
-    live(chat, 6.0, 6)
+def test_a_second_run_at_once_changes_nothing(chat):
+    run_minutes(chat, 6.0, 6)
     before = (chat.desired(), chat.weights())
     result = chat.run(decide)["chat"]
     assert not result.failed
     assert (chat.desired(), chat.weights()) == before
 
 
-def test_traffic_of_which_nothing_is_known_takes_nothing_away(chat):
-    live(chat, 6.0, 6)
+def test_without_metrics_nothing_is_removed(chat):
+    run_minutes(chat, 6.0, 6)
     before = chat.desired()
     for _ in range(20):
         chat.now += 60
@@ -80,18 +80,18 @@ def test_traffic_of_which_nothing_is_known_takes_nothing_away(chat):
     assert chat.desired() == before
 
 
-def test_a_state_lost_in_a_quiet_hour_takes_nothing_away_at_once(chat):
-    live(chat, 6.0, 6)
+def test_a_state_lost_in_a_quiet_hour_removes_nothing_at_once(chat):
+    run_minutes(chat, 6.0, 6)
     before = chat.desired()
     chat.clients.dynamodb.delete_item(TableName="gpu-fleet-test-state", Key={"service": {"S": "chat"}})
-    (after,) = live(chat, 0.5, 1)
+    (after,) = run_minutes(chat, 0.5, 1)
     assert after == before
 
 
-def test_throttled_writes_are_made_up_for_by_the_next_run(chat):
-    live(chat, 1.5, 4)
+def test_the_next_run_makes_throttled_writes(chat):
+    run_minutes(chat, 1.5, 4)
     before = chat.desired()
     with chat.board.failing("autoscaling.SetDesiredCapacity"), pytest.raises(AssertionError):
-        live(chat, 9.0, 4)
+        run_minutes(chat, 9.0, 4)
     assert chat.desired() == before
-    assert sum(live(chat, 9.0, 3)[-1].values()) > sum(before.values())
+    assert sum(run_minutes(chat, 9.0, 3)[-1].values()) > sum(before.values())

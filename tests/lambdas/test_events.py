@@ -1,4 +1,4 @@
-"""Which services an event concerns."""
+"""The services that an event concerns."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def names(event, parameters):
         {"alarmData": {"configuration": {"metrics": [None, {}, {"expression": "m1*2"}]}}},
     ],
 )
-def test_an_event_that_names_nothing_means_all(two, event):
+def test_an_event_without_dimensions_concerns_all(two, event):
     assert names(event, two) == ["chat", "code"]
 
 
@@ -41,25 +41,25 @@ def test_an_event_that_names_nothing_means_all(two, event):
     "dimensions",
     [{"AutoScalingGroupName": "code-l4"}, {"QueueName": "jobs"}, {"service": "code"}],
 )
-def test_an_alarm_means_the_service_behind_its_metric(two, dimensions):
+def test_an_alarm_concerns_the_service_of_its_metric(two, dimensions):
     assert names(alarm(**dimensions), two) == ["code"]
 
 
-def test_a_target_groups_alarm_does_not_wake_all_services_of_its_load_balancer(two):
+def test_an_alarm_on_a_target_group_does_not_concern_all_services_of_its_load_balancer(two):
     chat, _ = two
     dimensions = {"TargetGroup": chat.bindings.pools["l4"].target_group, "LoadBalancer": chat.bindings.load_balancer}
     assert names(alarm(**dimensions), two) == ["chat"]
 
 
-def test_a_load_balancers_alarm_means_all_its_services(two):
+def test_an_alarm_on_a_load_balancer_concerns_all_its_services(two):
     assert names(alarm(LoadBalancer=two[0].bindings.load_balancer), two) == ["chat", "code"]
 
 
-def test_an_alarm_of_something_else_means_all(two):
+def test_an_alarm_that_matches_no_service_concerns_all(two):
     assert names(alarm(AutoScalingGroupName="stranger"), two) == ["chat", "code"]
 
 
-def test_an_alarm_that_came_by_eventbridge_is_understood(two):
+def test_an_alarm_delivered_by_eventbridge_is_read(two):
     event = {
         "detail-type": "CloudWatch Alarm State Change",
         "detail": alarm(AutoScalingGroupName="code-l4")["alarmData"],

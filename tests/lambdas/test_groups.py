@@ -1,4 +1,4 @@
-"""Describing Auto Scaling groups."""
+"""Auto Scaling groups: descriptions, and mixed policies with changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lambdas.scaler.groups import Group, Member
 
 
 class AutoScaling:
-    """Answers DescribeAutoScalingGroups as AWS does: at most MaxRecords groups a page."""
+    """Answers DescribeAutoScalingGroups as AWS does, with at most MaxRecords groups a page."""
 
     def __init__(self, names, broken=()):
         self.names, self.broken = set(names), broken
@@ -29,12 +29,12 @@ class AutoScaling:
             raise ClientError(
                 {"Error": {"Code": "Throttling", "Message": "Rate exceeded"}}, "DescribeAutoScalingGroups"
             )
-        found = [name for name in AutoScalingGroupNames if name in self.names]
-        for first in range(0, len(found), 30):
+        known = [name for name in AutoScalingGroupNames if name in self.names]
+        for first in range(0, len(known), 30):
             yield {
                 "AutoScalingGroups": [
                     {"AutoScalingGroupName": name, "DesiredCapacity": 1, "MinSize": 0, "MaxSize": 4, "Instances": []}
-                    for name in found[first : first + 30]
+                    for name in known[first : first + 30]
                 ]
             }
 
@@ -42,7 +42,7 @@ class AutoScaling:
 NAMES = [f"g{i:03d}" for i in range(230)]
 
 
-def test_two_hundred_and_thirty_groups_are_three_calls_and_all_their_pages():
+def test_two_hundred_and_thirty_groups_take_three_calls_with_all_their_pages():
     autoscaling = AutoScaling(NAMES)
     described = groups.describe(autoscaling, NAMES)
     assert autoscaling.calls == [100, 100, 30]
@@ -50,14 +50,14 @@ def test_two_hundred_and_thirty_groups_are_three_calls_and_all_their_pages():
     assert described.faults == {}
 
 
-def test_a_failing_call_costs_its_own_hundred_only():
+def test_a_failed_call_affects_only_its_own_hundred_groups():
     described = groups.describe(AutoScaling(NAMES, broken=["g150"]), NAMES)
     assert sorted(described.faults) == NAMES[100:200]
     assert {fault.code for fault in described.faults.values()} == {"Throttled"}
     assert len(described.found) == 130
 
 
-def test_a_group_that_is_gone_is_a_fault_of_its_own():
+def test_a_group_that_is_gone_has_its_own_fault():
     described = groups.describe(AutoScaling(["here"]), ["here", "gone"])
     assert list(described.found) == ["here"]
     assert described.faults["gone"].code == "UnknownGroup"
@@ -107,29 +107,29 @@ POLICY = {
 }
 
 
-def test_a_policy_is_sent_back_whole_with_one_name_for_each_template():
+def test_a_policy_is_sent_whole_with_only_the_id_of_each_template():
     sent = groups.with_base(Group("g", 1, 0, 2, mixed_policy=POLICY), 3)
-    one_name = {"LaunchTemplateId": "lt-1", "Version": "$Latest"}
+    by_id = {"LaunchTemplateId": "lt-1", "Version": "$Latest"}
     assert sent == {
         "LaunchTemplate": {
-            "LaunchTemplateSpecification": one_name,
+            "LaunchTemplateSpecification": by_id,
             "Overrides": [
-                {"InstanceType": "g6.xlarge", "LaunchTemplateSpecification": one_name},
+                {"InstanceType": "g6.xlarge", "LaunchTemplateSpecification": by_id},
                 {"InstanceType": "g6.2xlarge"},
             ],
         },
         "InstancesDistribution": {"OnDemandBaseCapacity": 3, "OnDemandPercentageAboveBaseCapacity": 20},
     }
-    assert POLICY["InstancesDistribution"]["OnDemandBaseCapacity"] == 1, "what was described must stay as it was"
+    assert POLICY["InstancesDistribution"]["OnDemandBaseCapacity"] == 1, "the described policy must not change"
 
 
-def test_other_types_leave_the_distribution_alone():
+def test_other_types_keep_the_distribution():
     sent = groups.with_types(Group("g", 1, 0, 2, mixed_policy=POLICY), ("g6e.xlarge",))
     assert sent["LaunchTemplate"]["Overrides"] == [{"InstanceType": "g6e.xlarge"}]
     assert sent["InstancesDistribution"] == POLICY["InstancesDistribution"]
 
 
-def test_members_on_their_way_out_do_not_count_against_the_desired_capacity():
-    stays = Member("i-1", "t", "a", "InService")
-    goes = [Member(f"i-{s}", "t", "a", s) for s in ("Terminating:Wait", "Standby", "Detaching")]
-    assert Group("g", 1, 0, 2, (stays, *goes)).staying == (stays,)
+def test_leaving_members_do_not_count_toward_the_desired_capacity():
+    staying = Member("i-1", "t", "a", "InService")
+    leaving = [Member(f"i-{s}", "t", "a", s) for s in ("Terminating:Wait", "Standby", "Detaching")]
+    assert Group("g", 1, 0, 2, (staying, *leaving)).staying == (staying,)

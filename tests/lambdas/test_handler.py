@@ -1,4 +1,4 @@
-"""The edge of the Lambda."""
+"""The Lambda's entry point."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lambdas.scaler.environment import EnvironmentVariableError
 
 @pytest.fixture
 def handle(world, monkeypatch):
-    """`handle(decide, event)` in the world's time."""
+    """`handle(decide, event)`: call the handler at the world's time."""
     monkeypatch.setattr(handler.time, "time", lambda: world.now)
 
     def run(decide, event=None, context=None):
@@ -41,11 +41,11 @@ def test_a_run_counts_its_outcomes_and_logs_one_line_a_service(world, handle, de
     assert log.record_of(json.dumps(lines[0])).now == world.now
 
 
-def test_a_service_that_fails_is_no_failed_run_and_the_reply_names_it(world, handle, deciding, capsys):
-    """A failed invocation would lie among the dead letters, though nothing was lost."""
+def test_a_failed_service_does_not_fail_the_run_and_the_reply_names_it(world, handle, deciding, capsys):
+    """A failed invocation would become a dead letter, though nothing was lost."""
     world.stand("chat", {"l4": 2})
     world.stand("code", {"l4": 2})
-    world.put("broken", "{")
+    world.put_parameter("broken", "{")
     with world.board.failing("autoscaling.SetDesiredCapacity", only="chat-l4"):
         reply = handle(deciding(l4=PoolTarget(4, 100)))
     assert reply == {
@@ -60,9 +60,9 @@ def metrics(text: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines() if '"_aws"' in line]
 
 
-def test_what_fails_rings_by_the_metrics_of_its_service_and_of_the_stack(world, handle, keeping, capsys):
-    """A broken parameter too, even of a service that the stack has no alarm for."""
-    world.put("broken", "{")
+def test_a_failure_shows_in_the_metrics_of_its_service_and_of_the_stack(world, handle, keeping, capsys):
+    """This includes a broken parameter, even of a service for which the stack has no alarm."""
+    world.put_parameter("broken", "{")
     handle(keeping)
     of_service, of_run = metrics(capsys.readouterr().out)
     assert (of_service["stack"], of_service["service"], of_service["errors"]) == ("gpu-fleet-test", "broken", [1.0])
@@ -70,8 +70,8 @@ def test_what_fails_rings_by_the_metrics_of_its_service_and_of_the_stack(world, 
     assert (of_run["stack"], of_run["failed_services"]) == ("gpu-fleet-test", [1.0])
 
 
-def test_a_run_in_which_nothing_fails_says_so(world, handle, keeping, capsys):
-    """An alarm that rang returns to OK by a zero, not by silence."""
+def test_a_run_without_failures_publishes_a_zero(world, handle, keeping, capsys):
+    """A zero returns an alarm to OK; missing data does not."""
     world.stand("chat", {"l4": 2})
     handle(keeping)
     assert metrics(capsys.readouterr().out)[-1]["failed_services"] == [0.0]
@@ -84,11 +84,11 @@ def test_a_run_that_cannot_read_the_services_is_a_failed_invocation(world, handl
         handle(keeping)
 
 
-def test_a_run_without_services_is_a_good_run(world, handle, keeping):
+def test_a_run_without_services_succeeds(world, handle, keeping):
     assert handle(keeping) == {"services": 0}
 
 
-def test_a_run_that_is_out_of_time_says_so(world, handle, keeping):
+def test_a_run_out_of_time_names_the_services_it_did_not_reach(world, handle, keeping):
     world.stand("chat", {"l4": 2})
     context = SimpleNamespace(get_remaining_time_in_millis=lambda: 500)
     assert handle(keeping, context=context)["faults"] == {"chat": ["OutOfTime"]}
@@ -101,7 +101,7 @@ def test_a_missing_variable_is_a_clear_error(monkeypatch):
         handler.scaler()
 
 
-def test_the_handler_makes_its_own_scaler_once(world, monkeypatch):
+def test_the_handler_makes_its_scaler_once(world, monkeypatch):
     monkeypatch.setenv("SERVICES_PATH", "/gpu-fleet/test/services")
     monkeypatch.setenv("STATE_TABLE", "gpu-fleet-test-state")
     monkeypatch.setenv("STACK", "gpu-fleet-test")
@@ -120,5 +120,5 @@ def test_the_handler_imports_nothing_that_the_lambda_does_not_have_or_need():
         "import sys; import lambdas.scaler.handler; "
         f"print([m for m in {forbidden!r} if any(n == m or n.startswith(m + '.') for n in sys.modules)])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "[]"

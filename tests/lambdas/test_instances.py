@@ -1,4 +1,4 @@
-"""What is learnt of an instance once."""
+"""Facts of instances."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_ec2_is_asked_for_each_instance_once(world):
     assert all(book.facts(id_) is not None for id_ in ids)
 
 
-def test_spot_and_the_time_of_launch_are_learnt(world):
+def test_spot_and_the_launch_time_are_learned(world):
     world.stand()
     spot, other = world.ids("l4")
     launched = world.clients.ec2.describe_instances(InstanceIds=[spot])["Reservations"][0]["Instances"][0]["LaunchTime"]
@@ -37,11 +37,11 @@ def test_spot_and_the_time_of_launch_are_learnt(world):
     assert book.facts(spot).launched_at == launched.timestamp()
 
 
-def test_more_instances_than_a_filter_holds_are_two_calls(world):
+def test_more_instances_than_a_filter_holds_take_two_calls(world):
     world.board.calls.clear()
     InstanceBook().learn(world.clients.ec2, [f"i-{i:017x}" for i in range(201)])
-    asked = [len(arguments["Filters"][0]["Values"]) for _, arguments in world.board.calls]
-    assert asked == [200, 1]
+    sizes = [len(arguments["Filters"][0]["Values"]) for _, arguments in world.board.calls]
+    assert sizes == [200, 1]
 
 
 def test_an_instance_that_ec2_does_not_know_yet_is_asked_for_again(world):
@@ -53,7 +53,7 @@ def test_an_instance_that_ec2_does_not_know_yet_is_asked_for_again(world):
     assert len(world.board.calls) == 2
 
 
-def test_a_failing_call_keeps_what_was_learnt(world):
+def test_a_failed_call_keeps_what_was_learned(world):
     world.stand()
     first, second = world.ids("l4")
     book = InstanceBook()
@@ -63,20 +63,20 @@ def test_a_failing_call_keeps_what_was_learnt(world):
     assert book.facts(first) is not None
 
 
-def test_an_instance_became_ready_when_it_was_first_seen_so_after_it_was_not():
+def test_an_instance_became_ready_when_it_was_first_seen_ready_after_starting():
     book = InstanceBook()
     assert book.ready_at("i", Phase.STARTING, 100) is None
     assert book.ready_at("i", Phase.READY, 160) == 160
     assert book.ready_at("i", Phase.READY, 220) == 160
 
 
-def test_an_instance_first_seen_ready_has_no_known_beginning():
+def test_when_an_instance_first_seen_ready_became_so_is_unknown():
     book = InstanceBook()
     assert book.ready_at("i", Phase.READY, 100) is None
     assert book.ready_at("i", Phase.READY, 160) is None
 
 
-def test_an_instance_that_recovers_did_not_boot_again():
+def test_an_instance_that_recovers_keeps_its_ready_time():
     book = InstanceBook()
     book.ready_at("i", Phase.STARTING, 100)
     book.ready_at("i", Phase.READY, 160)
@@ -84,7 +84,7 @@ def test_an_instance_that_recovers_did_not_boot_again():
     assert book.ready_at("i", Phase.READY, 280) == 160
 
 
-def test_the_book_forgets_what_has_gone(world):
+def test_the_book_forgets_instances_that_are_gone(world):
     world.stand()
     first, second = world.ids("l4")
     book = InstanceBook()

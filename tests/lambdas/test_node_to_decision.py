@@ -1,7 +1,7 @@
-"""From an instance to the decision: what boots there publishes what the scaler reads, and the model acts on it.
+"""From an instance to the decision: instances publish the metrics that the scaler reads, and the model acts on them.
 
-The agent's configuration and the scraper are those of the boot script. What the agent makes of them (a renamed metric,
-one series for each set of `aggregation_dimensions`) is played here; names are nowhere given twice.
+The agent's configuration and the scraper come from the boot script. The test plays the agent: it renames metrics and
+publishes one series for each set of `aggregation_dimensions`. No metric name is written twice.
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch-Agent-Configuration-File-Details.html
 """
 
@@ -25,11 +25,11 @@ from tests.scaling.builders import remembered
 Metric = tuple[str, str, frozenset[tuple[str, str]]]
 """Namespace, name, dimensions."""
 HOST = {"usage_active": "cpu_percent", "used_percent": "memory_percent", "utilization_gpu": "gpu_percent"}
-"""The agent's own name of a measurement -> the policy's key of its limit."""
+"""The agent's name of a measurement: the policy's key of its limit."""
 
 
-def told(running: int, waiting: int, ended: int, kv_share: float) -> str:
-    """A page of vLLM's metrics: 100 tokens each prompt, 50 each answer."""
+def engine_page(running: int, waiting: int, ended: int, kv_share: float) -> str:
+    """Return a page of vLLM's metrics, with prompts of 100 tokens and answers of 50."""
     return (
         f"vllm:num_requests_running {running}\nvllm:num_requests_waiting {waiting}\n"
         f"vllm:kv_cache_usage_perc {kv_share}\nvllm:e2e_request_latency_seconds_count {ended}\n"
@@ -41,7 +41,7 @@ def told(running: int, waiting: int, ended: int, kv_share: float) -> str:
 
 
 class Node:
-    """An instance of a pool as its boot script leaves it."""
+    """The instances of a pool, as their boot script configures them."""
 
     def __init__(self, world: Any, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
         script = render_user_data(BootSettings("us-east-1", "vllm/vllm-openai:v0.11.0", "/gpu-fleet/test", 900))
@@ -54,24 +54,24 @@ class Node:
     def publish(
         self, at: float, pages: list[str], host: dict[str, float] | None = None, round_trip_seconds: float = 0.0
     ) -> None:
-        """Both scrape and agent for one period after the other, the last of which begins at `at`."""
+        """Publish as scraper and agent, one period for each page; the last period begins at `at`."""
         rows = self._scraped(pages, round_trip_seconds)
         for i, row in enumerate(rows):
             for name, value in {**row, **self._renamed(host or {})}.items():
                 self._put(name, value, at - 10 * (len(rows) - 1 - i))
 
     def _scraped(self, pages: list[str], round_trip_seconds: float) -> list[dict[str, float]]:
-        """What each turn of the scraper's loop sends to the agent's StatsD."""
+        """Return what each turn of the scraper's loop sends to the agent's StatsD."""
         rows: list[dict[str, float]] = []
-        left = list(pages)
+        remaining = list(pages)
 
         def pause(_: float) -> None:
-            if not left:
+            if not remaining:
                 raise StopIteration
 
         clock = iter(range(0, 10 * len(pages) * 2, 5))
         patch = self.patch.setitem
-        patch(self.scraper.__dict__, "scrape", lambda: self.scraper.parse(left.pop(0)))
+        patch(self.scraper.__dict__, "scrape", lambda: self.scraper.parse(remaining.pop(0)))
         patch(self.scraper.__dict__, "network", lambda: round_trip_seconds)
         patch(self.scraper.__dict__, "leaving", lambda: False)
         patch(self.scraper.__dict__, "publish", lambda values, _: rows.append(values))
@@ -85,12 +85,12 @@ class Node:
         return {m["rename"]: host[m["name"]] for m in measured if m["name"] in host}
 
     def _put(self, name: str, value: float, at: float) -> None:
-        standing = self.world.pools["chat"][self.pool]
+        group = self.world.pools["chat"][self.pool].group
         for id_ in self.world.ids(self.pool):
-            known = {"${aws:AutoScalingGroupName}": standing.group, "${aws:InstanceId}": id_}
-            own = {key: known[value_] for key, value_ in self.agent["append_dimensions"].items()}
-            for kept in self.agent["aggregation_dimensions"]:
-                dimensions = {key: own[key] for key in kept}
+            placeholders = {"${aws:AutoScalingGroupName}": group, "${aws:InstanceId}": id_}
+            appended = {key: placeholders[text] for key, text in self.agent["append_dimensions"].items()}
+            for keys in self.agent["aggregation_dimensions"]:
+                dimensions = {key: appended[key] for key in keys}
                 self.published.add((self.agent["namespace"], name, frozenset(dimensions.items())))
                 self.world.publish(name, value, at, namespace=self.agent["namespace"], **dimensions)
 
@@ -101,14 +101,14 @@ class _Time:
 
 
 def _file(script: str, path: str) -> str:
-    found = re.search(rf"cat > {re.escape(path)} <<'GPU_FLEET_END'\n(.*?)\nGPU_FLEET_END\n", script, re.DOTALL)
-    assert found is not None
-    return found[1]
+    match = re.search(rf"cat > {re.escape(path)} <<'GPU_FLEET_END'\n(.*?)\nGPU_FLEET_END\n", script, re.DOTALL)
+    assert match is not None
+    return match[1]
 
 
 @pytest.fixture
 def node(world: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`node(policy)`: the instances of a service's only pool, two of them, and a minute of 1 request per second."""
+    """`node(policy)`: the two instances of a service's only pool, after two minutes of 1 request per second."""
 
     def stand(policy: dict[str, Any]) -> Node:
         world.stand(pools={"l4": 2}, policy=policy)
@@ -119,8 +119,8 @@ def node(world: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return stand
 
 
-def decided(world: Any) -> Decision:
-    """The model's decision on what is seen now, made true; the service has been looked at before."""
+def decide_now(world: Any) -> Decision:
+    """Run the scaler with the real model, as after an earlier run, and return the decision that it applied."""
     scaler = world.scaler(decide)
     scaler.store.write("chat", State(at=world.now - 60), 0)
     return world.run(decide)["chat"].decision
@@ -141,63 +141,68 @@ LIMITS = {
 
 @pytest.mark.parametrize("signal", LIMITS)
 def test_each_node_signal_over_its_limit_adds_instances(world: Any, node: Any, signal: str) -> None:
-    """120 % of the limit on both nodes: half a node's worth more than two is wanted, so three."""
+    """119 % of the limit on both nodes requires 2.4 nodes, so three."""
     above = 1.19 * LIMITS[signal]
     host = {own: above if key == signal else 10.0 for own, key in HOST.items()}
     kv_share = above / 100 if signal == "kv_cache_percent" else 0.1
     latency = above if signal == "network_latency_seconds" else 0.001
     node({"thresholds": LIMITS}).publish(
-        _minute(world) - 10, [told(4, 0, 10 * i, kv_share) for i in range(6)], host, latency
+        _minute(world) - 10, [engine_page(4, 0, 10 * i, kv_share) for i in range(6)], host, latency
     )
-    decision = decided(world)
+    decision = decide_now(world)
     assert [r.numbers["value"] for r in decision.reasons if signal in r.sentence] == [pytest.approx(above, rel=1e-4)]
     assert world.desired()["l4"] == 3
 
 
 def test_no_node_signal_at_its_limit_adds_any(world: Any, node: Any) -> None:
     node({"thresholds": LIMITS}).publish(
-        _minute(world) - 10, [told(4, 0, 10 * i, 0.8) for i in range(6)], dict.fromkeys(HOST, 80.0), 0.2
+        _minute(world) - 10, [engine_page(4, 0, 10 * i, 0.8) for i in range(6)], dict.fromkeys(HOST, 80.0), 0.2
     )
-    decision = decided(world)
+    decision = decide_now(world)
     assert not [reason for reason in decision.reasons if any(signal in reason.sentence for signal in LIMITS)]
     assert world.desired()["l4"] == 2
 
 
-def test_whatever_the_scaler_asks_of_instances_is_published_under_that_very_name(world: Any, node: Any) -> None:
-    """Namespace, name and dimensions, of pool and instance; the instance may publish there and nowhere else."""
-    made = node({"thresholds": LIMITS, "slo": {"ttft_seconds": 2}})
-    made.publish(_minute(world) - 10, [told(4, 0, 10 * i, 0.5) for i in range(6)], dict.fromkeys(HOST, 10.0), 0.001)
+def test_each_metric_that_the_scaler_reads_from_instances_is_published_under_that_name(world: Any, node: Any) -> None:
+    """Compare namespace, name and dimensions. An instance may publish in this namespace only."""
+    pool = node({"thresholds": LIMITS, "slo": {"ttft_seconds": 2}})
+    pool.publish(
+        _minute(world) - 10, [engine_page(4, 0, 10 * i, 0.5) for i in range(6)], dict.fromkeys(HOST, 10.0), 0.001
+    )
     world.observe(state=remembered(at=world.now - 60, loads_wanted=1))
-    asked = {
+    read = {
         (metric["Namespace"], metric["MetricName"], frozenset((d["Name"], d["Value"]) for d in metric["Dimensions"]))
         for operation, arguments in world.board.calls
         if operation == "cloudwatch.GetMetricData"
         for metric in (query["MetricStat"]["Metric"] for query in arguments["MetricDataQueries"])
         if not metric["Namespace"].startswith("AWS/")
     }
-    assert {name for _, name, _ in asked} >= {"requests_running", "requests_waiting", "finished_rps", *LIMITS}
-    assert any("InstanceId" in dict(dimensions) for _, _, dimensions in asked)
-    assert asked <= made.published
-    assert made.agent["namespace"] == METRICS_NAMESPACE
+    assert {name for _, name, _ in read} >= {"requests_running", "requests_waiting", "finished_rps", *LIMITS}
+    assert any("InstanceId" in dict(dimensions) for _, _, dimensions in read)
+    assert read <= pool.published
+    assert pool.agent["namespace"] == METRICS_NAMESPACE
 
 
-def test_what_the_engines_count_is_what_the_model_sees(world: Any, node: Any) -> None:
-    """Two nodes, each with 6 running and 2 waiting, and with one more in the last 10 s."""
+def test_the_model_sees_what_the_engines_count(world: Any, node: Any) -> None:
+    """Two nodes, each with 6 running and 2 waiting requests, and one more waiting in the last 10 s."""
     end = _minute(world) + 10
-    pages = [told(6, 2, 9 * i, 0.5) for i in range(7)] + [told(6, 3, 9 * 7, 0.5)]
+    pages = [engine_page(6, 2, 9 * i, 0.5) for i in range(7)] + [engine_page(6, 3, 9 * 7, 0.5)]
     node({"slo": {"ttft_seconds": 2}}).publish(end - 10, pages)
-    seen = world.observe(state=remembered(at=world.now - 60, loads_wanted=1))
-    pool = seen.pools["l4"]
+    observation = world.observe(state=remembered(at=world.now - 60, loads_wanted=1))
+    pool = observation.pools["l4"]
     assert pool.running == Reading(12, end)
     assert pool.waiting is not None
     assert pool.waiting.value == pytest.approx(2 * (2 + 1 / 6))
     assert pool.load == Reading(pool.running.value + pool.waiting.value, end)
     assert pool.kv_cache_percent is not None
     assert pool.kv_cache_percent.value == pytest.approx(50)
-    assert (seen.input_tokens and seen.input_tokens.value, seen.output_tokens and seen.output_tokens.value) == (100, 50)
+    assert (
+        observation.input_tokens and observation.input_tokens.value,
+        observation.output_tokens and observation.output_tokens.value,
+    ) == (100, 50)
     assert pool.ttft_seconds is not None
     assert pool.ttft_seconds.value == pytest.approx(0.95)
-    # Each ended 9 in 10 s, and holds one more than 10 s before.
-    assert seen.burst_rps is not None
-    assert seen.burst_rps.value == pytest.approx(2 * (0.9 + 0.1))
+    # Each finished 9 requests in 10 s, and holds one more than 10 s before.
+    assert observation.burst_rps is not None
+    assert observation.burst_rps.value == pytest.approx(2 * (0.9 + 0.1))
     assert all(instance.load is not None for instance in pool.instances)

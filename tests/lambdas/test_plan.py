@@ -1,4 +1,4 @@
-"""Whatever stands and whatever is decided: what the calls may never do."""
+"""Properties of the calls, for any groups and any decision."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SERVICES = {workload: parameter(workload) for workload in ("inference", "trainin
 
 
 @st.composite
-def standing(draw: st.DrawFn, name: str) -> Group:
+def live_groups(draw: st.DrawFn, name: str) -> Group:
     lifecycles = draw(st.lists(st.sampled_from(LIFECYCLES), max_size=8))
     members = tuple(
         Member(f"{name}{i}", "g6.xlarge", "us-east-1a", lifecycle, protected=draw(st.booleans()))
@@ -52,12 +52,12 @@ def standing(draw: st.DrawFn, name: str) -> Group:
     low, high = draw(st.integers(0, 4)), draw(st.integers(5, 12))
     base = draw(st.none() | st.integers(0, 3))
     policy = None if base is None else {"LaunchTemplate": {}, "InstancesDistribution": {"OnDemandBaseCapacity": base}}
-    # AWS itself keeps the desired capacity within the bounds.
+    # AWS keeps the desired capacity within the bounds.
     return Group(name, draw(st.integers(low, high)), low, high, members, policy)
 
 
 @st.composite
-def wanted(draw: st.DrawFn, group: Group) -> PoolTarget:
+def pool_targets(draw: st.DrawFn, group: Group) -> PoolTarget:
     ids = [member.id for member in group.members]
     some = st.lists(st.sampled_from(ids), unique=True) if ids else st.just([])
     return PoolTarget(
@@ -71,19 +71,19 @@ def wanted(draw: st.DrawFn, group: Group) -> PoolTarget:
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[ServiceParameter, dict[str, Group], dict[str, PoolTarget], Rule]:
-    groups = {name: draw(standing(name)) for name in POOLS}
-    targets = {name: draw(wanted(group)) for name, group in groups.items()}
+    groups = {name: draw(live_groups(name)) for name in POOLS}
+    targets = {name: draw(pool_targets(group)) for name, group in groups.items()}
     weights = [{"TargetGroupArn": name, "Weight": draw(st.integers(0, 999))} for name in POOLS]
     rule = Rule("rule", ({"Type": "forward", "ForwardConfig": {"TargetGroups": weights}},))
     return SERVICES[draw(st.sampled_from(sorted(SERVICES)))], groups, targets, rule
 
 
-def decided(targets: dict[str, PoolTarget]) -> Decision:
+def decision_of(targets: dict[str, PoolTarget]) -> Decision:
     return Decision(targets, (), Signals(None, None, None, None, None, None), State())
 
 
 def carry_out(calls: tuple[Call, ...], groups: dict[str, Group], rule: Rule) -> tuple[dict[str, Group], Rule]:
-    """What AWS would make of the calls, refusing what AWS would refuse."""
+    """Return groups and rule after the calls. Raises AssertionError for a call that AWS would refuse."""
     groups = dict(groups)
     for call in calls:
         arguments = call.arguments
@@ -96,18 +96,18 @@ def carry_out(calls: tuple[Call, ...], groups: dict[str, Group], rule: Rule) -> 
                 name = call.resource[0]
                 group = groups[name]
                 assert group.desired - 1 >= group.min_size
-                left = tuple(
+                members = tuple(
                     replace(m, lifecycle="Terminating:Wait") if m.id == call.resource else m for m in group.members
                 )
-                groups[name] = replace(group, desired=group.desired - 1, members=left)
+                groups[name] = replace(group, desired=group.desired - 1, members=members)
             case "SetInstanceProtection":
                 group = groups[call.resource]
                 assert {m.lifecycle for m in group.members if m.id in arguments["InstanceIds"]} == {"InService"}
-                changed = tuple(
+                members = tuple(
                     replace(m, protected=arguments["ProtectedFromScaleIn"]) if m.id in arguments["InstanceIds"] else m
                     for m in group.members
                 )
-                groups[call.resource] = replace(group, members=changed)
+                groups[call.resource] = replace(group, members=members)
             case "UpdateAutoScalingGroup":
                 groups[call.resource] = replace(groups[call.resource], mixed_policy=arguments["MixedInstancesPolicy"])
             case "ModifyRule":
@@ -118,21 +118,21 @@ def carry_out(calls: tuple[Call, ...], groups: dict[str, Group], rule: Rule) -> 
 @given(situations())
 def test_a_plan_carried_out_leaves_nothing_to_do(situation):
     service, groups, targets, rule = situation
-    after, ruled = carry_out(plan(service, decided(targets), groups, rule), groups, rule)
-    assert plan(service, decided(targets), after, ruled) == ()
+    after, new_rule = carry_out(plan(service, decision_of(targets), groups, rule), groups, rule)
+    assert plan(service, decision_of(targets), after, new_rule) == ()
 
 
 @given(situations())
-def test_what_takes_away_comes_after_all_that_adds(situation):
+def test_removals_come_after_all_additions(situation):
     service, groups, targets, rule = situation
-    removes = [call.removes for call in plan(service, decided(targets), groups, rule)]
+    removes = [call.removes for call in plan(service, decision_of(targets), groups, rule)]
     assert removes == sorted(removes)
 
 
 @given(situations())
-def test_no_protected_stranger_or_leaving_instance_is_ended_and_none_below_what_is_wanted(situation):
+def test_only_named_unprotected_staying_instances_are_ended_and_none_below_the_target(situation):
     service, groups, targets, rule = situation
-    calls = plan(service, decided(targets), groups, rule)
+    calls = plan(service, decision_of(targets), groups, rule)
     for name, group in groups.items():
         target = targets[name]
         ended = [c.resource for c in calls if c.client == "autoscaling" and c.resource in {m.id for m in group.members}]
@@ -143,18 +143,18 @@ def test_no_protected_stranger_or_leaving_instance_is_ended_and_none_below_what_
 
 
 @given(situations())
-def test_auto_scaling_is_never_asked_for_fewer_than_stand_so_that_it_picks_none(situation):
+def test_auto_scaling_never_has_to_pick_an_instance(situation):
     service, groups, targets, rule = situation
-    for call in plan(service, decided(targets), groups, rule):
+    for call in plan(service, decision_of(targets), groups, rule):
         if call.operation == "SetDesiredCapacity":
             group = groups[call.resource]
             assert call.arguments["DesiredCapacity"] >= min(group.desired, len(group.staying))
 
 
 @given(situations())
-def test_capacity_is_never_lowered_for_a_target_that_is_higher(situation):
+def test_capacity_never_falls_for_a_higher_target(situation):
     service, groups, targets, rule = situation
-    after, _ = carry_out(plan(service, decided(targets), groups, rule), groups, rule)
+    after, _ = carry_out(plan(service, decision_of(targets), groups, rule), groups, rule)
     for name, group in groups.items():
         if targets[name].desired >= group.desired:
             assert after[name].desired >= group.desired

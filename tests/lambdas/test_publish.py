@@ -22,12 +22,12 @@ def reported(world, deciding):
 
 @pytest.fixture
 def published(capsys):
-    """Every metric published: (dimensions, name) to value."""
+    """`published(result, observation)`: all metrics as {(dimensions, name): value}."""
 
     def read(result, observation):
         capsys.readouterr()
         publish(result, observation, "gpu-fleet-test")
-        out = {}
+        values = {}
         for text in capsys.readouterr().out.splitlines():
             line = json.loads(text)
             (directive,) = line["_aws"]["CloudWatchMetrics"]
@@ -36,8 +36,8 @@ def published(capsys):
             dimensions = tuple((name, line[name]) for name in sorted(names))
             for metric in directive["Metrics"]:
                 (value,) = line[metric["Name"]]
-                out[dimensions, metric["Name"]] = value
-        return out
+                values[dimensions, metric["Name"]] = value
+        return values
 
     return read
 
@@ -59,7 +59,7 @@ def test_signals_are_published_by_service_and_counts_by_pool(reported, published
     }  # fmt: skip
 
 
-def test_what_is_not_known_is_left_out(reported, published):
+def test_unknown_values_are_left_out(reported, published):
     result, _, observation, _ = reported
     signals = replace(result.decision.signals, utilization=None, ratio=float("inf"), demand_rps=None)
     metrics = published(replace(result, decision=replace(result.decision, signals=signals)), observation)
@@ -67,7 +67,7 @@ def test_what_is_not_known_is_left_out(reported, published):
     assert (SERVICE, "forecast_rps") in metrics
 
 
-def test_a_failure_is_counted_even_where_nothing_was_decided(published):
+def test_a_failure_is_counted_even_without_a_decision(published):
     faults = (Fault(ErrorCode.THROTTLED, "slow"), Fault(ErrorCode.UNKNOWN_GROUP, "gone"))
     assert published(Result("chat", Outcome.FAILED, faults=faults), None) == {
         (SERVICE, "errors"): 2,
@@ -75,7 +75,7 @@ def test_a_failure_is_counted_even_where_nothing_was_decided(published):
     }
 
 
-def test_what_mends_itself_is_no_error(published):
+def test_an_unreadable_state_is_no_error(published):
     faults = (Fault(ErrorCode.STATE_UNREADABLE, "old"),)
     assert published(Result("chat", Outcome.UNCHANGED, faults=faults), None)[SERVICE, "errors"] == 0
 

@@ -1,4 +1,4 @@
-"""What botocore does before a failure is one: retries of what may be retried, three attempts, no waiting for ever."""
+"""Retries by botocore: three attempts for errors that may pass, with time limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lambdas.scaler.clients import CONFIG
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    """The pauses between attempts are botocore's own and tested there."""
+    """Skip botocore's pauses between attempts, which its own tests cover."""
     monkeypatch.setattr(botocore.endpoint.time, "sleep", lambda _: None)
 
 
@@ -22,7 +22,7 @@ def more(deciding):
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_throttled_write_is_tried_again(world, more, times):
+def test_a_throttled_write_is_retried(world, more, times):
     world.stand(pools={"l4": 2})
     with api_call_will_fail("autoscaling", "SetDesiredCapacity", "Throttling", times=times):
         assert world.run(more)["chat"].outcome == "applied"
@@ -37,7 +37,7 @@ def test_a_write_that_stays_throttled_fails_after_three_attempts(world, more):
     assert [fault.code for fault in result.faults] == ["Throttled"]
 
 
-def test_what_is_wrong_is_not_tried_again(world, more):
+def test_an_invalid_call_is_not_retried(world, more):
     world.stand(pools={"l4": 2})
     with api_call_will_fail("autoscaling", "SetDesiredCapacity", "ValidationError", times=None) as fault:
         result = world.run(more)["chat"]

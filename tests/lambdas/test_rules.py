@@ -1,4 +1,4 @@
-"""The listener rule."""
+"""Listener rules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def rule(**weights: int) -> Rule:
     return Rule("rule", ({"Type": "forward", "Order": 1, "ForwardConfig": config},))
 
 
-def test_weights_are_rewritten_as_one_whole_action():
+def test_new_weights_are_sent_as_a_whole_action():
     (action,) = rule(a=100, b=0).with_weights({"a": 30, "b": 70}, Stickiness(enabled=True, seconds=600))
     assert action == {
         "Type": "forward",
@@ -27,7 +27,7 @@ def test_weights_are_rewritten_as_one_whole_action():
     }
 
 
-def test_authentication_in_front_stays():
+def test_authentication_before_the_forward_action_stays():
     login = {"Type": "authenticate-oidc", "Order": 1, "AuthenticateOidcConfig": {"Issuer": "x"}}
     forward = {"Type": "forward", "Order": 2, "TargetGroupArn": "a"}
     sent = Rule("rule", (login, forward)).with_weights({"a": 5}, OFF)
@@ -59,7 +59,7 @@ def test_a_rule_that_does_not_forward_has_no_weights():
         fixed.with_weights({"a": 1}, OFF)
 
 
-def test_a_weight_that_is_not_given_is_one():
+def test_a_missing_weight_is_one():
     config = {"TargetGroups": [{"TargetGroupArn": "a"}]}
     assert Rule("rule", ({"Type": "forward", "ForwardConfig": config},)).weights == {"a": 1}
 
@@ -74,10 +74,10 @@ def test_a_rule_that_is_gone_does_not_hide_the_others(world):
     assert described.faults[gone].code == "UnknownRule"
 
 
-def test_twenty_one_rules_are_two_calls(world):
+def test_twenty_one_rules_take_two_calls(world):
     with world.board.answering(
         "elbv2.DescribeRules",
-        lambda asked: {"Rules": [{"RuleArn": arn, "Actions": []} for arn in asked["RuleArns"]]},
+        lambda arguments: {"Rules": [{"RuleArn": arn, "Actions": []} for arn in arguments["RuleArns"]]},
     ):
         found = rules.describe(world.clients.elbv2, [f"arn:{i:02d}" for i in range(21)]).found
     assert len(found) == 21

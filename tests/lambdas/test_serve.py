@@ -1,4 +1,4 @@
-"""One run over all services: what fails stays where it failed."""
+"""One run over all services: a failure affects only its own service."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.state import State
-from lambdas.scaler.serve import _in_turn
+from lambdas.scaler.serve import _rotated
 from lambdas.scaler.store import DynamoStateStore
 
 TABLE = "gpu-fleet-test-state"
@@ -31,16 +31,16 @@ def codes(result):
     return [fault.code.value for fault in result.faults]
 
 
-def test_every_service_gets_what_was_decided(two, more):
+def test_every_service_gets_its_decision(two, more):
     results = two.run(more)
     assert {name: result.outcome for name, result in results.items()} == {"chat": "applied", "code": "applied"}
     assert two.desired("chat") == two.desired("code") == {"l4": 4}
 
 
-class TestOneServicesTroubleIsItsOwn:
+class TestFaultsOfOneService:
     @pytest.mark.parametrize("text", ["", "{", "null", '{"service": {"name": "chat"}}'])
     def test_a_broken_parameter(self, two, more, text):
-        two.put("chat", text) if text else two.put("chat", " ")
+        two.put_parameter("chat", text) if text else two.put_parameter("chat", " ")
         results = two.run(more)
         assert codes(results["chat"]) == ["BrokenParameter"]
         assert results["code"].outcome == "applied"
@@ -48,7 +48,7 @@ class TestOneServicesTroubleIsItsOwn:
 
     def test_a_parameter_of_a_later_version(self, two, more):
         two.parameters["chat"]["service"]["policy"]["key_of_tomorrow"] = 1
-        two.put("chat", json.dumps(two.parameters["chat"]))
+        two.put_parameter("chat", json.dumps(two.parameters["chat"]))
         results = two.run(more)
         assert "service.policy.key_of_tomorrow" in results["chat"].faults[0].message
         assert two.desired("code") == {"l4": 4}
@@ -67,7 +67,7 @@ class TestOneServicesTroubleIsItsOwn:
         assert results["code"].outcome == "applied"
 
     def test_target_health_that_cannot_be_read(self, two, more):
-        """Without it no instance is known to be ready, and nothing is decided."""
+        """Without it the scaler knows no ready instance, and decides nothing."""
         with two.board.failing("elbv2.DescribeTargetHealth", only="chat-l4"):
             results = two.run(more)
         assert codes(results["chat"]) == ["Throttled"]
@@ -103,20 +103,20 @@ class TestOneServicesTroubleIsItsOwn:
         assert results["code"].outcome == "applied"
         assert DynamoStateStore(two.clients.dynamodb, TABLE).read("chat").version == 0
 
-    def test_an_answer_that_makes_no_sense(self, two, more):
-        def odd(asked):
-            if "chat-l4" not in asked["TargetGroupArn"]:
+    def test_an_answer_without_a_required_field(self, two, more):
+        def without_id(arguments):
+            if "chat-l4" not in arguments["TargetGroupArn"]:
                 return None
             return {"TargetHealthDescriptions": [{"Target": {}}]}
 
-        with two.board.answering("elbv2.DescribeTargetHealth", odd):
+        with two.board.answering("elbv2.DescribeTargetHealth", without_id):
             results = two.run(more)
         assert codes(results["chat"]) == ["Unexpected"]
         assert results["code"].outcome == "applied"
 
 
-class TestWhatFailsForAll:
-    def test_metrics_that_cannot_be_read_are_missing_and_leave_decisions_to_what_is_seen(self, two, more):
+class TestFaultsOfAllServices:
+    def test_without_metrics_the_model_still_decides(self, two, more):
         with two.board.failing("cloudwatch.GetMetricData"):
             results = two.run(more)
         for result in results.values():
@@ -125,7 +125,7 @@ class TestWhatFailsForAll:
             assert result.outcome == "applied"
         assert all(report[2].arrivals_rps is None for report in two.reports)
 
-    def test_parameters_that_cannot_be_read_end_the_run_before_anything_is_done(self, two, more):
+    def test_parameters_that_cannot_be_read_end_the_run_before_any_write(self, two, more):
         with two.board.failing("ssm.GetParametersByPath"), pytest.raises(Exception, match="Rate exceeded"):
             two.run(more)
         assert two.board.writes() == []
@@ -136,26 +136,26 @@ class TestWhatFailsForAll:
         assert [codes(result) for result in results.values()] == [["Throttled"], ["Throttled"]]
         assert two.board.writes() == []
 
-    def test_instances_that_ec2_does_not_describe_are_served_all_the_same(self, two, more):
+    def test_services_are_served_without_an_answer_from_ec2(self, two, more):
         with two.board.failing("ec2.DescribeInstances", "RequestLimitExceeded"):
             results = two.run(more)
         assert [codes(result) for result in results.values()] == [["Throttled"], ["Throttled"]]
         assert two.desired("chat") == two.desired("code") == {"l4": 4}
 
-    def test_services_whose_turn_did_not_come_say_so_and_the_next_run_begins_with_another(self, two, more):
+    def test_a_service_without_time_for_its_turn_has_a_fault(self, two, more):
         results = two.run(more, remaining_seconds=1.0)
         assert [codes(result) for result in results.values()] == [["OutOfTime"], ["OutOfTime"]]
         assert two.board.writes() == []
 
     def test_each_minute_another_service_is_first(self):
         names = ["a", "b", "c"]
-        orders = ["".join(_in_turn(names, 60.0 * minute)) for minute in range(4)]
+        orders = ["".join(_rotated(names, 60.0 * minute)) for minute in range(4)]
         assert orders == ["abc", "bca", "cab", "abc"]
-        assert _in_turn([], 0.0) == ()
+        assert _rotated([], 0.0) == ()
 
 
 class TestState:
-    def test_the_state_is_written_before_anything_else_is(self, two, more):
+    def test_the_state_is_written_before_anything_else(self, two, more):
         two.run(more, {"service": "chat"})
         order = [
             operation
@@ -165,25 +165,25 @@ class TestState:
         assert order == ["dynamodb.PutItem", "autoscaling.SetDesiredCapacity"]
 
     def test_the_next_run_starts_from_it(self, two, more, keeping):
-        seen = []
+        states = []
 
-        def watching(service, observation, state, now):
-            seen.append(state)
+        def decide(service, observation, state, now):
+            states.append(state)
             return keeping(service, observation, state, now)
 
-        two.run(watching, {"service": "chat"})
+        two.run(decide, {"service": "chat"})
         two.now += 60
-        two.run(watching, {"service": "chat"})
-        assert seen == [State(), State(at=two.now - 60)]
+        two.run(decide, {"service": "chat"})
+        assert states == [State(), State(at=two.now - 60)]
 
     def test_of_two_runs_at_once_the_slower_changes_nothing(self, two, deciding):
-        """Another run takes its whole turn between this one's reading and its writing."""
+        """Another whole run happens between this run's read and its write of the state."""
         fast, slow = deciding(l4=PoolTarget(3, 100)), deciding(l4=PoolTarget(7, 900))
 
         def overtaken(service, observation, state, now):
-            inner = two.board.calls[:]
+            own_calls = two.board.calls[:]
             two.run(fast, {"service": "chat"})
-            two.board.calls[:] = inner
+            two.board.calls[:] = own_calls
             return slow(service, observation, state, now)
 
         result = two.run(overtaken, {"service": "chat"})["chat"]
@@ -199,7 +199,7 @@ class TestState:
         assert two.run(keeping)["chat"].outcome == "unchanged"
         assert store.read("chat").version == 1
 
-    def test_an_unreadable_state_counts_as_lost_is_said_and_replaced(self, two, keeping):
+    def test_an_unreadable_state_counts_as_lost_is_reported_and_replaced(self, two, keeping):
         item = {"service": {"S": "chat"}, "version": {"N": "5"}, "state": {"S": "{"}}
         two.clients.dynamodb.put_item(TableName=TABLE, Item=item)
         result = two.run(keeping)["chat"]
@@ -208,10 +208,10 @@ class TestState:
         assert codes(two.run(keeping)["chat"]) == []
 
     @pytest.mark.parametrize("operation", ["dynamodb.GetItem", "dynamodb.PutItem"])
-    def test_without_a_state_kept_capacity_is_added_and_nothing_taken(self, world, deciding, operation):
+    def test_unless_the_state_was_written_capacity_is_added_and_none_removed(self, world, deciding, operation):
         world.stand()
-        gone = world.ids("l40s")[0]
-        decide = deciding(l4=PoolTarget(4, 100), l40s=PoolTarget(0, 0, take=(gone,)))
+        chosen = world.ids("l40s")[0]
+        decide = deciding(l4=PoolTarget(4, 100), l40s=PoolTarget(0, 0, take=(chosen,)))
         with world.board.failing(operation, "ProvisionedThroughputExceededException"):
             result = world.run(decide)["chat"]
         assert codes(result) == ["Throttled"]
@@ -228,10 +228,10 @@ class TestState:
 
 
 class TestShadow:
-    def test_shadow_decides_and_remembers_and_touches_nothing(self, world, deciding):
+    def test_shadow_writes_the_state_and_nothing_else(self, world, deciding):
         world.stand(policy={"mode": "shadow"})
-        gone = world.ids("l40s")[0]
-        decide = deciding(l4=PoolTarget(9, 100, on_demand_base=2), l40s=PoolTarget(0, 0, take=(gone,)))
+        chosen = world.ids("l40s")[0]
+        decide = deciding(l4=PoolTarget(9, 100, on_demand_base=2), l40s=PoolTarget(0, 0, take=(chosen,)))
         result = world.run(decide)["chat"]
         assert result.outcome == "shadow"
         assert result.decision.targets["l4"].desired == 9
@@ -284,7 +284,7 @@ class TestCalls:
         assert writes == ["dynamodb.PutItem", "dynamodb.PutItem"]
 
     def test_a_hundred_and_twenty_groups_are_served(self, world, keeping):
-        """Parameters of 40 services with three pools each over groups that are answered for, not made."""
+        """40 services of three pools each. The switchboard answers for their groups, which do not exist."""
         world.stand("chat", {"l4": 1})
         template = world.parameters["chat"]
         for i in range(40):
@@ -296,15 +296,12 @@ class TestCalls:
             parameter["bindings"]["pools"] = {
                 name: {**binding, "group": f"s{i:02d}-{name}"} for name in ("a", "b", "c")
             }
-            world.put(f"s{i:02d}", parameter)
+            world.put_parameter(f"s{i:02d}", parameter)
         empty = {"DesiredCapacity": 0, "MinSize": 0, "MaxSize": 5, "Instances": []}
 
-        def groups(asked):
-            return {
-                "AutoScalingGroups": [
-                    {**empty, "AutoScalingGroupName": name} for name in asked["AutoScalingGroupNames"]
-                ]
-            }
+        def groups(arguments):
+            names = arguments["AutoScalingGroupNames"]
+            return {"AutoScalingGroups": [{**empty, "AutoScalingGroupName": name} for name in names]}
 
         with world.board.answering("autoscaling.DescribeAutoScalingGroups", groups):
             results = world.run(keeping)
@@ -312,25 +309,25 @@ class TestCalls:
         assert {result.outcome for result in results.values()} == {"unchanged"}, results["s00"]
         operations = world.board.operations()
         assert operations.count("autoscaling.DescribeAutoScalingGroups") == 2
-        asked = [
+        queries = [
             len(a["MetricDataQueries"]) for operation, a in world.board.calls if operation == "cloudwatch.GetMetricData"
         ]
-        # 120 pools of 6 metrics and one of 9; the load balancer's own is asked once for all.
-        assert asked == [500, 230]
+        # 120 pools of 6 metrics and one of 9; the load balancer's own metric is read once for all.
+        assert queries == [500, 230]
 
 
-def test_the_accounts_quotas_reach_the_model_after_the_services_own(world, keeping):
+def test_the_services_own_quotas_override_the_accounts(world, keeping):
     from dataclasses import replace
 
     world.environment = replace(world.environment, vcpu_quotas={"G": 64, "P": 96})
     world.stand("chat", {"l4": 1})
     world.parameters["chat"]["service"]["vcpu_quotas"] = {"G": 16}
-    world.put("chat", world.parameters["chat"])
-    seen = []
+    world.put_parameter("chat", world.parameters["chat"])
+    quotas = []
 
-    def watching(service, observation, state, now):
-        seen.append(service.vcpu_quotas)
+    def decide(service, observation, state, now):
+        quotas.append(service.vcpu_quotas)
         return keeping(service, observation, state, now)
 
-    world.run(watching)
-    assert seen == [{"G": 16, "P": 96}]
+    world.run(decide)
+    assert quotas == [{"G": 16, "P": 96}]

@@ -28,26 +28,26 @@ def member(lifecycle: str = "InService", *, healthy: bool = True) -> Member:
         (None, Phase.STARTING),
     ],
 )
-def test_an_instance_in_service_is_what_the_load_balancer_says(target, expected):
+def test_an_instance_in_service_has_the_phase_of_its_target(target, expected):
     assert phase(member(), target, behind_load_balancer=True) is expected
 
 
 @pytest.mark.parametrize("lifecycle", ["Pending", "Pending:Wait", "Pending:Proceed"])
-def test_a_booting_instance_is_no_capacity_even_if_its_target_is_healthy(lifecycle):
+def test_a_booting_instance_is_starting_even_if_its_target_is_healthy(lifecycle):
     assert phase(member(lifecycle), Target("healthy"), behind_load_balancer=True) is Phase.STARTING
 
 
 @pytest.mark.parametrize("lifecycle", ["Terminating", "Terminating:Wait", "Terminating:Proceed"])
-def test_a_leaving_instance_drains_even_if_its_target_is_healthy(lifecycle):
+def test_a_terminating_instance_drains_even_if_its_target_is_healthy(lifecycle):
     assert phase(member(lifecycle), Target("healthy"), behind_load_balancer=True) is Phase.DRAINING
 
 
 @pytest.mark.parametrize("lifecycle", ["Standby", "Detached", "Detaching", "EnteringStandby", "Warmed:Stopped"])
-def test_an_instance_beside_the_group_is_not_seen(lifecycle):
+def test_an_instance_outside_the_fleet_has_no_phase(lifecycle):
     assert phase(member(lifecycle), Target("healthy"), behind_load_balancer=True) is None
 
 
-def test_an_instance_that_the_group_gives_up_is_unhealthy():
+def test_an_instance_that_the_group_calls_unhealthy_is_unhealthy():
     assert phase(member(healthy=False), Target("healthy"), behind_load_balancer=True) is Phase.UNHEALTHY
 
 

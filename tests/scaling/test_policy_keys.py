@@ -161,7 +161,7 @@ def workload() -> None:
     assert "training.start" not in one(service(), view, None, jobs=jobs).codes
 
 
-EFFECTS["mode"] = found_in("lambdas/test_serve.py", "test_shadow_decides_and_remembers_and_touches_nothing")
+EFFECTS["mode"] = found_in("lambdas/test_serve.py", "test_shadow_writes_the_state_and_nothing_else")
 
 
 @effect("model")
