@@ -57,11 +57,11 @@ def survey(context: Context, headroom: float = 1.0, instances: Mapping[str, int]
     for pool, view in context.pools():
         name = pool.name
         worth[name] = _worth(context, pool, counts[name] or total, scv, headroom)
-        nothing = missing(policy.horizontal, view, state.pools[name].short, context.now)
-        lost[name] = min(nothing.count, view.desired)
+        gone = missing(policy.horizontal, view, state.pools[name].short, context.now)
+        lost[name] = min(gone.count, view.desired)
         standing[name] = view.desired - lost[name]
         ready_rps += view.ready_count * worth[name]
-        at_least, at_most = _bounds(context, pool, view, nothing)
+        at_least, at_most = _bounds(context, pool, view, gone)
         if policy.sizing_mode is SizingMode.SLO and reaching and not pool.reaches_slo:
             at_most = 0
         if policy.vertical.method is VerticalMethod.OFF and pool is not service.pools[0]:
@@ -87,16 +87,16 @@ def _worth(context: Context, pool: Pool, among: int, scv: float, headroom: float
     return pool.throughput_rps * context.correction(pool) * min(max(share, tail), headroom * share)
 
 
-def _bounds(context: Context, pool: Pool, view: PoolObservation, nothing: Missing) -> tuple[int, int]:
+def _bounds(context: Context, pool: Pool, view: PoolObservation, gone: Missing) -> tuple[int, int]:
     """Fewest and most instances that may carry something: the policy's and the group's, without what is lost.
 
     A pool whose capacity errors leave no zone gets none that are not there already.
     """
-    at_most = max(0, min(pool.max_instances, view.max_size) - min(nothing.count, view.desired))
+    at_most = max(0, min(pool.max_instances, view.max_size) - min(gone.count, view.desired))
     at_least = max(pool.min_instances, min(view.min_size, pool.max_instances))
     if capacity_errors.blocked(pool, context.state.pools[pool.name], context.now, spot=pool.spot_percent >= 100):
         alive = len(view.those(Phase.READY, Phase.STARTING))
-        at_most = min(at_most, max(0, alive - len(nothing.stuck)))
+        at_most = min(at_most, max(0, alive - len(gone.stuck)))
     return at_least, at_most
 
 

@@ -350,6 +350,7 @@ class Simulation:
         return taken
 
     def _advance(self, until: float, at: Floats, inputs: Floats, outputs: Floats, taken: int) -> int:
+        """Run the kernel to `until`, with more room for requests whenever it runs out; return the arrivals taken."""
         before = self.now
         self._target_seconds += self._state.pools["targets"] * (until - before)
         while True:

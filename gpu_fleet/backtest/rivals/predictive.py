@@ -80,7 +80,7 @@ class HourlyMeans:
         if reading is None or reading.at <= self._newest:
             return
         self._newest = reading.at
-        hour = _hour(reading.at - 1e-6)
+        hour = _hour(reading.at - 1e-6)  # a rate is timed at its end: 11:00 ends the hour from 10:00
         total, count = self._sums.get(hour, (0.0, 0))
         if count == 0:
             self._sums = {h: sums for h, sums in self._sums.items() if h > hour - MOST_HOURS}
