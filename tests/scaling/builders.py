@@ -121,7 +121,7 @@ PARTS = {
     "allowance": ("feedback", "allowance"), "late": ("feedback", "late"), "moved_at": ("mix", "moved_at"),
     "asleep": ("zero", "asleep"), "idle_since": ("zero", "idle_since"), "idle_nodes": ("training", "idle_nodes"),
     "request": ("requests", "tokens"), "request_count": ("requests", "count"), "burst": ("burst", "last"),
-    "burst_due": ("burst", "due"), "burst_lasts": ("burst", "lasts"), "learning_reset": ("learning", "reset"),
+    "learning_reset": ("learning", "reset"),
 }  # fmt: skip
 """Short names of what the parts of a state remember: part and field."""
 
