@@ -51,9 +51,7 @@ def expect(context: Context, demand: Demand) -> tuple[Expectation, Context]:
         fresh=demand.fresh,
     )
     why = reasons.idle if demand.idle else reasons.method
-    expected, burst_memory, of_burst = burst.meet(
-        policy.burst, demand, outlook.upper_rps, context.state.burst, horizon, now
-    )
+    expected, burst_memory, of_burst = burst.meet(policy.burst, demand, outlook.upper_rps, context.state.burst, now)
     backlog = max(0.0, demand.backlog - max(0.0, ready_throughput_rps(context) - rps) * horizon)
     expectation = Expectation(outlook, expected, backlog, (why(outlook, rps, horizon), *of_burst))
     return expectation, context.remember(forecast=memory, burst=burst_memory)

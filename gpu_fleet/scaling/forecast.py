@@ -27,8 +27,8 @@ from gpu_fleet.scaling.state import Errors, ForecastMemory, Pending, Point, Seas
 
 SERIES_SECONDS = 7200.0
 """How much of the demand's own series is kept: two hours of minutes."""
-TRENDS_SECONDS = (300.0, 900.0)
-"""Windows over which a trend is fitted: five minutes see a steep rise, a quarter of an hour is not misled by noise."""
+TREND_SECONDS = 900.0
+"""Window over which a trend is fitted: noise does not mislead a quarter of an hour, as it does five minutes."""
 TREND_DAMPING = 0.7
 """Share of the fitted trend that is believed; 1 would extrapolate noise (ibid. 8.2 finds 0.8 to 0.98 per step)."""
 SLOT_SECONDS = 300.0
@@ -67,7 +67,7 @@ class Outlook:
     upper_rps: float
     """Demand with head-room at the confidence, never less than the demand now."""
     method: str
-    """`none`, `seasonal`, and with the seconds of their windows `trend_300`, `trend_900`, `peak_600`, `peak_3600`."""
+    """`none`, `seasonal`, and with the seconds of their windows `trend_900`, `peak_600`, `peak_3600`."""
     error_percent: float | None
     """Mean error of the method lately; None before it has any."""
 
@@ -158,9 +158,8 @@ def _learn(memory: ForecastMemory, seen: Point) -> ForecastMemory:
 
 def _forecasts(memory: ForecastMemory, seen: Point, horizon_seconds: float) -> Mapping[str, float]:
     """Each method's forecast, none less than the demand now: capacity must carry that as well."""
-    forecasts = {"none": seen.rps}
-    for window in TRENDS_SECONDS:
-        forecasts[f"trend_{window:.0f}"] = max(seen.rps, _trend(memory.series, seen, horizon_seconds, window))
+    trend = _trend(memory.series, seen, horizon_seconds)
+    forecasts = {"none": seen.rps, f"trend_{TREND_SECONDS:.0f}": max(seen.rps, trend)}
     for window in PEAKS_SECONDS:
         forecasts[f"peak_{window:.0f}"] = max([seen.rps, *(p.rps for p in memory.series if p.at > seen.at - window)])
     if memory.season is not None and memory.season.days >= SEASON_MIN_DAYS:
@@ -168,9 +167,9 @@ def _forecasts(memory: ForecastMemory, seen: Point, horizon_seconds: float) -> M
     return forecasts
 
 
-def _trend(series: Sequence[Point], seen: Point, horizon_seconds: float, window: float) -> float:
+def _trend(series: Sequence[Point], seen: Point, horizon_seconds: float) -> float:
     """Fit a line by least squares over the window, and extend it, damped, from the level seen."""
-    points = [p for p in series if p.at >= seen.at - window]
+    points = [p for p in series if p.at >= seen.at - TREND_SECONDS]
     if len(points) < 5:
         return seen.rps
     n = len(points)

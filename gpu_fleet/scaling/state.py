@@ -167,18 +167,14 @@ class FeedbackMemory:
 
 @dataclass(frozen=True, slots=True)
 class BurstMemory:
-    """The last burst, and how bursts have lasted."""
+    """The last burst."""
 
     last: Point | None = None
-    """The last burst, kept until its time is over."""
-    due: Point | None = None
-    """The last burst, at the time when instances ordered for it serve."""
-    lasts: float = 1.0
-    """What was left of earlier bursts by then, as a share."""
+    """Kept until its time is over."""
 
     def after_gap(self) -> Self:
         """Forget the burst: it is over, and nobody saw how it ended."""
-        return replace(self, last=None, due=None)
+        return replace(self, last=None)
 
 
 @dataclass(frozen=True, slots=True)

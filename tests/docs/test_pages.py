@@ -23,7 +23,7 @@ from gpu_fleet.config.library import library
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.config.stack_file import parse_stack
 from gpu_fleet.config.yaml_files import library_texts, read_library
-from gpu_fleet.scaling.forecast import PEAKS_SECONDS, TRENDS_SECONDS
+from gpu_fleet.scaling.forecast import PEAKS_SECONDS, TREND_SECONDS
 from gpu_fleet.scaling.policy import Policy
 from tests.docs import reasons
 from tests.docs.pages import ROOT, Block, anchors, blocks, code_in_text, commands, links, pages
@@ -184,8 +184,8 @@ def _keys(model: type[BaseModel]) -> set[str]:
 @cache
 def _codes() -> set[str]:
     """Return the reason codes of gpu_fleet/scaling/. Those of the forecast are composed of the method's name."""
-    windows = {"peak": PEAKS_SECONDS, "trend": TRENDS_SECONDS}
-    methods = ["none", "seasonal", *(f"{name}_{w:.0f}" for name, each in windows.items() for w in each)]
+    windows = [("trend", TREND_SECONDS), *(("peak", window) for window in PEAKS_SECONDS)]
+    methods = ["none", "seasonal", *(f"{name}_{window:.0f}" for name, window in windows)]
     return {made.reason.code for made in reasons.constructors()} | {f"demand.{m}" for m in methods}
 
 

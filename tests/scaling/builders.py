@@ -55,8 +55,8 @@ def learnt(rps: float) -> State:
     days = forecast.HALF_LIFE_SECONDS / math.log(2) * rps
     right = math.floor(math.log(1 / forecast.LOW) / math.log(forecast.HIGH / forecast.LOW) * forecast.BINS)
     bins = tuple(days if n == right else 0.0 for n in range(forecast.BINS))
-    trends = [f"trend_{window:.0f}" for window in forecast.TRENDS_SECONDS]
-    names = ["none", *trends, *(f"peak_{window:.0f}" for window in forecast.PEAKS_SECONDS)]
+    peaks = [f"peak_{window:.0f}" for window in forecast.PEAKS_SECONDS]
+    names = ["none", f"trend_{forecast.TREND_SECONDS:.0f}", *peaks]
     errors = dict.fromkeys(names, Errors(bins, 0.0, days, days))
     return remembered(errors=errors, allowance=feedback.MOST)
 
@@ -121,7 +121,7 @@ PARTS = {
     "allowance": ("feedback", "allowance"), "late": ("feedback", "late"), "moved_at": ("mix", "moved_at"),
     "asleep": ("zero", "asleep"), "idle_since": ("zero", "idle_since"), "idle_nodes": ("training", "idle_nodes"),
     "request": ("requests", "tokens"), "request_count": ("requests", "count"), "burst": ("burst", "last"),
-    "burst_due": ("burst", "due"), "burst_lasts": ("burst", "lasts"), "learning_reset": ("learning", "reset"),
+    "learning_reset": ("learning", "reset"),
 }  # fmt: skip
 """Short names of what the parts of a state remember: part and field."""
 

@@ -397,7 +397,6 @@ def test_after_a_gap_all_is_forgotten_that_only_holds_from_minute_to_minute():
         "pending": (Pending(NOW + 60, {"none": 1}),),
         "series": (Point(NOW, 5),),
         "burst": Point(NOW, 9),
-        "burst_due": Point(NOW + 300, 9),
         "idle_since": NOW - 500,
         "loads_wanted": 2,
         "newest": (Point(NOW, 5),),

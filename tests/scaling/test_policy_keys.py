@@ -356,7 +356,7 @@ def hold_seconds() -> None:
     state = changed(LIVED, burst=Point(NOW - 200, 12.0))
     for seconds, met in ((300, 12.0), (60, 2.0)):
         settings = policy(burst={"hold_seconds": seconds}).burst
-        assert burst.meet(settings, quiet, 2.0, state.burst, 300.0, NOW)[0] == met
+        assert burst.meet(settings, quiet, 2.0, state.burst, NOW)[0] == met
 
 
 # Horizontal

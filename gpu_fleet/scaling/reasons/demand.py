@@ -22,13 +22,13 @@ def method(outlook: Outlook, demand_rps: float, horizon_seconds: float) -> Reaso
     return _forecast(outlook.method, outlook, demand_rps, horizon_seconds)
 
 
-def burst(burst_rps: float, met_rps: float, age_seconds: float, lasts: float, hold_seconds: float) -> Reason:
+def burst(burst_rps: float, age_seconds: float, hold_seconds: float) -> Reason:
     """The newest ten seconds were far above the minute, and are met for a while."""
     text = (
-        f"A burst of {burst_rps:.2f} rps was seen {age_seconds:.0f} s ago. Of earlier bursts {100 * lasts:.0f} % was "
-        f"left when instances arrived, so {met_rps:.2f} rps are met, for {hold_seconds:.0f} s."
+        f"A burst of {burst_rps:.2f} rps was seen {age_seconds:.0f} s ago; capacity for it stays for "
+        f"{hold_seconds:.0f} s."
     )
-    return Reason(Step.DEMAND, "demand.burst", text, {"burst_rps": burst_rps, "met_rps": met_rps})
+    return Reason(Step.DEMAND, "demand.burst", text, {"burst_rps": burst_rps})
 
 
 def _forecast(name: str, outlook: Outlook, demand_rps: float, horizon_seconds: float) -> Reason:
