@@ -1,0 +1,150 @@
+"""The one assembly of an observation: what was not seen stays unknown, and zero is a value only where it was seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpu_fleet.scaling.assembly import PoolFacts, PoolSeries, ServiceFacts, ServiceSeries, assemble
+from gpu_fleet.scaling.observation import Instance, Observation, Phase, Reading
+from gpu_fleet.scaling.policy import Policy
+from tests.scaling.builders import policy
+
+MINUTE = 1_000_000_020.0
+"""The end of a minute, and when everything here is observed."""
+
+
+def series(*values: float, end: float = MINUTE, step: float = 60) -> tuple[Reading, ...]:
+    return tuple(Reading(v, end - step * (len(values) - 1 - i)) for i, v in enumerate(values))
+
+
+def fine(*values: float) -> tuple[Reading, ...]:
+    return series(*values, step=10)
+
+
+def facts(ready: int = 2, phase: Phase = Phase.READY) -> PoolFacts:
+    instances = tuple(Instance(f"i-{n}", "g6.xlarge", "a", phase, MINUTE - 900) for n in range(ready))
+    return PoolFacts(desired=ready, min_size=0, max_size=9, weight=100, instances=instances)
+
+
+BUSY = PoolSeries(
+    requests=series(600, 600), heartbeat=series(2, 2), running=fine(20, 20), waiting=fine(0, 0), finished=fine(5, 5)
+)
+"""Two instances with 20 requests each; 10 requests per second arrive and end."""
+
+
+def seen(pools: dict[str, tuple[PoolFacts, PoolSeries]], of: Policy | None = None, **more: Any) -> Observation:
+    waiting = more.pop("waiting_jobs", None)
+    return assemble(
+        of or policy(),
+        ServiceFacts({name: fact for name, (fact, _) in pools.items()}, waiting),
+        ServiceSeries({name: published for name, (_, published) in pools.items()}, **more),
+        MINUTE,
+    )
+
+
+def test_means_of_an_instance_become_sums_over_the_ready_ones():
+    observation = seen({"l4": (facts(), BUSY)})
+    pool = observation.pools["l4"]
+    assert (pool.running, pool.load) == (Reading(40, MINUTE), Reading(40, MINUTE))
+    assert pool.rate_rps == observation.arrivals_rps == Reading(10, MINUTE)
+    assert observation.burst_rps == Reading(10, MINUTE)
+
+
+def test_load_in_requests_per_second_is_the_rate():
+    assert seen({"l4": (facts(), BUSY)}, policy(load={"unit": "requests_per_second"})).pools["l4"].load == Reading(
+        10, MINUTE
+    )
+
+
+@pytest.mark.parametrize("missing", ["running", "waiting"])
+def test_half_of_the_load_is_no_load(missing):
+    pool = seen({"l4": (facts(), replace(BUSY, **{missing: ()}))}).pools["l4"]
+    assert pool.load is None
+
+
+def test_a_count_that_could_not_be_read_makes_the_whole_services_arrivals_unknown():
+    pools = {"l4": (facts(), BUSY), "l40s": (facts(), replace(BUSY, requests=None))}
+    observation = seen(pools)
+    assert observation.arrivals_rps is None
+    assert observation.burst_rps is not None  # the engines' own counts are still there
+    assert observation.pools["l4"].rate_rps == Reading(10, MINUTE)
+
+
+def test_a_pool_where_nothing_can_take_a_request_is_known_to_carry_none():
+    for nobody in (facts(0), facts(2, Phase.STARTING)):
+        observation = seen({"l4": (facts(), BUSY), "l40s": (nobody, PoolSeries(requests=()))})
+        assert observation.pools["l40s"].rate_rps == Reading(0, MINUTE)
+        assert observation.pools["l40s"].load == Reading(0, MINUTE)
+        assert observation.arrivals_rps == Reading(10, MINUTE)
+
+
+def test_a_pool_that_only_drains_carries_nothing_that_its_engines_could_tell():
+    draining = seen({"l4": (facts(2, Phase.DRAINING), replace(BUSY, running=(), waiting=(), finished=()))})
+    assert draining.pools["l4"].load == Reading(0, MINUTE)
+
+
+def test_silence_of_a_pool_that_serves_is_unknown():
+    pool = seen({"l4": (facts(), PoolSeries(requests=()))}).pools["l4"]
+    assert (pool.rate_rps, pool.load, pool.running) == (None, None, None)
+
+
+def test_old_readings_are_unknown():
+    old = PoolSeries(requests=series(600, end=MINUTE - 240), running=series(20, end=MINUTE - 240, step=10))
+    pool = seen({"l4": (facts(), old)}).pools["l4"]
+    assert (pool.rate_rps, pool.running) == (None, None)
+
+
+def test_an_instances_load_needs_all_of_its_metrics():
+    known = {"requests_running": series(3), "requests_waiting": series(1)}
+    pool = seen({"l4": (facts(), replace(BUSY, of_instance={"i-0": known, "i-1": {**known, "requests_waiting": ()}}))})
+    assert [instance.load for instance in pool.pools["l4"].instances] == [Reading(4, MINUTE), None]
+
+
+def test_an_instance_that_worked_for_a_part_of_the_minute_is_busy():
+    jobs = {"i-0": {"jobs_running": series(0.2), "job_remaining_seconds": series(90)}, "i-1": {"jobs_running": ()}}
+    published = PoolSeries(of_instance=jobs)
+    observation = seen(
+        {"l4": (facts(), published)}, policy(workload="training"), waiting_jobs=0, oldest_job=series(300)
+    )
+    assert [(i.jobs, i.remaining_seconds) for i in observation.pools["l4"].instances] == [(1, 90), (None, None)]
+    assert observation.jobs is not None
+    assert observation.jobs.oldest_seconds == 0, "SQS reports the age late; without a message nothing waits"
+
+
+def test_a_queue_that_could_not_be_read_is_unknown():
+    assert seen({"l4": (facts(), PoolSeries())}, policy(workload="training")).jobs is None
+
+
+def test_a_503_within_the_window_counts_whatever_came_after_it():
+    published = PoolSeries(requests=(), heartbeat=series(1, 1, 1))
+    rejected = (Reading(30, MINUTE - 120),)
+    assert seen({"l4": (facts(0), published)}, rejected=rejected).rejected_rps == Reading(0.5, MINUTE - 120)
+    assert seen({"l4": (facts(0), published)}, rejected=()).rejected_rps == Reading(0, MINUTE)
+    assert seen({"l4": (facts(0), published)}).rejected_rps is None
+
+
+@given(st.lists(st.tuples(st.integers(1, 8), st.floats(0, 100), st.integers(0, 5000)), min_size=1, max_size=4))
+def test_the_service_is_the_sum_of_its_pools(parts: list[tuple[int, float, int]]) -> None:
+    """However the same work is parted among pools, arrivals and loads add up to it."""
+    pools = {
+        f"p{n}": (
+            facts(ready),
+            PoolSeries(
+                requests=series(count) if count else (),
+                heartbeat=series(1),
+                running=fine(mean, mean),
+                waiting=fine(0, 0),
+            ),
+        )
+        for n, (ready, mean, count) in enumerate(parts)
+    }
+    observation = seen(pools)
+    assert observation.arrivals_rps is not None
+    assert observation.arrivals_rps.value == pytest.approx(sum(count for *_, count in parts) / 60)
+    loads = [pool.load.value for pool in observation.pools.values() if pool.load is not None]
+    assert sum(loads) == pytest.approx(sum(ready * mean for ready, mean, _ in parts))
