@@ -145,7 +145,7 @@ def test_every_policy_carries_five_cases_or_more_and_they_hold(root: Path, libra
     assert problems == []
     assert len(found) >= 5
     outcomes = [run(case, decide) for case in found]
-    assert [(outcome.case.name, *map(str, outcome.differences)) for outcome in outcomes if not outcome.passed] == []
+    assert [(outcome.case.name, *map(str, outcome.mismatches)) for outcome in outcomes if not outcome.passed] == []
 
 
 def test_the_example_of_the_page_is_a_case_that_holds(root: Path) -> None:
@@ -153,7 +153,7 @@ def test_the_example_of_the_page_is_a_case_that_holds(root: Path) -> None:
     texts = library_texts(root) | {"policies/chat.yaml": chat[: chat.index("cases:")] + EXAMPLE}
     found, problems = cases(build(texts), ["chat"], lambda stack: read_stack(root, stack)[0])
     assert problems == []
-    assert run(found[0], decide).differences == ()
+    assert run(found[0], decide).mismatches == ()
 
 
 # --- the catalog, against AWS's own description of the types (as moto ships it) ---

@@ -26,9 +26,10 @@ POLICY = "model: llama-3.1-8b-fp8\nslo: {ttft_seconds: 2, tpot_seconds: 0.1}\n"
 @pytest.fixture
 def project(tmp_path: Path, root: Path) -> Path:
     """A copy of the project's YAML, with an empty `own/`."""
-    shutil.copytree(root / "policies", tmp_path / "policies")
-    for path in root.glob("Pulumi.*.yaml"):
-        shutil.copy(path, tmp_path)
+    others = shutil.ignore_patterns("chat-in-place.yaml")
+    shutil.copytree(root / "policies", tmp_path / "policies", ignore=others)
+    for stack in ("dev", "local", "prod"):
+        shutil.copy(root / f"Pulumi.{stack}.yaml", tmp_path)
     (tmp_path / "Pulumi.yaml").write_text("name: gpu-fleet\nruntime: python\n")
     (tmp_path / "own/policies").mkdir(parents=True)
     return tmp_path

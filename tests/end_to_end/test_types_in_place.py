@@ -12,7 +12,7 @@ import pytest
 from gpu_fleet.emulator import CloudOptions, EmbeddedCloud, Traffic, faults, provision
 from gpu_fleet.replay import cloudwatch_delays
 from gpu_fleet.replay.function import Invocation, ScalerFunction
-from gpu_fleet.scaling.sizing import load_share, work_share
+from gpu_fleet.scaling.profile import load_share, work_share
 
 POLICY = """\
 model: llama-3.1-8b-fp8

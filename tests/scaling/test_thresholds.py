@@ -28,7 +28,7 @@ def test_a_signal_half_over_its_limit_asks_for_half_as_much_again(name):
     (reason,) = reasons
     assert (reason.step, reason.code) == (Step.SIZING, "sizing.threshold")
     assert reason.numbers == {"value": 60.0, "limit": 40.0}
-    assert f"l4: {name} is 60, over its limit of 40; this requires 12.00 rps" in reason.sentence
+    assert f"l4: {name} is 60, over its limit of 40; 12.00 rps are required" in reason.sentence
 
 
 def test_what_a_signal_asks_for_is_in_proportion_to_what_the_pool_is_worth():

@@ -34,7 +34,8 @@ runner = CliRunner()
 @pytest.fixture
 def project(tmp_path: Path, root: Path, account: Account) -> Path:
     shutil.copytree(root / "policies", tmp_path / "policies")
-    shutil.copy(root / "Pulumi.local.yaml", tmp_path)  # the policies' cases refer to it
+    for stack in ("local", "vertical"):  # the policies' cases refer to them
+        shutil.copy(root / f"Pulumi.{stack}.yaml", tmp_path)
     (tmp_path / FILE).write_text(stack_text(account))
     return tmp_path
 
