@@ -22,6 +22,7 @@ from gpu_fleet.config.document import DocumentError, Problem
 OWN = "own"
 POLICIES = "policies"
 
+_SECRETS_KEY = re.compile(r"(encryptionsalt|encryptedkey|secretsprovider): ")
 _STACK_FILE = re.compile(r"Pulumi\.(.+)\.yaml")
 
 
@@ -69,8 +70,17 @@ def find_stack_file(root: Path, stack: str) -> str:
     if not (root / own).is_file():
         return shipped
     if (root / shipped).is_file():
-        raise DocumentError([Problem(own, 0, 0, "", f"must be the stack's only file; {shipped} is there too")])
+        text = f"must be the stack's only file; {shipped} is there too"
+        if _only_secrets(root / shipped):
+            text += f" (written by pulumi: move its lines to {own}, delete it, and give pulumi --config-file {own})"
+        raise DocumentError([Problem(own, 0, 0, "", text)])
     return own
+
+
+def _only_secrets(path: Path) -> bool:
+    """Return whether a stack's file holds nothing but the keys that pulumi writes for the stack's secrets."""
+    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    return bool(lines) and all(_SECRETS_KEY.match(line) for line in lines)
 
 
 def _check_folders(root: Path) -> None:

@@ -85,6 +85,16 @@ def test_a_stack_in_both_places_is_refused_everywhere(project: Path) -> None:
     assert command(project, "validate", "--stack", "prod").exit_code == 0
 
 
+def test_a_file_that_pulumi_wrote_for_the_secrets_is_told_from_a_second_stack_file(project: Path) -> None:
+    move(project, "dev")
+    (project / "Pulumi.dev.yaml").write_text("encryptionsalt: v1:c2FsdA==:v1:bm9uY2U=:Y2lwaGVy\n")
+    expected = (
+        "own/Pulumi.dev.yaml: must be the stack's only file; Pulumi.dev.yaml is there too (written by pulumi: "
+        "move its lines to own/Pulumi.dev.yaml, delete it, and give pulumi --config-file own/Pulumi.dev.yaml)"
+    )
+    assert problems_of(read_stack, project, "dev") == [expected]
+
+
 def test_a_missing_stack_lists_the_stacks_of_both_places(project: Path) -> None:
     move(project, "dev")
     expected = ["Pulumi.staging.yaml: no such stack file; there is dev, local, prod"]
