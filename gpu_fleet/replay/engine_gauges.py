@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gpu_fleet.replay.engine_fleet import EngineFleet
-from gpu_fleet.simulator.simulation import Gauges, PoolWindow, Window
+from gpu_fleet.simulator.pool_window import PoolWindow, Window
+from gpu_fleet.simulator.simulation import Gauges
 from gpu_fleet.simulator.telemetry import FINE_SECONDS
 
 InstanceGauges = dict[str, float]
@@ -17,6 +18,7 @@ def engine_gauges(sample: Gauges, window: Window, fleet: EngineFleet) -> dict[st
     """
     gauges: dict[str, InstanceGauges] = {}
     ended_before: dict[str, float] = {}
+    of_pool = [_pool_gauges(pool) for pool in window.pools]
     columns = (sample.running, sample.waiting, sample.kv_share, sample.ended, sample.input_tokens, sample.output_tokens)
     for number, index, *values in zip(sample.instance, sample.pool, *columns, strict=True):
         owner = fleet.owner(int(number))
@@ -34,7 +36,7 @@ def engine_gauges(sample: Gauges, window: Window, fleet: EngineFleet) -> dict[st
             ended_before[id_] = before + ended
             for name, value in (("input_tokens", input_tokens), ("output_tokens", output_tokens)):
                 own[name] = (own.get(name, 0.0) * before + value * ended) / ended_before[id_]
-        own.update(_pool_gauges(window.pools[int(index)]))
+        own.update(of_pool[int(index)])
     return gauges
 
 

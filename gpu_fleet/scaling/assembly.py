@@ -134,6 +134,8 @@ class _Pool:
         self.running, self.waiting, self.finished = (
             _sum_over_ready(facts, series, now) for series in (published.running, published.waiting, published.finished)
         )
+        self.minute_running = last_minute(self.running, self.oldest)
+        self.minute_waiting = last_minute(self.waiting, self.oldest)
         self.rate = settled(self.rates, now, self.oldest)
 
     def observation(self) -> PoolObservation:
@@ -147,8 +149,8 @@ class _Pool:
             instances=tuple(self._with_metrics(instance) for instance in facts.instances),
             on_demand_base=facts.on_demand_base,
             load=self._load(),
-            running=last_minute(self.running, self.oldest),
-            waiting=last_minute(self.waiting, self.oldest),
+            running=self.minute_running,
+            waiting=self.minute_waiting,
             rate_rps=self.rate,
             response_time_seconds=self._newest(published.response_time),
             ttft_seconds=self._newest(published.ttft),
@@ -168,13 +170,15 @@ class _Pool:
     def _load(self) -> Reading | None:
         if self.policy.load.unit is LoadUnit.REQUESTS:
             return self.rate
-        running, waiting = last_minute(self.running, self.oldest), last_minute(self.waiting, self.oldest)
+        running, waiting = self.minute_running, self.minute_waiting
         if running is None or waiting is None:
             return None
         return Reading(running.value + waiting.value, min(running.at, waiting.at))
 
     def _with_metrics(self, instance: Instance) -> Instance:
-        series = self.published.of_instance.get(instance.id, {})
+        series = self.published.of_instance.get(instance.id)
+        if not series:
+            return instance
         if self.policy.workload is not Workload.TRAINING:
             return replace(instance, load=_instance_load(series, self.oldest))
         jobs = self._newest(series.get("jobs_running", ()))

@@ -23,6 +23,8 @@ class Expectation:
     """With head-room, or the burst's demand if that is more."""
     backlog: float
     """Requests that will still wait, beyond what the ready instances work off until then."""
+    full_rps: float
+    """Work that the ready instances complete when they are full."""
     reasons: tuple[Reason, ...]
 
     @property
@@ -52,8 +54,9 @@ def expect(context: Context, demand: Demand) -> tuple[Expectation, Context]:
     )
     why = reasons.idle if demand.idle else reasons.method
     expected, burst_memory, of_burst = burst.meet(policy.burst, demand, outlook.upper_rps, context.state.burst, now)
-    backlog = max(0.0, demand.backlog - max(0.0, ready_throughput_rps(context) - rps) * horizon)
-    expectation = Expectation(outlook, expected, backlog, (why(outlook, rps, horizon), *of_burst))
+    full_rps = ready_throughput_rps(context)
+    backlog = max(0.0, demand.backlog - max(0.0, full_rps - rps) * horizon)
+    expectation = Expectation(outlook, expected, backlog, full_rps, (why(outlook, rps, horizon), *of_burst))
     return expectation, context.remember(forecast=memory, burst=burst_memory)
 
 

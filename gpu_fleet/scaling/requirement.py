@@ -9,7 +9,7 @@ from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Reason
 from gpu_fleet.scaling.demand import Demand
 from gpu_fleet.scaling.expectation import Expectation
-from gpu_fleet.scaling.fleet import Fleet, ready_throughput_rps
+from gpu_fleet.scaling.fleet import Fleet
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Requirement:
 
 def require(context: Context, demand: Demand, expected: Expectation, fleet: Fleet) -> Requirement:
     """Find the work that must be done per second, and say why."""
-    rps = sizing.required_rps(expected.rps, expected.backlog, ready_throughput_rps(context), context.policy)
+    rps = sizing.required_rps(expected.rps, expected.backlog, expected.full_rps, context.policy)
     why = sizing.reason(context.policy, rps, (demand.utilization, demand.response_time, demand.ratio), fleet.worth)
     rps, of_signals = thresholds.raised(context, fleet, rps)
     return Requirement(rps, expected.outlook.upper_rps, (*expected.reasons, why, *of_signals))

@@ -24,8 +24,7 @@ def stabilise(context: Context, required_rps: float) -> tuple[Band, GuardMemory]
     """Scale in only to the most that was required within the window (HPA's downscale stabilisation)."""
     window, now = context.policy.horizontal.scale_in_stabilization_seconds, context.now
     memory = context.state.guard
-    kept = tuple(p for p in memory.required if p.at > now - window and p.at <= now)
-    kept = (*(p for p in kept if p.at != now), Point(now, required_rps))
+    kept = (*(p for p in memory.required if now - window < p.at < now), Point(now, required_rps))
     settled = now - context.state.since >= window
     return Band(required_rps, max(p.rps for p in kept), settled), replace(memory, required=kept)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from gpu_fleet.scaling.assembly import PoolFacts, PoolSeries, ServiceFacts, ServiceSeries
 from gpu_fleet.scaling.observation import Instance, Reading
@@ -53,29 +54,38 @@ def series(
 
     503s are shown only where the service can sleep: elsewhere the scaler does not query them.
     """
-    oldest = now - service.policy.load.stale_after_seconds
-    balancer = telemetry.balancer_minutes(now)
+    readable = _Readable(
+        telemetry,
+        now,
+        oldest=now - service.policy.load.stale_after_seconds,
+        balancer=telemetry.balancer_minutes(now),
+        engine=telemetry.engine_minutes(now),
+        samples=telemetry.samples(now),
+    )
     loads = _instance_loads(telemetry, now) if instance_loads else {}
     can_sleep = all(pool.min_instances == 0 for pool in service.pools)
     return ServiceSeries(
-        pools={
-            name: _pool_series(telemetry, balancer, p, now, oldest, _by_id(group, loads))
-            for p, (name, group) in enumerate(groups.items())
-        },
-        rejected=_rejected(balancer) if can_sleep else None,
+        pools={name: _pool_series(readable, p, _by_id(group, loads)) for p, (name, group) in enumerate(groups.items())},
+        rejected=_rejected(readable.balancer) if can_sleep else None,
         history_rps=telemetry.history(now) if history else (),
     )
 
 
-def _pool_series(
-    telemetry: Telemetry,
-    balancer: Sequence[Minute],
-    p: int,
-    now: float,
-    oldest: float,
-    of_instance: Mapping[str, Mapping[str, Series]],
-) -> PoolSeries:
-    engine, samples = telemetry.engine_minutes(now), telemetry.samples(now)
+@dataclass(frozen=True, slots=True)
+class _Readable:
+    """What can be read of the telemetry at `now`, the same for every pool."""
+
+    telemetry: Telemetry
+    now: float
+    oldest: float
+    balancer: tuple[Minute, ...]
+    engine: tuple[Minute, ...]
+    samples: tuple[Sample, ...]
+
+
+def _pool_series(readable: _Readable, p: int, of_instance: Mapping[str, Mapping[str, Series]]) -> PoolSeries:
+    telemetry, now, oldest = readable.telemetry, readable.now, readable.oldest
+    balancer, samples = readable.balancer, readable.samples
     lengths = telemetry.lengths(now, p, oldest)
     counts = ((minute.at, minute.window.pools[p].routed) for minute in balancer)
     return PoolSeries(
@@ -87,8 +97,8 @@ def _pool_series(
         finished=_means(samples, p, "pool_ended", FINE_SECONDS),
         input_tokens=(lengths[0],) if lengths else (),
         output_tokens=(lengths[1],) if lengths else (),
-        ttft=_latest(engine, p, lambda window: window.ttft.quantile(0.95)),
-        gpu=_latest(engine, p, lambda window: window.busy_percent),
+        ttft=_latest(readable.engine, p, lambda window: window.ttft.quantile(0.95)),
+        gpu=_latest(readable.engine, p, lambda window: window.busy_percent),
         kv_cache=_if_known(telemetry.kv_cache_percent(now, p, oldest)),
         of_instance=of_instance,
     )
