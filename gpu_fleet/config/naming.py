@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+from gpu_fleet.scaling.policy import MAX_WEIGHT
 from gpu_fleet.scaling.service import MAX_POOLS
 
 RANDOM_SUFFIX = 8
@@ -31,11 +32,6 @@ MAX_RULE_NAME = 64
 
 MAX_QUEUE_NAME = 80
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html"""
-
-MAX_TARGET_GROUPS = MAX_POOLS
-
-MAX_WEIGHT = 999
-"""https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetGroupTuple.html"""
 
 PLACES = 5
 """Priorities in AWS for each priority of a stack's YAML: 100 becomes 500 to 504, and a rule takes a free one. AWS
@@ -99,8 +95,8 @@ def hook_seconds(timeout_seconds: float) -> int:
 def check_weights(weights: Iterable[int]) -> tuple[int, ...]:
     """Return the weights of one forward action. Raises ValueError if AWS would refuse them or all are 0."""
     given = tuple(weights)
-    if not 1 <= len(given) <= MAX_TARGET_GROUPS:
-        raise ValueError(f"a forward action has 1 to {MAX_TARGET_GROUPS} target groups (got {len(given)})")
+    if not 1 <= len(given) <= MAX_POOLS:
+        raise ValueError(f"a forward action has 1 to {MAX_POOLS} target groups (got {len(given)})")
     for weight in given:
         if not 0 <= weight <= MAX_WEIGHT:
             raise ValueError(f"a target group's weight is 0 to {MAX_WEIGHT} (got {weight})")

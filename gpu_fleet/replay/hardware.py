@@ -71,11 +71,6 @@ def preferred(hardware: Hardware, pool: str) -> InstanceHardware:
     return next(iter(hardware[pool].values()))
 
 
-def type_sets(pool: Pool) -> tuple[Pool, ...]:
-    """Return the pool with its own types, then with each of its alternatives."""
-    return (pool, *(pool.with_types(alternative) for alternative in pool.alternatives))
-
-
 def instance_label(pool: Pool) -> str:
     """Name the pool's instances for a reader: by pool, or by preferred type where types change in place."""
     return pool.types[0] if pool.alternatives else pool.name

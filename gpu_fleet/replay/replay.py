@@ -71,7 +71,7 @@ class Replay:
         self._load_balancer: str = bindings["load_balancer"]
         self._traffic_weights = TrafficWeights(cloud, bindings)
         self._rps_by_type = {
-            pool.name: {type_: kind.throughput_rps for kind in (pool, *pool.alternatives) for type_ in kind.types}
+            pool.name: {type_: kind.throughput_rps for kind in pool.kinds for type_ in kind.types}
             for pool in self.service.pools
         }
         self.span_seconds = source.span_seconds

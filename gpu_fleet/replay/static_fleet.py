@@ -9,7 +9,7 @@ import numpy as np
 from gpu_fleet.backtest.rivals.static_peak import instances_for
 from gpu_fleet.backtest.roster import RIVALS
 from gpu_fleet.replay.demo_traffic import DemoTraffic
-from gpu_fleet.replay.hardware import Hardware, instance_label, type_sets
+from gpu_fleet.replay.hardware import Hardware, instance_label
 from gpu_fleet.replay.replay import FINISHES_WITHIN_SECONDS
 from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.simulator.feed import Feed
@@ -71,7 +71,7 @@ def static_fleet(service: Service, hardware: Hardware, traffic: DemoTraffic, see
 
 
 def _cheapest(service: Service, peak_rps: float) -> tuple[Pool, int]:
-    pools = [with_types for pool in service.pools if pool.max_instances > 0 for with_types in type_sets(pool)]
+    pools = [kind for pool in service.pools if pool.max_instances > 0 for kind in pool.kinds]
     pools = [pool for pool in pools if pool.reaches_slo] or pools
     sized = [(pool, instances_for(peak_rps, pool, STATIC_SHARE)) for pool in pools]
     fitting = [(pool, count) for pool, count in sized if count <= pool.max_instances]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gpu_fleet.replay.hardware import instance_label, type_sets
+from gpu_fleet.replay.hardware import instance_label
 from gpu_fleet.reports import charts
 from gpu_fleet.reports.page import Chart, Column, Figure, Figures, PageSection, Table, Text, page
 from gpu_fleet.reports.trace_page import duration
@@ -71,7 +71,7 @@ def opening_sentence(plan: Plan) -> str:
     fleet = " and ".join(f"{counts[pool.name]} {instance_label(pool)}" for pool in pools if counts[pool.name])
     boots = plan.options.boot_seconds
     if boots is None:
-        times = sorted({with_types.lead_seconds for pool in pools for with_types in type_sets(pool)})
+        times = sorted({kind.lead_seconds for pool in pools for kind in pool.kinds})
         boot = " to ".join(f"{seconds:g}" for seconds in dict.fromkeys((times[0], times[-1])))
     else:
         boot = f"{boots:g}"
@@ -231,10 +231,7 @@ def _by_pool(result: DemoResult, *columns: str) -> pl.DataFrame:
 
 def _by_type(result: DemoResult) -> pl.DataFrame:
     """One row for each type and minute; the pool's desired count is in the row of its first type."""
-    types = {
-        pool.name: [type_ for with_types in type_sets(pool) for type_ in with_types.types]
-        for pool in result.plan.service.pools
-    }
+    types = {pool.name: [type_ for kind in pool.kinds for type_ in kind.types] for pool in result.plan.service.pools}
     ever = {type_ for minute in result.replay.minutes for pool in minute.pools.values() for type_ in pool.ready_by_type}
     return pl.DataFrame(
         [

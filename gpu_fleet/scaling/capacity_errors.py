@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from gpu_fleet.scaling import learning
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.missing import shortage
 from gpu_fleet.scaling.observation import Phase, PoolObservation
@@ -40,8 +41,9 @@ def mark(policy: CapacityErrors, remembered: PoolState, seen: PoolObservation, n
     return replace(remembered, marks=tuple(marks.values()), marked_at=newest)
 
 
-def blocked(pool: Pool, remembered: PoolState, now: float, *, spot: bool) -> bool:
-    """Whether no zone of the pool is worth trying now."""
+def blocked(pool: Pool, remembered: PoolState, now: float) -> bool:
+    """Whether no zone of the pool is worth trying now; only a pool all of spot is blocked by the marks of spot."""
+    spot = pool.spot_percent >= 100
     marked = {m.zone for m in remembered.marks if m.until > now and m.spot is spot}
     return "" in marked or (bool(pool.zones) and marked >= set(pool.zones)) or (bool(marked) and not pool.zones)
 
@@ -66,6 +68,15 @@ def on_demand_base(pool: Pool, seen: PoolObservation, remembered: PoolState, lea
     if short and (late or any(m.spot and m.until > now for m in remembered.marks)):
         return pool.on_demand_base + short
     return pool.on_demand_base
+
+
+def changed_base(context: Context, pool: Pool, seen: PoolObservation) -> int | None:
+    """`on_demand_base`, or None where it stays or the pool has no spot."""
+    if pool.spot_percent <= 0:
+        return None
+    lead_seconds = learning.lead_seconds(pool, context.state)
+    base = on_demand_base(pool, seen, context.state.pool(pool.name), lead_seconds, context.now)
+    return base if base != seen.on_demand_base else None
 
 
 def mark_pools(context: Context) -> Mapping[str, PoolState]:

@@ -94,7 +94,7 @@ def _bounds(context: Context, pool: Pool, view: PoolObservation, gone: Missing) 
     """
     at_most = max(0, min(pool.max_instances, view.max_size) - min(gone.count, view.desired))
     at_least = max(pool.min_instances, min(view.min_size, pool.max_instances))
-    if capacity_errors.blocked(pool, context.state.pools[pool.name], context.now, spot=pool.spot_percent >= 100):
+    if capacity_errors.blocked(pool, context.state.pools[pool.name], context.now):
         alive = len(view.those(Phase.READY, Phase.STARTING))
         at_most = min(at_most, max(0, alive - len(gone.stuck)))
     return at_least, at_most

@@ -81,7 +81,7 @@ def as_counted(service: Service, seen: Observation) -> Service:
 
 def launching(pool: Pool, view: PoolObservation) -> Pool:
     """The pool with the types that its group launches now; the first written where the group's are none of these."""
-    return next((kind for kind in _kinds(pool) if kind.types == view.types), pool)
+    return next((kind for kind in pool.kinds if kind.types == view.types), pool)
 
 
 def consider(service: Service, seen: Observation, decision: Decision, now: float) -> Decision:
@@ -129,17 +129,12 @@ def _changes_types(service: Service) -> bool:
     return service.policy.vertical.method is VerticalMethod.IN_PLACE and bool(service.pools[0].alternatives)
 
 
-def _kinds(pool: Pool) -> tuple[Pool, ...]:
-    """The pool with each of its sets of types, in the order written."""
-    return (pool, *(pool.with_types(kind) for kind in pool.alternatives))
-
-
 def _standing(pool: Pool, view: PoolObservation, *phases: Phase) -> list[tuple[Pool, int]]:
     """Count instances of each kind; one whose type no set names counts as the kind launched now."""
-    by_type = {name: kind for kind in reversed(_kinds(pool)) for name in kind.types}
+    by_type = {name: kind for kind in reversed(pool.kinds) for name in kind.types}
     default = launching(pool, view)
     counts = Counter(by_type.get(i.type, default).types for i in view.those(*phases))
-    return [(kind, counts[kind.types]) for kind in _kinds(pool) if counts[kind.types]]
+    return [(kind, counts[kind.types]) for kind in pool.kinds if counts[kind.types]]
 
 
 def _mean(counts: Sequence[tuple[Pool, int]]) -> Pool:
@@ -184,7 +179,7 @@ def _options(service: Service, view: PoolObservation, present: Pool, needed: flo
         pool.min_instances, view.min_size, policy.availability.min_instances, policy.availability.min_zones, 1
     )
     correction = state.pool(pool.name).correction
-    kinds = _kinds(pool)
+    kinds = pool.kinds
     reaching = [kind for kind in kinds if kind.reaches_slo] or kinds
     options: list[_Option] = []
     for kind in reaching if policy.sizing_mode is SizingMode.SLO else kinds:

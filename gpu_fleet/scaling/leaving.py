@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Reason
-from gpu_fleet.scaling.missing import ALIVE, stuck
+from gpu_fleet.scaling.missing import stuck, unfilled
 from gpu_fleet.scaling.observation import Instance, Phase, PoolObservation
 from gpu_fleet.scaling.reasons import guard as reasons
 from gpu_fleet.scaling.service import Pool
@@ -85,8 +85,7 @@ def shrink(context: Context, pool: Pool, view: PoolObservation, wish: Wish, zone
     needs stays, in whichever pool it is, unless it stands above its pool's maximum.
     """
     by = min(wish.by, context.policy.horizontal.max_step_in)
-    not_there = max(0, view.desired - len(view.those(*ALIVE)))
-    leaving = _Leaving(zones, drop=min(by, not_there))
+    leaving = _Leaving(zones, drop=min(by, unfilled(view)))
     _take_idle(context, view, wish, by, leaving)
     serving = by - leaving.count
     if serving <= 0:

@@ -34,8 +34,8 @@ def missing(policy: Horizontal, seen: PoolObservation, short: Sequence[Short], n
     """Find the instances that do not count as coming."""
     late = policy.launch_timeout_seconds
     unhealthy = tuple(i.id for i in seen.those(Phase.UNHEALTHY))
-    unfilled = max((s.count for s in short if now - s.since > late), default=0)
-    return Missing(stuck(policy, seen, now), unhealthy, unfilled)
+    overdue = max((s.count for s in short if now - s.since > late), default=0)
+    return Missing(stuck(policy, seen, now), unhealthy, overdue)
 
 
 def stuck(policy: Horizontal, seen: PoolObservation, now: float) -> tuple[str, ...]:
@@ -44,12 +44,17 @@ def stuck(policy: Horizontal, seen: PoolObservation, now: float) -> tuple[str, .
     return tuple(i.id for i in seen.those(Phase.STARTING) if now - i.since > late)
 
 
+def unfilled(seen: PoolObservation) -> int:
+    """Orders without an instance."""
+    return max(0, seen.desired - len(seen.those(*ALIVE)))
+
+
 def shortage(before: Sequence[Short], seen: PoolObservation, now: float) -> tuple[Short, ...]:
     """Since when how many orders have waited. Two orders from before and three new ones are two old and five in all.
 
     Orders are alike, so an arrival fills the newest: what has been missing all the while is still missing.
     """
-    short = max(0, seen.desired - len(seen.those(*ALIVE)))
+    short = unfilled(seen)
     kept = [s for s in before if s.count < short]
     since = min((s.since for s in before if s.count >= short), default=now)
     return (*kept[-SHORT_KEPT:], Short(short, min(now, since))) if short else ()

@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Seconds = Annotated[float, Field(ge=0)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Weight = Annotated[int, Field(ge=0, le=999)]
-"""The range of an ALB target group's weight:
+MAX_WEIGHT = 999
+"""Of an ALB's target group:
 https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetGroupTuple.html"""
+Weight = Annotated[int, Field(ge=0, le=MAX_WEIGHT)]
 
 
 class Section(BaseModel):

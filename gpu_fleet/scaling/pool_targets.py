@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from gpu_fleet.scaling import capacity_errors, learning
+from gpu_fleet.scaling import capacity_errors
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.continuity import is_extra
 from gpu_fleet.scaling.counts import Counts
@@ -97,14 +97,9 @@ def _after(view: PoolObservation, leave: Shrink) -> int:
 def _on_demand_base(
     context: Context, pool: Pool, view: PoolObservation, desired: int, take: tuple[str, ...]
 ) -> int | None:
-    """On-demand instances before the spot share; None where the base stays or the pool has no spot."""
-    if pool.spot_percent <= 0:
-        return None
     # New orders must not wait for spot either, and what leaves is not there to be counted.
     after = replace(view, desired=desired, instances=tuple(i for i in view.instances if i.id not in take))
-    lead = learning.lead_seconds(pool, context.state)
-    base = capacity_errors.on_demand_base(pool, after, context.state.pools[pool.name], lead, context.now)
-    return base if base != view.on_demand_base else None
+    return capacity_errors.changed_base(context, pool, after)
 
 
 def _fits(context: Context, demand: Demand) -> int:

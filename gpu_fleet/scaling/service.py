@@ -80,6 +80,11 @@ class Pool(Alternative):
         """Return the pool with these types and their figures."""
         return self.model_copy(update={name: getattr(alternative, name) for name in Alternative.model_fields})
 
+    @property
+    def kinds(self) -> tuple[Self, ...]:
+        """Return the pool with each of its sets of types, in the order written."""
+        return (self, *(self.with_types(alternative) for alternative in self.alternatives))
+
     @model_validator(mode="after")
     def _min_not_above_max(self) -> Self:
         if self.min_instances > self.max_instances:
@@ -97,6 +102,11 @@ class Service(Section):
     pools: Annotated[tuple[Pool, ...], Field(min_length=1, max_length=MAX_POOLS)]
     vcpu_quotas: dict[str, int] = Field(default={})
     """vCPUs of each quota that this service may use."""
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Return whether all pools may go down to zero."""
+        return all(pool.min_instances == 0 for pool in self.pools)
 
     @model_validator(mode="after")
     def _pool_names_differ(self) -> Self:

@@ -9,10 +9,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gpu_fleet.scaling import capacity_errors, learning, mix
+from gpu_fleet.scaling import capacity_errors, mix
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import PoolTarget, Reason
-from gpu_fleet.scaling.missing import Missing, missing
+from gpu_fleet.scaling.missing import Missing, missing, unfilled
 from gpu_fleet.scaling.observation import Instance, JobQueue, Phase, PoolObservation
 from gpu_fleet.scaling.policy import Policy
 from gpu_fleet.scaling.reasons import training as reasons
@@ -77,8 +77,7 @@ class _PoolView:
     @property
     def unfilled(self) -> int:
         """Orders without an instance."""
-        alive = sum(1 for i in self.seen.instances if i.phase is not Phase.DRAINING)
-        return max(0, self.seen.desired - alive)
+        return unfilled(self.seen)
 
     @property
     def least(self) -> int:
@@ -202,7 +201,7 @@ def _places(
     each = policy.training.jobs_per_instance
     free = soon = coming = everything = 0
     for view in views:
-        starting = sum(1 for i in view.seen.instances if i.phase is Phase.STARTING) - len(view.missing.stuck)
+        starting = len(view.seen.those(Phase.STARTING)) - len(view.missing.stuck)
         coming += each * (starting + view.unfilled - view.missing.unfilled)
         for i in view.seen.instances:
             if i.phase is not Phase.READY:
@@ -272,10 +271,9 @@ def _grown(
 
 def _option(context: Context, view: _PoolView) -> mix.PoolOption:
     pool = view.pool
-    alive = sum(1 for i in view.seen.instances if i.phase in {Phase.READY, Phase.STARTING})
     most = min(view.most - view.lost, view.standing + context.policy.horizontal.max_step_out)
-    if capacity_errors.blocked(pool, view.remembered, context.now, spot=pool.spot_percent >= 100):
-        most = min(most, alive - len(view.missing.stuck))
+    if capacity_errors.blocked(pool, view.remembered, context.now):
+        most = min(most, len(view.seen.those(Phase.READY, Phase.STARTING)) - len(view.missing.stuck))
     least = max(view.standing, min(view.least, most))
     price = pool.usd_per_hour / (pool.throughput_rps * view.remembered.correction)
     return mix.PoolOption(pool.name, 1.0, price, least, max(most, least), pool.vcpus, pool.quota)
@@ -363,10 +361,6 @@ def _why_protected(views: Sequence[_PoolView]) -> list[Reason]:
 
 
 def _target(context: Context, view: _PoolView, desired: int, take: tuple[str, ...] = ()) -> PoolTarget:
-    base = None
-    if view.pool.spot_percent > 0:
-        lead = learning.lead_seconds(view.pool, context.state)
-        base = capacity_errors.on_demand_base(view.pool, view.seen, view.remembered, lead, context.now)
-        base = base if base != view.seen.on_demand_base else None
+    base = capacity_errors.changed_base(context, view.pool, view.seen)
     protect = tuple(i.id for i in view.seen.instances if _busy(i))
     return PoolTarget(desired=desired, weight=view.seen.weight, take=take, on_demand_base=base, protect=protect)

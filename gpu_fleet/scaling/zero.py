@@ -16,7 +16,7 @@ from gpu_fleet.scaling.state import ZeroMemory
 
 def may_sleep(service: Service) -> bool:
     """Whether the policy lets the service scale to zero."""
-    return service.policy.zero.idle_seconds is not None and all(p.min_instances == 0 for p in service.pools)
+    return service.policy.zero.idle_seconds is not None and service.may_be_empty
 
 
 def sleep_or_wake(context: Context, demand: Demand) -> ZeroMemory:

@@ -14,6 +14,7 @@ import numpy as np
 
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Phase
+from gpu_fleet.scaling.policy import MAX_WEIGHT
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator.simulated_fleet import (
     RETRY_SECONDS,
@@ -133,8 +134,8 @@ class FleetLifecycle:
                     f"targets.{name}.desired: must be from {pool.min_instances} to {pool.max_instances} "
                     f"(got {target.desired})"
                 )
-            if not 0 <= target.weight <= 999:
-                raise ValueError(f"targets.{name}.weight: must be from 0 to 999 (got {target.weight})")
+            if not 0 <= target.weight <= MAX_WEIGHT:
+                raise ValueError(f"targets.{name}.weight: must be from 0 to {MAX_WEIGHT} (got {target.weight})")
 
     def _scale_in(self, group: SimulatedGroup, *, take: Sequence[str], protect: Sequence[str]) -> None:
         """Release the named instances, then the newest unprotected ones above the desired count."""

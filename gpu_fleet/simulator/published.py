@@ -63,10 +63,9 @@ def series(
         samples=telemetry.samples(now),
     )
     loads = _instance_loads(telemetry, now) if instance_loads else {}
-    can_sleep = all(pool.min_instances == 0 for pool in service.pools)
     return ServiceSeries(
         pools={name: _pool_series(readable, p, _by_id(group, loads)) for p, (name, group) in enumerate(groups.items())},
-        rejected=_rejected(readable.balancer) if can_sleep else None,
+        rejected=_rejected(readable.balancer) if service.may_be_empty else None,
         history_rps=telemetry.history(now) if history else (),
     )
 

@@ -39,6 +39,11 @@ class Bindings(Section):
     """The SQS queue of jobs, for training."""
     pools: dict[str, PoolBinding]
 
+    @property
+    def queue_name(self) -> str:
+        """CloudWatch's dimension QueueName; empty without a queue."""
+        return (self.queue_url or "").rpartition("/")[2]
+
 
 class ServiceParameter(Section):
     """The content of `/gpu-fleet/<stack>/services/<service>`, written by the Pulumi program."""

@@ -32,8 +32,8 @@ def _dimensions_of_service(parameter: ServiceParameter) -> set[tuple[str, str]]:
     dimensions.add(("service", parameter.name))
     if bindings.load_balancer:
         dimensions.add(("LoadBalancer", bindings.load_balancer))
-    if bindings.queue_url:
-        dimensions.add(("QueueName", bindings.queue_url.rpartition("/")[2]))
+    if bindings.queue_name:
+        dimensions.add(("QueueName", bindings.queue_name))
     return dimensions
 
 

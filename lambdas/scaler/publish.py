@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from gpu_fleet.scaling.observation import Observation, Phase
+from gpu_fleet.scaling.observation import Observation
 from lambdas.scaler.result import Outcome, Result
 
 NAMESPACE = "GpuFleet/Scaler"
@@ -44,8 +44,7 @@ def publish(result: Result, observation: Observation | None, stack: str) -> None
         _add(metrics, "desired", MetricUnit.Count, target.desired)
         _add(metrics, "weight", MetricUnit.NoUnit, target.weight)
         if name in observation.pools:
-            ready = sum(instance.phase is Phase.READY for instance in observation.pools[name].instances)
-            _add(metrics, "ready", MetricUnit.Count, ready)
+            _add(metrics, "ready", MetricUnit.Count, observation.pools[name].ready_count)
         metrics.flush_metrics()
 
 

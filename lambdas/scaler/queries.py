@@ -137,7 +137,6 @@ def queries(parameter: ServiceParameter, state: State, instance_ids: Mapping[str
     """What to ask for a service whose pools hold these instances."""
     service, bindings = parameter.service, parameter.bindings
     training = service.policy.workload is Workload.TRAINING
-    can_sleep = all(pool.min_instances == 0 for pool in service.pools)
     return ServiceQueries(
         pools={
             pool.name: _pool_queries(parameter, pool.name, state, instance_ids.get(pool.name, ()))
@@ -145,11 +144,11 @@ def queries(parameter: ServiceParameter, state: State, instance_ids: Mapping[str
         },
         rejected=(
             _query(LOAD_BALANCER, "HTTPCode_ELB_503_Count", "Sum", LoadBalancer=bindings.load_balancer)
-            if bindings.load_balancer and can_sleep and not training
+            if bindings.load_balancer and service.may_be_empty and not training
             else None
         ),
         oldest_job=(
-            _query(QUEUE, "ApproximateAgeOfOldestMessage", "Maximum", QueueName=bindings.queue_url.rpartition("/")[2])
+            _query(QUEUE, "ApproximateAgeOfOldestMessage", "Maximum", QueueName=bindings.queue_name)
             if bindings.queue_url
             else None
         ),

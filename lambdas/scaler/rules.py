@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from gpu_fleet.scaling.policy import MAX_WEIGHT
+from gpu_fleet.scaling.service import MAX_POOLS
 from lambdas.scaler.batches import batches
 from lambdas.scaler.result import ErrorCode, Fault, error_code
 
@@ -15,12 +17,6 @@ if TYPE_CHECKING:
     from types_boto3_elbv2 import ElasticLoadBalancingv2Client
 
 RULES_PER_CALL = 20
-
-MAX_TARGET_GROUPS = 5
-"""In one forward action:
-https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html"""
-MAX_WEIGHT = 999
-"""https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetGroupTuple.html"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +61,8 @@ class Rule:
         if forward is None:
             raise ValueError(f"{self.arn}: has no forward action")
         merged = {**self.weights, **weights}
-        if len(merged) > MAX_TARGET_GROUPS:
-            raise ValueError(
-                f"{self.arn}: must forward to at most {MAX_TARGET_GROUPS} target groups (got {len(merged)})"
-            )
+        if len(merged) > MAX_POOLS:
+            raise ValueError(f"{self.arn}: must forward to at most {MAX_POOLS} target groups (got {len(merged)})")
         for arn, weight in merged.items():
             if not 0 <= weight <= MAX_WEIGHT:
                 raise ValueError(f"{arn}: weight must be 0 to {MAX_WEIGHT} (got {weight})")

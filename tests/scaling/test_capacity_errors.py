@@ -19,23 +19,23 @@ def marked(*errors, seen=None, remembered=None):
 
 def test_an_error_in_one_zone_leaves_the_others_open():
     state = marked(CapacityError("a", NOW))
-    assert not blocked(pool(zones=("a", "b")), state, NOW, spot=False)
+    assert not blocked(pool(zones=("a", "b")), state, NOW)
 
 
 def test_errors_in_all_zones_block_the_pool_for_the_policys_time():
     state = marked(CapacityError("a", NOW), CapacityError("b", NOW - 10))
-    assert blocked(pool(zones=("a", "b")), state, NOW + 280, spot=False)
-    assert not blocked(pool(zones=("a", "b")), state, NOW + 290, spot=False)
+    assert blocked(pool(zones=("a", "b")), state, NOW + 280)
+    assert not blocked(pool(zones=("a", "b")), state, NOW + 290)
 
 
 def test_an_error_that_names_no_zone_blocks_the_pool():
-    assert blocked(pool(), marked(CapacityError("", NOW)), NOW, spot=False)
+    assert blocked(pool(), marked(CapacityError("", NOW)), NOW)
 
 
 def test_a_spot_error_does_not_block_on_demand():
     state = marked(CapacityError("", NOW, spot=True))
-    assert not blocked(pool(), state, NOW, spot=False)
-    assert blocked(pool(), state, NOW, spot=True)
+    assert not blocked(pool(), state, NOW)
+    assert blocked(pool(spot_percent=100), state, NOW)
 
 
 def test_the_same_error_seen_twice_counts_once():
@@ -142,8 +142,8 @@ def test_only_a_spot_mark_that_still_holds_brings_on_demand_instances():
 
 
 def test_an_error_in_any_zone_blocks_a_pool_whose_zones_are_not_known():
-    assert blocked(pool(zones=()), marked(CapacityError("a", NOW)), NOW, spot=False)
-    assert not blocked(pool(zones=()), PoolState(), NOW, spot=False)
+    assert blocked(pool(zones=()), marked(CapacityError("a", NOW)), NOW)
+    assert not blocked(pool(zones=()), PoolState(), NOW)
 
 
 def test_a_new_error_counts_beside_one_that_was_counted_before():

@@ -20,7 +20,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 
-from gpu_fleet.backtest.rivals.rival_pool import RivalPool, count_in_phase, newest_not_ready_first
+from gpu_fleet.backtest.rivals.rival_pool import RivalPool, newest_not_ready_first
 from gpu_fleet.backtest.rivals.rival_signals import ReadyHistory, Signal, fresh, per_instance
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation, Phase
@@ -60,7 +60,7 @@ class HorizontalPodAutoscaler:
             self._recommended.append((now, current))
         reading = fresh(service, per_instance(service, pool, self.signal), now)
         self._ready_history.see(pool, now)
-        ready = count_in_phase(pool, Phase.READY)
+        ready = pool.ready_count
         measured = 0 if reading is None else min(ready, self._ready_history.at(reading))
         if current == 0:
             desired = self.group.at_least
@@ -68,8 +68,8 @@ class HorizontalPodAutoscaler:
             recommended = replicas(
                 current,
                 ready=measured,
-                pending=count_in_phase(pool, Phase.STARTING),
-                missing=count_in_phase(pool, Phase.UNHEALTHY) + ready - measured,
+                pending=len(pool.those(Phase.STARTING)),
+                missing=len(pool.those(Phase.UNHEALTHY)) + ready - measured,
                 usage=reading.value / self.target,
             )
             desired = self._limited(current, self._stabilized(current, recommended, now), now)

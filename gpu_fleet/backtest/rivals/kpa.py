@@ -17,10 +17,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from gpu_fleet.backtest.rivals.rival_pool import RivalPool, count_in_phase, newest_not_ready_first
+from gpu_fleet.backtest.rivals.rival_pool import RivalPool, newest_not_ready_first
 from gpu_fleet.backtest.rivals.rival_signals import ReadyHistory, Signal, arrivals, concurrency, fresh
 from gpu_fleet.scaling.decision import PoolTarget
-from gpu_fleet.scaling.observation import Observation, Phase
+from gpu_fleet.scaling.observation import Observation
 from gpu_fleet.scaling.service import Service
 
 STABLE_SECONDS = 60.0
@@ -50,7 +50,7 @@ class KnativePodAutoscaler:
     def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:
         """Return the pods after this tick; without metrics nothing changes."""
         pool = self.group.observed(observation)
-        ready = count_in_phase(pool, Phase.READY)
+        ready = pool.ready_count
         if not self._started:
             self._started = True
             # A fresh autoscaler has no history: with more than one pod it starts in panic, which never shrinks.

@@ -20,10 +20,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpu_fleet.backtest.rivals.rival_pool import RivalPool, count_in_phase, newest_not_ready_first
+from gpu_fleet.backtest.rivals.rival_pool import RivalPool, newest_not_ready_first
 from gpu_fleet.backtest.rivals.rival_signals import ReadyHistory, concurrency, fresh
 from gpu_fleet.scaling.decision import PoolTarget
-from gpu_fleet.scaling.observation import Observation, Phase
+from gpu_fleet.scaling.observation import Observation
 from gpu_fleet.scaling.service import Service
 
 UPSCALE_DELAY_SECONDS = 30.0
@@ -126,7 +126,7 @@ class RayServe:
         self._ready_history.see(pool, now)
         reading = self._ready_history.total(pool, fresh(service, concurrency(service, pool), now))
         requests = None if reading is None else reading.value
-        running = count_in_phase(pool, Phase.READY)
+        running = pool.ready_count
         rejected = fresh(service, observation.rejected_rps, now)
         if running == 0 and rejected is not None and rejected.value > 0:
             # Without a replica the requests queue in Ray's handles; here they show as rejected.

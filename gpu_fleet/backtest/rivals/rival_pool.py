@@ -87,8 +87,3 @@ class RivalPool:
             terminated = self.termination(running, max(0, len(running) - count), now)
             targets[pool.name] = PoolTarget(count, ALL_TRAFFIC if is_scaled else 0, terminated)
         return targets
-
-
-def count_in_phase(pool: PoolObservation, *phases: Phase) -> int:
-    """Return the number of instances in one of these phases."""
-    return sum(instance.phase in phases for instance in pool.instances)

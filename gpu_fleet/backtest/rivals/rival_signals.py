@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import deque
 from enum import StrEnum
 
-from gpu_fleet.backtest.rivals.rival_pool import count_in_phase
-from gpu_fleet.scaling.observation import Observation, Phase, PoolObservation, Reading
+from gpu_fleet.scaling.observation import Observation, PoolObservation, Reading
 from gpu_fleet.scaling.policy import LoadUnit
 from gpu_fleet.scaling.service import Pool, Service
 
@@ -69,7 +68,7 @@ def per_instance(service: Service, pool: PoolObservation, signal: Signal) -> Rea
     if signal is Signal.GPU:
         return pool.gpu_percent
     total = concurrency(service, pool) if signal is Signal.CONCURRENCY else pool.rate_rps
-    ready = count_in_phase(pool, Phase.READY)
+    ready = pool.ready_count
     if total is None or ready == 0:
         return None
     return Reading(total.value / ready, total.at)
@@ -88,7 +87,7 @@ class ReadyHistory:
 
     def see(self, pool: PoolObservation, now: float) -> None:
         """Record how many are ready now."""
-        ready = count_in_phase(pool, Phase.READY)
+        ready = pool.ready_count
         if not self._changes or self._changes[-1][1] != ready:
             self._changes.append((now, ready))
 
@@ -99,7 +98,7 @@ class ReadyHistory:
 
     def total(self, pool: PoolObservation, reading: Reading | None) -> Reading | None:
         """Return the pool's total at the time of measurement; None if no instance is ready."""
-        ready = count_in_phase(pool, Phase.READY)
+        ready = pool.ready_count
         if reading is None or ready == 0:
             return None
         return Reading(reading.value / ready * self.at(reading), reading.at)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpu_fleet.backtest.rivals.rival_pool import RivalPool, closest_to_the_hour_in_the_fullest_zone, count_in_phase
+from gpu_fleet.backtest.rivals.rival_pool import RivalPool, closest_to_the_hour_in_the_fullest_zone
 from gpu_fleet.backtest.rivals.rival_signals import Periods, Signal, fresh, per_instance
 from gpu_fleet.backtest.rivals.target_tracking import PERIOD_SECONDS, Warmup
 from gpu_fleet.scaling.decision import PoolTarget
@@ -69,7 +69,7 @@ class StepScaling:
                 desired = max(desired, warm + change(warm, percent))
             elif low and arriving == 0 and all(point.value <= IN[0].at * self.target for point in low):
                 percent = [step.percent for step in IN if low[-1].value <= step.at * self.target][-1]
-                current = count_in_phase(pool, Phase.READY, Phase.UNHEALTHY, Phase.DRAINING)
+                current = len(pool.those(Phase.READY, Phase.UNHEALTHY, Phase.DRAINING))
                 desired = min(desired, current + change(current, percent))
         return self.group.targets(service, observation, self.group.clip(desired), now)
 

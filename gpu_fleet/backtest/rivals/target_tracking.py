@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from gpu_fleet.backtest.rivals.rival_pool import RivalPool, closest_to_the_hour_in_the_fullest_zone, count_in_phase
+from gpu_fleet.backtest.rivals.rival_pool import RivalPool, closest_to_the_hour_in_the_fullest_zone
 from gpu_fleet.backtest.rivals.rival_signals import Periods, Signal, fresh, per_instance
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation, Phase, PoolObservation
@@ -80,7 +80,7 @@ class TargetTracking:
                 and arriving == 0
                 and low[-1].at - PERIOD_SECONDS >= self._changed_at
             ):
-                current = count_in_phase(pool, Phase.READY, Phase.UNHEALTHY, Phase.DRAINING)
+                current = len(pool.those(Phase.READY, Phase.UNHEALTHY, Phase.DRAINING))
                 desired = min(desired, proportional(current, low[-1].value, self.target))
         desired = self.group.clip(desired)
         if desired != pool.desired:
@@ -96,13 +96,13 @@ class Warmup:
 
     def count(self, pool: PoolObservation, now: float) -> tuple[int, int]:
         """Return the pool's warm instances, and those that start or warm up."""
-        ready = [instance for instance in pool.instances if instance.phase is Phase.READY]
+        ready = pool.those(Phase.READY)
         if self._ready_at_first is None:
             self._ready_at_first = frozenset(instance.id for instance in ready)
         warm = sum(
             i.id in self._ready_at_first or i.ready_at is None or now - i.ready_at >= WARMUP_SECONDS for i in ready
         )
-        return warm, len(ready) - warm + count_in_phase(pool, Phase.STARTING)
+        return warm, len(ready) - warm + len(pool.those(Phase.STARTING))
 
 
 def proportional(current: int, value: float, target: float) -> int:
