@@ -13,8 +13,8 @@ from gpu_fleet.scaling.reasons import guard as reasons
 from gpu_fleet.scaling.service import Pool
 from gpu_fleet.scaling.zones import Zones
 
-LOADS_PATIENCE = 3
-"""Evaluations that wait for the instances' own loads before one is chosen without them."""
+LOADS_PATIENCE_SECONDS = 180.0
+"""How long the instances' own loads are waited for before one is chosen without them."""
 ROUNDING = 1e-9
 """Share of an instance by which rounding may miss a whole one."""
 
@@ -32,8 +32,8 @@ class Wish:
     instance_rps: float = 0.0
     fits: int = 0
     """How many may leave so that their load still fits the rest (load * N/(N-1))."""
-    patience: int = LOADS_PATIENCE
-    """Evaluations that have waited for the instances' own loads."""
+    waited_seconds: float = LOADS_PATIENCE_SECONDS
+    """How long the instances' own loads have been waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def shrink(context: Context, pool: Pool, view: PoolObservation, wish: Wish, zone
         return leaving.done()
     ready = view.those(Phase.READY)
     loads = [context.value(i.load) for i in ready]
-    if None in loads and serving < len(ready) and wish.patience < LOADS_PATIENCE:
+    if None in loads and serving < len(ready) and wish.waited_seconds < LOADS_PATIENCE_SECONDS:
         leaving.reasons.append(reasons.choose_next(pool.name))
         return leaving.done(wants_loads=True)
     chosen, leaving.zones = _least_busy(ready, loads, serving, must, leaving.zones)

@@ -39,7 +39,8 @@ def step(context: Context, counts: Counts, band: Band, demand: Demand) -> PoolTa
     spare_rps = fleet.ready_rps - (0.0 if asleep else band.in_rps)
     fits = EVERYBODY if asleep else _fits(context, demand)
     zones = Zones.of(0 if asleep else context.policy.availability.min_zones, context.seen.pools.values())
-    extra, wants_loads = is_extra(context.state, context.now), False
+    guard, extra, wants_loads = context.state.guard, is_extra(context.state, context.now), False
+    loads_wanted_since = context.now if guard.loads_wanted_since is None else min(context.now, guard.loads_wanted_since)
     reasons: list[Reason] = []
     targets: dict[str, PoolTarget] = {}
     for pool, view in context.pools():
@@ -54,7 +55,7 @@ def step(context: Context, counts: Counts, band: Band, demand: Demand) -> PoolTa
                 spare_rps=spare_rps,
                 instance_rps=fleet.worth[pool.name],
                 fits=fits,
-                patience=context.state.guard.loads_wanted,
+                waited_seconds=context.now - loads_wanted_since,
             )
             leave = shrink(context, pool, view, wish, zones) if wish.by else relieve(context, pool, view, zones)
             serving = sum(1 for i in view.those(Phase.READY) if i.id in leave.take)
@@ -66,8 +67,9 @@ def step(context: Context, counts: Counts, band: Band, demand: Demand) -> PoolTa
             desired, take = _after(view, leave), leave.take
         base = _on_demand_base(context, pool, view, desired, take)
         targets[pool.name] = PoolTarget(desired=desired, weight=view.weight, take=take, on_demand_base=base)
-    waited = context.state.guard.loads_wanted + 1 if wants_loads else 0
-    return PoolTargets(targets, tuple(reasons), replace(context.state.guard, loads_wanted=waited))
+    if not extra:  # a run in between takes nothing, so it cannot tell
+        guard = replace(guard, loads_wanted_since=loads_wanted_since if wants_loads else None)
+    return PoolTargets(targets, tuple(reasons), guard)
 
 
 def hold(context: Context) -> PoolTargets:

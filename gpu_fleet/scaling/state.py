@@ -185,12 +185,12 @@ class GuardMemory:
     """When instances and weights were last looked at as the schedule does (`continuity.is_extra`)."""
     required: tuple[Point, ...] = ()
     """Capacity required within the stabilisation window."""
-    loads_wanted: int = 0
-    """Evaluations in a row that would have taken an instance, had they known the least busy."""
+    loads_wanted_since: float | None = None
+    """Since when an instance would have left, had it been known which is the least busy."""
 
     def after_gap(self) -> Self:
         """Forget the window: less capacity must be earned anew."""
-        return replace(self, required=(), loads_wanted=0)
+        return replace(self, required=(), loads_wanted_since=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,4 +295,4 @@ class State:
     @property
     def wants_instance_loads(self) -> bool:
         """Whether the next observation should bring each instance's own load: an instance is about to be chosen."""
-        return self.guard.loads_wanted > 0
+        return self.guard.loads_wanted_since is not None

@@ -169,7 +169,7 @@ def test_each_metric_that_the_scaler_reads_from_instances_is_published_under_tha
     pool.publish(
         _minute(world) - 10, [engine_page(4, 0, 10 * i, 0.5) for i in range(6)], dict.fromkeys(HOST, 10.0), 0.001
     )
-    world.observe(state=remembered(at=world.now - 60, loads_wanted=1))
+    world.observe(state=remembered(at=world.now - 60, loads_wanted_since=world.now - 60))
     read = {
         (metric["Namespace"], metric["MetricName"], frozenset((d["Name"], d["Value"]) for d in metric["Dimensions"]))
         for operation, arguments in world.board.calls
@@ -188,7 +188,7 @@ def test_the_model_sees_what_the_engines_count(world: Any, node: Any) -> None:
     end = _minute(world) + 10
     pages = [engine_page(6, 2, 9 * i, 0.5) for i in range(7)] + [engine_page(6, 3, 9 * 7, 0.5)]
     node({"slo": {"ttft_seconds": 2}}).publish(end - 10, pages)
-    observation = world.observe(state=remembered(at=world.now - 60, loads_wanted=1))
+    observation = world.observe(state=remembered(at=world.now - 60, loads_wanted_since=world.now - 60))
     pool = observation.pools["l4"]
     assert pool.running == Reading(12, end)
     assert pool.waiting is not None

@@ -294,7 +294,7 @@ class TestEngine:
         for id_, running in ((a, 9), (b, 2)):
             world.publish("requests_running", running, MINUTE - 60, AutoScalingGroupName="chat-l4", InstanceId=id_)
             world.publish("requests_waiting", 1, MINUTE - 60, AutoScalingGroupName="chat-l4", InstanceId=id_)
-        state = remembered(at=MINUTE - 40, loads_wanted=1)
+        state = remembered(at=MINUTE - 40, loads_wanted_since=MINUTE - 40.0)
         loads = {i.id: i.load for i in world.observe(state=state).pools["l4"].instances}
         assert loads == {a: Reading(10, MINUTE), b: Reading(3, MINUTE)}
 
@@ -450,7 +450,9 @@ class TestTraining:
         self.stand(world, queue, 1)
         (id_,) = world.ids("l4", "train")
         world.publish("job_remaining_seconds", 90, MINUTE - 60, AutoScalingGroupName="train-l4", InstanceId=id_)
-        (instance,) = world.observe("train", remembered(at=MINUTE - 40, loads_wanted=1)).pools["l4"].instances
+        (instance,) = (
+            world.observe("train", remembered(at=MINUTE - 40, loads_wanted_since=MINUTE - 40.0)).pools["l4"].instances
+        )
         assert instance.remaining_seconds == 90
 
     def test_instances_of_a_training_pool_are_ready_without_a_load_balancer(self, world, queue):

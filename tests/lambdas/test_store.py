@@ -80,7 +80,7 @@ FIELDS = {
     "feedback": "allowance late",
     "burst": "last",
     "burst.last": "at rps",
-    "guard": "loads_wanted required stepped_at",
+    "guard": "loads_wanted_since required stepped_at",
     "guard.required": "at rps",
     "mix": "moved_at",
     "zero": "asleep idle_since",

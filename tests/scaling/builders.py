@@ -113,7 +113,8 @@ def seen(
 
 
 PARTS = {
-    "stepped_at": ("guard", "stepped_at"), "required": ("guard", "required"), "loads_wanted": ("guard", "loads_wanted"),
+    "stepped_at": ("guard", "stepped_at"), "required": ("guard", "required"),
+    "loads_wanted_since": ("guard", "loads_wanted_since"),
     "series": ("forecast", "series"), "highest": ("forecast", "highest"), "pending": ("forecast", "pending"),
     "errors": ("forecast", "errors"), "season": ("forecast", "season"), "season_wanted": ("forecast", "season_wanted"),
     "request_weight": ("demand", "request_weight"), "counted": ("demand", "counted"),

@@ -71,9 +71,9 @@ def test_nothing_changes_within_the_tolerance(out, standing, code):
     assert reason.code == code
 
 
-def shrunk(view, by=1, spare=100.0, fits=100, patience=0, pool_=None, zones=0, must=0, **horizontal):
+def shrunk(view, by=1, spare=100.0, fits=100, waited=0.0, pool_=None, zones=0, must=0, **horizontal):
     pol = policy(horizontal=horizontal) if horizontal else policy()
-    wish = Wish(by=by, must=must, spare_rps=spare, instance_rps=2.0, fits=fits, patience=patience)
+    wish = Wish(by=by, must=must, spare_rps=spare, instance_rps=2.0, fits=fits, waited_seconds=waited)
     return leaving.shrink(context(pol), pool_ or pool(), view, wish, Zones.of(zones, [view]))
 
 
@@ -123,7 +123,7 @@ def test_loads_are_read_before_one_is_chosen():
     assert gone.take == ()
     assert gone.wants_loads
     # three runs later the choice is made without them: the terminating hook still drains it
-    assert len(shrunk(pool_seen(4), patience=leaving.LOADS_PATIENCE).take) == 1
+    assert len(shrunk(pool_seen(4), waited=leaving.LOADS_PATIENCE_SECONDS).take) == 1
 
 
 def test_at_most_the_policys_step_leaves():
@@ -201,7 +201,7 @@ def test_draining_nodes_are_not_chosen_again():
 def test_the_last_node_of_a_needed_zone_may_go_when_another_pool_holds_the_zone():
     """Two pools in zones a and b: the floor of two zones must not keep the old pool alive for ever."""
     old, new = pool_seen(2, instance_loads=[0, 0]), pool_seen(2, instance_loads=[0, 0])
-    wish = Wish(by=2, spare_rps=100.0, instance_rps=2.0, fits=100, patience=0)
+    wish = Wish(by=2, spare_rps=100.0, instance_rps=2.0, fits=100, waited_seconds=0.0)
     gone = leaving.shrink(context(policy()), pool(), old, wish, Zones.of(2, [old, new]))
     assert set(gone.take) == {"i-0", "i-1"}
 
@@ -333,7 +333,7 @@ def test_loads_are_not_read_for_a_choice_that_is_not_to_be_made():
 @pytest.mark.parametrize(("worth", "spare", "leave"), [(0.0, 9.0, 0), (0.5, 0.5, 1), (0.5, 0.49, 0), (2.0, 3.9, 1)])
 def test_as_many_leave_as_the_spare_capacity_is_worth(worth, spare, leave):
     view = pool_seen(4, instance_loads=[0] * 4)
-    wish = Wish(by=2, spare_rps=spare, instance_rps=worth, fits=9, patience=0)
+    wish = Wish(by=2, spare_rps=spare, instance_rps=worth, fits=9, waited_seconds=0.0)
     gone = leaving.shrink(context(policy()), pool(), view, wish, Zones.of(0, [view]))
     assert len(gone.take) == leave
 
@@ -398,7 +398,7 @@ def test_after_a_gap_all_is_forgotten_that_only_holds_from_minute_to_minute():
         "series": (Point(NOW, 5),),
         "burst": Point(NOW, 9),
         "idle_since": NOW - 500,
-        "loads_wanted": 2,
+        "loads_wanted_since": NOW - 120,
         "newest": (Point(NOW, 5),),
         "dispersed_at": NOW,
     }

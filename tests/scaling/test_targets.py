@@ -13,7 +13,7 @@ from gpu_fleet.scaling.counts import Counts
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.demand import Demand
 from gpu_fleet.scaling.fleet import Fleet
-from gpu_fleet.scaling.leaving import LOADS_PATIENCE
+from gpu_fleet.scaling.leaving import LOADS_PATIENCE_SECONDS
 from gpu_fleet.scaling.observation import Phase, PoolObservation, Reading
 from gpu_fleet.scaling.pool_targets import hold, step
 from gpu_fleet.scaling.service import Service
@@ -106,20 +106,27 @@ def test_boots_that_are_given_up_take_nothing_from_what_is_spared():
     assert len(targets["l40s"].take) == 1
 
 
-def test_own_loads_are_waited_for_a_few_runs_and_then_the_choice_is_made_without():
-    view, waited = pool_seen(4), []
-    state = State()
-    for _ in range(LOADS_PATIENCE + 1):
-        targets, state, _ = stepped(service(), {"l4": view}, {"l4": 3}, loads_wanted=state.guard.loads_wanted)
-        waited.append((targets["l4"].desired, state.guard.loads_wanted))
-    assert waited == [(4, 1), (4, 2), (4, 3), (3, 0)]
+def test_own_loads_are_waited_for_three_minutes_and_then_the_choice_is_made_without():
+    _, state, codes = stepped(service(), {"l4": pool_seen(4)}, {"l4": 3})
+    assert (state.guard.loads_wanted_since, codes) == (NOW, ["guard.choose_next"])
+    for waited, desired in ((LOADS_PATIENCE_SECONDS - 1, 4), (LOADS_PATIENCE_SECONDS, 3)):
+        targets, state, _ = stepped(service(), {"l4": pool_seen(4)}, {"l4": 3}, loads_wanted_since=NOW - waited)
+        assert targets["l4"].desired == desired
+    assert state.guard.loads_wanted_since is None
+
+
+def test_a_run_between_two_of_the_schedules_goes_on_waiting_for_the_loads():
+    """Decided each 10 s, two runs of three are such; had they begun the wait anew, no instance would ever leave."""
+    since = NOW - 100
+    _, state, _ = stepped(service(), {"l4": pool_seen(4)}, {"l4": 3}, stepped_at=NOW - 10, loads_wanted_since=since)
+    assert state.guard.loads_wanted_since == since
 
 
 def test_loads_that_one_pool_waits_for_are_read_whatever_the_next_pool_does():
     _, state, _ = stepped(two(), {"l4": pool_seen(4), "l40s": IDLE}, {"l4": 3, "l40s": 4})
-    assert state.guard.loads_wanted == 1
-    _, state, _ = stepped(two(), {"l4": IDLE, "l40s": IDLE}, {"l4": 4, "l40s": 4}, loads_wanted=2)
-    assert state.guard.loads_wanted == 0
+    assert state.guard.loads_wanted_since == NOW
+    _, state, _ = stepped(two(), {"l4": IDLE, "l40s": IDLE}, {"l4": 4, "l40s": 4}, loads_wanted_since=NOW - 60)
+    assert state.guard.loads_wanted_since is None
 
 
 def test_weights_stay_as_they_are_until_they_are_routed():
