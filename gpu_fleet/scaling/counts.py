@@ -41,7 +41,7 @@ def settle(context: Context, fleet: Fleet, wanted: float, band: Band, headroom: 
     for _ in range(looks):
         before = chosen.by_pool
         fleet = survey(context, headroom, before)
-        wanted, _ = wanted_rps(band, fleet.standing_rps, context.policy.horizontal.tolerance_percent)
+        wanted, _ = wanted_rps(band, fleet, context.policy.horizontal.tolerance_percent)
         chosen = _choose(context, fleet, wanted)
         if chosen.by_pool == before:
             break

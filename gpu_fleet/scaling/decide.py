@@ -80,13 +80,14 @@ def _serve(context: Context, why: list[Reason], *, first_run: bool) -> Decision:
     fleet = survey(context, expected.headroom)
     context = context.remember(feedback=expectation.note_late(context, demand, fleet))
     required = require(context, demand, expected, fleet)
+    context = context.remember(thresholds=required.thresholds)
     why = [*why, *required.reasons]
     if first_run:
         return _conclude(context, demand, pool_targets.hold(context), why, required, held=True)
 
     band, guard = window.stabilise(context, required.rps)
     context = context.remember(guard=guard)
-    wanted, move = window.wanted_rps(band, fleet.standing_rps, context.policy.horizontal.tolerance_percent)
+    wanted, move = window.wanted_rps(band, fleet, context.policy.horizontal.tolerance_percent)
     counts = settle(context, fleet, wanted, band, expected.headroom)
     context = context.remember(mix=counts.memory)
     targets = pool_targets.step(context, counts, band, demand)
@@ -115,9 +116,9 @@ def _conclude(
     routing = weights.weigh(context, demand, targets.by_pool)
     decided = weights.weighted(targets.by_pool, routing)
     signals = Signals(
-        utilization=demand.utilization,
+        utilization=required.utilization if required else None,
         response_time=demand.response_time,
-        ratio=demand.ratio,
+        ratio=required.ratio if required else None,
         demand_rps=demand.rps,
         forecast_rps=required.forecast_rps if required else None,
         required_rps=required.rps if required else None,

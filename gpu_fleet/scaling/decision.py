@@ -58,11 +58,11 @@ class Signals:
     """The numbers that are published with every decision."""
 
     utilization: float | None
-    """U, in instances' worth; None where no load was seen."""
+    """U: the work that must be carried, in full instances (`gpu_fleet.scaling.figures`); None where it is not known."""
     response_time: float | None
-    """T."""
+    """T: mean queue of a ready instance, in full instances; None where no load was seen."""
     ratio: float | None
-    """R."""
+    """R = U / U_max: above 1 the service scales out, unless it is held."""
     demand_rps: float | None
     forecast_rps: float | None
     """At the end of the lead time, with head-room."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from gpu_fleet.scaling.context import Context
-from gpu_fleet.scaling.model import ratio, response_time, utilization
+from gpu_fleet.scaling.model import response_time, utilization
 from gpu_fleet.scaling.observation import Observation, PoolObservation, current
 from gpu_fleet.scaling.policy import LoadUnit
 from gpu_fleet.scaling.profile import work_share
@@ -52,11 +52,9 @@ class Demand:
     burst: Point | None
     """The newest 10 seconds, where they are far above the minute."""
     utilization: float | None
-    """U."""
+    """Load of the ready instances, in full ones; what must fit the rest when some leave."""
     response_time: float | None
-    """T."""
-    ratio: float | None
-    """R."""
+    """The article's T."""
     loads: Mapping[str, float | None]
     """Load of each pool, in the policy's unit."""
 
@@ -74,7 +72,6 @@ class Demand:
             burst=None,
             utilization=None,
             response_time=None,
-            ratio=None,
             loads={},
         )
 
@@ -100,14 +97,13 @@ class _Carried:
 
 def measure(context: Context) -> tuple[Demand, DemandMemory]:
     """Measure the demand, and learn what a request costs and how bursty arrivals are."""
-    memory, policy = context.state.demand, context.policy
+    memory = context.state.demand
     carried = _carried(context)
     arrivals, arrived_at = _arrivals(context)
     weight = _request_weight(context, carried, arrivals)
     memory = replace(_disperse(context, arrivals, arrived_at), request_weight=weight)
     rps, at = _demanded(context.seen, carried, arrivals, arrived_at, weight)
     u = utilization(carried.instance_loads, carried.capacities) if not carried.missing else None
-    limit = len(carried.capacities) * policy.sizing.target_utilization
     backlog = sum(context.value(view.waiting) or 0.0 for view in context.seen.pools.values()) * weight
     rejected = context.value(context.seen.rejected_rps) or 0.0
     series = context.state.forecast.series
@@ -122,7 +118,6 @@ def measure(context: Context) -> tuple[Demand, DemandMemory]:
         burst=_burst(context, memory, arrivals),
         utilization=u,
         response_time=response_time(carried.instance_queues, carried.capacities) if u is not None else None,
-        ratio=ratio(u, limit) if u is not None else None,
         loads=carried.loads,
     )
     return demand, memory

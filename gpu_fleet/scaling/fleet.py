@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gpu_fleet.scaling import capacity_errors, learning, mix, sizing
@@ -31,6 +31,8 @@ class Fleet:
     ready_rps: float
     standing_rps: float
     """Worth of what stands within the bounds: what exceeds them leaves, and is neither counted nor made up for."""
+    full_rps: float = 1.0
+    """Work of a full instance: the mean of those that stand, else of the first pool."""
 
 
 def survey(context: Context, headroom: float = 1.0, instances: Mapping[str, int] | None = None) -> Fleet:
@@ -78,7 +80,16 @@ def survey(context: Context, headroom: float = 1.0, instances: Mapping[str, int]
             )
         )
     standing_rps = sum(min(standing[option.name], option.at_most) * option.instance_rps for option in options)
-    return Fleet(tuple(options), worth, lost, standing, ready_rps, standing_rps)
+    return Fleet(tuple(options), worth, lost, standing, ready_rps, standing_rps, _full_rps(context, options, standing))
+
+
+def _full_rps(context: Context, options: Sequence[mix.PoolOption], standing: Mapping[str, int]) -> float:
+    """Work of a full instance, so that standing_rps / full_rps is the sum of the shares that instances may be used to."""
+    full = {pool.name: pool.throughput_rps * context.correction(pool) for pool in context.service.pools}
+    counts = {option.name: min(standing[option.name], option.at_most) for option in options}
+    usable = sum(counts[option.name] * option.instance_rps / full[option.name] for option in options)
+    standing_rps = sum(counts[option.name] * option.instance_rps for option in options)
+    return standing_rps / usable if usable > 0 else full[options[0].name]
 
 
 def _worth(context: Context, pool: Pool, among: int, scv: float, headroom: float) -> float:

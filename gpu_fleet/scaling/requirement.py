@@ -9,7 +9,9 @@ from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Reason
 from gpu_fleet.scaling.demand import Demand
 from gpu_fleet.scaling.expectation import Expectation
+from gpu_fleet.scaling.figures import work_ratio, work_utilization
 from gpu_fleet.scaling.fleet import Fleet
+from gpu_fleet.scaling.state import ThresholdMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +20,21 @@ class Requirement:
 
     rps: float
     forecast_rps: float
+    utilization: float
+    """The article's U: that work, in full instances."""
+    ratio: float
+    """The article's R: above 1 the service scales out."""
     reasons: tuple[Reason, ...]
+    thresholds: ThresholdMemory
 
 
 def require(context: Context, demand: Demand, expected: Expectation, fleet: Fleet) -> Requirement:
     """Find the work that must be done per second, and say why."""
-    rps = sizing.required_rps(expected.rps, expected.backlog, expected.full_rps, context.policy)
-    why = sizing.reason(context.policy, rps, (demand.utilization, demand.response_time, demand.ratio), fleet.worth)
-    rps, of_signals = thresholds.raised(context, fleet, rps)
-    return Requirement(rps, expected.outlook.upper_rps, (*expected.reasons, why, *of_signals))
+    policy = context.policy
+    load_rps = sizing.required_rps(expected.rps, expected.backlog, expected.full_rps, policy)
+    raised = thresholds.raised(context, demand.known_rps, fleet, load_rps)
+    u = work_utilization(raised.rps, fleet)
+    r = work_ratio(u, fleet, policy.horizontal.tolerance_percent)
+    why = sizing.reason(policy, raised.rps, (u, demand.response_time, r), fleet.worth)
+    reasons = (*expected.reasons, why, *raised.reasons)
+    return Requirement(raised.rps, expected.outlook.upper_rps, u, r, reasons, raised.memory)

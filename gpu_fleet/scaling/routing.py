@@ -24,6 +24,8 @@ MOST_CORRECTION = 2.0
 speed."""
 BACK = 0.5
 """`auto` goes back to capacity when the spread is below this part of `drift_percent`."""
+SHORT = 0.9
+"""... and T below this part of its limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,14 @@ class PoolInput:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """The article's T, and the T from which on balancing must improve (its 4.3.2)."""
+
+    response_time: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
 class Routing:
     """The weights, with their reasons and the memory for the next decision."""
 
@@ -51,7 +61,13 @@ class Routing:
     state: RoutingState
 
 
-def route(settings: policy.RoutingPolicy, pools: Sequence[PoolInput], state: RoutingState, now: float) -> Routing:
+def route(
+    settings: policy.RoutingPolicy,
+    pools: Sequence[PoolInput],
+    state: RoutingState,
+    now: float,
+    queue: Queue | None = None,
+) -> Routing:
     """Share the traffic among the pools.
 
     A pool without ready instances gets 0 at once; when no pool has any, the weights stay. Shares follow the strategy;
@@ -59,14 +75,14 @@ def route(settings: policy.RoutingPolicy, pools: Sequence[PoolInput], state: Rou
     in one step. Weights are written only when some share is off by more than `dead_band_percent`, or when a pool starts
     or stops taking traffic; a move that has begun goes all the way. Under constant input it ends after finitely many
     steps, with each share within 0.5 % of the ideal.
-    With a lost state (`RoutingState()`), pools with traffic count as healthy for a long time.
+    `queue`: where T chooses between static and dynamic balancing too. With a lost state (`RoutingState()`), pools with traffic count as healthy for a long time.
     """
     ready = [pool for pool in pools if pool.ready > 0]
     current = {pool.name: pool.weight for pool in pools}
     if not ready:
         return Routing(current, (reasons.none(),), replace(state, healthy_since={}, corrections={}, moving=False))
     since = {pool.name: _healthy_since(pool, settings, state, now) for pool in ready}
-    by_response_time, why = _by_response_time(ready, settings, state)
+    by_response_time, why = _by_response_time(ready, settings, state, queue)
     corrections = _corrections(ready, settings, state, by_response_time=by_response_time)
     ideal, fallback = _ideal_shares(ready, settings, since, corrections, now)
     shares, cut_short = _step(ready, ideal, settings)
@@ -92,9 +108,9 @@ def _healthy_since(pool: PoolInput, settings: policy.RoutingPolicy, state: Routi
 
 
 def _by_response_time(
-    ready: Sequence[PoolInput], settings: policy.RoutingPolicy, state: RoutingState
+    ready: Sequence[PoolInput], settings: policy.RoutingPolicy, state: RoutingState, queue: Queue | None
 ) -> tuple[bool, Reason | None]:
-    """Whether response times count, with a reason where `auto` changes its mind.
+    """Whether response times count, with a reason where `auto` changes its mind: for the pools' loads, or for T.
 
     `auto` looks at the load over capacity that each pool would have if traffic were shared by capacity alone (its own,
     over its share now, times its share then). Otherwise it would take the evenness that the correction has made for
@@ -110,7 +126,10 @@ def _by_response_time(
     spread = 100 * scale * (max(loads) - min(loads))
     if not state.by_response_time and spread >= settings.drift_percent:
         return True, reasons.drift(spread, settings.drift_percent)
-    if state.by_response_time and spread < BACK * settings.drift_percent:
+    if not state.by_response_time and queue and queue.response_time > queue.limit:
+        return True, reasons.slow(queue.response_time, queue.limit)
+    short = queue is None or queue.response_time < SHORT * queue.limit
+    if state.by_response_time and short and spread < BACK * settings.drift_percent:
         return False, reasons.even(spread, settings.drift_percent)
     return state.by_response_time, None
 

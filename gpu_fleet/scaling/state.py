@@ -178,6 +178,68 @@ class BurstMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """A node signal as it was when it passed its limit, before any instances came for it."""
+
+    at: float
+    """When it passed its limit."""
+    value: float
+    share: float
+    """Work over the throughput of the ready instances."""
+    full_rps: float
+    """Throughput of the ready instances."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalMemory:
+    """How one node signal of a pool has answered to the work of an instance (`gpu_fleet.scaling.thresholds`)."""
+
+    value: float | None = None
+    """Its mean over some minutes, since the capacity last changed."""
+    newest: tuple[Point, ...] = ()
+    """Its last two readings; `rps` stands for the signal's own unit."""
+    passed: Passed | None = None
+    """Kept until it has been within its limit for a while."""
+    passed_at: float = 0.0
+    """When it was last over its limit."""
+    within: float | None = None
+    """Most work over throughput at which it kept its limit."""
+    over: float | None = None
+    """Least work over throughput that was too much for it."""
+    over_at: float = 0.0
+    quiet_until: float = 0.0
+    """It did not fall when instances came: until then it asks for none."""
+    pauses: int = 0
+    """Such pauses in a row; each doubles the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdMemory:
+    """What node signals and their limits have to know of the past."""
+
+    full_rps: float | None = None
+    """Throughput of the ready instances, since it last changed; None before it was seen."""
+    since: float = 0.0
+    """When it last changed."""
+    work_rps: float | None = None
+    """Mean demand of the last minutes."""
+    signals: Mapping[str, SignalMemory] = field(default_factory=dict)
+    """By pool and signal, as "l4.cpu_percent"."""
+
+    def after_gap(self) -> Self:
+        """Keep what was learnt of each signal; means and open questions begin anew."""
+        return replace(
+            self,
+            full_rps=None,
+            since=0.0,
+            work_rps=None,
+            signals={
+                name: replace(signal, value=None, newest=(), passed=None) for name, signal in self.signals.items()
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class GuardMemory:
     """What scale-in has to know of the past."""
 
@@ -269,6 +331,7 @@ class State:
     forecast: ForecastMemory = field(default_factory=ForecastMemory)
     feedback: FeedbackMemory = field(default_factory=FeedbackMemory)
     burst: BurstMemory = field(default_factory=BurstMemory)
+    thresholds: ThresholdMemory = field(default_factory=ThresholdMemory)
     guard: GuardMemory = field(default_factory=GuardMemory)
     mix: MixMemory = field(default_factory=MixMemory)
     zero: ZeroMemory = field(default_factory=ZeroMemory)

@@ -10,8 +10,9 @@ from gpu_fleet.scaling.continuity import is_extra
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.demand import Demand
 from gpu_fleet.scaling.observation import Phase
+from gpu_fleet.scaling.policy import SizingMode
 from gpu_fleet.scaling.reasons import routing as reasons
-from gpu_fleet.scaling.routing import PoolInput, Routing, route
+from gpu_fleet.scaling.routing import PoolInput, Queue, Routing, route
 from gpu_fleet.scaling.service import Pool
 
 
@@ -21,7 +22,7 @@ def weigh(context: Context, demand: Demand, targets: Mapping[str, PoolTarget]) -
     A run on top of the schedule's moves weights only where a pool with traffic has nothing to serve it.
     """
     inputs = [_input(context, demand, pool, targets[pool.name]) for pool in context.service.pools]
-    routing = route(context.policy.routing, inputs, context.state.routing, context.now)
+    routing = route(context.policy.routing, inputs, context.state.routing, context.now, _queue(context, demand))
     served = any(i.weight for i in inputs) and all(i.ready for i in inputs if i.weight)
     if is_extra(context.state, context.now) and served:
         as_they_are = {name: view.weight for name, view in context.seen.pools.items()}
@@ -32,6 +33,13 @@ def weigh(context: Context, demand: Demand, targets: Mapping[str, PoolTarget]) -
 def weighted(targets: Mapping[str, PoolTarget], routing: Routing) -> Mapping[str, PoolTarget]:
     """The targets with their weights."""
     return {name: replace(target, weight=routing.weights[name]) for name, target in targets.items()}
+
+
+def _queue(context: Context, demand: Demand) -> Queue | None:
+    """In mode `threshold`, the article's own, T over the target utilisation asks for dynamic balancing."""
+    if context.policy.sizing_mode is not SizingMode.THRESHOLD or demand.response_time is None:
+        return None
+    return Queue(demand.response_time, context.policy.sizing.target_utilization)
 
 
 def _input(context: Context, demand: Demand, pool: Pool, target: PoolTarget) -> PoolInput:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Reason
+from gpu_fleet.scaling.figures import work_ratio, work_utilization
+from gpu_fleet.scaling.fleet import Fleet
 from gpu_fleet.scaling.reasons import guard as reasons
 from gpu_fleet.scaling.state import GuardMemory, Point
 
@@ -29,15 +31,15 @@ def stabilise(context: Context, required_rps: float) -> tuple[Band, GuardMemory]
     return Band(required_rps, max(p.rps for p in kept), settled), replace(memory, required=kept)
 
 
-def wanted_rps(band: Band, standing_rps: float, tolerance_percent: float) -> tuple[float, Reason]:
+def wanted_rps(band: Band, fleet: Fleet, tolerance_percent: float) -> tuple[float, Reason]:
     """The capacity to aim at: more, less, or what stands.
 
-    Hysteresis: out when more than the tolerance is missing, in only so far that the tolerance is left over. With 3 %
-    and 15 rps standing, 15.5 required adds an instance, 14.6 takes none.
+    Hysteresis: out when more than the tolerance is missing (the article's R above 1), in only so far that the tolerance
+    is left over. With 3 % and 15 rps standing, 15.5 required adds an instance, 14.6 takes none.
     """
-    slack = 1 + tolerance_percent / 100
+    standing_rps, slack = fleet.standing_rps, 1 + tolerance_percent / 100
     figures = (band.out_rps, standing_rps, band.in_rps)
-    if band.out_rps > standing_rps * slack:
+    if work_ratio(work_utilization(band.out_rps, fleet), fleet, tolerance_percent) > 1:
         return band.out_rps, reasons.out(*figures)
     less = band.in_rps * slack
     if less < standing_rps and not band.settled:

@@ -10,6 +10,7 @@ from gpu_fleet.scaling.decision import Step
 from gpu_fleet.scaling.fleet import survey
 from gpu_fleet.scaling.observation import CapacityError, JobQueue, Phase, Reading
 from gpu_fleet.scaling.record import Record, dump, load
+from gpu_fleet.scaling.sizing import TAIL_BUDGET, usable_share
 from gpu_fleet.scaling.state import Pending, Point, PoolState, State
 from tests.scaling.builders import NOW, changed, instances, pool, pool_seen, remembered, seen, service
 
@@ -642,13 +643,15 @@ def test_a_first_run_tells_what_it_would_size_for_and_keeps_the_maximum():
 
 
 def test_every_decision_publishes_what_it_measured_and_what_it_costs():
-    """Three with 15 in service and 6 waiting, C = 20: U = 15/20, T = (21/3)/20 and R = U / (3 * 0.8)."""
+    """Three with 15 in service and 6 waiting, C = 20: T = (21/3)/20. A full instance does 2 rps, so U is half of the
+    work required; U_max what three may do, with a tolerance of 5 %."""
     view = pool_seen(3, load=15, waiting=Reading(6.0, NOW), instance_loads=[5] * 3)
     decision = sound(one(service(), view, arrivals=1.5))
     signals = decision.signals
-    assert signals.utilization == pytest.approx(0.75)
+    share = usable_share(pool(), service().policy, 3, 1.0, TAIL_BUDGET)
+    assert signals.utilization == pytest.approx(signals.required_rps / 2)
     assert signals.response_time == pytest.approx(0.35)
-    assert signals.ratio == pytest.approx(0.75 / 2.4)
+    assert signals.ratio == pytest.approx(signals.utilization / (3 * share * 1.05))
     assert signals.demand_rps == pytest.approx(1.5, rel=0.05)
     assert signals.forecast_rps > signals.demand_rps
     assert signals.backlog == pytest.approx(6.0, rel=0.05)

@@ -53,7 +53,6 @@ def test_work_done_stands_in_for_arrivals_that_were_not_seen():
     demand, _ = demand_of(seen(pools={"l4": pool_seen(2, load=20)}))
     assert demand.rps == pytest.approx(2.0)
     assert demand.utilization == pytest.approx(1.0)
-    assert demand.ratio == pytest.approx(1.0 / 1.6)
 
 
 def test_half_the_requests_in_flight_are_more_than_half_the_work_where_batches_slow_down():
@@ -181,7 +180,6 @@ def test_the_first_silent_pool_does_not_hide_the_loads_of_the_others():
     assert demand.loads == {"l4": None, "h100": 20}
     assert demand.utilization is None
     assert demand.response_time is None
-    assert demand.ratio is None
 
 
 def test_the_work_of_all_pools_adds_up():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gpu_fleet.scaling import continuity, leaving, missing, window
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Step
+from gpu_fleet.scaling.fleet import Fleet
 from gpu_fleet.scaling.leaving import Wish
 from gpu_fleet.scaling.observation import Phase, Reading
 from gpu_fleet.scaling.policy import Horizontal
@@ -17,6 +18,11 @@ from gpu_fleet.scaling.zones import Zones
 from tests.scaling.builders import NOW, changed, instances, policy, pool, pool_seen, remembered, seen, service
 
 WINDOW = {"scale_in_stabilization_seconds": 300, "tolerance_percent": 3}
+
+
+def stands(rps):
+    """A fleet of that worth."""
+    return Fleet((), {}, {}, {}, rps, rps)
 
 
 def test_a_lost_state_is_told_apart_from_one_that_goes_on():
@@ -57,7 +63,7 @@ def test_capacity_goes_down_only_to_the_highest_that_was_wanted_within_the_windo
 def test_a_window_that_was_not_seen_whole_takes_nothing():
     band, _ = stabilised(WINDOW, State(at=NOW, since=NOW - 299), 4, NOW)
     assert not band.settled
-    wanted, reason = window.wanted_rps(band, 20, 3)
+    wanted, reason = window.wanted_rps(band, stands(20), 3)
     assert wanted == 20
     assert reason.code == "guard.window"
 
@@ -67,7 +73,7 @@ def test_a_window_that_was_not_seen_whole_takes_nothing():
     [(15.5, 15, "guard.out"), (15.4, 15, "guard.steady"), (14.6, 15, "guard.steady"), (14.5, 15, "guard.in")],
 )
 def test_nothing_changes_within_the_tolerance(out, standing, code):
-    _, reason = window.wanted_rps(window.Band(out, out, settled=True), standing, 3)
+    _, reason = window.wanted_rps(window.Band(out, out, settled=True), stands(standing), 3)
     assert reason.code == code
 
 
@@ -190,7 +196,7 @@ def test_more_wanted_never_leads_to_less(history, standing):
     for i, wanted in enumerate(history):
         band, state = stabilised(WINDOW, state, wanted, NOW + 60 * i)
     more = replace(band, out_rps=band.out_rps + 1, in_rps=band.in_rps + 1)
-    assert window.wanted_rps(more, standing, 3)[0] >= window.wanted_rps(band, standing, 3)[0]
+    assert window.wanted_rps(more, stands(standing), 3)[0] >= window.wanted_rps(band, stands(standing), 3)[0]
 
 
 def test_draining_nodes_are_not_chosen_again():
@@ -426,7 +432,7 @@ def test_a_window_counts_as_seen_from_its_last_second_on():
 def test_with_a_tolerance_of_a_hundred_percent_twice_as_much_is_needed_and_half_is_enough(
     out, within, settled, wanted, code
 ):
-    rps, reason = window.wanted_rps(window.Band(out, within, settled=settled), 10, 100)
+    rps, reason = window.wanted_rps(window.Band(out, within, settled=settled), stands(10), 100)
     assert (rps, reason.step, reason.code) == (wanted, Step.GUARD, code)
     assert reason.numbers == {"wanted_rps": out, "standing_rps": 10, "window_rps": within}
     assert isinstance(reason.sentence, str)

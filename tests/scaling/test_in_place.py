@@ -246,10 +246,10 @@ def test_measured_by_the_mean_of_what_serves() -> None:
     assert measured.throughput_rps * measured.service_seconds == pytest.approx(measured.capacity)  # Little's law
 
 
-def test_the_utilisation_is_that_of_the_instances_there_are() -> None:
+def test_the_queue_is_that_of_the_instances_there_are() -> None:
     """Half of 180 requests' worth of room is in use, whichever kinds it is made of."""
     decision = one(changing(), group(small=1, big=2, load=90, refreshing=True), 9.0)
-    assert decision.signals.utilization == pytest.approx(3 * 0.5)
+    assert decision.signals.response_time == pytest.approx(0.5)
 
 
 def test_counted_by_the_weakest_that_stands_or_comes() -> None:

@@ -217,10 +217,10 @@ def test_the_reason_gives_the_required_work_with_the_measured_figures() -> None:
     assert "l4 1.80" in known.sentence
 
 
-@pytest.mark.parametrize("missing", [0, 1, 2])
-def test_a_reason_has_no_number_for_a_figure_that_was_not_measured(missing: int) -> None:
-    u, t, r = (None if n == missing else 1.0 for n in range(3))
-    assert reason(POLICY, 12.0, (u, t, r), {}).numbers == {"required_rps": 12}
+def test_a_reason_has_no_number_for_a_queue_that_was_not_measured() -> None:
+    known = reason(POLICY, 12.0, (1.5, None, 0.75), {})
+    assert known.numbers == {"required_rps": 12, "U": 1.5, "R": 0.75}
+    assert "(U 1.50, R 0.75)" in known.sentence
 
 
 def test_the_backlog_of_two_instances_requires_no_more_than_these_two_can_do() -> None:

@@ -32,6 +32,12 @@ def drift(spread_percent: float, drift_percent: float) -> Reason:
     return Reason(Step.ROUTING, "routing.drift", sentence, _spread(spread_percent, drift_percent))
 
 
+def slow(response_time: float, limit: float) -> Reason:
+    """Strategy `auto` starts to count response times, since T is above its limit (mode `threshold`)."""
+    sentence = f"T is {response_time:.2f}, above {limit:.2f}: response times count from now on."
+    return Reason(Step.ROUTING, "routing.slow", sentence, {"T": response_time, "limit": limit})
+
+
 def even(spread_percent: float, drift_percent: float) -> Reason:
     """Strategy `auto` stops counting response times."""
     sentence = (

@@ -26,13 +26,26 @@ def threshold_passed(pool: str, signal: str, value: float, limit: float, require
     return Reason(Step.SIZING, "sizing.threshold", sentence, {"value": value, "limit": limit})
 
 
+def threshold_holds(pool: str, signal: str, required_rps: float) -> Reason:
+    """With fewer instances a node signal would pass its limit: they stay."""
+    sentence = f"{pool}: with less than {required_rps:.2f} rps of capacity {signal} would pass its limit."
+    return Reason(Step.SIZING, "sizing.threshold_holds", sentence, {"required_rps": required_rps})
+
+
+def threshold_unmoved(pool: str, signal: str, value: float, limit: float, pause_seconds: float) -> Reason:
+    """A node signal is over its limit and did not fall when instances came: it asks for none for a while."""
+    sentence = (
+        f"{pool}: {signal} is {value:.3g}, over its limit of {limit:.3g}, and did not fall when instances came: it asks "
+        f"for none for {pause_seconds / 60:.0f} minutes."
+    )
+    numbers = {"value": value, "limit": limit, "pause_seconds": pause_seconds}
+    return Reason(Step.SIZING, "sizing.threshold_unmoved", sentence, numbers)
+
+
 def _required(code: str, required_rps: float, u_t_r: ArticleFigures, instance_rps: Mapping[str, float]) -> Reason:
-    u, t, r = u_t_r
-    measured = "U, T and R are unknown"
-    numbers = {"required_rps": required_rps}
-    if u is not None and t is not None and r is not None:
-        measured = f"U {u:.2f}, T {t:.2f}, R {r:.2f}"
-        numbers |= {"U": u, "T": t, "R": r}
+    figures = dict(zip("UTR", u_t_r, strict=True))
+    measured = ", ".join(f"{name} {value:.2f}" for name, value in figures.items() if value is not None)
+    numbers = {"required_rps": required_rps} | {name: v for name, v in figures.items() if v is not None}
     each = ", ".join(f"{name} {rps:.2f}" for name, rps in instance_rps.items())
     sentence = f"The fleet must carry {required_rps:.2f} rps ({measured}); an instance may carry: {each}."
     return Reason(Step.SIZING, code, sentence, numbers)
