@@ -84,7 +84,7 @@ def survey(context: Context, headroom: float = 1.0, instances: Mapping[str, int]
 
 
 def _full_rps(context: Context, options: Sequence[mix.PoolOption], standing: Mapping[str, int]) -> float:
-    """Work of a full instance, so that standing_rps / full_rps is the sum of the shares that instances may be used to."""
+    """Work of a full instance: standing_rps over it is the sum of the shares that instances may be used to."""
     full = {pool.name: pool.throughput_rps * context.correction(pool) for pool in context.service.pools}
     counts = {option.name: min(standing[option.name], option.at_most) for option in options}
     usable = sum(counts[option.name] * option.instance_rps / full[option.name] for option in options)

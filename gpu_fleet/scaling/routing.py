@@ -75,7 +75,8 @@ def route(
     in one step. Weights are written only when some share is off by more than `dead_band_percent`, or when a pool starts
     or stops taking traffic; a move that has begun goes all the way. Under constant input it ends after finitely many
     steps, with each share within 0.5 % of the ideal.
-    `queue`: where T chooses between static and dynamic balancing too. With a lost state (`RoutingState()`), pools with traffic count as healthy for a long time.
+    `queue`: given where T chooses between static and dynamic balancing too.
+    With a lost state (`RoutingState()`), pools with traffic count as healthy for a long time.
     """
     ready = [pool for pool in pools if pool.ready > 0]
     current = {pool.name: pool.weight for pool in pools}

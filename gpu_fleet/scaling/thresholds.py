@@ -238,10 +238,8 @@ def _believed_again(memory: SignalMemory, value: float, moment: _Moment) -> Sign
 
 def _followed(passed: Passed, value: float, moment: _Moment) -> tuple[float, float]:
     """How much of the fall of the share the signal shows (1: all), and that fall (0.2: by a fifth)."""
-    if passed.share > 0:
-        fallen = 1 - moment.share / passed.share
-    else:
-        fallen = 1 - passed.full_rps / moment.full_rps
+    share = moment.share / passed.share if passed.share > 0 else passed.full_rps / moment.full_rps
+    fallen = 1 - share
     return ((1 - value / passed.value) / fallen if fallen else 0.0), fallen
 
 

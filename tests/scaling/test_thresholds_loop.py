@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable
@@ -26,7 +27,7 @@ Signal = Callable[[float, float], float]
 class Loop:
     """A pool of l4, its work and one signal. A reading covers the minute that ended `lag` minutes ago."""
 
-    def __init__(self, ready: int, name: str, limit: float, signal: Signal, **world: Any) -> None:
+    def __init__(self, ready: int, name: str, limit: float | None, signal: Signal, **world: Any) -> None:
         self.name, self.signal = name, signal
         self.rps: float = world.pop("rps", 4.0)
         self.lag: int = world.pop("lag", 1)
@@ -35,7 +36,8 @@ class Loop:
         self.random = random.Random(world.pop("seed", 0))
         policy = {"thresholds": {"kv_cache_percent": None, name: limit}} | world
         self.service = service(pool(max_instances=60, zones=("a",)), **policy)
-        self.now, self.state, self.desired, self.codes = START, State(), ready, ()
+        self.now, self.state, self.desired = START, State(), ready
+        self.codes: tuple[str, ...] = ()
         self.instances = [self._new(Phase.READY, START - 86400) for _ in range(ready)]
         self.history: list[float] = []
         self.counts: list[int] = []
@@ -71,8 +73,10 @@ class Loop:
         busy = Reading(self.rps * 10, self.now)
         view = PoolObservation(
             desired=self.desired, min_size=1, max_size=60, weight=999, instances=tuple(self.instances), load=busy,
-            running=busy, waiting=Reading(0.0, self.now), rate_rps=Reading(self.rps, self.now), **{self.name: seen},
+            running=busy, waiting=Reading(0.0, self.now), rate_rps=Reading(self.rps, self.now),
         )  # fmt: skip
+        named: dict[str, Any] = {self.name: seen}
+        view = replace(view, **named)
         observation = Observation(pools={"l4": view}, arrivals_rps=Reading(self.rps, self.now))
         decision = decide(self.service, observation, self.state, self.now)
         self.state, self.codes = decision.state, decision.codes
@@ -87,7 +91,7 @@ class Loop:
     def changes(self, minutes: float) -> int:
         """Changes of the count within the last minutes."""
         last = self.counts[-int(minutes * 60 / self.step) :]
-        return sum(a != b for a, b in zip(last, last[1:], strict=False))
+        return sum(a != b for a, b in itertools.pairwise(last))
 
 
 def ratio(at: int, value: float) -> Signal:
@@ -103,13 +107,13 @@ def offset(idle: float, at: int, value: float) -> Signal:
 PERCENT = ["cpu_percent", "memory_percent", "gpu_percent", "kv_cache_percent"]
 
 
-@pytest.mark.parametrize("lag", [0, 1, 2])
+@pytest.mark.parametrize("lag", [0, 2])
 @pytest.mark.parametrize(("ready", "settled"), [(4, 5), (10, 13)])
 def test_a_quarter_too_much_orders_a_quarter_more_once_and_it_stays(ready: int, settled: int, lag: int):
     """10 at GPU 100 % of 80 need 12.5."""
-    loop = Loop(ready, "gpu_percent", 80, ratio(ready, 100), lag=lag).run(180)
+    loop = Loop(ready, "gpu_percent", 80, ratio(ready, 100), lag=lag).run(90)
     assert set(loop.counts) == {ready, settled}
-    assert loop.changes(180) == 1
+    assert loop.changes(90) == 1
     assert loop.value <= 80
 
 
@@ -151,22 +155,19 @@ def test_a_signal_that_instances_do_not_move_asks_once_says_so_and_lets_go():
 
 
 def test_it_tries_again_after_a_pause_that_doubles():
-    loop = Loop(8, "network_latency_seconds", 0.05, lambda rps, n: 0.2).run(12 * 60)
-    tries = sum(b > a for a, b in zip(loop.counts, loop.counts[1:], strict=False))
+    loop = Loop(8, "network_latency_seconds", 0.05, lambda rps, n: 0.2).run(7 * 60)
+    tries = sum(b > a for a, b in itertools.pairwise(loop.counts))
     assert tries == 3  # at once, after two hours, and four hours later; the next pause is eight
     assert loop.counts[-1] < 8
 
 
 def test_a_signal_that_gave_up_asks_again_once_it_has_kept_its_limit():
-    latency = {"now": 0.2}
-    loop = Loop(
-        4, "network_latency_seconds", 0.05, lambda rps, n: latency["now"] * (1 if latency["now"] > 0.1 else 4 / n)
-    )
-    loop.run(30)
+    latency, cured = {"now": 0.2}, {"by": 0.0}
+    loop = Loop(4, "network_latency_seconds", 0.05, lambda rps, n: latency["now"] * (4 / n) ** cured["by"]).run(30)
     assert "sizing.threshold_unmoved" in loop.codes
     latency["now"] = 0.02
     loop.run(40)
-    latency["now"] = 0.08
+    latency["now"], cured["by"] = 0.08, 1.0
     assert max(loop.run(30).counts[-30:]) >= 6
 
 
@@ -197,7 +198,7 @@ def test_the_cadence_does_not_change_where_it_settles(step: float):
     assert Loop(10, "gpu_percent", 80, ratio(10, 100), step=step).run(60).counts[-1] == 13
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     st.sampled_from(["ratio", "offset", "constant", "at the limit"]),
     st.floats(0.0, 0.1),
@@ -212,6 +213,6 @@ def test_constant_noisy_work_neither_swings_nor_runs_away(kind: str, noise: floa
         "constant": lambda rps, n: 120.0,
         "at the limit": lambda rps, n: 80.0,
     }[kind]
-    loop = Loop(ready, "cpu_percent", 80, signal, noise=noise, seed=seed).run(8 * 60)
-    assert loop.changes(6 * 60) <= 6
+    loop = Loop(ready, "cpu_percent", 80, signal, noise=noise, seed=seed).run(5 * 60)
+    assert loop.changes(4 * 60) <= 4
     assert max(loop.counts) <= 2.2 * ready

@@ -35,8 +35,8 @@ def threshold_holds(pool: str, signal: str, required_rps: float) -> Reason:
 def threshold_unmoved(pool: str, signal: str, value: float, limit: float, pause_seconds: float) -> Reason:
     """A node signal is over its limit and did not fall when instances came: it asks for none for a while."""
     sentence = (
-        f"{pool}: {signal} is {value:.3g}, over its limit of {limit:.3g}, and did not fall when instances came: it asks "
-        f"for none for {pause_seconds / 60:.0f} minutes."
+        f"{pool}: {signal} is {value:.3g}, over its limit of {limit:.3g}, and did not fall when instances came: it "
+        f"asks for none for {pause_seconds / 60:.0f} minutes."
     )
     numbers = {"value": value, "limit": limit, "pause_seconds": pause_seconds}
     return Reason(Step.SIZING, "sizing.threshold_unmoved", sentence, numbers)
