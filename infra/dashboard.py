@@ -68,10 +68,10 @@ class ServiceDashboard:
         demand = [self._of_service(name) for name in ("demand_rps", "forecast_rps", "required_rps")]
         return [
             DashboardChart(
-                "Utilisation U and response time T (instances' worth)",
+                "Work to carry U and mean queue T (full instances)",
                 [self._of_service("utilization"), self._of_service("response_time")],
             ),
-            DashboardChart("Ratio R (above 1: too small)", [self._of_service("ratio")]),
+            DashboardChart("Ratio R (above 1: scales out)", [self._of_service("ratio")]),
             DashboardChart("Demand, forecast and capacity asked for (requests per second)", demand),
             DashboardChart("Cost (USD per hour)", [self._of_service("usd_per_hour")]),
         ]

@@ -84,7 +84,9 @@ class Load(Section):
 
 
 class Thresholds(Section):
-    """Limits of node signals (the article, 3.2.1): a signal over its limit adds instances, whatever the load."""
+    """Limits of node signals (the article, 3.2.1): a signal over its limit adds instances, whatever the load, as long
+    as it falls when they come; no instance leaves that would bring it back over.
+    """
 
     cpu_percent: Percent | None = None
     """Mean CPU use of the pool's instances."""
@@ -111,7 +113,7 @@ class Sizing(Section):
     mode: SizingMode | None = None
     """`slo` sizes by waiting time, `threshold` by utilisation; unset: `slo` if the policy has an SLO."""
     target_utilization: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """U_max per instance: the article's threshold of 80 %. Mode `slo` uses it for R alone."""
+    """Share of an instance that mode `threshold` uses: the article's threshold of 80 %."""
     wait_budget: Fraction | None = None
     """Share of requests that may wait longer than the SLO allows; unset: half of 1 - slo.attainment."""
     drain_backlog_seconds: Annotated[float, Field(gt=0)] = 120

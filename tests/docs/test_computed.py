@@ -32,7 +32,7 @@ def test_the_page_gives_the_articles_example_with_the_right_figures():
 def test_the_worked_example_is_what_the_prose_assumes():
     decision = worked_example.example().decision
     assert decision.signals.ratio is not None
-    assert decision.signals.ratio < 1
+    assert decision.signals.ratio > 1
     assert [code.split(".")[0] for code in decision.codes] == ["demand", "sizing", "guard", "mix", "routing"]
     assert decision.codes[2:4] == ("guard.out", "mix.grow")
     assert not decision.held

@@ -220,14 +220,14 @@ class _Minute:
         self.ready = {
             name: sum(i.phase is Phase.READY for i in view.instances) for name, view in self.seen.pools.items()
         }
-        assert (self.signals.ratio or 9) < 1, "the text says that the threshold asks for no more"
+        assert (self.signals.ratio or 0) > 1, "the text says that the service scales out"
         assert self.calls, "the text shows calls"
 
 
 def section() -> str:
     """Return the example as Markdown."""
     minute = _Minute(example())
-    parts = (_opening, _observed, _the_articles_three, _demand, _sizing, _guard, _mix, _routing, _explained, _called)
+    parts = (_opening, _observed, _demand, _sizing, _the_articles_three, _guard, _mix, _routing, _explained, _called)
     return wrapped("\n\n".join(part(minute) for part in parts))
 
 
@@ -264,13 +264,16 @@ def _load_of_each(minute: _Minute, pool: str) -> float:
 
 
 def _the_articles_three(minute: _Minute) -> str:
-    signals, nodes, target = minute.signals, sum(minute.ready.values()), minute.policy.sizing.target_utilization
+    signals, fleet, nodes = minute.signals, minute.fleet_now, sum(minute.ready.values())
     terms = [f"{minute.ready[p.name]} * {_load_of_each(minute, p.name):.1f}/{p.capacity:.0f}" for p in minute.pools]
+    shares = [f"{fleet.standing[p.name]} * {100 * fleet.worth[p.name] / p.throughput_rps:.0f} %" for p in minute.pools]
+    u, r, most = signals.utilization or 0.0, signals.ratio or 0.0, fleet.standing_rps / fleet.full_rps
+    slack = 1 + minute.policy.horizontal.tolerance_percent / 100
     return f"""\
-**The article's three.** U = {" + ".join(terms)} = {signals.utilization:.2f};
-T = U/n = {signals.utilization:.2f}/{nodes} = {signals.response_time:.2f} (nothing waits, so Q = L);
-U_max = {nodes} * {target:g} = {nodes * target:.1f}, so R = {signals.ratio:.2f}. By the threshold alone the service
-would be large enough."""
+**The article's three.** A full node does {fleet.full_rps:.2f} requests per second, so U =
+{signals.required_rps:.2f}/{fleet.full_rps:.2f} = {u:.2f} full nodes. What stands may be used to {" + ".join(shares)} =
+{most:.2f}, with the tolerance U_max = {most:.2f} * {slack:.2f} = {most * slack:.2f}. So R = {r:.2f}. Nothing waits, so
+Q = L and T = ({" + ".join(terms)})/{nodes} = {signals.response_time:.2f}."""
 
 
 def _demand(minute: _Minute) -> str:
