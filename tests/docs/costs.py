@@ -248,6 +248,8 @@ def metrics_of_an_instance() -> int:
         *node.MEANS,
         "finished_rps",
         "ttft_p95_seconds",
+        "judged_requests",
+        "late_requests",
         "network_latency_seconds",
     }
     of_jobs = {name for name in engine if name.startswith("job")}

@@ -10,17 +10,21 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpu_fleet.scaling.policy import Slo
+from gpu_fleet.simulator.simulation import Engine, Simulation, SimulationOptions
+from infra.instance.node import parse
 from infra.user_data import FOLDER
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.queries import queries
@@ -107,6 +111,7 @@ def test_everything_that_the_scaler_reads_is_published(node: ModuleType) -> None
         "metrics_collected"
     ]
     published = {*node.GAUGES, *node.SHARES, *node.MEANS, "ttft_p95_seconds", "finished_rps", "network_latency_seconds"}
+    published |= {"judged_requests", "late_requests"}
     assert set(agent["statsd"]["drop_original_metrics"]) == published
     published |= {m["rename"] for k in ("nvidia_gpu", "cpu", "mem") for m in agent[k]["measurement"]}
     limits = {
@@ -156,6 +161,165 @@ def test_a_quantile_lies_within_the_buckets(node: ModuleType, counts: list[int],
 
 def test_a_quantile_beyond_the_last_bound_is_that_bound(node: ModuleType) -> None:
     assert node.quantile({1.0: 0.0, float("inf"): 5.0}, {}, 0.95) == 1.0
+
+
+# --- requests that miss the SLO ------------------------------------------------------------------------------------
+
+ENGINES = {
+    "vllm": ("time_to_first_token_seconds", "request_time_per_output_token_seconds", "request_prompt_tokens"),
+    "sglang": ("time_to_first_token_seconds", "request_time_per_output_token_seconds", "prompt_tokens_histogram"),
+}
+
+
+Samples = dict[str, list[tuple[str, float]]]
+
+
+def histogram(name: str, bounds: Sequence[float], values: Sequence[float]) -> str:
+    """Return a Prometheus histogram of the values: each bucket counts those up to its bound."""
+    counts = np.searchsorted(np.sort(values), bounds, side="right")
+    lines = [f'{name}_bucket{{le="{bound}"}} {count}' for bound, count in zip(bounds, counts, strict=True)]
+    lines += [f'{name}_bucket{{le="+Inf"}} {len(values)}', f"{name}_sum {sum(values)}", f"{name}_count {len(values)}"]
+    return "\n".join(lines) + "\n"
+
+
+def latencies(
+    ttft: Sequence[float], tpot: Sequence[float], prompts: Sequence[float] = (), engine: str = "vllm"
+) -> Samples:
+    """Return what an engine's page says of its first tokens, and of the requests that ended."""
+    names = [f"{engine}:{name}" for name in ENGINES[engine]]
+    return parse(
+        histogram(names[0], (0.5, 1.0, 2.5), ttft)
+        + histogram(names[1], (0.05, 0.1), tpot)
+        + (histogram(names[2], (1000.0,), prompts) if prompts else "")
+    )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_late_requests_are_counted_beside_those_that_ended(
+    node: ModuleType, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    """Since the last scrape four requests ended, two of them too slowly; one first token of two came late."""
+    monkeypatch.setattr(node, "SLO", [1.0, 0.0, 0.1])
+    before = latencies([0.4, 3.0], [0.01, 0.3], engine=engine)
+    after = latencies([0.4, 3.0, 0.4, 3.0], [0.01, 0.3, 0.01, 0.04, 0.3, 0.3], engine=engine)
+    assert node.misses(after, before) == {"judged_requests": 4.0, "late_requests": 2.0}
+    assert node.misses(after, after) == {"judged_requests": 0.0, "late_requests": 0.0}
+
+
+def test_a_request_late_by_both_limits_counts_once(node: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "SLO", [1.0, 0.0, 0.1])
+    before = latencies([], [])
+    assert node.misses(latencies([3.0], [0.3]), before)["late_requests"] == 1.0
+    assert node.misses(latencies([3.0, 3.0], [0.3]), before)["late_requests"] == 2.0
+
+
+def test_a_longer_prompt_may_wait_longer(node: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1 s, and 0.5 s more for each 1000 tokens: 2.5 s for a prompt of 3000 tokens, 2 s for 2000."""
+    monkeypatch.setattr(node, "SLO", [1.0, 0.5, 0.1])
+    nothing = latencies([], [], prompts=[3000.0])
+    long = latencies([2.0, 3.0], [0.01, 0.01], prompts=[3000.0, 3000.0])
+    assert node.misses(long, nothing)["late_requests"] == 1.0
+    # No request has ended since: the mean of all prompts so far stands in.
+    assert node.misses(latencies([2.0, 3.0, 3.0], [0.01, 0.01], prompts=[3000.0, 3000.0]), long) == {
+        "judged_requests": 0.0,
+        "late_requests": 1.0,
+    }
+    short = latencies([3.0], [0.01, 0.01], prompts=[3000.0, 1000.0])
+    assert node.misses(short, nothing)["late_requests"] == 1.0
+
+
+def test_without_the_limits_or_the_histograms_nothing_is_published(
+    node: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gaps between tokens are no substitute for each request's mean: one prompt read in between makes a long gap."""
+    whole = latencies([0.4], [0.01])
+    monkeypatch.setattr(node, "SLO", [])
+    assert node.misses(whole, {}) == {}
+    monkeypatch.setattr(node, "SLO", [1.0, 0.0, 0.1])
+    assert node.misses(whole, {}) == {"judged_requests": 1.0, "late_requests": 0.0}
+    first = histogram("vllm:time_to_first_token_seconds", (1.0,), [0.4])
+    for name in ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"):
+        page = parse(first + histogram(name, (0.1,), [0.3]))
+        assert node.misses(page, parse(first)) == {}
+    monkeypatch.setattr(node, "SLO", [1.0, 0.5, 0.1])
+    assert node.misses(whole, {}) == {}, "the length of the prompts is not known"
+
+
+def test_a_restarted_engine_has_no_late_requests(node: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "SLO", [1.0, 0.0, 0.1])
+    one, two = latencies([0.4], [0.01]), latencies([0.4, 0.4], [0.01, 0.01])
+    assert node.misses(one, two) == {}
+    assert node.misses(latencies([0.4], [0.01, 0.01, 0.01]), two) == {}
+
+
+def test_a_bucket_that_holds_the_limit_is_split_as_the_histogram_falls_off(node: ModuleType) -> None:
+    """Of all so far 100 are above 1 s and 1 above 2.5 s, so 4.64 above 2 s: 3.64 of the 99 between. Linear, it would be
+    33. Of the ten that are new in that bucket 0.368 are late."""
+    new = {1.0: 900.0, 2.5: 999.0, float("inf"): 1000.0}
+    old = {1.0: 900.0, 2.5: 989.0, float("inf"): 990.0}
+    assert node.beyond(new, {}, 2.0) == pytest.approx(4.64, abs=0.01)
+    assert node.beyond(new, old, 2.0) == pytest.approx(0.368, abs=0.001)
+
+
+@given(
+    st.lists(st.floats(0.001, 9.0), max_size=40), st.lists(st.floats(0.001, 9.0), max_size=10), st.floats(0.01, 12.0)
+)
+def test_the_late_are_never_more_than_came_nor_fewer_than_the_buckets_prove(
+    node: ModuleType, before: list[float], since: list[float], limit: float
+) -> None:
+    def page(values: list[float]) -> dict[float, float]:
+        parsed = parse(histogram("x", bounds, values))
+        return {float(bound): value for bound, value in parsed["x_bucket"]}
+
+    bounds = (0.5, 1.0, 2.5, 5.0)
+    late = node.beyond(page(before + since), page(before), limit)
+    upper = min(bound for bound in (*bounds, float("inf")) if bound >= limit)
+    lower = max(bound for bound in (0.0, *bounds) if bound < limit)
+    assert sum(value > upper for value in since) <= late + 1e-9
+    assert late <= sum(value > lower for value in since) + 1e-9
+    for bound in bounds:
+        assert node.beyond(page(before + since), page(before), bound) == pytest.approx(sum(v > bound for v in since))
+
+
+def test_what_the_node_counts_is_what_the_requests_suffered(node: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine at 0.2 %, 3 % and 34 % of misses, scraped every 10 s through vLLM's buckets, against its requests."""
+    slo = Slo(ttft_seconds=2, ttft_seconds_per_1000_input_tokens=1, tpot_seconds=0.1)
+    monkeypatch.setattr(node, "SLO", [2.0, 1.0, 0.1])
+    random = np.random.default_rng(1)
+    for rps, least in ((1.0, 0.001), (1.2, 0.02), (1.5, 0.3)):
+        n = random.poisson(rps * 1200)
+        at = np.sort(random.uniform(0, 1200, n))
+        prompts, answers = random.lognormal(6.7, 0.8, n).round() + 1, random.lognormal(5.0, 0.6, n).round() + 1
+        engine = Engine(0.01, 1 / 5000, 0.02, 0.0015, 200_000, 64)
+        simulation = Simulation([engine], slo=slo, options=SimulationOptions(keep_requests=True))
+        simulation.join(0)
+        simulation.run(2400, at, prompts, answers)
+        log = simulation.requests()
+        missed = 1 - (simulation.window().total.slo_attainment or 0)
+        ttft, tpot = log.first_token_at - at, (log.finished_at - log.first_token_at) / np.maximum(answers - 1, 1)
+        old, judged, late = parse(""), 0.0, 0.0
+        for now in range(10, 2400, 10):
+            ended = log.finished_at <= now
+            page = histogram("vllm:time_to_first_token_seconds", TTFT_BUCKETS, ttft[log.first_token_at <= now].tolist())
+            page += histogram("vllm:request_time_per_output_token_seconds", TPOT_BUCKETS, tpot[ended].tolist())
+            page += histogram("vllm:request_prompt_tokens", (1000.0,), prompts[ended].tolist())
+            new = parse(page)
+            counted = node.misses(new, old)
+            judged, late = judged + counted.get("judged_requests", 0.0), late + counted.get("late_requests", 0.0)
+            old = new
+        assert judged == n
+        assert missed > least
+        assert late / judged == pytest.approx(missed, rel=0.02)
+
+
+TTFT_BUCKETS = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
+    *(160.0, 640.0, 2560.0),
+)
+TPOT_BUCKETS = (
+    *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
+)
+"""Of vLLM: https://github.com/vllm-project/vllm/blob/main/vllm/v1/metrics/loggers.py"""
 
 
 def test_the_round_trip_is_the_mean_of_the_connections(node: ModuleType) -> None:

@@ -9,11 +9,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpu_fleet.scaling.policy import Slo
 from infra.user_data import FOLDER, MAX_BYTES, BootSettings, render_user_data
 
 PLAIN = BootSettings("us-east-1", "vllm/vllm-openai:v0.11.0", "/gpu-fleet-prod-chat", 900)
@@ -123,6 +125,13 @@ def test_the_agent_publishes_the_metrics_that_the_scaler_reads() -> None:
         collected["statsd"]["metrics_collection_interval"],
         collected["statsd"]["metrics_aggregation_interval"],
     ) == (10, 10)
+
+
+def test_an_instance_knows_the_limits_of_its_policy() -> None:
+    slo = Slo(ttft_seconds=2, ttft_seconds_per_1000_input_tokens=0.5, tpot_seconds=0.1)
+    with_slo = heredocs(render_user_data(replace(PLAIN, slo=slo)))["/etc/gpu-fleet/node.env"]
+    without = heredocs(render_user_data(PLAIN))["/etc/gpu-fleet/node.env"]
+    assert set(with_slo.splitlines()) - set(without.splitlines()) == {"SLO=2 0.5 0.1"}
 
 
 def test_user_data_drops_only_the_comments_of_the_nodes_program() -> None:
