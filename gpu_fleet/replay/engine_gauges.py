@@ -19,17 +19,22 @@ def engine_gauges(sample: Gauges, window: Window, fleet: EngineFleet) -> dict[st
     gauges: dict[str, InstanceGauges] = {}
     ended_before: dict[str, float] = {}
     of_pool = [_pool_gauges(pool) for pool in window.pools]
-    columns = (sample.running, sample.waiting, sample.kv_share, sample.ended, sample.input_tokens, sample.output_tokens)
+    columns = (
+        *(sample.running, sample.waiting, sample.kv_share),
+        *(sample.ended, sample.late, sample.input_tokens, sample.output_tokens),
+    )
     for number, index, *values in zip(sample.instance, sample.pool, *columns, strict=True):
         owner = fleet.owner(int(number))
         if owner is None:
             continue
-        running, waiting, kv_share, ended, input_tokens, output_tokens = map(float, values)
+        running, waiting, kv_share, ended, late, input_tokens, output_tokens = map(float, values)
         id_ = owner.machine.id
         own = gauges.setdefault(id_, {})
         _add(own, "requests_running", running)
         _add(own, "requests_waiting", waiting)
         _add(own, "finished_rps", ended / FINE_SECONDS)
+        _add(own, "judged_requests", ended)
+        _add(own, "late_requests", late)
         _add(own, "kv_cache_percent", 100 * kv_share / owner.hardware.copies)
         if ended:
             before = ended_before.get(id_, 0.0)

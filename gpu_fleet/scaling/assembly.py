@@ -27,6 +27,7 @@ from gpu_fleet.scaling.series import (
     burst,
     last_minute,
     latest_ends,
+    minute_share,
     newest,
     rates,
     scaled,
@@ -69,6 +70,10 @@ class PoolSeries:
     waiting: Series = ()
     finished: Series = ()
     """Requests that ended, per second."""
+    judged: Series = ()
+    """Requests that ended and were held against the SLO, sums over the instances by 10 s."""
+    late: Series = ()
+    """Those of them outside the SLO."""
     input_tokens: Series = ()
     output_tokens: Series = ()
     ttft: Series = ()
@@ -119,6 +124,7 @@ def assemble(policy: Policy, facts: ServiceFacts, series: ServiceSeries, now: fl
         rejected_rps=_rejected(series, oldest),
         input_tokens=_over_pools(pools, series, lambda pool: pool.input_tokens, oldest),
         output_tokens=_over_pools(pools, series, lambda pool: pool.output_tokens, oldest),
+        late_share=minute_share([(pool.judged, pool.late) for pool in series.pools.values()], oldest),
         history_rps=series.history_rps,
         jobs=_jobs(facts, series, oldest),
     )

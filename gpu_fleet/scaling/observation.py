@@ -136,6 +136,8 @@ class Observation:
     input_tokens: Reading | None = None
     """Mean prompt length of the newest minute."""
     output_tokens: Reading | None = None
+    late_share: Reading | None = None
+    """Share of the requests of the newest minute that missed the SLO, as the engines measured it."""
     history_rps: tuple[Reading, ...] = field(default=())
     """5-minute means, oldest first; read only when the state asks for it (`State.wants_history`)."""
     jobs: JobQueue | None = None

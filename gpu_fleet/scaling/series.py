@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from gpu_fleet.scaling.observation import Reading
@@ -80,6 +80,25 @@ def last_minute(series: Series, oldest: float) -> Reading | None:
         return None
     values = [reading.value for reading in series if reading.at > last.at - MINUTE_SECONDS]
     return Reading(math.fsum(values) / len(values), last.at)
+
+
+def minute_share(parts: Iterable[tuple[Series, Series]], oldest: float) -> Reading | None:
+    """Share of a whole over its newest minute, from pairs of series: the whole, and the part of it that counts.
+
+    Sum over sum, so that each pool weighs by what it counted: 1 late of 10 and 0 of 90 are 1 %, not the mean of 10 %
+    and 0. A period for which only one series of a pair has a value is unknown. None where the newest known one is older
+    than `oldest`, and where the whole of the minute is 0. At most 1.
+    """
+    known: list[tuple[float, float, float]] = []
+    for whole, part in parts:
+        values = {reading.at: reading.value for reading in part}
+        known += [(reading.at, reading.value, values[reading.at]) for reading in whole if reading.at in values]
+    end = max((at for at, _, _ in known), default=-math.inf)
+    minute = [(whole, part) for at, whole, part in known if at > end - MINUTE_SECONDS]
+    total = math.fsum(whole for whole, _ in minute)
+    if end < oldest or total <= 0:
+        return None
+    return Reading(min(1.0, math.fsum(part for _, part in minute) / total), end)
 
 
 def burst(arrivals: Reading | None, in_flight: Series, oldest: float, finished: Series = ()) -> Reading | None:

@@ -124,6 +124,8 @@ INSTANCE = np.dtype(
         ("served_at_sample", "i8"),  # value of `served` at the last sample
         ("served_input", "f8"),  # prompt tokens of the requests served since the last sample
         ("served_output", "f8"),  # their answer tokens
+        ("late_firsts", "i8"),  # first tokens beyond their limit since the last sample
+        ("late_paces", "i8"),  # requests served since then whose time per output token was beyond its limit
         ("clock", "f8"),  # V at the time `clock_at`
         ("clock_at", "f8"),
         ("prefill_end", "f8"),
@@ -218,8 +220,8 @@ class KernelState(NamedTuple):
     histogram: NDArray[np.int64]  # [P, 3, BUCKETS]
     sample_times: NDArray[np.float64]  # [SAMPLES], a ring
     sample_sizes: NDArray[np.int64]  # [SAMPLES], targets
-    sample_values: NDArray[np.float64]  # [SAMPLES, N, 8], as `simulation.Gauges`
-    sample_sums: NDArray[np.float64]  # [SAMPLES, P, 7], as `simulation.Gauges`
+    sample_values: NDArray[np.float64]  # [SAMPLES, N, 9], as `simulation.Gauges`
+    sample_sums: NDArray[np.float64]  # [SAMPLES, P, 8], as `simulation.Gauges`
     outcome: NDArray[np.int8]  # [requests of the trace], or empty if not kept
     place: NDArray[np.int32]  # [same, 2], pool and instance slot
     times: NDArray[np.float64]  # [same, 2], time of the first token and of the end
@@ -427,7 +429,9 @@ def _complete(m: KernelState, i: int, r: int, now: float) -> None:
     m.counters[p, E2E_SECONDS] += e2e
     m.counters[p, INPUT_TOKENS] += request.input_tokens
     m.counters[p, OUTPUT_TOKENS] += request.output_tokens
-    if ttft <= core.ttft_limit + core.ttft_limit_per_token * request.input_tokens and tpot <= core.tpot_limit:
+    if tpot > core.tpot_limit:
+        instance.late_paces += 1
+    elif ttft <= core.ttft_limit + core.ttft_limit_per_token * request.input_tokens:
         m.counters[p, ATTAINED] += 1
     m.histogram[p, TPOT, _bucket(tpot)] += 1
     m.histogram[p, E2E, _bucket(e2e)] += 1
@@ -459,6 +463,8 @@ def _execute_event(m: KernelState, i: int, now: float) -> None:
         m.counters[instance.pool, FIRST_TOKENS] += 1
         m.counters[instance.pool, TTFT_SECONDS] += ttft
         m.histogram[instance.pool, TTFT, _bucket(ttft)] += 1
+        if ttft > m.core[0].ttft_limit + m.core[0].ttft_limit_per_token * request.input_tokens:
+            instance.late_firsts += 1
         if request.output_tokens > 1:
             _join_batch(m, i, instance.clock + request.output_tokens - 1, r)
         else:
@@ -619,7 +625,7 @@ def _sample(m: KernelState) -> None:
     k = core.samples % SAMPLES
     size = 0
     for p in range(m.pools.size):
-        for column in range(7):
+        for column in range(8):
             m.sample_sums[k, p, column] = 0.0
     for i in range(core.instances):
         instance = m.instances[i]
@@ -640,6 +646,10 @@ def _sample(m: KernelState) -> None:
                 m.sample_sums[k, instance.pool, 6] += m.sample_values[k, size, 7]
             instance.served_at_sample = instance.served
             instance.served_input = instance.served_output = 0.0
+            late = max(instance.late_firsts, instance.late_paces)
+            m.sample_values[k, size, 8] = late
+            m.sample_sums[k, instance.pool, 7] += late
+            instance.late_firsts = instance.late_paces = 0
             m.sample_values[k, size, 0] = instance.number
             m.sample_values[k, size, 1] = instance.pool
             m.sample_values[k, size, 2] = running
@@ -706,6 +716,7 @@ def join(m: KernelState, i: int, p: int, e: int, now: float, number: int) -> Non
     instance.seat = pool.targets
     instance.event_index = instance.prefilling = instance.head = instance.tail = -1
     instance.batch = instance.waiting = instance.served = instance.served_at_sample = 0
+    instance.late_firsts = instance.late_paces = 0
     instance.clock = instance.kv_tokens = instance.served_input = instance.served_output = 0.0
     instance.running_seconds = instance.waiting_seconds = instance.busy_seconds = instance.present_seconds = 0.0
     instance.clock_at = instance.integrated_until = instance.emptied_at = now

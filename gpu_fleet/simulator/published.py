@@ -96,6 +96,8 @@ def _pool_series(readable: _Readable, p: int, of_instance: Mapping[str, Mapping[
         finished=_means(samples, p, "pool_ended", FINE_SECONDS),
         input_tokens=(lengths[0],) if lengths else (),
         output_tokens=(lengths[1],) if lengths else (),
+        judged=_sums(samples, p, "pool_ended"),
+        late=_sums(samples, p, "pool_late"),
         ttft=_latest(readable.engine, p, lambda window: window.ttft.quantile(0.95)),
         gpu=_latest(readable.engine, p, lambda window: window.busy_percent),
         kv_cache=_if_known(telemetry.kv_cache_percent(now, p, oldest)),
@@ -118,6 +120,13 @@ def _means(samples: Sequence[Sample], p: int, gauge: str, seconds: float) -> Ser
         Reading(getattr(sample.gauges, gauge)[p] / sample.gauges.pool_targets[p] / seconds, sample.at)
         for sample in samples
         if sample.gauges.pool_targets[p]
+    )
+
+
+def _sums(samples: Sequence[Sample], p: int, gauge: str) -> Series:
+    """Sums over the instances, every 10 s; samples in which no target published are left out."""
+    return tuple(
+        Reading(getattr(sample.gauges, gauge)[p], sample.at) for sample in samples if sample.gauges.pool_targets[p]
     )
 
 

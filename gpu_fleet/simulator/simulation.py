@@ -109,6 +109,9 @@ class Gauges:
     """[targets] Mean prompt of those requests; 0 if none."""
     output_tokens: Floats
     """[targets] Mean answer of those requests; 0 if none."""
+    late: Floats
+    """[targets] Requests outside the SLO since the last sample, as an instance counts them: the larger of the first
+    tokens that came late and the completed requests whose later tokens did."""
     pool_targets: tuple[float, ...]
     """[pools] Number of targets."""
     pool_running: tuple[float, ...]
@@ -123,6 +126,8 @@ class Gauges:
     """[pools] Sum of those targets' mean prompts."""
     pool_output_tokens: tuple[float, ...]
     """[pools] Sum of those targets' mean answers."""
+    pool_late: tuple[float, ...]
+    """[pools] Sum over the targets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,8 +509,8 @@ def _initial_state(engines: Sequence[Engine], count: int, instances: int, reques
         histogram=np.zeros((count, 3, kernel.BUCKETS), np.int64),
         sample_times=np.zeros(kernel.SAMPLES),
         sample_sizes=np.zeros(kernel.SAMPLES, np.int64),
-        sample_values=np.zeros((kernel.SAMPLES, instances, 8)),
-        sample_sums=np.zeros((kernel.SAMPLES, count, 7)),
+        sample_values=np.zeros((kernel.SAMPLES, instances, 9)),
+        sample_sums=np.zeros((kernel.SAMPLES, count, 8)),
         outcome=np.zeros(0, np.int8),
         place=np.full((0, 2), -1, np.int32),
         times=np.zeros((0, 2)),

@@ -36,6 +36,8 @@ class PoolQueries:
     running: Query | None = None
     waiting: Query | None = None
     finished: Query | None = None
+    judged: Query | None = None
+    late: Query | None = None
     input_tokens: Query | None = None
     output_tokens: Query | None = None
     ttft: Query | None = None
@@ -53,8 +55,8 @@ class PoolQueries:
         """Those over the newest minutes."""
         pool = (
             self.requests, self.heartbeat, self.response_time, self.running, self.waiting, self.finished,
-            self.input_tokens, self.output_tokens, self.ttft, self.cpu, self.memory, self.gpu, self.kv_cache,
-            self.network_latency,
+            self.judged, self.late, self.input_tokens, self.output_tokens, self.ttft, self.cpu, self.memory, self.gpu,
+            self.kv_cache, self.network_latency,
         )  # fmt: skip
         yield from (query for query in pool if query is not None)
         for queries in self.of_instance.values():
@@ -74,6 +76,8 @@ class PoolQueries:
             running=answers.of(self.running),
             waiting=answers.of(self.waiting),
             finished=answers.of(self.finished),
+            judged=answers.of(self.judged),
+            late=answers.of(self.late),
             input_tokens=answers.of(self.input_tokens),
             output_tokens=answers.of(self.output_tokens),
             ttft=answers.of(self.ttft),
@@ -170,10 +174,13 @@ def _pool_queries(parameter: ServiceParameter, name: str, state: State, instance
         dimensions = {"TargetGroup": pool.target_group, "LoadBalancer": bindings.load_balancer}
         return _query(LOAD_BALANCER, metric, statistic, period, **dimensions)
 
-    def engine(metric: str, period: int = MINUTE_SECONDS, *, wanted: bool = True) -> Query | None:
-        return _query(ENGINE, metric, "Average", period, AutoScalingGroupName=pool.group) if wanted else None
+    def engine(
+        metric: str, period: int = MINUTE_SECONDS, statistic: str = "Average", *, wanted: bool = True
+    ) -> Query | None:
+        return _query(ENGINE, metric, statistic, period, AutoScalingGroupName=pool.group) if wanted else None
 
     serves = policy.workload is Workload.INFERENCE
+    judged = serves and policy.slo is not None
     history = serves and state.wants_history
     return PoolQueries(
         requests=alb("RequestCount", "Sum"),
@@ -182,9 +189,11 @@ def _pool_queries(parameter: ServiceParameter, name: str, state: State, instance
         running=engine("requests_running", FINE_SECONDS, wanted=serves),
         waiting=engine("requests_waiting", FINE_SECONDS, wanted=serves),
         finished=engine("finished_rps", FINE_SECONDS, wanted=serves),
+        judged=engine("judged_requests", FINE_SECONDS, "Sum", wanted=judged),
+        late=engine("late_requests", FINE_SECONDS, "Sum", wanted=judged),
         input_tokens=engine("input_tokens", wanted=serves),
         output_tokens=engine("output_tokens", wanted=serves),
-        ttft=engine("ttft_p95_seconds", wanted=serves and policy.slo is not None),
+        ttft=engine("ttft_p95_seconds", wanted=judged),
         cpu=engine("cpu_percent", wanted=thresholds.cpu_percent is not None),
         memory=engine("memory_percent", wanted=thresholds.memory_percent is not None),
         gpu=engine("gpu_percent", wanted=thresholds.gpu_percent is not None),

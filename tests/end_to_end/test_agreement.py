@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -17,13 +18,16 @@ from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import read_library
 from gpu_fleet.replay import Opening, Replay, ReplayResult, replay_cloud, service_hardware
 from gpu_fleet.replay.hardware import preferred
-from gpu_fleet.scaling.decision import PoolTarget
-from gpu_fleet.scaling.observation import Observation
+from gpu_fleet.scaling.decide import decide
+from gpu_fleet.scaling.decision import Decision, PoolTarget
+from gpu_fleet.scaling.observation import Observation, Reading
 from gpu_fleet.scaling.service import Service
+from gpu_fleet.scaling.state import State
 from gpu_fleet.simulator import drive
 from gpu_fleet.simulator.simulated_fleet import BootTime, MachineModel
 from gpu_fleet.simulator.world import World, WorldOptions
 from gpu_fleet.traffic import Trace, crop, hour, read, scale_to
+from lambdas.scaler import handler
 
 BOOT_SECONDS = 108.0
 JOINS_AFTER_SECONDS = 11.0
@@ -41,25 +45,37 @@ class Remembering(Ours):
     def __init__(self) -> None:
         super().__init__()
         self.decisions: list[Shares] = []
+        self.late_shares: list[Reading | None] = []
 
     def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:
         targets = super().decide(service, observation, now)
+        self.late_shares.append(observation.late_share)
         self.decisions.append({name: (target.desired, target.weight) for name, target in targets.items()})
         return targets
 
 
-def replayed(root: Path, trace: Trace) -> ReplayResult:
+def replayed(root: Path, trace: Trace) -> tuple[ReplayResult, list[Reading | None]]:
+    """Return the replay, and the share of late requests that the handler saw at each decision."""
+    late_shares: list[Reading | None] = []
+
+    def remembering(service: Service, observation: Observation, state: State, now: float) -> Decision:
+        late_shares.append(observation.late_share)
+        return decide(service, observation, state, now)
+
     settings, _ = read_stack(root, "local")
     hardware = service_hardware(settings.services["chat"], read_library(root))
     with replay_cloud("local", root, boot_seconds=BOOT_SECONDS) as cloud:
         watch = cloud.client("cloudwatch")
         alarms = [alarm["AlarmName"] for alarm in watch.describe_alarms()["MetricAlarms"]]
         watch.disable_alarm_actions(AlarmNames=alarms)
-        with Replay(cloud, "chat", trace, hardware, Opening(READY)) as replay:
-            return replay.run()
+        with (
+            patch.object(handler, "decide", remembering),
+            Replay(cloud, "chat", trace, hardware, Opening(READY)) as run,
+        ):
+            return run.run(), late_shares
 
 
-def simulated(root: Path, trace: Trace, replay: ReplayResult, service: Service) -> tuple[list[Shares], drive.RunResult]:
+def simulated(root: Path, trace: Trace, replay: ReplayResult, service: Service) -> tuple[Remembering, drive.RunResult]:
     settings, _ = read_stack(root, "local")
     hardware = service_hardware(settings.services["chat"], read_library(root))
     world = World(
@@ -74,19 +90,21 @@ def simulated(root: Path, trace: Trace, replay: ReplayResult, service: Service) 
         ),
     )
     model = Remembering()
-    return model.decisions, drive.run(world, model)
+    return model, drive.run(world, model)
 
 
 def agree(root: Path, trace: Trace, service: Service) -> None:
-    real = replayed(root, trace)
-    decided, world = simulated(root, trace, real, service)
+    real, late_shares = replayed(root, trace)
+    model, world = simulated(root, trace, real, service)
     assert real.failures == ()
-    handler = [
+    decided = [
         {name: (target["desired"], target["weight"]) for name, target in one.targets.items()} for one in real.decisions
     ]
-    assert len({tuple(one.items()) for one in handler}) > 5, "the run must contain changes"
-    for minute, (ours, theirs) in enumerate(zip(handler, decided, strict=True), 1):
+    assert len({tuple(one.items()) for one in decided}) > 5, "the run must contain changes"
+    for minute, (ours, theirs) in enumerate(zip(decided, model.decisions, strict=True), 1):
         assert ours == theirs, f"minute {minute}"
+    assert any(reading and reading.value for reading in late_shares), "some requests must miss the SLO"
+    assert late_shares == model.late_shares
     assert (real.requests, real.slo_attainment, real.lost) == (world.requests, world.slo_attainment, world.lost)
     # The cloud's instances come a second later, and leave after their agent has twice found them idle.
     assert real.cost_usd == pytest.approx(world.cost_usd, rel=0.02)

@@ -17,6 +17,7 @@ import pytest
 from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.decision import Decision
 from gpu_fleet.scaling.observation import Reading
+from gpu_fleet.scaling.policy import Slo
 from gpu_fleet.scaling.state import State
 from infra.iam import METRICS_NAMESPACE
 from infra.user_data import BootSettings, render_user_data
@@ -29,7 +30,7 @@ HOST = {"usage_active": "cpu_percent", "used_percent": "memory_percent", "utiliz
 
 
 def engine_page(running: int, waiting: int, ended: int, kv_share: float) -> str:
-    """Return a page of vLLM's metrics, with prompts of 100 tokens and answers of 50."""
+    """Return a page of vLLM's metrics, with prompts of 100 tokens and answers of 50, of which one in nine is slow."""
     return (
         f"vllm:num_requests_running {running}\nvllm:num_requests_waiting {waiting}\n"
         f"vllm:kv_cache_usage_perc {kv_share}\nvllm:e2e_request_latency_seconds_count {ended}\n"
@@ -37,6 +38,8 @@ def engine_page(running: int, waiting: int, ended: int, kv_share: float) -> str:
         f"vllm:request_generation_tokens_sum {50 * ended}\nvllm:request_generation_tokens_count {ended}\n"
         f'vllm:time_to_first_token_seconds_bucket{{le="1.0"}} {ended}\n'
         f'vllm:time_to_first_token_seconds_bucket{{le="+Inf"}} {ended}\n'
+        f'vllm:request_time_per_output_token_seconds_bucket{{le="0.1"}} {ended - ended // 9}\n'
+        f'vllm:request_time_per_output_token_seconds_bucket{{le="+Inf"}} {ended}\n'
     )
 
 
@@ -44,7 +47,10 @@ class Node:
     """The instances of a pool, as their boot script configures them."""
 
     def __init__(self, world: Any, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        script = render_user_data(BootSettings("us-east-1", "vllm/vllm-openai:v0.11.0", "/gpu-fleet/test", 900))
+        boot = BootSettings("us-east-1", "vllm/vllm-openai:v0.11.0", "/gpu-fleet/test", 900, slo=Slo(ttft_seconds=2))
+        script = render_user_data(boot)
+        for line in _file(script, "/etc/gpu-fleet/node.env").splitlines():
+            monkeypatch.setenv(*line.split("=", 1))
         self.agent: dict[str, Any] = json.loads(_file(script, "/etc/gpu-fleet/agent.json"))["metrics"]
         self.scraper = ModuleType("node")
         exec(_file(script, "/opt/gpu-fleet/node.py"), self.scraper.__dict__)
@@ -202,6 +208,9 @@ def test_the_model_sees_what_the_engines_count(world: Any, node: Any) -> None:
     ) == (100, 50)
     assert pool.ttft_seconds is not None
     assert pool.ttft_seconds.value == pytest.approx(0.95)
+    # Of the nine requests that each node finished in each 10 s, one took more than 0.1 s a token.
+    assert observation.late_share is not None
+    assert (observation.late_share.value, observation.late_share.at) == (pytest.approx(1 / 9), end)
     # Each finished 9 requests in 10 s, and holds one more than 10 s before.
     assert observation.burst_rps is not None
     assert observation.burst_rps.value == pytest.approx(2 * (0.9 + 0.1))

@@ -254,6 +254,23 @@ class TestEngine:
         engine(world, "input_tokens", 2000, pool="l40s", at=MINUTE - 60)
         assert world.observe().input_tokens == Reading(1250, MINUTE)
 
+    def test_late_requests_are_summed_over_instances_and_pools(self, world):
+        """Of 60 requests on two instances of one pool 6 were late, and none of 240 in the other: 2 %."""
+        world.stand(pools={"l4": 2, "l40s": 1}, policy={"slo": {"ttft_seconds": 2}})
+        for i in range(6):
+            for judged, late in ((4, 1), (6, 0)):
+                engine(world, "judged_requests", judged, at=MINUTE - 60 + 10 * i)
+                engine(world, "late_requests", late, at=MINUTE - 60 + 10 * i)
+            engine(world, "judged_requests", 40, pool="l40s", at=MINUTE - 60 + 10 * i)
+            engine(world, "late_requests", 0, pool="l40s", at=MINUTE - 60 + 10 * i)
+        assert world.observe().late_share == Reading(0.02, MINUTE)
+
+    def test_late_requests_are_not_read_without_an_slo(self, world):
+        world.stand(pools={"l4": 1})
+        engine(world, "judged_requests", 10, at=MINUTE - 10)
+        engine(world, "late_requests", 1, at=MINUTE - 10)
+        assert world.observe().late_share is None
+
     def test_node_signals_are_read_where_the_policy_has_a_limit_for_them(self, world):
         thresholds = {"cpu_percent": 90, "memory_percent": 90, "gpu_percent": 90, "network_latency_seconds": 0.1}
         world.stand(pools={"l4": 1}, policy={"thresholds": thresholds, "slo": {"ttft_seconds": 2}})

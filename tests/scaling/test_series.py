@@ -84,6 +84,33 @@ def test_the_newest_minute_of_a_fine_series_is_averaged():
     assert series_of.last_minute((), oldest=0) is None
 
 
+def test_a_share_is_the_sum_over_the_sum():
+    """1 late of 10 and 0 of 90 are 1 %, not the mean of 10 % and 0."""
+    few, many = (series(10), series(1)), (series(90), series(0))
+    assert series_of.minute_share([few, many], oldest=0) == Reading(0.01, MINUTE)
+
+
+def test_a_share_is_of_the_newest_minute():
+    whole, part = series(100, *[10] * 6, step=10), series(100, 0, 0, 1, 2, 0, 0, step=10)
+    assert series_of.minute_share([(whole, part)], oldest=MINUTE) == Reading(0.05, MINUTE)
+    assert series_of.minute_share([(whole, part)], oldest=MINUTE + 1) is None
+
+
+def test_a_share_needs_both_counts():
+    """A count that is missing is not zero: the period is left out, and the one before speaks."""
+    assert series_of.minute_share([(series(10), ())], oldest=0) is None
+    assert series_of.minute_share([((), ())], oldest=0) is None
+    assert series_of.minute_share([], oldest=0) is None
+    assert series_of.minute_share([(series(10, 10), series(2, end=MINUTE - 60))], 0) == Reading(0.2, MINUTE - 60)
+    assert series_of.minute_share([(series(10), ()), (series(10), series(1))], 0) == Reading(0.1, MINUTE)
+
+
+def test_of_nothing_there_is_no_share():
+    assert series_of.minute_share([(series(0), series(0))], oldest=0) is None
+    # Late first tokens are counted before their requests end.
+    assert series_of.minute_share([(series(2), series(3))], oldest=0) == Reading(1.0, MINUTE)
+
+
 def test_a_burst_is_what_piles_up():
     # 10 rps ended while 60 more came in within 10 s than went out: 16 rps.
     assert series_of.burst(Reading(10, MINUTE), series(300, 360, step=10), oldest=0) == Reading(16, MINUTE)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_fleet.scaling.decision import PoolTarget
-from gpu_fleet.scaling.observation import Observation, Phase
+from gpu_fleet.scaling.observation import Observation, Phase, Reading
 from gpu_fleet.scaling.policy import Workload
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator.drive import run
@@ -287,6 +287,24 @@ def test_the_part_of_the_newest_minute_that_has_arrived_is_shown(world: Make) ->
     assert whole is not None
     assert first_half.at == whole.at == at(300)
     assert first_half.value > whole.value
+
+
+def test_the_share_of_late_requests_is_the_truth_as_late_as_it_comes(world: Make) -> None:
+    """Three instances at 91 % of what they complete: the minutes add up to the 8 % that missed the SLO."""
+    source = Requests.poisson(9.0, 1800.0)
+    prompt, delayed = (world(source, initial={"small": 3}, delays=Delays(60.0, fine)) for fine in (0.0, 30.0))
+    late = ended = 0.0
+    for minute in range(60, 1800, 60):
+        total = prompt.run(at(minute)).total
+        seen = prompt.observe(prompt.now).late_share
+        assert seen is not None
+        delayed.run(at(minute + 30))
+        assert seen == delayed.observe(delayed.now).late_share == Reading(seen.value, at(minute))
+        late, ended = late + seen.value * total.completed, ended + total.completed
+    attainment = prompt.totals.window.total.slo_attainment
+    assert attainment is not None
+    assert attainment < 0.95
+    assert late / ended == pytest.approx(1 - attainment)
 
 
 def test_load_is_the_running_and_waiting_requests_of_the_pool(world: Make) -> None:
