@@ -90,16 +90,18 @@ class ServiceDashboard:
             DashboardChart("Requests a minute", self._of_target_groups("RequestCount", "Sum")),
             DashboardChart("Time to the first header, 95th percentile (s)", first_header),
             DashboardChart("Time to the first token, 95th percentile (s)", self._of_instances("ttft_p95_seconds")),
-            DashboardChart("Requests waiting, mean per instance", self._of_instances("requests_waiting")),
+            DashboardChart("Requests that missed the SLO (%)", self._late_percent()),
         ]
 
     def _gpu_charts(self) -> list[DashboardChart]:
         cpu_and_memory = self._of_instances("cpu_percent") + self._of_instances("memory_percent")
+        serves = bool(self.target_groups)
+        title, metric = ("Requests waiting", "requests_waiting") if serves else ("Jobs running", "jobs_running")
         return [
             DashboardChart("GPU (%)", self._of_instances("gpu_percent")),
             DashboardChart("KV cache (%)", self._of_instances("kv_cache_percent")),
             DashboardChart("CPU and memory (%)", cpu_and_memory),
-            DashboardChart("Jobs running, mean per instance", self._of_instances("jobs_running")),
+            DashboardChart(f"{title}, mean per instance", self._of_instances(metric)),
         ]
 
     def _of_service(self, name: str) -> Metric:
@@ -116,6 +118,19 @@ class ServiceDashboard:
             [METRICS_NAMESPACE, name, "AutoScalingGroupName", group, {"label": pool, "stat": "Average"}]
             for pool, group in self.groups.items()
         ]
+
+    def _late_percent(self) -> list[Metric]:
+        """Return, for each pool that serves, the share of its requests that its instances count as late.
+
+        Sums over sums: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/using-metric-math.html
+        """
+        metrics: list[Metric] = []
+        for i, pool in enumerate(self.target_groups):
+            for id_, name in ((f"late{i}", "late_requests"), (f"judged{i}", "judged_requests")):
+                options = {"id": id_, "stat": "Sum", "visible": False}
+                metrics.append([METRICS_NAMESPACE, name, "AutoScalingGroupName", self.groups[pool], options])
+            metrics.append([{"expression": f"100 * late{i} / judged{i}", "id": f"share{i}", "label": pool}])
+        return metrics
 
     def _of_target_groups(self, name: str, statistic: str) -> list[Metric]:
         """Return, for each pool, a metric that the load balancer publishes."""

@@ -436,6 +436,25 @@ def test_every_service_has_a_dashboard_of_whole_metrics(program: Any, stack: str
                 assert all(part is not None for part in metric)
 
 
+def test_the_dashboard_shows_the_share_of_late_requests_of_each_pool_that_serves(program: Any) -> None:
+    """Sum over sum: the mean of the instances' shares would count an idle instance like a busy one."""
+    shown: dict[str, list[Any]] = {}
+    run = program("prod")
+    for board in run.of("Dashboard"):
+        for widget in json.loads(board.inputs["dashboardBody"])["widgets"]:
+            if widget["properties"]["title"] == "Requests that missed the SLO (%)":
+                shown[board.name] = widget["properties"]["metrics"]
+    served = {board: [m[0]["label"] for m in metrics if "expression" in m[0]] for board, metrics in shown.items()}
+    assert served
+    for board, metrics in shown.items():
+        assert len(metrics) == 3 * len(served[board]) == 3 * len(set(served[board]))
+        for late, judged, share in zip(metrics[::3], metrics[1::3], metrics[2::3], strict=True):
+            assert (late[1], judged[1]) == ("late_requests", "judged_requests")
+            assert late[2:4] == judged[2:4]
+            assert late[4]["stat"] == judged[4]["stat"] == "Sum"
+            assert share[0]["expression"] == f"100 * {late[4]['id']} / {judged[4]['id']}"
+
+
 def test_an_existing_network_is_used_and_nothing_is_created(program: Any) -> None:
     existing = {
         "vpc_id": "vpc-0a1b2c3d4e5f67890",
