@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from gpu_fleet.backtest import roster
@@ -12,6 +12,7 @@ from gpu_fleet.backtest.rival_targets import LONG_SECONDS, traffic_of, with_best
 from gpu_fleet.backtest.roster import Entrant
 from gpu_fleet.backtest.run import Run, run
 from gpu_fleet.backtest.scenario import Scenario, ScenarioSpec, prepare
+from gpu_fleet.backtest.slo_bound import cheapest_with_slo
 from gpu_fleet.backtest.workers import Map
 
 
@@ -49,13 +50,15 @@ def compare(
     workers: Map,
     *,
     defaults: bool | None = None,
+    slo_bound: bool | None = False,
     details: bool = False,
     progress: Progress = SILENT,
 ) -> list[Run]:
     """Run every contender on every trace and seed; return the runs by trace and seed, ours first, then by cost.
 
     `defaults` says whether rivals also run with their default targets (None: not on traces longer than
-    `LONG_SECONDS`). `details` keeps minutes and decisions of the first seed, for the report.
+    `LONG_SECONDS`), `slo_bound` whether the cheapest clairvoyant fleet that keeps the SLO is searched (None: likewise);
+    every run of its trace and seed then holds it. `details` keeps minutes and decisions of the first seed, for the report.
     """
     progress.begin("demand and bound", len(specs))
     scenarios = workers(prepare, specs, lambda spec: progress.done(spec.trace.name))
@@ -64,13 +67,23 @@ def compare(
         for scenario in scenarios
         for task in _tasks(scenario, contenders, defaults=defaults, details=details and scenario.seed == specs[0].seed)
     ]
+    tasks += [
+        RunTask(scenario, roster.CLAIRVOYANT, TargetSource.TUNED)
+        for scenario in scenarios
+        if slo_bound or (slo_bound is None and scenario.span_seconds <= LONG_SECONDS)
+    ]
     # The longest first, so that no core waits for a long task that began last.
     tasks.sort(key=lambda task: -task.scenario.requests * (3 if task.target is TargetSource.TUNED else 1))
     progress.begin("runs", len(tasks))
     runs = workers(compute, tasks, lambda task: progress.done(f"{task.scenario.trace.name} {task.rule}"))
+    fleets = {(run.trace, run.seed): run for run in runs if run.entrant.rule == roster.CLAIRVOYANT}
     traces = list(dict.fromkeys(spec.trace.name for spec in specs))
     return sorted(
-        runs,
+        (
+            replace(run, slo_clairvoyant=fleets.get((run.trace, run.seed)))
+            for run in runs
+            if run.entrant.rule != roster.CLAIRVOYANT
+        ),
         key=lambda run: (traces.index(run.trace), run.seed, run.entrant.rule != roster.OURS, run.result.cost_usd),
     )
 
@@ -89,6 +102,8 @@ def _tasks(scenario: Scenario, contenders: Sequence[str], *, defaults: bool | No
 
 def compute(task: RunTask) -> Run:
     """Run a task; this is what a worker does."""
+    if task.rule == roster.CLAIRVOYANT:
+        return cheapest_with_slo(task.scenario)
     match task.target:
         case TargetSource.NONE:
             return run(task.scenario, Entrant(task.rule), traffic=traffic_of(task.scenario), details=task.details)

@@ -23,7 +23,7 @@ from gpu_fleet.backtest.rivals.static_peak import instances_for
 from gpu_fleet.backtest.roster import Entrant
 from gpu_fleet.backtest.run import Run, SloOutOfReach, run
 from gpu_fleet.backtest.scenario import Scenario
-from gpu_fleet.backtest.trace_demand import WINDOW_SECONDS
+from gpu_fleet.backtest.trace_demand import WINDOW_SECONDS, demand
 from gpu_fleet.traffic import RateTrace, Trace, crop
 
 LONG_SECONDS = 6 * 3600.0
@@ -66,27 +66,27 @@ def traffic_of(scenario: Scenario) -> Trace | RateTrace:
 
 
 @dataclass(frozen=True, slots=True)
-class _PricedPool:
+class PricedPool:
     """A pool, and the least cost of any fleet of this pool alone."""
 
     name: str
     least_usd: float
 
 
-def _pools_by_price(scenario: Scenario) -> list[_PricedPool]:
+def pools_by_price(scenario: Scenario) -> list[PricedPool]:
     """Return the pools that a rival may take, the cheapest first."""
     service, may_fail = scenario.setting.service, 1 - scenario.setting.attainment
-    priced: list[_PricedPool] = []
+    priced: list[PricedPool] = []
     for name in roster.pools_for(service):
         demand = scenario.demand.of_pool(service, name)
         least = bound.without_boot(roster.service_with(service, name), demand, may_fail=may_fail)
-        priced.append(_PricedPool(name, least.usd))
+        priced.append(PricedPool(name, least.usd))
     return sorted(priced, key=lambda pool: pool.least_usd)
 
 
 def _best_over_pools(scenario: Scenario, run_on: Callable[[str], Run]) -> Run:
     """Return the best run over the pools. A pool whose cheapest possible fleet costs more than the best is skipped."""
-    first, *others = _pools_by_price(scenario)
+    first, *others = pools_by_price(scenario)
     best = run_on(first.name)
     for pool in others:
         if not (best.meets_slo and pool.least_usd >= best.result.cost_usd):
@@ -222,7 +222,7 @@ def _hour(scenario: Scenario, number: int, hour_seconds: float) -> Scenario:
     if isinstance(trace, Trace):
         # Scaled first, then cut: an hour's own peak is not the trace's.
         factor, trace = 1.0, traffic_of(scenario)
-    return replace(
+    hour = replace(
         scenario,
         trace=crop(trace, begins, begins + hour_seconds),
         factor=factor,
@@ -230,3 +230,8 @@ def _hour(scenario: Scenario, number: int, hour_seconds: float) -> Scenario:
         # Static peak's cost is the whole trace's: against it every hour alone would save the impossible.
         static_usd=0.0,
     )
+    if isinstance(trace, Trace):
+        return hour
+    # Of rates, an hour alone draws other requests than the same hour within the trace.
+    drawn = hour.traffic().windows(WINDOW_SECONDS, seed=scenario.seed)
+    return replace(hour, demand=demand(scenario.setting.service, drawn, scenario.setting.profiles))

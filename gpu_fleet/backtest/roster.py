@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gpu_fleet.backtest.clairvoyant import Clairvoyant
 from gpu_fleet.backtest.contender import Contender
 from gpu_fleet.backtest.ours import Ours
 from gpu_fleet.backtest.rivals.hpa import HorizontalPodAutoscaler
@@ -24,6 +25,8 @@ from gpu_fleet.backtest.rivals.target_tracking import TargetTracking
 from gpu_fleet.scaling.service import Pool, Service
 
 OURS = Ours.name
+CLAIRVOYANT = Clairvoyant.name
+"""No rival: a user cannot have it. `gpu_fleet.backtest.slo_bound` finds its best plan."""
 
 WORK_SHARES = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 """Targets tried for rules on rates and percentages. None is above 1: beyond C the SLO is broken in a steady state."""
@@ -58,6 +61,8 @@ class Entrant:
     share: float | None = None
     """Target as a share of a full instance; None: the rival's default."""
     tuned: bool = False
+    look_minutes: float = 1.0
+    """Of the clairvoyant fleet only; `share` is its fill."""
 
     @property
     def name(self) -> str:

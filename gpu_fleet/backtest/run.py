@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpu_fleet.backtest import roster
+from gpu_fleet.backtest.clairvoyant import Clairvoyant
 from gpu_fleet.backtest.contender import Contender
 from gpu_fleet.backtest.ours import Ours
 from gpu_fleet.backtest.rivals.static_peak import StaticPeak
@@ -67,6 +68,8 @@ class Run:
     """Kept only with details."""
     work_rps: Floats | None = None
     """Work of each minute, in typical requests a second of the middle pool; kept only with details."""
+    slo_clairvoyant: Run | None = None
+    """The cheapest clairvoyant fleet that keeps the SLO in the simulator; None if it was not searched."""
 
     @property
     def meets_slo(self) -> bool:
@@ -79,13 +82,19 @@ class Run:
         return self.result.cost_usd / self.clairvoyant_usd if self.clairvoyant_usd else math.inf
 
     @property
+    def slo_ratio(self) -> float | None:
+        """Cost over that of the clairvoyant fleet that keeps the SLO; None if that was not searched, or misses it."""
+        fleet = self.slo_clairvoyant
+        return self.result.cost_usd / fleet.result.cost_usd if fleet and fleet.meets_slo else None
+
+    @property
     def saving(self) -> float | None:
         """Share saved against static peak; None for a fleet that missed the SLO: it has not done the same work."""
         return 1 - self.result.cost_usd / self.static_usd if self.meets_slo and self.static_usd else None
 
     def row(self) -> dict[str, Any]:
         """Return the object that `gpu-fleet compare --format json` prints."""
-        result, entrant = self.result, self.entrant
+        result, entrant, slo_fleet = self.result, self.entrant, self.slo_clairvoyant
         return {
             "trace": self.trace,
             "contender": entrant.name,
@@ -93,6 +102,7 @@ class Run:
             "meets_slo": self.meets_slo,
             "cost_usd": result.cost_usd,
             "cost_ratio_to_clairvoyant": self.ratio,
+            "cost_ratio_to_slo_clairvoyant": self.slo_ratio,
             "gpu_hours": result.gpu_hours,
             "lost_requests": result.lost,
             "rejected_requests": result.rejected,
@@ -111,6 +121,8 @@ class Run:
             "span_seconds": self.span_seconds,
             "clairvoyant_usd": self.clairvoyant_usd,
             "clairvoyant_with_boot_usd": self.clairvoyant_with_boot_usd,
+            "slo_clairvoyant_usd": slo_fleet.result.cost_usd if slo_fleet else None,
+            "slo_clairvoyant_attainment": slo_fleet.result.slo_attainment if slo_fleet else None,
             "static_peak_usd": self.static_usd,
             "saving_to_static_peak": self.saving,
             "most_saving": self.most_saving,
@@ -180,6 +192,9 @@ class _Starting:
 def _starting(scenario: Scenario, entrant: Entrant) -> _Starting:
     """Return the entrant at the start of its run: ours on all pools, a rival on a service of its pool alone."""
     service, demand = scenario.setting.service, scenario.demand
+    if entrant.rule == roster.CLAIRVOYANT:
+        plan = clairvoyant_of(scenario, entrant)
+        return _Starting(plan, plan.service, {plan.service.pools[0].name: int(plan.counts[0])})
     if entrant.pool is None:
         contender = roster.make(entrant.rule, service, service.pools[0].name, entrant.share)
         ready = own_start(service, demand)
@@ -192,6 +207,16 @@ def _starting(scenario: Scenario, entrant: Entrant) -> _Starting:
     if isinstance(contender, StaticPeak):
         ready = {service.pools[0].name: contender.count}
     return _Starting(contender, service, ready)
+
+
+def clairvoyant_of(scenario: Scenario, entrant: Entrant) -> Clairvoyant:
+    """Return the clairvoyant fleet of a pool, a fill and a look. Raises ValueError for an unknown pool."""
+    if entrant.pool is None or entrant.share is None:
+        raise ValueError("entrant: the clairvoyant fleet needs a pool and a fill")
+    service = scenario.setting.service
+    alone = roster.service_with(service, entrant.pool)
+    work_rps = scenario.demand.of_pool(service, entrant.pool).work_rps[:, 0]
+    return Clairvoyant(alone, work_rps, entrant.share, entrant.look_minutes)
 
 
 def _middle_work_rps(scenario: Scenario) -> Floats:

@@ -23,6 +23,14 @@ def backtest(
     hours: options.Hours = None,
     seed: options.Seed = None,
     seeds: options.Seeds = None,
+    bound: Annotated[
+        bool | None,
+        typer.Option(
+            "--bound/--no-bound",
+            help="Also search the cheapest clairvoyant fleet that keeps the SLO; by default only on traces up to "
+            "6 hours, since it takes many runs.",
+        ),
+    ] = None,
     output: options.Output = options.Format.TABLE,
     report: Annotated[Path | None, typer.Option(help="Write a page with time lines and decisions.")] = None,
     stack: options.Stack = "local",
@@ -46,5 +54,5 @@ def backtest(
     specs = scenario_specs(setting, trace, traces, seeds_of(seed, seeds), boot_seconds)
     check_memory(specs, jobs)
     with progress_bar() as progress, workers(backend, jobs, scheduler) as pool:
-        runs = compare(specs, rules([OURS]), pool, details=report is not None, progress=progress)
+        runs = compare(specs, rules([OURS]), pool, slo_bound=bound, details=report is not None, progress=progress)
     print_comparison(setting, runs, output, report)

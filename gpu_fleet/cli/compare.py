@@ -64,7 +64,7 @@ def compare(
     specs = scenario_specs(setting, trace, traces, seeds_of(seed, seeds), boot_seconds)
     check_memory(specs, jobs)
     with progress_bar() as progress, workers(backend, jobs, scheduler) as pool:
-        runs = compare_all(specs, rules, pool, defaults=defaults, details=report is not None, progress=progress)
+        runs = compare_all(specs, rules, pool, defaults=defaults, slo_bound=True, details=report is not None, progress=progress)
     print_comparison(setting, runs, output, report)
 
 

@@ -19,6 +19,7 @@ COLUMNS = (
     "within SLO",
     "USD",
     "of clairvoyant",
+    "of one in SLO",
     "GPU h",
     "p95 TTFT s",
     "lost",
@@ -72,7 +73,7 @@ def _table(runs: Sequence[Run]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from gpu_fleet.reports.compare_page import lines
+    from gpu_fleet.reports.compare_page import lines, slo_bound_line
 
     table = Table(box=None, header_style="bold")
     for title in COLUMNS:
@@ -83,6 +84,7 @@ def _table(runs: Sequence[Run]) -> Table:
             f"{line.slo_attainment:.3%}",
             f"{line.cost_usd:,.2f}",
             f"{line.ratio:.3f}",
+            "-" if line.slo_ratio is None else f"{line.slo_ratio:.3f}",
             f"{line.gpu_hours:,.1f}",
             "-" if line.p95_ttft_seconds is None else f"{line.p95_ttft_seconds:.2f}",
             f"{line.lost:,.0f}",
@@ -95,4 +97,8 @@ def _table(runs: Sequence[Run]) -> Table:
     at_once, with_boot = first.clairvoyant_usd, first.clairvoyant_with_boot_usd
     table.add_row("clairvoyant fleet", "", f"{at_once:,.2f}", "1.000")
     table.add_row("clairvoyant, boot paid", "", f"{with_boot:,.2f}", f"{with_boot / at_once:.3f}" if at_once else "")
+    fleet = slo_bound_line(runs)
+    if fleet is not None:
+        cells = (f"{fleet.slo_attainment:.3%}", f"{fleet.cost_usd:,.2f}", f"{fleet.ratio:.3f}")
+        table.add_row(fleet.contender, *cells, "1.000" if fleet.meets_slo else "-")
     return table

@@ -206,4 +206,7 @@ def test_backtest_prints_a_table_writes_a_page_and_speaks_json(root, tmp_path, m
     assert "gpu-fleet" in shown.stdout
     assert "clairvoyant fleet" in shown.stdout
     assert Path(tmp_path / "page.html").read_text().count("<section") == 3
-    assert '"contender": "gpu-fleet"' in CliRunner().invoke(app, [*call, "--format", "json"]).stdout
+    assert "clairvoyant fleet, keeps the SLO" in shown.stdout
+    without = CliRunner().invoke(app, [*call, "--no-bound", "--format", "json"]).stdout
+    assert '"contender": "gpu-fleet"' in without
+    assert '"slo_clairvoyant_usd": null' in without

@@ -33,6 +33,9 @@ KEYS = {
     "meets_slo",
     "cost_usd",
     "cost_ratio_to_clairvoyant",
+    "cost_ratio_to_slo_clairvoyant",
+    "slo_clairvoyant_usd",
+    "slo_clairvoyant_attainment",
     "gpu_hours",
     "lost_requests",
     "rejected_requests",
@@ -246,6 +249,9 @@ def test_json_is_all_that_stands_on_stdout_and_holds_every_key(call, file):
     for row in found:
         assert set(row) == KEYS
         assert row["cost_ratio_to_clairvoyant"] == pytest.approx(row["cost_usd"] / row["clairvoyant_usd"])
+        ratio = row["cost_usd"] / row["slo_clairvoyant_usd"]
+        assert row["cost_ratio_to_slo_clairvoyant"] == pytest.approx(ratio)
+        assert row["slo_clairvoyant_attainment"] >= 0.995
         assert row["boot_seconds"] == 60
         assert 0 <= row["slo_attainment"] <= 1
     assert {row["seed"] for row in found} == {0, 1}
@@ -260,6 +266,7 @@ def test_the_table_shows_everyone_and_says_what_was_changed_to_run_it(call, file
         "gpu-fleet",
         "skyserve (default)",
         "clairvoyant fleet",
+        "clairvoyant fleet, keeps the SLO",
         "pools of the service chat",
         "maxima",
         "1 - mean",
@@ -373,6 +380,21 @@ def test_a_cheap_contender_that_attains_less_does_not_count_and_neither_does_a_d
     assert not found.near_bound
     assert found.ours.ratio > MOST_RATIO
     assert "none attains" in markdown([found])
+
+
+def test_a_standing_holds_ours_against_the_clairvoyant_fleet_that_keeps_the_slo(some):
+    ours, static, *_ = some
+    fleet = changed(static, cost_usd=ours.result.cost_usd / 1.1, slo_attainment=0.9951)
+    found = standings([replace(changed(ours, slo_attainment=0.996), slo_clairvoyant=fleet)])[0]
+    assert found.ours.slo_ratio == pytest.approx(1.1)
+    assert found.near_slo_bound
+    assert "| 1.100 |" in markdown([found])
+    assert "the clairvoyant fleet that keeps it: 1 of 1 traces (reached)" in markdown([found])
+    # A fleet that misses the SLO itself is no measure, nor is one that was not searched.
+    missing = standings([replace(ours, slo_clairvoyant=changed(fleet, slo_attainment=0.99))])[0]
+    assert missing.ours.slo_ratio is None
+    assert not missing.near_slo_bound
+    assert standings([ours])[0].ours.slo_ratio is None
 
 
 def test_standings_without_the_policy_are_refused(some):

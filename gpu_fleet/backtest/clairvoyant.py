@@ -1,0 +1,59 @@
+"""A fleet of one pool that follows the future demand: what a perfect forecast would order.
+
+The count that must be ready in a minute is the work of that minute divided by what the instances carry at a given fill
+(share of their capacity). An instance is ordered a boot before the first minute that needs it, and leaves as soon as no
+minute within a boot from now needs it: in a shorter gap, keeping it costs no more than another boot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from gpu_fleet.backtest.fleet_problem import Counts, instances_needed
+from gpu_fleet.backtest.rivals.rival_pool import RivalPool, newest_not_ready_first
+from gpu_fleet.backtest.trace_demand import WINDOW_SECONDS, Floats
+from gpu_fleet.scaling.decision import PoolTarget
+from gpu_fleet.scaling.observation import Observation
+from gpu_fleet.scaling.service import Service
+from gpu_fleet.simulator.world import START
+
+
+class Clairvoyant:
+    """Sets the counts of a plan that was made from the whole trace. It looks at nothing that happens.
+
+    `work_rps` is the work of each minute, in typical requests a second of the service's only pool. A minute's instances
+    must carry the busiest of the last `look_minutes` minutes, itself included, since what arrives at a minute's end is
+    served in the next. With infinity they carry the trace's busiest minute all the time.
+    """
+
+    name = "clairvoyant"
+    every_seconds = WINDOW_SECONDS
+
+    def __init__(self, service: Service, work_rps: Floats, fill: float, look_minutes: float) -> None:
+        (pool,) = service.pools
+        self.service = service
+        self._group = RivalPool.of(service, pool.name, newest_not_ready_first, can_sleep=True)
+        needed = instances_needed(_busiest(work_rps, 1 - look_minutes, 0), pool.throughput_rps * fill)
+        ordered = _busiest(needed, 0, np.ceil(pool.lead_seconds / WINDOW_SECONDS))
+        self.counts: Counts = np.clip(ordered, self._group.at_least, self._group.at_most).astype(np.int64)
+        """Instances that run or boot in each minute. A run should start with the first of them, ready."""
+
+    @property
+    def usd(self) -> float:
+        """Cost of the plan, without the seconds in which released instances finish their requests."""
+        return float(self.counts.sum()) * WINDOW_SECONDS * self._group.pool.usd_per_hour / 3600
+
+    def decide(self, service: Service, observation: Observation, now: float) -> Mapping[str, PoolTarget]:
+        """Return the count of the minute that begins."""
+        minute = min(round((now - START) / WINDOW_SECONDS), len(self.counts) - 1)
+        return self._group.targets(service, observation, int(self.counts[minute]), now)
+
+
+def _busiest(values: Floats | Counts, first: float, last: float) -> Floats | Counts:
+    """Return the greatest value of the minutes from `first` to `last`, both counted from each minute."""
+    reach = len(values) - 1
+    before, after = int(min(-first, reach)), int(min(last, reach))
+    padded = np.pad(values, (before, after), mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(padded, before + after + 1).max(axis=1)
