@@ -19,6 +19,7 @@ from pathlib import Path
 
 from bench.standings import markdown, standings
 from gpu_fleet.backtest.compare import compare, rules
+from gpu_fleet.backtest.roster import CLAIRVOYANT
 from gpu_fleet.backtest.run import Run
 from gpu_fleet.backtest.setting import read_setting
 from gpu_fleet.backtest.workers import workers
@@ -69,7 +70,7 @@ def main() -> None:
         began = time.monotonic()
         specs = scenario_specs(setting, files, traces, range(given.seeds), boot_seconds)
         with progress_bar() as progress, workers(jobs=given.jobs) as pool:
-            runs = compare(specs, contenders, pool, defaults=False, slo_bound=True, progress=progress)
+            runs = compare(specs, (*contenders, CLAIRVOYANT), pool, defaults=False, progress=progress)
         all_runs += runs
         print(f"\n### Boot {boot_seconds:g} s\n\n{markdown(standings(runs))}")
         print(f"\nTook {time.monotonic() - began:.0f} s.", flush=True)

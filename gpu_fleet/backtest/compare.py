@@ -50,15 +50,15 @@ def compare(
     workers: Map,
     *,
     defaults: bool | None = None,
-    slo_bound: bool | None = False,
     details: bool = False,
     progress: Progress = SILENT,
 ) -> list[Run]:
     """Run every contender on every trace and seed; return the runs by trace and seed, ours first, then by cost.
 
     `defaults` says whether rivals also run with their default targets (None: not on traces longer than
-    `LONG_SECONDS`), `slo_bound` whether the cheapest clairvoyant fleet that keeps the SLO is searched (None: likewise);
-    every run of its trace and seed then holds it. `details` keeps minutes and decisions of the first seed, for the report.
+    `LONG_SECONDS`). With `roster.CLAIRVOYANT` among the contenders, every run holds the clairvoyant fleet that keeps
+    the SLO on its trace and seed; that fleet itself is not among the runs. `details` keeps minutes and decisions of the
+    first seed, for the report.
     """
     progress.begin("demand and bound", len(specs))
     scenarios = workers(prepare, specs, lambda spec: progress.done(spec.trace.name))
@@ -66,11 +66,6 @@ def compare(
         task
         for scenario in scenarios
         for task in _tasks(scenario, contenders, defaults=defaults, details=details and scenario.seed == specs[0].seed)
-    ]
-    tasks += [
-        RunTask(scenario, roster.CLAIRVOYANT, TargetSource.TUNED)
-        for scenario in scenarios
-        if slo_bound or (slo_bound is None and scenario.span_seconds <= LONG_SECONDS)
     ]
     # The longest first, so that no core waits for a long task that began last.
     tasks.sort(key=lambda task: -task.scenario.requests * (3 if task.target is TargetSource.TUNED else 1))
@@ -93,6 +88,9 @@ def _tasks(scenario: Scenario, contenders: Sequence[str], *, defaults: bool | No
     for rule in contenders:
         if rule == roster.OURS:
             tasks.append(RunTask(scenario, rule, TargetSource.NONE, details))
+            continue
+        if rule == roster.CLAIRVOYANT:
+            tasks.append(RunTask(scenario, rule, TargetSource.TUNED))
             continue
         tasks.append(RunTask(scenario, rule, TargetSource.TUNED, details))
         if defaults or (defaults is None and scenario.span_seconds <= LONG_SECONDS):

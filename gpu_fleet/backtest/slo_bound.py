@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from gpu_fleet.backtest.rival_targets import LONG_SECONDS, better, pools_by_price, sample, traffic_of
 from gpu_fleet.backtest.roster import CLAIRVOYANT, Entrant
@@ -34,91 +35,97 @@ LUCKY_STEPS = 3
 """Fills tried above the highest that bisection finds, since chance may favour one."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Plans:
+    """The plans of one pool and one look, by the number of their fill, and what they do in some scenarios together."""
+
+    hours: Sequence[Scenario]
+    pool: str
+    look_minutes: float
+
+    def plan(self, number: int) -> Entrant:
+        return Entrant(CLAIRVOYANT, self.pool, FILLS[number], tuned=True, look_minutes=self.look_minutes)
+
+    def usd(self, number: int) -> float:
+        return sum(clairvoyant_of(hour, self.plan(number)).usd for hour in self.hours)
+
+    def attains(self, number: int) -> bool:
+        if len(self.hours) == 1:
+            return self.attempt(number) is not None
+        may_fail = (1 - self.hours[0].setting.attainment) * sum(hour.requests for hour in self.hours) + 1e-6
+        for hour in self.hours:
+            result = run(hour, self.plan(number)).result
+            may_fail -= (1 - result.slo_attainment) * result.requests
+            if may_fail < 0:
+                return False
+        return True
+
+    def attempt(self, number: int) -> Run | None:
+        """Run the only scenario; return None if the plan does not attain."""
+        (scenario,) = self.hours
+        try:
+            done = run(scenario, self.plan(number), traffic=traffic_of(scenario), give_up=True)
+        except SloOutOfReach:
+            return None
+        return done if done.meets_slo else None
+
+    def first_below(self, usd: float) -> int:
+        """Return the lowest number whose plan costs less; the cost falls as the fill rises."""
+        return bisect_left(range(len(FILLS)), x=True, key=lambda number: self.usd(number) < usd)
+
+    def highest(self, first: int) -> int | None:
+        """Return the highest number from `first` that attains, as bisection and a few steps above it find it.
+
+        None if the first itself does not attain.
+        """
+        if first == len(FILLS) or not self.attains(first):
+            return None
+        low, high = first, len(FILLS)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.attains(middle) else (low, middle)
+        lucky = range(min(high + LUCKY_STEPS, len(FILLS) - 1), high, -1)
+        return next((number for number in lucky if self.attains(number)), low)
+
+
 def cheapest_with_slo(scenario: Scenario) -> Run:
     """Return the run of the cheapest plan found; if none attains, of the one with the largest fleet tried."""
-    if scenario.span_seconds <= LONG_SECONDS:
-        plan = _search([scenario], scenario, LOOKS_MINUTES)
-        return _run(scenario, plan or _largest(scenario))
-    finite = tuple(look for look in LOOKS_MINUTES if math.isfinite(look))
-    return _on_the_whole(scenario, _search(sample(scenario), scenario, finite) or _largest(scenario))
+    is_long = scenario.span_seconds > LONG_SECONDS
+    found = _search(scenario, sample(scenario) if is_long else [scenario], is_long=is_long)
+    if found is None:
+        largest = _Plans([scenario], pools_by_price(scenario)[0].name, LOOKS_MINUTES[-2])
+        return run(scenario, largest.plan(0), traffic=traffic_of(scenario))
+    plans, number = found
+    return _on_the_whole(replace(plans, hours=[scenario]), number)
 
 
-def _largest(scenario: Scenario) -> Entrant:
-    return _plan(pools_by_price(scenario)[0].name, LOOKS_MINUTES[-2], FILLS[0])
-
-
-def _plan(pool: str, look_minutes: float, fill: float) -> Entrant:
-    return Entrant(CLAIRVOYANT, pool, fill, tuned=True, look_minutes=look_minutes)
-
-
-def _search(hours: Sequence[Scenario], whole: Scenario, looks: Sequence[float]) -> Entrant | None:
-    """Return the cheapest plan found that attains over these hours together, if one does."""
-    best: Entrant | None = None
-    least_usd = math.inf
-    for pool in pools_by_price(whole):
-        for look in looks:
-
-            def usd(fill: float, pool: str = pool.name, look: float = look) -> float:
-                return sum(clairvoyant_of(hour, _plan(pool, look, fill)).usd for hour in hours)
-
-            # A plan's cost falls as its fill rises.
-            first = bisect_left(FILLS, True, key=lambda fill: usd(fill) < least_usd)
-            plans = [_plan(pool.name, look, fill) for fill in FILLS[first:]]
-            number = _highest(len(plans), lambda number: _attains(hours, plans[number]))
+def _search(scenario: Scenario, hours: Sequence[Scenario], *, is_long: bool) -> tuple[_Plans, int] | None:
+    """Return the cheapest plan found that attains over these hours together, and its number; None if none does."""
+    best: tuple[_Plans, int] | None = None
+    for pool in pools_by_price(scenario):
+        for look in LOOKS_MINUTES:
+            if is_long and math.isinf(look):
+                continue
+            plans = _Plans(hours, pool.name, look)
+            number = plans.highest(0 if best is None else plans.first_below(best[0].usd(best[1])))
             if number is not None:
-                best, least_usd = plans[number], usd(FILLS[first + number])
+                best = plans, number
     return best
 
 
-def _highest(count: int, attains: Callable[[int], bool]) -> int | None:
-    """Return the highest number that attains, as bisection and a few steps above it find it; None if 0 does not."""
-    if count == 0 or not attains(0):
-        return None
-    low, high = 0, count
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if attains(middle) else (low, middle)
-    lucky = range(min(high + LUCKY_STEPS, count - 1), high, -1)
-    return next((number for number in lucky if attains(number)), low)
+def _on_the_whole(plans: _Plans, number: int) -> Run:
+    """Return the run of the plan on the whole trace: with a lower fill until it attains, else with one a little higher.
 
-
-def _attains(hours: Sequence[Scenario], plan: Entrant) -> bool:
-    if len(hours) == 1:
-        return _attempt(hours[0], plan) is not None
-    may_fail = (1 - hours[0].setting.attainment) * sum(hour.requests for hour in hours) + 1e-6
-    for hour in hours:
-        result = run(hour, plan).result
-        may_fail -= (1 - result.slo_attainment) * result.requests
-        if may_fail < 0:
-            return False
-    return True
-
-
-def _run(scenario: Scenario, plan: Entrant) -> Run:
-    return run(scenario, plan, traffic=traffic_of(scenario))
-
-
-def _attempt(scenario: Scenario, plan: Entrant) -> Run | None:
-    """Return the plan's run; None if it does not attain."""
-    try:
-        done = run(scenario, plan, traffic=traffic_of(scenario), give_up=True)
-    except SloOutOfReach:
-        return None
-    return done if done.meets_slo else None
-
-
-def _on_the_whole(scenario: Scenario, plan: Entrant) -> Run:
-    """Return the run of the plan on the whole trace, with the fill that suits it."""
-    assert plan.pool is not None
-    assert plan.share is not None
-    number = FILLS.index(plan.share)
-    plans = [_plan(plan.pool, plan.look_minutes, fill) for fill in FILLS]
-    best = _attempt(scenario, plans[number])
+    On a trace that was searched whole, the plan attains and the higher fills are tried again, which changes nothing.
+    """
+    best = plans.attempt(number)
+    while best is None and number > 0:
+        number -= 1
+        best = plans.attempt(number)
     if best is None:
-        lower = (_attempt(scenario, plans[n]) for n in range(number - 1, -1, -1))
-        return next((found for found in lower if found is not None), None) or _run(scenario, plans[0])
-    for bolder in plans[number + 1 : number + 1 + LUCKY_STEPS]:
-        attempt = _attempt(scenario, bolder)
+        return run(plans.hours[0], plans.plan(0), traffic=traffic_of(plans.hours[0]))
+    for bolder in range(number + 1, min(number + 1 + LUCKY_STEPS, len(FILLS))):
+        attempt = plans.attempt(bolder)
         if attempt is None:
             break
         best = better(best, attempt)

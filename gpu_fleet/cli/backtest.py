@@ -45,7 +45,8 @@ def backtest(
     `gpu-fleet compare` adds rivals.
     """
     from gpu_fleet.backtest.compare import compare, rules
-    from gpu_fleet.backtest.roster import OURS
+    from gpu_fleet.backtest.rival_targets import LONG_SECONDS
+    from gpu_fleet.backtest.roster import CLAIRVOYANT, OURS
     from gpu_fleet.backtest.setting import read_setting
     from gpu_fleet.backtest.workers import workers
 
@@ -53,6 +54,9 @@ def backtest(
     traces = TraceOptions(scale, peak_instances, hours)
     specs = scenario_specs(setting, trace, traces, seeds_of(seed, seeds), boot_seconds)
     check_memory(specs, jobs)
+    if bound is None:
+        bound = all(spec.trace.span_seconds <= LONG_SECONDS for spec in specs)
+    contenders = (*rules([OURS]), *((CLAIRVOYANT,) if bound else ()))
     with progress_bar() as progress, workers(backend, jobs, scheduler) as pool:
-        runs = compare(specs, rules([OURS]), pool, slo_bound=bound, details=report is not None, progress=progress)
+        runs = compare(specs, contenders, pool, details=report is not None, progress=progress)
     print_comparison(setting, runs, output, report)

@@ -55,6 +55,7 @@ def compare(
     rival is tuned on the trace itself, and runs on the pool that suits it best.
     """
     from gpu_fleet.backtest.compare import compare as compare_all
+    from gpu_fleet.backtest.roster import CLAIRVOYANT
     from gpu_fleet.backtest.setting import read_setting
     from gpu_fleet.backtest.workers import workers
 
@@ -64,7 +65,14 @@ def compare(
     specs = scenario_specs(setting, trace, traces, seeds_of(seed, seeds), boot_seconds)
     check_memory(specs, jobs)
     with progress_bar() as progress, workers(backend, jobs, scheduler) as pool:
-        runs = compare_all(specs, rules, pool, defaults=defaults, slo_bound=True, details=report is not None, progress=progress)
+        runs = compare_all(
+            specs,
+            (*rules, CLAIRVOYANT),
+            pool,
+            defaults=defaults,
+            details=report is not None,
+            progress=progress,
+        )
     print_comparison(setting, runs, output, report)
 
 
