@@ -7,6 +7,7 @@ minute within a boot from now needs it: in a shorter gap, keeping it costs no mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -35,7 +36,8 @@ class Clairvoyant:
         (pool,) = service.pools
         self.service = service
         self._group = RivalPool.of(service, pool.name, newest_not_ready_first, can_sleep=True)
-        needed = instances_needed(_busiest(work_rps, 1 - look_minutes, 0), pool.throughput_rps * fill)
+        ahead = look_minutes if math.isinf(look_minutes) else 0
+        needed = instances_needed(_busiest(work_rps, 1 - look_minutes, ahead), pool.throughput_rps * fill)
         ordered = _busiest(needed, 0, np.ceil(pool.lead_seconds / WINDOW_SECONDS))
         self.counts: Counts = np.clip(ordered, self._group.at_least, self._group.at_most).astype(np.int64)
         """Instances that run or boot in each minute. A run should start with the first of them, ready."""
