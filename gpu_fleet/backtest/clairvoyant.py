@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator.world import START
+
+Values = TypeVar("Values", Floats, Counts)
 
 
 class Clairvoyant:
@@ -53,7 +56,7 @@ class Clairvoyant:
         return self._group.targets(service, observation, int(self.counts[minute]), now)
 
 
-def _busiest(values: Floats | Counts, first: float, last: float) -> Floats | Counts:
+def _busiest(values: Values, first: float, last: float) -> Values:
     """Return the greatest value of the minutes from `first` to `last`, both counted from each minute."""
     reach = len(values) - 1
     before, after = int(min(-first, reach)), int(min(last, reach))
