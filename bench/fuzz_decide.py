@@ -115,7 +115,7 @@ def play(story: Story) -> Run:
         before = seen
         try:
             decision = decide(world.service, seen, state, now)
-        except Exception as error:  # whatever it raises, no input that AWS can give may make it raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             run.violations.append(Violation("raises", minute, repr(error)))
             break
         blind = {"arrivals", "rates", "load"} <= world.missing and "burst" in world.missing
@@ -325,6 +325,7 @@ def settled(run: Run, since: float) -> Iterator[Violation]:
         return
     yield from _runs_away(run, looks)
     yield from _oscillates(run, looks)
+    yield from _comes_back(run, looks)
     could = sum(pool.max_instances * pool.throughput_rps for pool in run.story.service.pools)
     asleep = run.story.service.policy.zero.idle_seconds is not None
     short = [look for look in looks if look.ready_rps < min(look.rps, could) * 0.999]
@@ -374,7 +375,25 @@ def _oscillates(run: Run, looks: Sequence[Look]) -> Iterator[Violation]:
             hours = max(1.0, (looks[-1].minute - looks[0].minute) / 60)
             text = ", ".join(f"{at:.0f}: {was}->{now}" for at, was, now in found[n : n + 8])
             window = service.policy.horizontal.scale_in_stabilization_seconds
-            yield Violation("oscillates" if window else "oscillates without a window", minute, f"{len(found) / hours:.1f} changes an hour: {text}")
+            yield Violation(
+                "oscillates" if window else "oscillates without a window",
+                minute,
+                f"{len(found) / hours:.1f} changes an hour: {text}",
+            )
+            return
+
+
+def _comes_back(run: Run, looks: Sequence[Look]) -> Iterator[Violation]:
+    """Counts that are left and taken up again within the hour: a move that is undone."""
+    left: dict[tuple[int, ...], float] = {}
+    for before, after in itertools.pairwise(looks):
+        was, now = (tuple(look.desired.values()) for look in (before, after))
+        if was == now:
+            continue
+        left[was] = after.minute
+        if after.minute - left.get(now, -math.inf) < 60 and len(now) > 1:
+            text = f"{now} left at {left[now]:.0f} and back at {after.minute:.0f}: {before.codes} {after.codes}"
+            yield Violation("undoes a move", after.minute, text)
             return
 
 
@@ -481,13 +500,16 @@ def story_of(name: str) -> Story:
     return story
 
 
+EVENTS = (
+    *("lost", "lost", "zero", "stale", "dry", "spot dry", "shut"),
+    *("desired", "weight", "high", "death", "sick", "forget", "clock", "pause"),
+)
+
+
 def _event(rng: random.Random, story: Story) -> Event:
     minute, minutes = rng.randint(5, 90), rng.choice([1, 3, 8, 20])
     pool = rng.choice(story.service.pools)
-    kind = rng.choice(
-        ["lost", "lost", "zero", "stale", "dry", "spot dry", "shut", "desired", "weight", "high", "death", "sick"]
-        + ["forget", "clock", "pause"]
-    )
+    kind = rng.choice(EVENTS)
     all_of_it = "arrivals+rates+load+burst+rejected"
     if kind in {"lost", "zero"}:
         what = rng.choice([all_of_it, "arrivals", "rates", "load", "arrivals+rates", "burst", "own", "load+rates"])
@@ -683,7 +705,7 @@ def names(seed: int, kinds: Sequence[str] = KINDS) -> Iterator[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="An independent fuzz of the scaling model")
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=sorted(CHECKS))

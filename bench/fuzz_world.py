@@ -27,7 +27,7 @@ TICK_SECONDS = 10
 START = 1_700_006_400.0
 """A full hour, so that minutes and ticks end where they do in CloudWatch."""
 STEPS = 5
-"""Of a tick, in which requests end: 2 s each, less than any takes."""
+"""Of a tick, in which requests end: 2 s each."""
 PATIENCE_SECONDS = 60.0
 """Clients give up after waiting so long."""
 DRAIN_SECONDS = 90.0
@@ -83,11 +83,8 @@ class Story:
 
     def rps(self, minute: float) -> float:
         """Mean requests per second at a minute."""
-        left, level = minute, 0.0
-        for minutes, level in self.levels:
-            if left < minutes:
-                break
-            left -= minutes
+        ends = itertools.accumulate(minutes for minutes, _ in self.levels)
+        level = next((rps for end, (_, rps) in zip(ends, self.levels, strict=True) if minute < end), self.levels[-1][1])
         return level * (1 + self.wave * float(np.sin(2 * np.pi * minute / 60)))
 
 
@@ -105,6 +102,7 @@ class Node:
     sick_at: float | None = None
 
     def phase(self, now: float) -> Phase:
+        """Where it stands."""
         if self.drained_at is not None:
             return Phase.DRAINING
         if now < self.ready_at:
@@ -155,12 +153,15 @@ class Group:
     minutes: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=10))
 
     def those(self, now: float, *phases: Phase) -> list[Node]:
+        """Nodes in one of these phases."""
         return [node for node in self.nodes if node.phase(now) in phases]
 
     def alive(self) -> list[Node]:
+        """Nodes that the group counts."""
         return [node for node in self.nodes if node.drained_at is None]
 
     def full_rps(self, now: float) -> float:
+        """What the ready ones end per second at their capacity."""
         return sum(node.kind.throughput_rps for node in self.those(now, Phase.READY))
 
     def drop(self, node: Node, now: float) -> None:
@@ -174,15 +175,18 @@ class Group:
         ready = self.those(now, Phase.READY)
         before, ended, running = self.inside, 0.0, 0.0
         if ready:
-            alike = Counter(node.kind for node in ready) if self.pool.alternatives else {ready[0].kind: len(ready)}
-            slots = sum(count * _slots(kind) for kind, count in alike.items())
+            kinds = {node.kind.types: node.kind for node in ready}
+            alike = [(kinds[types], count) for types, count in Counter(node.kind.types for node in ready).items()]
+            slots = sum(count * _slots(kind) for kind, count in alike)
 
             def ends_rps(each: float) -> float:
-                return sum(count * _ends_rps(kind, min(each, _slots(kind))) for kind, count in alike.items())
+                return sum(count * _ends_rps(kind, min(each, _slots(kind))) for kind, count in alike)
 
-            for step in range(STEPS):  # half of a step's requests come before it, half after
-                inside = before + arrived * (step + 0.5) / STEPS - ended
-                ended += min(inside, TICK_SECONDS / STEPS * ends_rps(inside / len(ready)))
+            part, seconds = arrived / STEPS, TICK_SECONDS / STEPS
+            for step in range(STEPS):  # by the midpoint rule
+                inside = before + part * step - ended
+                middle = inside + (part - seconds * ends_rps(inside / len(ready))) / 2
+                ended += min(inside + part, seconds * ends_rps(max(0.0, middle) / len(ready)))
             ended = float(min(before + arrived, rng.poisson(max(0.0, ended))))
             self.inside = min(before + arrived - ended, slots + ends_rps(math.inf) * PATIENCE_SECONDS)
             running = min(self.inside, slots)
@@ -213,8 +217,13 @@ class World:
         for pool, count in zip(self.service.pools, story.start, strict=True):
             group = Group(pool, count, pool.min_instances, pool.max_instances, 0, pool.on_demand_base, pool)
             group.nodes = [
-                Node(f"i-{next(self._ids)}", pool, (pool.zones or ("a", "b"))[n % max(1, len(pool.zones or "ab"))],
-                     START - 7200, START - 7000)
+                Node(
+                    f"i-{next(self._ids)}",
+                    pool,
+                    (pool.zones or ("a", "b"))[n % max(1, len(pool.zones or "ab"))],
+                    START - 7200,
+                    START - 7000,
+                )
                 for n in range(count)
             ]
             self.groups[pool.name] = group
@@ -229,6 +238,7 @@ class World:
     # What happens
 
     def advance(self, seconds: int) -> None:
+        """Let time pass."""
         for _ in range(seconds // TICK_SECONDS):
             self._tick()
 
@@ -318,6 +328,7 @@ class World:
     # What is seen and done
 
     def observe(self, state: State) -> Observation:
+        """What the scaler would read now."""
         rates = {name: self._rate(group) for name, group in self.groups.items()}
         pools = {name: self._pool(group, rates[name], state) for name, group in self.groups.items()}
         known = [rate for rate in rates.values() if rate is not None]
