@@ -170,8 +170,8 @@ class Group:
         if node in ready:
             self.inside *= (len(ready) - 1) / len(ready)
 
-    def serve(self, arrived: float, now: float, rng: np.random.Generator) -> None:
-        """Ten seconds of requests."""
+    def serve(self, arrived: float, cost: float, now: float, rng: np.random.Generator) -> None:
+        """Ten seconds of requests, each of the work of `cost` typical ones."""
         ready = self.those(now, Phase.READY)
         before, ended, running = self.inside, 0.0, 0.0
         if ready:
@@ -180,7 +180,7 @@ class Group:
             slots = sum(count * _slots(kind) for kind, count in alike)
 
             def ends_rps(each: float) -> float:
-                return sum(count * _ends_rps(kind, min(each, _slots(kind))) for kind, count in alike)
+                return sum(count * _ends_rps(kind, min(each, _slots(kind))) / cost for kind, count in alike)
 
             part, seconds = arrived / STEPS, TICK_SECONDS / STEPS
             for step in range(STEPS):  # by the midpoint rule
@@ -256,10 +256,10 @@ class World:
         for group, count in zip(self.groups.values(), split, strict=True):
             if group.those(now, Phase.READY):
                 group.taken += int(count)
-                group.serve(int(count) * self.story.answers, now, self.noise)
+                group.serve(int(count) * self.story.answers, self.story.cost, now, self.noise)
             else:
                 self._turned_away += int(count)
-                group.serve(0, now, self.noise)
+                group.serve(0, self.story.cost, now, self.noise)
         self._five.append(arrived)
         if now % 60 == 0:
             for group in self.groups.values():
@@ -374,7 +374,7 @@ class World:
         ready = group.those(self.now, Phase.READY)
         slots = sum(_slots(node.kind) for node in ready)
         busy = self._minute(group, lambda fine: fine.ended_rps)
-        gpu = Reading(min(100.0, 100 * busy.value / full), busy.at) if busy and full else None
+        gpu = Reading(min(100.0, 100 * busy.value * self.story.cost / full), busy.at) if busy and full else None
         cache = Reading(100 * running.value / slots, running.at) if running and slots else None
         first = group.pool.first_token_seconds + wait
         at = self.now - TICK_SECONDS
