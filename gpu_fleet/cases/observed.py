@@ -67,6 +67,8 @@ def observation(service: Service, given: Given, now: float) -> Observation:
         pools=pools,
         arrivals_rps=reading(arrivals, MissingSignal.ARRIVALS),
         burst_rps=reading(given.burst_rps, MissingSignal.BURST),
+        engine_rps=reading(arrivals, MissingSignal.BURST),
+        matched_rps=reading(arrivals, MissingSignal.BURST),
         rejected_rps=reading(given.rejected_rps),
         input_tokens=reading(given.input_tokens or policy.request.input_tokens, MissingSignal.TOKENS),
         output_tokens=reading(given.output_tokens or policy.request.output_tokens, MissingSignal.TOKENS),

@@ -24,13 +24,15 @@ from gpu_fleet.scaling.series import (
     FINE_SECONDS,
     MINUTE_SECONDS,
     Series,
-    burst,
+    complete_until,
+    dispersion,
+    engine_arrivals,
     last_minute,
     latest_ends,
+    minute_of,
     minute_share,
     newest,
     rates,
-    scaled,
     settled,
     sum_of_known,
     total,
@@ -58,15 +60,20 @@ class PoolFacts:
 
 @dataclass(frozen=True, slots=True)
 class PoolSeries:
-    """Metric series of a pool, as published: sums by minute, means of one instance. Empty where nothing was read."""
+    """Metric series of a pool, as published. Empty where nothing was read.
+
+    The engines' counts are sums over the instances that published in each period; the rest are means of one instance.
+    """
 
     requests: Series | None = None
     """RequestCount, sums by minute; None where it could not be read, or the pool is behind no load balancer."""
     heartbeat: Series = ()
     """HealthyHostCount, by minute."""
     response_time: Series = ()
+    publishers: Series = ()
+    """By 10 s: instances that published their counts."""
     running: Series = ()
-    """By 10 s, as `waiting` and `finished`."""
+    """By 10 s, as `waiting` and `finished`: sum over the publishers."""
     waiting: Series = ()
     finished: Series = ()
     """Requests that ended, per second."""
@@ -115,12 +122,16 @@ def assemble(policy: Policy, facts: ServiceFacts, series: ServiceSeries, now: fl
     parts = [_Pool(policy, facts.pools[name], published, now) for name, published in series.pools.items()]
     pools = {name: part.observation() for name, part in zip(series.pools, parts, strict=True)}
     arrivals = settled(total([part.rates for part in parts]), now, oldest)
-    in_flight = total([total([part.running, part.waiting]) for part in parts])
-    finished = total([part.finished for part in parts])
+    engines = [part.engine_arrivals for part in parts]
+    of_service = total(engines)
+    last = newest(of_service, oldest)
     return Observation(
         pools=pools,
         arrivals_rps=arrivals,
-        burst_rps=burst(arrivals, in_flight, oldest, finished),
+        burst_rps=last and Reading(max(0.0, last.value), last.at),
+        engine_rps=last and minute_of(engines, last.at),
+        matched_rps=arrivals and minute_of(engines, arrivals.at),
+        dispersion=last and dispersion(of_service, last.at),
         rejected_rps=_rejected(series, oldest),
         input_tokens=_over_pools(pools, series, lambda pool: pool.input_tokens, oldest),
         output_tokens=_over_pools(pools, series, lambda pool: pool.output_tokens, oldest),
@@ -131,17 +142,21 @@ def assemble(policy: Policy, facts: ServiceFacts, series: ServiceSeries, now: fl
 
 
 class _Pool:
-    """One pool's series, brought from one instance to the whole pool."""
+    """One pool's series, and what they say of its newest minute."""
 
     def __init__(self, policy: Policy, facts: PoolFacts, published: PoolSeries, now: float) -> None:
         self.policy, self.facts, self.published = policy, facts, published
         self.oldest = now - policy.load.stale_after_seconds
         self.rates = _rates(facts, published, now)
-        self.running, self.waiting, self.finished = (
-            _sum_over_ready(facts, series, now) for series in (published.running, published.waiting, published.finished)
+        until = complete_until(published.publishers, now)
+        publishers, running, waiting, finished = (
+            _from_the_start(facts, series, until, now)
+            for series in (published.publishers, published.running, published.waiting, published.finished)
         )
-        self.minute_running = last_minute(self.running, self.oldest)
-        self.minute_waiting = last_minute(self.waiting, self.oldest)
+        self.engine_arrivals = engine_arrivals(running, waiting, finished, publishers)
+        self.minute_publishers = last_minute(publishers, self.oldest)
+        self.minute_running = last_minute(running, self.oldest)
+        self.minute_waiting = last_minute(waiting, self.oldest)
         self.rate = settled(self.rates, now, self.oldest)
 
     def observation(self) -> PoolObservation:
@@ -157,6 +172,7 @@ class _Pool:
             load=self._load(),
             running=self.minute_running,
             waiting=self.minute_waiting,
+            publishers=self.minute_publishers and self.minute_publishers.value,
             rate_rps=self.rate,
             response_time_seconds=self._newest(published.response_time),
             ttft_seconds=self._newest(published.ttft),
@@ -210,17 +226,20 @@ def _rates(facts: PoolFacts, published: PoolSeries, now: float) -> Series:
     return tuple(Reading(minutes[at], at) for at in sorted(minutes))
 
 
-def _sum_over_ready(facts: PoolFacts, mean: Series, now: float) -> Series:
-    """From the mean of an instance to the sum over the pool's ready ones.
+def _from_the_start(facts: PoolFacts, sums: Series, until: float, now: float) -> Series:
+    """The engines' sums up to `until`, and zero before the pool's first instance was ready.
 
     Draining instances publish nothing of their engines: a pool that has no others carries nothing, and must not make
-    the whole service's count unknown for as long as they drain. That it carries nothing is seen from its instances.
+    the whole service's count unknown for as long as they drain. An instance that is in service and has not published
+    yet carried nothing before it was ready. Both are seen from the instances, so these zeros are no missing values.
     """
-    ready = sum(instance.phase is Phase.READY for instance in facts.instances)
-    if ready:
-        return scaled(mean, ready)
+    began = min((i.ready_at or -math.inf for i in facts.instances if i.phase is Phase.READY), default=math.inf)
+    known = tuple(reading for reading in sums if reading.at <= until) if began < math.inf else ()
+    if began == -math.inf:
+        return known
     ends = latest_ends(now, MINUTE_SECONDS, 5) | latest_ends(now, FINE_SECONDS, 30)
-    return tuple(Reading(0.0, at) for at in sorted(ends))
+    values = {end: 0.0 for end in ends if end <= began} | {reading.at: reading.value for reading in known}
+    return tuple(Reading(values[at], at) for at in sorted(values))
 
 
 def _instance_load(series: Mapping[str, Series], oldest: float) -> Reading | None:

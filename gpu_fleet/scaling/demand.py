@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from gpu_fleet.scaling import arrivals
+from gpu_fleet.scaling.arrivals import LONGEST_STEP_SECONDS, Arrivals, kept
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.model import response_time, utilization
 from gpu_fleet.scaling.observation import Observation, PoolObservation, current
@@ -21,12 +23,15 @@ from gpu_fleet.scaling.service import Pool
 from gpu_fleet.scaling.state import DemandMemory, Point
 
 WEIGHT_HALF_LIFE_SECONDS = 900.0
-LEAST_WEIGHT, MOST_WEIGHT = 0.5, 3.0
-DISPERSION_KEPT = 0.97
-"""One sample a minute: half of what is known comes from the last 23 minutes."""
-MOST_DISPERSED = 50.0
+LEAST_WEIGHT, MOST_WEIGHT = 0.02, 50.0
+YOUNG_SECONDS = 300.0
+"""Where only the weight tells how many answers a request asks for, its first value counts for so long."""
+WEIGHT_STEP = 3.0
+"""A minute counts for no more than three times the weight known, and for no less than a third."""
 SATURATED = 0.95
 """From this share of C on, work done says nothing about work demanded."""
+STEADY = 0.1
+"""While more than this share of a pool's instances join or leave, its load says little about one request."""
 WAKING_SECONDS = 180.0
 """Requests that found no target count as demand for so long."""
 
@@ -90,6 +95,8 @@ class _Carried:
     saturated: bool = False
     missing: bool = False
     """The load of a pool with ready instances is not known."""
+    steady: bool = True
+    """The load of each pool was counted at about as many instances as are ready."""
     instance_loads: list[float] = field(default_factory=list)
     instance_queues: list[float] = field(default_factory=list)
     capacities: list[float] = field(default_factory=list)
@@ -97,25 +104,25 @@ class _Carried:
 
 def measure(context: Context) -> tuple[Demand, DemandMemory]:
     """Measure the demand, and learn what a request costs and how bursty arrivals are."""
-    memory = context.state.demand
     carried = _carried(context)
-    arrivals, arrived_at = _arrivals(context)
-    weight = _request_weight(context, carried, arrivals)
-    memory = replace(_disperse(context, arrivals, arrived_at), request_weight=weight)
-    rps, at = _demanded(context.seen, carried, arrivals, arrived_at, weight)
+    arrived, memory = arrivals.count(context, full=carried.saturated)
+    memory = _weigh(context, memory, carried, arrived)
+    weight = memory.request_weight
+    rps, at = _demanded(context.seen, carried, arrived, weight)
     u = utilization(carried.instance_loads, carried.capacities) if not carried.missing else None
     backlog = sum(context.value(view.waiting) or 0.0 for view in context.seen.pools.values()) * weight
     rejected = context.value(context.seen.rejected_rps) or 0.0
     series = context.state.forecast.series
+    nothing_comes = arrived.rps == 0 and not arrived.counted_rps
     demand = Demand(
         rps=rps,
         at=at,
         fresh=rps is not None and (not series or at > series[-1].at),
-        counted=arrivals is not None,
+        counted=arrived.rps is not None,
         backlog=backlog,
         rejected_rps=current(context.seen.rejected_rps, context.now, WAKING_SECONDS) or 0.0,
-        idle=arrivals == 0 and not any(carried.loads.values()) and backlog == 0 and not rejected,
-        burst=_burst(context, memory, arrivals),
+        idle=nothing_comes and not any(carried.loads.values()) and backlog == 0 and not rejected,
+        burst=arrivals.burst(context, memory),
         utilization=u,
         response_time=response_time(carried.instance_queues, carried.capacities) if u is not None else None,
         loads=carried.loads,
@@ -156,95 +163,51 @@ def _carried(context: Context) -> _Carried:
             continue
         correction = context.correction(pool)
         capacity = pool.capacity * correction
-        each = load / ready
         running, waiting = context.value(view.running), context.value(view.waiting) or 0.0
-        share = (min(each, running / ready) if running is not None else each) / capacity
-        carried.saturated = carried.saturated or share >= SATURATED or waiting > ready
-        carried.work_rps += ready * pool.throughput_rps * correction * work_share(share, pool.slowdown)
+        served = min(load, running) if running is not None else load
+        share = served / view.counted_at / capacity
+        carried.saturated = carried.saturated or share >= SATURATED or waiting > view.counted_at
+        carried.work_rps += view.counted_at * pool.throughput_rps * correction * work_share(share, pool.slowdown)
+        carried.steady = carried.steady and abs(view.counted_at - ready) <= STEADY * ready
         queue = (running if running is not None else load) + waiting
-        carried.instance_loads += [each] * ready
+        carried.instance_loads += [load / ready] * ready
         carried.instance_queues += [queue / ready] * ready
         carried.capacities += [capacity] * ready
     return carried
 
 
-def _arrivals(context: Context) -> tuple[float | None, float]:
-    """Requests per second of the service, the load balancer's own count first, and the end of that interval."""
-    seen = context.seen
-    value = context.value(seen.arrivals_rps)
-    if value is not None and seen.arrivals_rps is not None:
-        return value + (context.value(seen.rejected_rps) or 0.0), seen.arrivals_rps.at
-    rates = [view.rate_rps for _, view in context.pools()]
-    known = [rate for rate in rates if rate is not None and context.value(rate) is not None]
-    if not known or len(known) < sum(1 for _, view in context.pools() if view.ready_count):
-        return None, 0.0
-    return sum(rate.value for rate in known), min(rate.at for rate in known)
+def _weigh(context: Context, memory: DemandMemory, carried: _Carried, arrived: Arrivals) -> DemandMemory:
+    """Work of a request, moved towards work done over arrivals where instances were not full.
+
+    The engines' own count is of the same minute as the work. Where they have none, the weight also stands for what one
+    request of the load balancer asks of them, which may be far from 1: a young service takes the mean of its first
+    minutes, and then full instances may raise it, since their work done is a floor of what was asked.
+    """
+    weight, counted = memory.request_weight, context.value(context.seen.engine_rps)
+    requests = arrived.rps if counted is None else counted
+    if not requests or requests < 0 or carried.missing or not carried.steady or carried.work_rps <= 0:
+        return memory
+    seconds = max(0.0, min(context.now - context.state.at, LONGEST_STEP_SECONDS))
+    settled = 1 - kept(seconds, WEIGHT_HALF_LIFE_SECONDS)
+    learnt = max(settled, seconds / (YOUNG_SECONDS + context.now - context.state.since)) if counted is None else settled
+    sample = min(WEIGHT_STEP * weight, max(weight / WEIGHT_STEP, carried.work_rps / requests))
+    if carried.saturated and (learnt == settled or sample <= weight):
+        return memory
+    moved = min(MOST_WEIGHT, max(LEAST_WEIGHT, weight + (sample - weight) * learnt))
+    return replace(memory, request_weight=moved)
 
 
-def _request_weight(context: Context, carried: _Carried, arrivals: float | None) -> float:
-    """Work of a request, moved towards work done over arrivals where instances were not full."""
-    weight = context.state.demand.request_weight
-    if not arrivals or arrivals < 0 or carried.missing or carried.saturated or carried.work_rps <= 0:
-        return weight
-    keep = 0.5 ** (max(0.0, min(context.now - context.state.at, 600.0)) / WEIGHT_HALF_LIFE_SECONDS)
-    return weight * keep + min(MOST_WEIGHT, max(LEAST_WEIGHT, carried.work_rps / arrivals)) * (1 - keep)
-
-
-def _demanded(
-    seen: Observation, carried: _Carried, arrivals: float | None, arrived_at: float, weight: float
-) -> tuple[float | None, float]:
+def _demanded(seen: Observation, carried: _Carried, arrived: Arrivals, weight: float) -> tuple[float | None, float]:
     """Arrivals times the work of a request; the work done where no arrivals were seen.
 
     Work done is bounded by what the instances could do. So where arrivals are known, they alone are the demand. The
     larger of the two would not do either: requests that queue up within seconds look, averaged over the minute, like
     steady work of a fuller batch.
     """
-    if arrivals is not None:
-        return arrivals * weight, arrived_at
+    if arrived.rps is not None:
+        return arrived.rps * weight, arrived.at
     known = [view.load.at for name, view in seen.pools.items() if view.load and carried.loads[name] is not None]
     load_at = max(known, default=0.0)
     if not carried.missing and load_at > 0:
         return carried.work_rps, load_at
     return None, 0.0
-
-
-def _disperse(context: Context, arrivals: float | None, arrived_at: float) -> DemandMemory:
-    """Burstiness: compare each 10 seconds with the minute that they turn out to be part of.
-
-    (count - expected)^2 / expected has the mean 1 for a Poisson process. The minute is seen a minute or two later
-    than its newest 10 seconds; compared with an older minute, every rise would pass for a burst.
-    """
-    memory, reading = context.state.demand, context.seen.burst_rps
-    waiting = [p for p in memory.newest if p.at > memory.dispersed_at]
-    newest = current(reading, context.now, 120.0)
-    if newest is not None and reading is not None:
-        last = waiting[-1].at if waiting else memory.dispersed_at
-        if reading.at > last:
-            waiting.append(Point(reading.at, newest))
-    dispersion, compared_at = memory.dispersion, memory.dispersed_at
-    for point in (p for p in waiting if p.at <= arrived_at):
-        compared_at = point.at
-        expected = 10 * (arrivals or 0.0)
-        if expected >= 1 and point.at > arrived_at - 60:
-            sample = min(MOST_DISPERSED, (10 * point.rps - expected) ** 2 / expected)
-            old = 1.0 if dispersion is None else dispersion
-            dispersion = old * DISPERSION_KEPT + sample * (1 - DISPERSION_KEPT)
-    kept = tuple(p for p in waiting if p.at > compared_at)[-5:]
-    return replace(memory, newest=kept, dispersed_at=compared_at, dispersion=dispersion)
-
-
-def _burst(context: Context, memory: DemandMemory, arrivals: float | None) -> Point | None:
-    """The newest 10 seconds, where they are far above the minute.
-
-    A count of n has a standard deviation of sqrt(n) even when nothing happens, so a burst must also stand out of the
-    noise: at 0.5 rps, 5 requests are expected in 10 s, and only 5 + 4*sqrt(5) = 14 are a burst, not 8.
-    """
-    reading = context.seen.burst_rps
-    newest = current(reading, context.now, 60.0)
-    if newest is None or arrivals is None or reading is None:
-        return None
-    expected, count = 10 * arrivals, 10 * newest
-    noise = 4 * (max(1.0, memory.dispersion or 1.0) * max(expected, 1.0)) ** 0.5
-    if newest > context.policy.burst.factor * arrivals and count - expected > noise:
-        return Point(reading.at, newest * memory.request_weight)
-    return None

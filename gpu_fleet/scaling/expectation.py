@@ -71,7 +71,12 @@ def note_late(context: Context, demand: Demand, fleet: Fleet) -> FeedbackMemory:
 
 
 def _with_another_measure(context: Context, demand: Demand) -> Context:
-    """Arrivals began or ceased to be seen: what was remembered in the other measure does not compare."""
+    """Arrivals began or ceased to be seen.
+
+    Work done is in the same unit, but only a floor where instances are full: a forecast made from it must not be judged
+    by arrivals. The series, the highs of days and the season stay: arrivals that are late for three minutes are no
+    reason to forget two weeks.
+    """
     state = context.state
     return context.remember(
         demand=replace(state.demand, counted=demand.counted), forecast=state.forecast.of_another_measure()

@@ -74,12 +74,12 @@ def learn_capacity(context: Context) -> State:
 def _evidence(context: Context, pool: Pool, seen: PoolObservation, believed: float) -> float | None:
     """Load over catalog capacity that the pool is seen to carry; None where it was not at the edge."""
     slo, request = context.policy.slo, context.policy.request
-    running, ready = context.value(seen.running), seen.ready_count
-    if running is None or ready == 0:
+    running = context.value(seen.running)
+    if running is None or seen.ready_count == 0:
         return None
-    share = running / ready / pool.capacity
+    share = running / seen.counted_at / pool.capacity
     waiting = context.value(seen.waiting)
-    if waiting is not None and waiting > ready:
+    if waiting is not None and waiting > seen.counted_at:
         return share
     ttft = context.value(seen.ttft_seconds)
     if slo is None or ttft is None or share < EDGE * believed:

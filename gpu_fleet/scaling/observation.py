@@ -85,6 +85,8 @@ class PoolObservation:
     """Requests in service, the engines' own count."""
     waiting: Reading | None = None
     """Requests that the engines hold back."""
+    publishers: float | None = None
+    """Instances that `running` and `waiting` were counted at; None where it is not told: the ready ones."""
     rate_rps: Reading | None = None
     """Requests per second that the load balancer gave the pool. Zero is a reading only under a live heartbeat."""
     response_time_seconds: Reading | None = None
@@ -112,6 +114,11 @@ class PoolObservation:
         """Instances that count as capacity."""
         return len(self.those(Phase.READY))
 
+    @property
+    def counted_at(self) -> float:
+        """Instances that the load was counted at: not those that are ready now, if some have joined or left since."""
+        return self.publishers or self.ready_count
+
 
 @dataclass(frozen=True, slots=True)
 class JobQueue:
@@ -128,9 +135,19 @@ class Observation:
 
     pools: Mapping[str, PoolObservation]
     arrivals_rps: Reading | None = None
-    """Requests per second of the whole service, over the newest complete minute."""
+    """Requests per second of the whole service, over the newest complete minute: the load balancer's count."""
     burst_rps: Reading | None = None
-    """The same over the newest 10 s, where high-resolution data is there."""
+    """The engines' own count of what arrived, over the newest 10 s.
+
+    It is not the load balancer's: a request for n answers is n of the engine, and GET /v1/models is none. So it is
+    held against the next two only.
+    """
+    engine_rps: Reading | None = None
+    """The same over the newest minute, that of the loads."""
+    matched_rps: Reading | None = None
+    """The same over the minute of `arrivals_rps`, so that the two counts compare."""
+    dispersion: Reading | None = None
+    """Variance over mean of the engines' arrivals in 10 s, within the minute of `engine_rps`."""
     rejected_rps: Reading | None = None
     """Requests per second that found no target (503): the waking signal of a service that sleeps."""
     input_tokens: Reading | None = None

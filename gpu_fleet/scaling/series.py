@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
@@ -17,6 +18,10 @@ HISTORY_SECONDS = 300
 
 SETTLING_SECONDS = 60
 """For so long after its end a minute's sum may still grow: the load balancer's nodes report one by one."""
+FINE_SETTLING_SECONDS = 30
+"""For so long after its end an instance's 10 seconds may still be on their way."""
+LEAST_OF_A_MINUTE = 3
+"""A minute is known by at least half of its 10 seconds."""
 
 
 def newest(series: Series, oldest: float) -> Reading | None:
@@ -68,9 +73,17 @@ def sum_of_known(parts: Sequence[Series]) -> Series:
     return tuple(Reading(sums[at], at) for at in sorted(sums))
 
 
-def scaled(series: Series, factor: float) -> Series:
-    """Each value times `factor`: from the mean of an instance to the pool."""
-    return tuple(Reading(reading.value * factor, reading.at) for reading in series)
+def complete_until(publishers: Series, now: float) -> float:
+    """End of the newest 10 seconds that all instances have reported.
+
+    A sum lacks those that are still to report: 4 of 10 would pass for a fall to 40 %, and the next run for a jump. So
+    the newest 10 seconds wait while fewer have published than in those that have settled. Instances that have left
+    publish no more; then the wait ends with the settling time.
+    """
+    counts = {reading.at: reading.value for reading in publishers}
+    old = [at for at in counts if now - at >= FINE_SETTLING_SECONDS]
+    least = counts[max(old)] if old else 0.0
+    return max((at for at, count in counts.items() if now - at >= FINE_SETTLING_SECONDS or count >= least), default=now)
 
 
 def last_minute(series: Series, oldest: float) -> Reading | None:
@@ -78,7 +91,7 @@ def last_minute(series: Series, oldest: float) -> Reading | None:
     last = newest(series, oldest)
     if last is None:
         return None
-    values = [reading.value for reading in series if reading.at > last.at - MINUTE_SECONDS]
+    values = _minute(series, last.at)
     return Reading(math.fsum(values) / len(values), last.at)
 
 
@@ -101,25 +114,56 @@ def minute_share(parts: Iterable[tuple[Series, Series]], oldest: float) -> Readi
     return Reading(min(1.0, math.fsum(part for _, part in minute) / total), end)
 
 
-def burst(arrivals: Reading | None, in_flight: Series, oldest: float, finished: Series = ()) -> Reading | None:
-    """Requests per second over the newest 10 s, from the balance of flow: what arrives is what ends plus what piles up.
+def _minute(series: Series, end: float) -> list[float]:
+    return [reading.value for reading in series if end - MINUTE_SECONDS < reading.at <= end]
+
+
+def engine_arrivals(running: Series, waiting: Series, finished: Series, publishers: Series) -> Series:
+    """Requests per second that reached a pool's engines, by 10 s: what arrives is what ends plus what piles up.
 
     No load balancer metric is finer than a minute, but the engines count their requests every 10 s. With N1, N2 in
-    flight over the newest two periods of d seconds and `finished` the rate at which requests ended in the last of
-    them: finished + (N2 - N1) / d. At 10 rps and 300 in flight, 60 more within 10 s are 16 rps. Where the engines do
-    not report what ended, `arrivals` of the minute stands in for it, which adds the noise of the endings to that of
-    the arrivals. The value is raw: whether it is a burst or chance is for the model to decide.
-    None where the series is missing, or its newest two periods do not follow each other.
+    flight over two periods of d seconds and `finished` the rate at which requests ended in the second: finished +
+    (N2 - N1) / d. At 10 rps and 300 in flight, 60 more within 10 s are 16 rps.
+    Only where as many instances published in both periods: an instance that has joined or left in between would pass
+    for requests that came or went. Nothing where the engines do not tell what ended: the load balancer's count in its
+    place would be another count, of requests and not of answers.
     """
-    last = newest(in_flight, oldest)
-    if last is None or len(in_flight) < 2:
+    in_flight = total([running, waiting])
+    counts = {reading.at: reading.value for reading in publishers}
+    ended = {reading.at: reading.value for reading in finished}
+    found = []
+    for before, last in itertools.pairwise(in_flight):
+        seconds = last.at - before.at
+        same = last.at in counts and counts[last.at] == counts.get(before.at)
+        if same and last.at in ended and seconds <= 2 * FINE_SECONDS:
+            found.append(Reading(ended[last.at] + (last.value - before.value) / seconds, last.at))
+    return tuple(found)
+
+
+def minute_of(parts: Sequence[Series], end: float) -> Reading | None:
+    """Mean over the minute up to `end`, summed over the parts; None where more than half of it is missing of one.
+
+    Each part by itself, so that a pool in which an instance has joined does not hide that time of the others.
+    """
+    minutes = [_minute(part, end) for part in parts]
+    if not minutes or min(map(len, minutes)) < LEAST_OF_A_MINUTE:
         return None
-    before = in_flight[-2]
-    seconds = last.at - before.at
-    ended = next((reading for reading in reversed(finished) if reading.at == last.at), arrivals)
-    if ended is None or seconds > 2 * FINE_SECONDS:
+    return Reading(max(0.0, sum(math.fsum(values) / len(values) for values in minutes)), end)
+
+
+def dispersion(rates: Series, end: float) -> Reading | None:
+    """Variance over mean of the counts in 10 s within the minute up to `end`; 1 on average for a Poisson process.
+
+    The variance is the unbiased one, over n - 1: the mean is that of the same minute. None for less than one request
+    in 10 s, and where more than half of the minute is missing.
+    """
+    counts = [FINE_SECONDS * rate for rate in _minute(rates, end)]
+    if len(counts) < LEAST_OF_A_MINUTE:
         return None
-    return Reading(max(0.0, ended.value + (last.value - before.value) / seconds), last.at)
+    mean = math.fsum(counts) / len(counts)
+    if mean < 1:
+        return None
+    return Reading(math.fsum((count - mean) ** 2 for count in counts) / (len(counts) - 1) / mean, end)
 
 
 def latest_ends(now: float, period_seconds: int, count: int) -> set[float]:

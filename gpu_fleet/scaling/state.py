@@ -95,19 +95,24 @@ class DemandMemory:
     """What measuring the demand remembers."""
 
     request_weight: float = 1.0
-    """Work of a request, over what the profiles say of one with such lengths."""
+    """Work of a request of the engines, over what the profiles say of one with such lengths."""
+    answers: float = 1.0
+    """Requests of the engines for each of the load balancer's: 8 for answers in eight versions, 0.1 where 9 of 10 are
+    GET /v1/models."""
+    answered: float = 0.0
+    """The load balancer's requests behind that ratio, old ones counting less."""
+    answered_at: float = 0.0
+    """End of the newest minute that it was learnt from."""
     counted: bool | None = None
-    """Whether the forecast's series counts arrivals; else it is of work done, and the two do not compare."""
+    """Whether demand was last counted from arrivals; else it was the work done, a floor where instances are full."""
     dispersion: float | None = None
     """Variance over mean of the arrivals in 10 seconds; 1 for a Poisson process."""
-    newest: tuple[Point, ...] = ()
-    """10-second arrivals whose minute has not been seen yet (requests per second, not typical ones)."""
     dispersed_at: float = 0.0
-    """The newest 10 seconds that were compared with their minute."""
+    """End of the newest minute that it was learnt from."""
 
     def after_gap(self) -> Self:
-        """Forget the 10-second arrivals: their minutes have passed unseen."""
-        return replace(self, newest=(), dispersed_at=0.0)
+        """Keep what was learnt, and no time of a clock that may have jumped."""
+        return replace(self, answered_at=0.0, dispersed_at=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +152,8 @@ class ForecastMemory:
         return replace(self, series=(), pending=())
 
     def of_another_measure(self) -> Self:
-        """Forget everything in rps: the demand is measured in another way from now on, and the two do not compare."""
-        return replace(self, series=(), highest=(), pending=())
+        """Leave unjudged what was forecast from one measure of demand and would be judged by another."""
+        return replace(self, pending=())
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,9 +91,10 @@ def _pool_series(readable: _Readable, p: int, of_instance: Mapping[str, Mapping[
         requests=tuple(Reading(count, at) for at, count in counts if count),
         heartbeat=tuple(Reading(1.0, minute.at) for minute in balancer if minute.heartbeat[p]),
         response_time=_latest(balancer, p, lambda window: window.ttft_mean_seconds),
-        running=_means(samples, p, "pool_running", 1.0),
-        waiting=_means(samples, p, "pool_waiting", 1.0),
-        finished=_means(samples, p, "pool_ended", FINE_SECONDS),
+        publishers=_sums(samples, p, "pool_targets"),
+        running=_sums(samples, p, "pool_running"),
+        waiting=_sums(samples, p, "pool_waiting"),
+        finished=_sums(samples, p, "pool_ended", FINE_SECONDS),
         input_tokens=(lengths[0],) if lengths else (),
         output_tokens=(lengths[1],) if lengths else (),
         judged=_sums(samples, p, "pool_ended"),
@@ -114,19 +115,12 @@ def _latest(minutes: Sequence[Minute], p: int, value: Callable[[PoolWindow], flo
     return ()
 
 
-def _means(samples: Sequence[Sample], p: int, gauge: str, seconds: float) -> Series:
-    """Means of one instance, every 10 s; samples in which no target published are left out."""
+def _sums(samples: Sequence[Sample], p: int, gauge: str, seconds: float = 1.0) -> Series:
+    """Sums over the targets, every 10 s; samples in which no target published are left out."""
     return tuple(
-        Reading(getattr(sample.gauges, gauge)[p] / sample.gauges.pool_targets[p] / seconds, sample.at)
+        Reading(getattr(sample.gauges, gauge)[p] / seconds, sample.at)
         for sample in samples
         if sample.gauges.pool_targets[p]
-    )
-
-
-def _sums(samples: Sequence[Sample], p: int, gauge: str) -> Series:
-    """Sums over the instances, every 10 s; samples in which no target published are left out."""
-    return tuple(
-        Reading(getattr(sample.gauges, gauge)[p], sample.at) for sample in samples if sample.gauges.pool_targets[p]
     )
 
 

@@ -124,9 +124,8 @@ class Telemetry:
         return tuple(reading for reading in self._history if reading.at <= now - self._delays.minute_seconds)
 
     def samples(self, now: float) -> tuple[Sample, ...]:
-        """Return the newest minute of readable samples, oldest first."""
-        samples = self._readable(now)
-        return tuple(sample for sample in samples if sample.at > samples[-1].at - MINUTE_SECONDS)
+        """Return the readable samples that the scaler's query over the newest minutes brings, oldest first."""
+        return tuple(self._readable(now))
 
     def samples_of_minute(self, now: float) -> tuple[float, tuple[Sample, ...]]:
         """Return the end of the newest ended minute with samples, and its samples that have arrived."""

@@ -207,9 +207,9 @@ def shown(*words):
 
 
 def leaving():
-    # Whether the instance must stop publishing. A draining instance gets no new requests, and the scaler computes the
-    # load of the others from the group's mean: with four that hold 20 each and one that has 5 left, it would count
-    # 4 x 17. A training worker publishes to the end: its jobs are its own.
+    # Whether the instance must stop publishing. A draining instance gets no new requests, and the scaler takes what is
+    # published for the load of those that stay: with four that hold 20 each and one that has 5 left, it would count
+    # 85 at five. A training worker publishes to the end: its jobs are its own.
     if os.environ.get("WORKLOAD") == "training":
         return False
     try:

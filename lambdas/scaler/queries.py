@@ -33,6 +33,7 @@ class PoolQueries:
     requests: Query | None = None
     heartbeat: Query | None = None
     response_time: Query | None = None
+    publishers: Query | None = None
     running: Query | None = None
     waiting: Query | None = None
     finished: Query | None = None
@@ -54,9 +55,9 @@ class PoolQueries:
     def minute(self) -> Iterable[Query]:
         """Those over the newest minutes."""
         pool = (
-            self.requests, self.heartbeat, self.response_time, self.running, self.waiting, self.finished,
-            self.judged, self.late, self.input_tokens, self.output_tokens, self.ttft, self.cpu, self.memory, self.gpu,
-            self.kv_cache, self.network_latency,
+            self.requests, self.heartbeat, self.response_time, self.publishers, self.running, self.waiting,
+            self.finished, self.judged, self.late, self.input_tokens, self.output_tokens, self.ttft, self.cpu,
+            self.memory, self.gpu, self.kv_cache, self.network_latency,
         )  # fmt: skip
         yield from (query for query in pool if query is not None)
         for queries in self.of_instance.values():
@@ -73,6 +74,7 @@ class PoolQueries:
             requests=answers.of(self.requests) if counted else None,
             heartbeat=answers.of(self.heartbeat),
             response_time=answers.of(self.response_time),
+            publishers=answers.of(self.publishers),
             running=answers.of(self.running),
             waiting=answers.of(self.waiting),
             finished=answers.of(self.finished),
@@ -174,23 +176,28 @@ def _pool_queries(parameter: ServiceParameter, name: str, state: State, instance
         dimensions = {"TargetGroup": pool.target_group, "LoadBalancer": bindings.load_balancer}
         return _query(LOAD_BALANCER, metric, statistic, period, **dimensions)
 
-    def engine(
-        metric: str, period: int = MINUTE_SECONDS, statistic: str = "Average", *, wanted: bool = True
-    ) -> Query | None:
-        return _query(ENGINE, metric, statistic, period, AutoScalingGroupName=pool.group) if wanted else None
+    def engine(metric: str, *, wanted: bool = True) -> Query | None:
+        return _query(ENGINE, metric, "Average", AutoScalingGroupName=pool.group) if wanted else None
 
     serves = policy.workload is Workload.INFERENCE
     judged = serves and policy.slo is not None
+
+    def counts(metric: str, statistic: str = "Sum", *, wanted: bool = serves) -> Query | None:
+        # Each instance publishes one value a period. The sum and the number of values belong to the same instances;
+        # a mean times those that are in service now does not.
+        return _query(ENGINE, metric, statistic, FINE_SECONDS, AutoScalingGroupName=pool.group) if wanted else None
+
     history = serves and state.wants_history
     return PoolQueries(
         requests=alb("RequestCount", "Sum"),
         heartbeat=alb("HealthyHostCount", "Average"),
         response_time=alb("TargetResponseTime", "Average"),
-        running=engine("requests_running", FINE_SECONDS, wanted=serves),
-        waiting=engine("requests_waiting", FINE_SECONDS, wanted=serves),
-        finished=engine("finished_rps", FINE_SECONDS, wanted=serves),
-        judged=engine("judged_requests", FINE_SECONDS, "Sum", wanted=judged),
-        late=engine("late_requests", FINE_SECONDS, "Sum", wanted=judged),
+        publishers=counts("requests_running", "SampleCount"),
+        running=counts("requests_running"),
+        waiting=counts("requests_waiting"),
+        finished=counts("finished_rps"),
+        judged=counts("judged_requests", wanted=judged),
+        late=counts("late_requests", wanted=judged),
         input_tokens=engine("input_tokens", wanted=serves),
         output_tokens=engine("output_tokens", wanted=serves),
         ttft=engine("ttft_p95_seconds", wanted=judged),

@@ -14,10 +14,11 @@ MINUTE = datetime(2026, 3, 2, 10, 0, tzinfo=UTC).timestamp()
 
 
 def engine(
-    world, metric: str, value: float, *, pool: str = "l4", at: float = MINUTE + 10, service: str = "chat"
+    world, metric: str, *values: float, pool: str = "l4", at: float = MINUTE + 10, service: str = "chat"
 ) -> None:
-    """A gauge's period of 10 s that begins at `at` (by default the newest that has ended)."""
-    world.publish(metric, value, at, AutoScalingGroupName=f"{service}-{pool}")
+    """A gauge's period of 10 s that begins at `at` (by default the newest that has ended): a value of each instance."""
+    for value in values:
+        world.publish(metric, value, at, AutoScalingGroupName=f"{service}-{pool}")
 
 
 class TestWhatStands:
@@ -176,15 +177,17 @@ class TestRequests:
 
 
 class TestEngine:
-    def test_running_and_waiting_are_totals_over_the_ready_instances(self, world):
-        world.stand(pools={"l4": 3})
-        world.health[world.ids("l4")[0]] = ("unhealthy", "Target.Timeout")
-        engine(world, "requests_running", 12)
-        engine(world, "requests_waiting", 1.5)
+    @pytest.mark.parametrize("ready", [1, 2, 5])
+    def test_running_and_waiting_are_totals_over_the_instances_that_published(self, world, ready):
+        """However many are ready by the time of the run."""
+        world.stand(pools={"l4": ready})
+        engine(world, "requests_running", 10, 14)
+        engine(world, "requests_waiting", 0, 3)
         pool = world.observe().pools["l4"]
         assert pool.running == Reading(24, MINUTE + 20)
         assert pool.waiting == Reading(3, MINUTE + 20)
         assert pool.load == Reading(27, MINUTE + 20)
+        assert pool.publishers == 2
 
     def test_a_silent_engine_is_missing_and_not_idle(self, world):
         world.stand(pools={"l4": 1})
@@ -225,21 +228,23 @@ class TestEngine:
         world.stand(pools={"l4": 2})
         world.publish_requests("l4", MINUTE - 60, 600)
         for i, running in enumerate([100, 100, 100, 100, 100, 160]):
-            engine(world, "requests_running", running, at=MINUTE + 10 - 10 * (5 - i))
-            engine(world, "requests_waiting", 0, at=MINUTE + 10 - 10 * (5 - i))
+            at = MINUTE + 10 - 10 * (5 - i)
+            engine(world, "requests_running", running, running, at=at)
+            engine(world, "requests_waiting", 0, 0, at=at)
+            engine(world, "finished_rps", 4, 6, at=at)
         seen = world.observe()
         assert seen.pools["l4"].running == Reading(220, MINUTE + 20)
         # 120 more in flight within 10 s, on top of the 10 rps that end.
         assert seen.burst_rps == Reading(22, MINUTE + 20)
 
-    def test_engines_that_tell_what_ended_make_the_burst_exact(self, world):
-        world.stand(pools={"l4": 2})
+    def test_engines_that_do_not_tell_what_ended_tell_of_no_burst(self, world):
+        """The load balancer's count in its place would be of requests, and not of their answers."""
+        world.stand(pools={"l4": 1})
         world.publish_requests("l4", MINUTE - 60, 600)
-        for i in range(2):
-            engine(world, "requests_running", 100 + 10 * i, at=MINUTE + 10 * i)
+        for i, running in enumerate([100, 160]):
+            engine(world, "requests_running", running, at=MINUTE + 10 * i)
             engine(world, "requests_waiting", 0, at=MINUTE + 10 * i)
-            engine(world, "finished_rps", 4, at=MINUTE + 10 * i)
-        assert world.observe().burst_rps == Reading(10, MINUTE + 20)
+        assert world.observe().burst_rps is None
 
     def test_load_is_in_the_policys_unit(self, world):
         world.stand(pools={"l4": 2}, policy={"load": {"unit": "requests_per_second"}})
@@ -302,7 +307,7 @@ class TestEngine:
         names = [q["MetricStat"]["Metric"]["MetricName"] for q in asked["MetricDataQueries"]]
         assert sorted(names) == sorted([
             "RequestCount", "HealthyHostCount", "TargetResponseTime", "HTTPCode_ELB_503_Count", "requests_running",
-            "requests_waiting", "finished_rps", "input_tokens", "output_tokens", "kv_cache_percent",
+            "requests_running", "requests_waiting", "finished_rps", "input_tokens", "output_tokens", "kv_cache_percent",
         ])  # fmt: skip
 
     def test_loads_of_single_instances_are_read_when_one_is_to_be_chosen(self, world):

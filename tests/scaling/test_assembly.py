@@ -32,7 +32,12 @@ def facts(ready: int = 2, phase: Phase = Phase.READY) -> PoolFacts:
 
 
 BUSY = PoolSeries(
-    requests=series(600, 600), heartbeat=series(2, 2), running=fine(20, 20), waiting=fine(0, 0), finished=fine(5, 5)
+    requests=series(600, 600),
+    heartbeat=series(2, 2),
+    publishers=fine(*[2] * 8),
+    running=fine(*[40] * 8),
+    waiting=fine(*[0] * 8),
+    finished=fine(*[10] * 8),
 )
 """Two instances with 20 requests each; 10 requests per second arrive and end."""
 
@@ -47,12 +52,63 @@ def seen(pools: dict[str, tuple[PoolFacts, PoolSeries]], of: Policy | None = Non
     )
 
 
-def test_means_of_an_instance_become_sums_over_the_ready_ones():
+def test_the_load_is_the_sum_over_those_that_published():
     observation = seen({"l4": (facts(), BUSY)})
     pool = observation.pools["l4"]
-    assert (pool.running, pool.load) == (Reading(40, MINUTE), Reading(40, MINUTE))
+    assert (pool.running, pool.load, pool.publishers) == (Reading(40, MINUTE), Reading(40, MINUTE), 2)
     assert pool.rate_rps == observation.arrivals_rps == Reading(10, MINUTE)
-    assert observation.burst_rps == Reading(10, MINUTE)
+    assert observation.burst_rps == observation.engine_rps == observation.matched_rps == Reading(10, MINUTE)
+    assert observation.dispersion == Reading(0, MINUTE)
+
+
+@given(st.integers(0, 40), st.lists(st.floats(0, 100), min_size=8, max_size=8), st.integers(1, 40))
+def test_instances_that_join_or_leave_change_no_load_that_was_published_before(ready, load, publishers):
+    """145 in flight at 8 instances are 145, whether 3 or 13 are ready by now."""
+    published = replace(BUSY, publishers=fine(*[publishers] * 8), running=fine(*load))
+    pool = seen({"l4": (facts(ready), published)}).pools["l4"]
+    expected = sum(load[2:]) / 6 if ready else 0.0
+    assert pool.load is not None
+    assert pool.load.value == pytest.approx(expected)
+
+
+def test_an_instance_that_joins_is_no_burst():
+    """160 in flight at eight; two more publish what they already hold."""
+    published = replace(BUSY, publishers=fine(*[8] * 7, 10), running=fine(*[160] * 7, 200))
+    observation = seen({"l4": (facts(10), published)})
+    assert observation.burst_rps == Reading(10, MINUTE - 10)
+    assert observation.engine_rps == Reading(10, MINUTE - 10)
+
+
+def test_ten_seconds_that_some_instances_have_not_reported_are_no_fall():
+    """At the end of the period four of ten have published."""
+    published = replace(BUSY, publishers=fine(*[10] * 7, 4), running=fine(*[200] * 7, 80))
+    observation = seen({"l4": (facts(10), published)})
+    assert observation.pools["l4"].load == Reading(200, MINUTE - 10)
+    assert observation.burst_rps == Reading(10, MINUTE - 10)
+
+
+def test_an_instance_in_service_that_has_not_published_yet_carried_nothing_before():
+    ready_at = MINUTE - 20
+    joined = replace(facts(1), instances=(replace(facts(1).instances[0], ready_at=ready_at),))
+    observation = seen({"l4": (facts(), BUSY), "l40s": (joined, PoolSeries(requests=()))})
+    assert observation.pools["l40s"].load == Reading(0, ready_at)
+    assert observation.burst_rps == Reading(10, ready_at)
+    long_ago = replace(facts(1), instances=(replace(facts(1).instances[0], ready_at=MINUTE - 900),))
+    assert seen({"l40s": (long_ago, PoolSeries(requests=()))}).pools["l40s"].load is None
+
+
+def test_the_engines_count_is_of_the_minute_that_the_load_balancer_counted():
+    """The balancer's newest minute ended a minute ago, and 20 rps have come since."""
+    engines = {name: fine(*[value] * 13) for name, value in (("publishers", 2), ("running", 40), ("waiting", 0))}
+    published = PoolSeries(
+        requests=series(600, 600, end=MINUTE - 60),
+        heartbeat=series(2, 2, end=MINUTE - 60),
+        finished=fine(*[10] * 7, *[20] * 6),
+        **engines,
+    )
+    observation = seen({"l4": (facts(), published)})
+    assert observation.arrivals_rps == observation.matched_rps == Reading(10, MINUTE - 60)
+    assert observation.engine_rps == Reading(20, MINUTE)
 
 
 def test_load_in_requests_per_second_is_the_rate():
@@ -71,7 +127,9 @@ def test_a_count_that_could_not_be_read_makes_the_whole_services_arrivals_unknow
     pools = {"l4": (facts(), BUSY), "l40s": (facts(), replace(BUSY, requests=None))}
     observation = seen(pools)
     assert observation.arrivals_rps is None
-    assert observation.burst_rps is not None  # the engines' own counts are still there
+    assert observation.burst_rps == Reading(20, MINUTE)  # the engines' own counts are still there
+    assert observation.engine_rps == Reading(20, MINUTE)
+    assert observation.matched_rps is None
     assert observation.pools["l4"].rate_rps == Reading(10, MINUTE)
 
 
@@ -94,7 +152,7 @@ def test_silence_of_a_pool_that_serves_is_unknown():
 
 
 def test_old_readings_are_unknown():
-    old = PoolSeries(requests=series(600, end=MINUTE - 240), running=series(20, end=MINUTE - 240, step=10))
+    old = PoolSeries(requests=series(600, end=MINUTE - 240), running=series(40, end=MINUTE - 240, step=10))
     pool = seen({"l4": (facts(), old)}).pools["l4"]
     assert (pool.rate_rps, pool.running) == (None, None)
 
@@ -137,7 +195,8 @@ def test_the_service_is_the_sum_of_its_pools(parts: list[tuple[int, float, int]]
             PoolSeries(
                 requests=series(count) if count else (),
                 heartbeat=series(1),
-                running=fine(mean, mean),
+                publishers=fine(ready, ready),
+                running=fine(ready * mean, ready * mean),
                 waiting=fine(0, 0),
             ),
         )

@@ -23,7 +23,8 @@ def meet(policy, demand, expected_rps, state, now):
 
 
 def demand_at(now, arrivals, burst=None):
-    observation = seen(at=now, arrivals=arrivals, burst_rps=None if burst is None else Reading(burst, now - 10))
+    engines = {} if burst is None else {"burst_rps": Reading(burst, now - 10), "matched_rps": Reading(arrivals, now)}
+    observation = seen(at=now, arrivals=arrivals, **engines)
     return measure(Context(service(), observation, State(at=now - 60), now))[0]
 
 

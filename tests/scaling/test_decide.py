@@ -11,7 +11,7 @@ from gpu_fleet.scaling.fleet import survey
 from gpu_fleet.scaling.observation import CapacityError, JobQueue, Phase, Reading
 from gpu_fleet.scaling.record import Record, dump, load
 from gpu_fleet.scaling.sizing import TAIL_BUDGET, usable_share
-from gpu_fleet.scaling.state import Pending, Point, PoolState, State
+from gpu_fleet.scaling.state import Errors, Pending, Point, PoolState, Season, State
 from tests.scaling.builders import NOW, changed, instances, pool, pool_seen, remembered, seen, service
 
 LIVED = remembered(at=NOW - 60, since=NOW - 7200, request_weight=1.0, dispersion=1.0)
@@ -163,7 +163,7 @@ def test_a_burst_is_met_at_once_and_held():
     svc = service(burst={"hold_seconds": 300})
     view = pool_seen(4, load=20, instance_loads=[5] * 4)
     calm = one(svc, view, arrivals=2.0)
-    burst = one(svc, view, arrivals=2.0, burst_rps=Reading(12.0, NOW - 10))
+    burst = one(svc, view, arrivals=2.0, burst_rps=Reading(12.0, NOW - 10), matched_rps=Reading(2.0, NOW))
     assert burst.targets["l4"].desired > calm.targets["l4"].desired
     assert "demand.burst" in burst.codes
     desired = burst.targets["l4"].desired
@@ -546,7 +546,7 @@ def test_a_hold_for_missing_data_says_so_for_demand():
     assert reason(sound(one(service(), pool_seen(5, load=None))), "demand.missing").sentence.startswith("Neither")
 
 
-def test_a_series_of_arrivals_is_not_gone_on_with_work_done_nor_the_other_way_round():
+def test_a_forecast_from_arrivals_is_not_judged_by_work_done_nor_the_other_way_round():
     past = (Point(NOW - 60, 4.0),)
     waiting = (Pending(NOW + 60, {"none": 4.0}),)
     view = pool_seen(4, load=20, instance_loads=[5] * 4)
@@ -554,8 +554,26 @@ def test_a_series_of_arrivals_is_not_gone_on_with_work_done_nor_the_other_way_ro
         state = changed(LIVED, counted=counted, series=past, pending=waiting)
         after = one(service(), view, arrivals=arrivals, state=state).state
         assert after.demand.counted is (arrivals is not None)
-        assert [p.at for p in after.forecast.series] == ([NOW - 60, NOW] if kept else [NOW])
+        assert [p.at for p in after.forecast.series] == [NOW - 60, NOW]
         assert len(after.forecast.pending) == 1 + kept
+
+
+@pytest.mark.parametrize("load", [20, 0])
+def test_arrivals_that_are_late_for_minutes_are_no_reason_to_forget_weeks(load):
+    """Five minutes without arrivals while load is seen, or nothing in flight: highs, season, errors and series stay."""
+    highest = tuple(Point(NOW - day * 86400.0, 50.0) for day in range(13, 0, -1))
+    season = Season(NOW - 3600, (4.0,) * 288, (1.0,) * 7, 14.0)
+    past = tuple(Point(NOW - 60.0 * n, 4.0) for n in range(110, 0, -1))
+    state = changed(LIVED, counted=True, highest=highest, season=season, series=past, errors={"none": Errors((1.0,))})
+    for minute in range(5):
+        now = NOW + 60 * minute
+        view = pool_seen(4, load=load, at=now, instance_loads=[load / 4] * 4)
+        state = decide(service(), seen(at=now, pools={"l4": view}), state, now).state
+    assert not state.demand.counted
+    assert state.forecast.highest[:13] == highest
+    assert state.forecast.season == season
+    assert state.forecast.series[:110] == past
+    assert "none" in state.forecast.errors
 
 
 def test_while_nothing_is_seen_of_a_sleeping_service_its_series_is_kept():

@@ -1,11 +1,14 @@
 """What is asked of a service, from what was seen."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpu_fleet.scaling.arrivals import DISPERSION_HALF_LIFE_SECONDS, MOST_DISPERSED
 from gpu_fleet.scaling.context import Context
-from gpu_fleet.scaling.demand import DISPERSION_KEPT, MOST_DISPERSED, SATURATED, measure
+from gpu_fleet.scaling.demand import SATURATED, measure
 from gpu_fleet.scaling.observation import Reading, current
 from gpu_fleet.scaling.state import Point, PoolState, State
 from tests.scaling.builders import NOW, pool, pool_seen, remembered, seen, service
@@ -117,25 +120,30 @@ def test_a_serving_pool_without_load_or_rate_makes_the_whole_unknown_where_arriv
     assert demand.rps == pytest.approx(3.0)
 
 
+def engines(newest, minute, at=NOW - 10):
+    """What the engines count: requests per second of the newest 10 s, and of the load balancer's minute."""
+    return {"burst_rps": Reading(newest, at), "matched_rps": Reading(minute, NOW - 60)}
+
+
 def test_ten_seconds_far_above_the_minute_are_a_burst():
-    demand, _ = demand_of(seen(arrivals=10.0, burst_rps=Reading(30.0, NOW - 10)))
+    demand, _ = demand_of(seen(arrivals=10.0, **engines(30.0, 10.0)))
     assert demand.burst is not None
     assert demand.burst.rps == pytest.approx(30.0)
 
 
 def test_noise_of_a_small_count_is_no_burst():
-    demand, _ = demand_of(seen(arrivals=0.5, burst_rps=Reading(0.9, NOW - 10)))
+    demand, _ = demand_of(seen(arrivals=0.5, **engines(0.9, 0.5)))
     assert demand.burst is None
 
 
 def test_an_old_ten_seconds_is_no_burst():
-    demand, _ = demand_of(seen(arrivals=10.0, burst_rps=Reading(30.0, NOW - 61)))
+    demand, _ = demand_of(seen(arrivals=10.0, **engines(30.0, 10.0, at=NOW - 61)))
     assert demand.burst is None
 
 
 def test_the_burst_factor_is_the_policys():
     svc = service(burst={"factor": 4})
-    demand, _ = demand_of(seen(arrivals=10.0, burst_rps=Reading(30.0, NOW - 10)), svc=svc)
+    demand, _ = demand_of(seen(arrivals=10.0, **engines(30.0, 10.0)), svc=svc)
     assert demand.burst is None
 
 
@@ -288,8 +296,21 @@ def test_what_the_pools_were_given_is_the_arrivals_where_the_service_has_no_coun
     demand, _ = demand_of(seen(pools={"l4": pool_seen(1, load=5, rate_rps=Reading(2.0, NOW)), "h100": older}), svc=svc)
     assert demand.counted
     assert demand.at == NOW - 60
-    # 1 rps of work is done where 5 arrived; a request is taken for half a typical one at least
-    assert demand.rps == pytest.approx(5 * (0.5 + 0.5 * 0.5 ** (60 / 900)))
+    # 1 rps of work is done where 5 arrived; a minute counts for a third of the weight known at least
+    assert demand.rps == pytest.approx(5 * (1 / 3 + 2 / 3 * 0.5 ** (60 / 900)))
+
+
+def test_the_zeros_of_empty_pools_do_not_stand_in_for_a_serving_pool_whose_rate_is_not_known():
+    svc = service(pool("l4"), pool("l40s"), pool("h100"))
+    nothing = Reading(0.0, NOW)
+    pools = {
+        "l4": pool_seen(0, load=0.0, rate_rps=nothing),
+        "l40s": pool_seen(2, load=20, rate_rps=None),
+        "h100": pool_seen(0, load=0.0, rate_rps=nothing),
+    }
+    demand, _ = demand_of(seen(pools=pools), svc=svc)
+    assert demand.rps == pytest.approx(2.0)
+    assert not demand.counted
 
 
 @pytest.mark.parametrize("other", [{}, {"rate_rps": Reading(3.0, NOW - 181)}])
@@ -304,66 +325,49 @@ def test_arrivals_are_unknown_while_a_serving_pool_does_not_say_what_it_was_give
 BEFORE = {"at": NOW - 60, "since": NOW - 3600}
 
 
-def spread(arrivals, burst=None, at=NOW, now=NOW, **before):
-    view = seen(at=at, arrivals=arrivals, burst_rps=burst)
-    return demand_of(view, remembered(**(BEFORE | before)), now=now)[1]
+def dispersion_of(samples, every=60.0, before=1.0):
+    """What is known of burstiness after these samples of it, `every` so many seconds."""
+    state = remembered(at=NOW - 60, dispersion=before, dispersed_at=NOW)
+    for n, sample in enumerate(samples, start=1):
+        at = NOW + n * every
+        state = demand_of(seen(at=at, dispersion=Reading(sample, at)), state, now=at)[1]
+    return state.demand.dispersion
 
 
-def test_ten_seconds_wait_until_the_minute_that_they_are_part_of_is_seen():
-    first = spread(10.0, Reading(12.0, NOW - 10), at=NOW - 60)
-    assert first.demand.newest == (Point(NOW - 10, 12.0),)
-    assert first.demand.dispersion is None
-    # 120 where 100 were to be expected: 20^2 / 100 = 4, which moves 1 by 3 %
-    then = spread(10.0, at=NOW, now=NOW + 60, newest=first.demand.newest, dispersed_at=first.demand.dispersed_at)
-    assert then.demand.dispersion == pytest.approx(DISPERSION_KEPT * 1 + (1 - DISPERSION_KEPT) * 4)
-    assert then.demand.newest == ()
-    assert then.demand.dispersed_at == NOW - 10
+def test_half_of_what_is_known_of_burstiness_is_of_the_last_23_minutes():
+    assert DISPERSION_HALF_LIFE_SECONDS == 23 * 60
+    assert dispersion_of([3.0] * 23) == pytest.approx(2.0)
 
 
-def test_burstiness_moves_on_from_what_was_known_of_it():
-    after = spread(10.0, newest=(Point(NOW - 10, 12.0), Point(NOW - 5, 8.0)), dispersion=3.0)
-    assert after.demand.dispersion == pytest.approx(DISPERSION_KEPT * (DISPERSION_KEPT * 3 + 0.12) + 0.12)
+@given(st.sampled_from([10, 30, 60, 120]), st.floats(0, MOST_DISPERSED))
+def test_burstiness_is_learnt_by_time_however_often_the_service_is_looked_at(every, sample):
+    """Half an hour of the same burstiness: the same whether it was seen 180 times or 15."""
+    seconds = 1800
+    left = 0.5 ** (seconds / DISPERSION_HALF_LIFE_SECONDS)
+    assert dispersion_of([sample] * (seconds // every), every) == pytest.approx(left + (1 - left) * sample)
 
 
 def test_one_burst_does_not_make_a_service_bursty_for_hours():
-    after = spread(10.0, newest=(Point(NOW - 10, 1000.0),))
-    assert after.demand.dispersion == pytest.approx(DISPERSION_KEPT + (1 - DISPERSION_KEPT) * MOST_DISPERSED)
+    kept = 0.5 ** (1 / 23)
+    assert dispersion_of([10_000.0]) == pytest.approx(kept + (1 - kept) * MOST_DISPERSED)
 
 
-@pytest.mark.parametrize(("age", "counts"), [(0, True), (59.5, True), (60, False), (60.5, False)])
-def test_ten_seconds_are_held_against_their_own_minute_and_no_other(age, counts):
-    after = spread(10.0, newest=(Point(NOW - age, 12.0),))
-    assert (after.demand.dispersion is not None) == counts
-    assert after.demand.newest == ()
+def test_the_same_minute_teaches_once():
+    state = remembered(**BEFORE, dispersion=2.0, dispersed_at=NOW)
+    after = demand_of(seen(dispersion=Reading(9.0, NOW)), state)[1]
+    assert after.demand.dispersion == 2.0
 
 
-@pytest.mark.parametrize(("arrivals", "counts"), [(0.1, True), (0.099, False), (0.0, False)])
-def test_less_than_one_request_in_ten_seconds_says_nothing_of_burstiness(arrivals, counts):
-    after = spread(arrivals, newest=(Point(NOW - 10, 0.5),))
-    assert after.demand.dispersion == (pytest.approx(DISPERSION_KEPT + (1 - DISPERSION_KEPT) * 16) if counts else None)
+def test_a_first_minute_counts_as_a_minute_and_a_long_pause_as_ten():
+    view = seen(dispersion=Reading(3.0, NOW))
+    first = demand_of(view, remembered(**BEFORE))[1]
+    assert first.demand.dispersion == pytest.approx(3 - 2 * 0.5 ** (1 / 23))
+    late = demand_of(view, remembered(**BEFORE, dispersed_at=NOW - 86400))[1]
+    assert late.demand.dispersion == pytest.approx(3 - 2 * 0.5 ** (10 / 23))
 
 
-@pytest.mark.parametrize(("age", "taken"), [(120, True), (120.5, False)])
-def test_ten_seconds_of_more_than_two_minutes_ago_are_not_waited_with(age, taken):
-    assert bool(spread(10.0, Reading(12.0, NOW - age), at=NOW - 130).demand.newest) == taken
-
-
-def test_the_same_ten_seconds_are_taken_once():
-    waiting = tuple(Point(NOW - age, 9.0) for age in (50, 30, 10))
-    assert spread(10.0, Reading(12.0, NOW - 10), at=NOW - 60, newest=waiting).demand.newest == waiting
-    held = spread(10.0, Reading(12.0, NOW - 10), dispersed_at=NOW - 10)
-    assert held.demand.newest == ()
-    assert held.demand.dispersion is None
-
-
-def test_only_the_last_five_are_waited_with():
-    waiting = tuple(Point(NOW - age, 9.0) for age in (55, 45, 35, 25, 15))
-    after = spread(10.0, Reading(12.0, NOW - 5), at=NOW - 60, newest=waiting)
-    assert after.demand.newest == (*waiting[1:], Point(NOW - 5, 12.0))
-
-
-def burst_at(newest, arrivals, **before):
-    view = seen(at=NOW - 60, arrivals=arrivals, burst_rps=Reading(newest, NOW - 10))
+def burst_at(newest, minute, **before):
+    view = seen(at=NOW - 60, arrivals=minute, **engines(newest, minute))
     return demand_of(view, remembered(**(BEFORE | before)))[0].burst
 
 
@@ -395,6 +399,82 @@ def test_a_burst_is_counted_in_typical_requests():
     assert burst.at == NOW - 10
 
 
-def test_ten_seconds_without_a_minute_to_hold_them_against_are_no_burst():
-    demand, _ = demand_of(seen(burst_rps=Reading(30.0, NOW - 10), pools={"l4": pool_seen(2, load=20)}))
-    assert demand.burst is None
+def test_ten_seconds_of_the_engines_are_not_held_against_the_load_balancers_minute():
+    """5 rps of requests for 8 answers each are 40 of the engines: no burst, whatever the load balancer counts."""
+    assert demand_of(seen(arrivals=5.0, burst_rps=Reading(40.0, NOW - 10)))[0].burst is None
+    assert demand_of(seen(arrivals=5.0, **engines(40.0, 40.0)))[0].burst is None
+
+
+def test_where_the_load_balancer_is_silent_the_engines_newest_minute_is_the_usual():
+    view = seen(burst_rps=Reading(30.0, NOW - 10), engine_rps=Reading(10.0, NOW - 10))
+    assert demand_of(view)[0].burst is not None
+
+
+def counting(arrivals, matched, view=None, **before):
+    """Demand, and what was learnt, where balancer and engines count so many requests per second."""
+    at_engines = {} if matched is None else {"matched_rps": Reading(matched, NOW), "engine_rps": Reading(matched, NOW)}
+    observation = seen(
+        arrivals=arrivals, pools={"l4": view or busy(2 * matched if matched else 4.0, 0.0)}, **at_engines
+    )
+    demand, state = demand_of(observation, remembered(**(BEFORE | before)))
+    return demand.rps / state.demand.request_weight, state.demand
+
+
+@pytest.mark.parametrize(("arrivals", "engines_count"), [(1.0, 8.0), (10.0, 1.0), (0.0, 3.0), (2.0, 1.0)])
+def test_where_the_two_counts_differ_demand_is_what_reaches_the_engines(arrivals, engines_count):
+    """Eight answers a request, 9 of 10 GETs, traffic that passes no balancer, every second one a GET."""
+    learnt = {"answers": engines_count / arrivals, "answered": 9000.0} if arrivals else {}
+    view = busy(1.0, 0.0, ready=20)
+    assert counting(arrivals, engines_count, view, **learnt)[0] == pytest.approx(engines_count)
+
+
+def test_where_the_two_counts_agree_demand_is_what_the_load_balancer_counted():
+    assert counting(10.0, 10.3)[0] == 10.0
+    assert counting(10.0, 9.7)[0] == 10.0
+
+
+def test_the_ratio_of_the_two_counts_stands_in_for_engines_that_are_silent():
+    assert counting(2.0, None, answers=8.0, answered=9000.0)[0] == pytest.approx(16.0)
+
+
+def test_requests_that_clients_give_up_are_still_demand():
+    """Full engines finish 4 of 10 requests per second, and the clients of the others hang up."""
+    full = pool_seen(2, load=60, running=Reading(40.0, NOW), waiting=Reading(20.0, NOW))
+    rps, memory = counting(10.0, 4.0, full)
+    assert rps == 10.0
+    assert memory.answers == 1.0
+
+
+def test_engines_far_above_the_load_balancer_count_at_once():
+    """A batch job beside the balancer begins: nothing was learnt of it yet."""
+    assert counting(10.0, 60.0, busy(1.0, 0.0, ready=60))[0] == pytest.approx(60.0)
+
+
+def test_the_ratio_is_learnt_from_sums_and_once_a_minute():
+    # 60 requests, 480 answers, and 30 requests' worth of the old ratio of 1
+    _, memory = counting(1.0, 8.0, busy(1.0, 0.0, ready=20))
+    assert memory.answers == pytest.approx((30 + 480) / 90)
+    assert counting(1.0, 8.0, busy(1.0, 0.0), answers=3.0, answered=90.0, answered_at=NOW)[1].answers == 3.0
+
+
+def test_a_weight_far_from_one_is_learnt_where_the_engines_do_not_tell_what_ends():
+    """8 answers a request, 2.5 requests per second: 20 rps of work at 12 instances, seen for half an hour."""
+    state = remembered(at=NOW - 60, since=NOW - 60)
+    view = pool_seen(12, load=200.0)
+    for minute in range(30):
+        at = NOW + 60 * minute
+        fresh = {"load": Reading(200.0, at), "running": Reading(200.0, at), "waiting": Reading(0.0, at)}
+        demand, state = demand_of(seen(at=at, arrivals=2.5, pools={"l4": replace(view, **fresh)}), state, now=at)
+    assert demand.rps == pytest.approx(20.0, rel=0.15)
+
+
+def test_load_is_work_of_the_instances_that_it_was_counted_at():
+    """36 of 40 at one instance, and three more that have joined since: 0.9 and not 4 * share(9 / 40)."""
+    svc = service(pool(slowdown=3.0, capacity=40.0))
+    view = pool_seen(4, load=36.0, publishers=1.0)
+    assert demand_of(seen(pools={"l4": view}), svc=svc)[0].rps == pytest.approx(2.0 * 0.9 * 3 / (1 + 2 * 0.9))
+
+
+def test_while_instances_join_their_load_teaches_nothing_of_a_request():
+    view = pool_seen(4, load=20.0, publishers=1.0)
+    assert taught(view) == 1.0

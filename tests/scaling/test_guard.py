@@ -405,7 +405,7 @@ def test_after_a_gap_all_is_forgotten_that_only_holds_from_minute_to_minute():
         "burst": Point(NOW, 9),
         "idle_since": NOW - 500,
         "loads_wanted_since": NOW - 120,
-        "newest": (Point(NOW, 5),),
+        "answered_at": NOW,
         "dispersed_at": NOW,
     }
     after, reason = continuity.resume(changed(learnt, **windows), NOW + 700)

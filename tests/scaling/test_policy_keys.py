@@ -346,7 +346,7 @@ def history_days() -> None:
 def burst_factor() -> None:
     for factor, noticed in ((1.2, True), (9.0, False)):
         svc = service(burst={"factor": factor})
-        decision = one(svc, busy(), 2.0, burst_rps=Reading(12.0, NOW - 10))
+        decision = one(svc, busy(), 2.0, burst_rps=Reading(12.0, NOW - 10), matched_rps=Reading(2.0, NOW))
         assert ("demand.burst" in decision.codes) is noticed
 
 

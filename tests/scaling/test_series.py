@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,40 +112,79 @@ def test_of_nothing_there_is_no_share():
     assert series_of.minute_share([(series(2), series(3))], oldest=0) == Reading(1.0, MINUTE)
 
 
-def test_a_burst_is_what_piles_up():
-    # 10 rps ended while 60 more came in within 10 s than went out: 16 rps.
-    assert series_of.burst(Reading(10, MINUTE), series(300, 360, step=10), oldest=0) == Reading(16, MINUTE)
+def fine(*values: float, end: float = MINUTE) -> tuple[Reading, ...]:
+    return series(*values, end=end, step=10)
 
 
-def test_what_ended_in_those_ten_seconds_goes_before_the_minutes_mean():
-    # 7 rps ended and 30 more are in flight: 10 rps came, whatever the minute before had.
-    finished = series(9, 7, step=10)
-    assert series_of.burst(Reading(12, MINUTE), series(300, 330, step=10), 0, finished) == Reading(10, MINUTE)
-    assert series_of.burst(None, series(300, 330, step=10), 0, finished) == Reading(10, MINUTE)
+def arrived(in_flight, finished, publishers):
+    """What arrived at the engines, by 10 s, where nothing waits."""
+    waiting = tuple(Reading(0.0, reading.at) for reading in in_flight)
+    return series_of.engine_arrivals(in_flight, waiting, finished, publishers)
 
 
-def test_what_ended_earlier_does_not_stand_for_the_newest_ten_seconds():
-    finished = series(9, 7, step=10, end=MINUTE - 10)
-    assert series_of.burst(Reading(12, MINUTE), series(300, 330, step=10), 0, finished) == Reading(15, MINUTE)
+def test_what_arrives_is_what_ends_plus_what_piles_up():
+    # 7 rps ended and 30 more are in flight: 10 rps came.
+    assert arrived(fine(300, 330), fine(9, 7), fine(4, 4)) == fine(10)
+    assert arrived(fine(300, 250), fine(9, 5), fine(4, 4)) == fine(0)
 
 
-def test_a_queue_that_empties_is_a_lull_and_never_negative():
-    assert series_of.burst(Reading(10, MINUTE), series(300, 250, step=10), oldest=0) == Reading(5, MINUTE)
-    assert series_of.burst(Reading(10, MINUTE), series(300, 100, step=10), oldest=0) == Reading(0, MINUTE)
+@pytest.mark.parametrize("publishers", [(4, 5), (5, 4), ()])
+def test_an_instance_that_has_joined_or_left_does_not_pass_for_requests(publishers):
+    assert arrived(fine(300, 360), fine(9, 9), fine(*publishers)) == ()
 
 
-@pytest.mark.parametrize(
-    ("arrivals", "in_flight"),
-    [
-        (None, series(300, 360, step=10)),
-        (Reading(10, MINUTE), ()),
-        (Reading(10, MINUTE), series(300, step=10)),
-        (Reading(10, MINUTE), series(300, 360, step=30)),
-        (Reading(10, MINUTE), series(300, 360, step=10, end=MINUTE - 500)),
-    ],
-)
-def test_without_fresh_fine_data_no_burst_is_known(arrivals, in_flight):
-    assert series_of.burst(arrivals, in_flight, oldest=MINUTE - 180) is None
+def test_what_arrived_is_unknown_where_the_engines_do_not_tell_what_ended():
+    assert arrived(fine(300, 360), (), fine(4, 4)) == ()
+    assert arrived(fine(300, 360), fine(9, 7, end=MINUTE - 10), fine(4, 4)) == ()
+
+
+def test_one_period_may_be_missing_between_two_counts_and_no_more():
+    assert arrived(series(300, 360, step=20), fine(7), series(4, 4, step=20)) == fine(10)
+    assert arrived(series(300, 360, step=30), fine(7), series(4, 4, step=30)) == ()
+
+
+@given(st.lists(st.integers(0, 500), min_size=8, max_size=8), st.integers(0, 500), st.integers(1, 9))
+def test_over_a_minute_the_engines_count_just_what_arrived(came, before, publishers):
+    """Whatever ends when: 10 seconds of arrivals, and a third of what is in flight ends in each period."""
+    in_flight, finished = [float(before)], [0.0]
+    for count in came:
+        ended = (in_flight[-1] + count) // 3
+        in_flight.append(in_flight[-1] + count - ended)
+        finished.append(ended / 10)
+    found = arrived(fine(*in_flight), fine(*finished), fine(*[publishers] * 9))
+    assert [reading.value for reading in found] == pytest.approx([count / 10 for count in came])
+    minute = series_of.minute_of([found, found], MINUTE)
+    assert minute is not None
+    assert minute.value == pytest.approx(2 * sum(came[-6:]) / 60)
+
+
+def test_a_minute_is_known_by_half_of_its_periods():
+    assert series_of.minute_of([fine(1, 2, 3)], MINUTE) == Reading(2, MINUTE)
+    assert series_of.minute_of([fine(1, 2)], MINUTE) is None
+    assert series_of.minute_of([fine(1, 2, 3), fine(7, 8)], MINUTE) is None
+    assert series_of.minute_of([fine(9, 9, 9, 1, 2, 3, 9, 9, end=MINUTE + 20)], MINUTE) == Reading(5.5, MINUTE)
+    assert series_of.minute_of([], MINUTE) is None
+
+
+def test_dispersion_is_the_unbiased_variance_over_the_mean():
+    # counts of 80, 100 and 120: variance 400 over n - 1
+    assert series_of.dispersion(fine(8, 10, 12), MINUTE) == Reading(4, MINUTE)
+    assert series_of.dispersion(fine(10, 12), MINUTE) is None
+    assert series_of.dispersion(fine(0.05, 0.1, 0.1), MINUTE) is None
+
+
+def test_poisson_arrivals_have_a_dispersion_of_one_on_average():
+    random = np.random.default_rng(5)
+    found = [series_of.dispersion(fine(*random.poisson(80, 6) / 10), MINUTE) for _ in range(3000)]
+    mean = sum(reading.value for reading in found if reading) / len(found)
+    assert mean == pytest.approx(1.0, abs=4 * (2 / 5 / 3000) ** 0.5)
+
+
+def test_ten_seconds_that_some_have_not_reported_wait():
+    ten = fine(10, 10, 10, 10, 4)
+    assert series_of.complete_until(ten, MINUTE + 5) == MINUTE - 10
+    assert series_of.complete_until(ten, MINUTE + 30) == MINUTE
+    assert series_of.complete_until(fine(10, 10, 10, 11, 12), MINUTE + 5) == MINUTE
 
 
 @given(

@@ -206,6 +206,7 @@ class World:
             arrivals_rps=Reading(minute.arrivals, minute.at) if arrivals and minute else None,
             rejected_rps=Reading(minute.rejected, minute.at) if minute and "rejected" not in self.missing else None,
             burst_rps=Reading(self.newest, self.now - 5) if burst and self.newest is not None else None,
+            matched_rps=Reading(minute.arrivals, minute.at) if burst and minute else None,
         )
 
     def apply(self, decision: Decision) -> None:
@@ -260,5 +261,7 @@ def busier(seen: Observation, factor: float) -> Observation:
         pools=pools,
         arrivals_rps=more(seen.arrivals_rps),
         burst_rps=more(seen.burst_rps),
+        engine_rps=more(seen.engine_rps),
+        matched_rps=more(seen.matched_rps),
         rejected_rps=more(seen.rejected_rps),
     )

@@ -88,7 +88,7 @@ class KnativePodAutoscaler:
 
     @staticmethod
     def _burst_rps(service: Service, observation: Observation, now: float) -> float:
-        """Return the excess of the newest arrivals over the minute's mean."""
+        """Return the excess of the newest arrivals over the minute's mean, both as the engines count them."""
         burst = fresh(service, observation.burst_rps, now)
-        minute = fresh(service, observation.arrivals_rps, now)
+        minute = fresh(service, observation.matched_rps or observation.engine_rps, now)
         return max(0.0, burst.value - minute.value) if burst is not None and minute is not None else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from gpu_fleet.backtest.rivals.kpa import KnativePodAutoscaler
@@ -35,7 +36,7 @@ def test_a_burst_of_the_newest_seconds_panics_before_the_minute_shows_it(desk: A
     rule = kpa(service)
     # The minute has 10 requests in 2 pods and 1 a second; the newest 10 s brought 4 a second: 30 more, 40 / 5 = 8.
     seen = desk.seen(0.0, ready=2, running=10.0, rate=1.0)
-    bursting = type(seen)(pools=seen.pools, arrivals_rps=seen.arrivals_rps, burst_rps=Reading(4.0, 0.0))
+    bursting = replace(seen, burst_rps=Reading(4.0, 0.0), matched_rps=seen.arrivals_rps)
     assert desk.desired(rule, service, bursting, 0.0) == 8
     calm = desk.seen(60.0, ready=2, starting=6, running=10.0, rate=1.0)
     assert desk.desired(rule, service, calm, 60.0) == 8  # a minute without a doubling has not passed
