@@ -141,12 +141,20 @@ def listener_rule(aws: MotoAccount, args: Mapping[str, Any]) -> Result:
 
 
 def _forwards(action: Mapping[str, Any]) -> list[Result]:
-    """Return the action's target groups with their weights; a single target group has the weight 1."""
+    """Return the action's target groups with their weights (a single one has the weight 1), and its stickiness."""
     if action["Type"] != "forward":
         return []
     config = action.get("ForwardConfig") or {}
     shares = config.get("TargetGroups") or [{"TargetGroupArn": action["TargetGroupArn"], "Weight": 1}]
-    return [{"targetGroups": [{"arn": share["TargetGroupArn"], "weight": int(share["Weight"])} for share in shares]}]
+    sticky = config.get("TargetGroupStickinessConfig") or {}
+    # moto stores what it got, a word or a boolean.
+    enabled = str(sticky.get("Enabled", False)).lower() == "true"
+    return [
+        {
+            "targetGroups": [{"arn": share["TargetGroupArn"], "weight": int(share["Weight"])} for share in shares],
+            "stickinesses": [{"enabled": enabled, "duration": int(sticky.get("DurationSeconds") or 3600)}],
+        }
+    ]
 
 
 _FUNCTIONS: dict[str, Callable[[MotoAccount, Mapping[str, Any]], Result]] = {

@@ -15,11 +15,13 @@ DIFFERENCE = Difference(
     name="listeners and rules",
     moto=(
         "accepts any number of target groups with any weights, of other load balancers and other VPCs too, any "
-        "pattern, and a second listener on a port; refuses rules that swap places in one call"
+        "pattern and header, any number of rules, sticky targets behind a rule that is not sticky, and a "
+        "second listener on a port; refuses rules that swap places in one call"
     ),
     aws=(
         "a target group belongs to one load balancer, an action forwards to at most five of them, weights are 0 to "
-        "999, a rule has at most five values and six wildcards in their alphabet; rules may be reordered if the new "
+        "999, and rule and targets are sticky together; a rule has at most five values and six wildcards in their "
+        "alphabet, a load balancer at most 100 rules unless its quota was raised; rules may be reordered if the new "
         "order has no conflict"
     ),
     source=(
@@ -30,11 +32,12 @@ DIFFERENCE = Difference(
     ),
 )
 
-MAX_TARGET_GROUPS, MAX_WEIGHT, MAX_VALUES, MAX_WILDCARDS = 5, 999, 5, 6
+MAX_TARGET_GROUPS, MAX_WEIGHT, MAX_VALUES, MAX_WILDCARDS, MAX_RULES = 5, 999, 5, 6, 100
 ALPHABETS = {
     "path-pattern": r"[A-Za-z0-9_\-.$/~\"'@:+&*?]{1,128}",
     # "You must include at least one "." character. You can include only alphabetical characters after the final ".""
     "host-header": r"(?=.{1,128}$)[A-Za-z0-9\-.*?]*\.[A-Za-z]+",
+    "http-header": r".{1,128}",
 }
 """https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_RuleCondition.html
 https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_HostHeaderConditionConfig.html"""
@@ -92,6 +95,9 @@ def create_rule(moto: Any, backend: Any, *args: Any, **kwargs: Any) -> Any:
     balancer = next((b for b in backend.load_balancers.values() if request["listener_arn"] in b.listeners), None)
     if balancer is not None:
         _check_actions(backend, balancer, request["actions"])
+        # Each listener's default rule does not count.
+        if sum(len(listener.rules) - 1 for listener in balancer.listeners.values()) >= MAX_RULES:
+            raise ELBClientError("TooManyRules", "The maximum number of rules has been reached")
     return moto(backend, *args, **kwargs)
 
 
@@ -146,6 +152,17 @@ def target_groups(actions: Iterable[Any]) -> Iterator[dict[str, Any]]:
             yield {"TargetGroupArn": data["TargetGroupArn"]}
 
 
+def not_sticky(actions: Iterable[Any]) -> set[str]:
+    """Return the target groups that the actions forward to without keeping clients with them."""
+    arns: set[str] = set()
+    for action in actions:
+        data = getattr(action, "data", action)
+        config = (data.get("ForwardConfig") or {}).get("TargetGroupStickinessConfig") or {}
+        if str(config.get("Enabled", False)).lower() != "true":
+            arns |= {share["TargetGroupArn"] for share in target_groups([action])}
+    return arns
+
+
 def _used_by(balancer: Any) -> set[str]:
     """Return the ARNs of the target groups that the load balancer's listeners and rules forward to."""
     arns = set()
@@ -164,6 +181,7 @@ def _update_associations(backend: Any) -> None:
 def _check_actions(backend: Any, balancer: Any, actions: Sequence[dict[str, Any]]) -> None:
     for action in actions:
         _check_shares(list(target_groups([action])))
+    _check_stickiness(backend, actions)
     arns = {share["TargetGroupArn"] for share in target_groups(actions)}
     for other in backend.load_balancers.values():
         taken = arns & _used_by(other) if other is not balancer else set()
@@ -179,6 +197,24 @@ def _check_actions(backend: Any, balancer: Any, actions: Sequence[dict[str, Any]
             raise ELBClientError(
                 "InvalidConfigurationRequest",
                 f"The following target groups are in a different VPC than load balancer '{balancer.arn}': {arn}",
+            )
+
+
+def _check_stickiness(backend: Any, actions: Sequence[dict[str, Any]]) -> None:
+    """Check the target groups of an action with several of them."""
+    for action in actions:
+        arns = not_sticky([action])
+        sticky = [
+            arn
+            for arn in sorted(arns)
+            if arn in backend.target_groups
+            and backend.target_groups[arn].attributes.get("stickiness.enabled") == "true"
+        ]
+        if len(arns) > 1 and sticky:
+            raise ELBClientError(
+                "InvalidConfigurationRequest",
+                f"You must enable group stickiness on a rule if you enabled target stickiness on one of its target "
+                f"groups: {', '.join(sticky)}",
             )
 
 
@@ -204,6 +240,10 @@ def _check_conditions(conditions: Sequence[dict[str, Any]]) -> None:
         raise ELBClientError("ValidationError", f"A rule can only have '{MAX_VALUES}' condition values")
     if sum(str(value).count("*") + str(value).count("?") for _, value in values) > MAX_WILDCARDS:
         raise ELBClientError("ValidationError", f"A rule can only have '{MAX_WILDCARDS}' condition wildcards")
+    for condition in conditions:
+        name = (condition.get("HttpHeaderConfig") or {}).get("HttpHeaderName", "x")
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}", name) or name.lower() == "host":
+            raise ELBClientError("ValidationError", f"The http-header name '{name}' is not valid")
     for field, value in values:
         alphabet = ALPHABETS.get(str(field))
         if alphabet and not re.fullmatch(alphabet, value):

@@ -159,3 +159,51 @@ def test_a_port_has_one_listener_and_https_a_certificate(scene: Scene, refused: 
             Protocol="HTTPS",
             DefaultActions=scene.forward((scene.groups[0], 1)),
         )
+
+
+def headers(name: str, *values: str) -> list[dict[str, Any]]:
+    return [{"Field": "http-header", "HttpHeaderConfig": {"HttpHeaderName": name, "Values": list(values)}}]
+
+
+@pytest.mark.parametrize("name", ["host", "x" * 41, "x session"])
+def test_a_header_condition_has_a_headers_name(scene: Scene, refused: Any, name: str) -> None:
+    scene.rule(1, (scene.groups[0], 1), conditions=headers("x-session-id", "*0"))
+    with refused("ValidationError"):
+        scene.rule(2, (scene.groups[0], 1), conditions=headers(name, "*0"))
+
+
+def test_a_load_balancer_has_100_rules(scene: Scene, refused: Any) -> None:
+    for priority in range(1, 101):
+        scene.rule(priority, (scene.groups[0], 1))
+    with refused("TooManyRules"):
+        scene.rule(101, (scene.groups[0], 1))
+
+
+def sticky(forward: list[dict[str, Any]], *, enabled: bool) -> list[dict[str, Any]]:
+    config = {"Enabled": enabled, "DurationSeconds": 60}
+    return [
+        {**action, "ForwardConfig": {**action["ForwardConfig"], "TargetGroupStickinessConfig": config}}
+        for action in forward
+    ]
+
+
+def stick_to_targets(scene: Scene, group: str) -> None:
+    attributes = [{"Key": "stickiness.enabled", "Value": "true"}, {"Key": "stickiness.type", "Value": "lb_cookie"}]
+    scene.elb.modify_target_group_attributes(TargetGroupArn=group, Attributes=attributes)
+
+
+def test_targets_are_sticky_only_behind_a_sticky_rule(scene: Scene, refused: Any) -> None:
+    """https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/2734"""
+    first, second, alone = scene.groups[:3]
+    both = scene.forward((first, 50), (second, 50))
+    rule = scene.rule(1, (first, 50), (second, 50))
+    scene.rule(2, (alone, 1))
+    stick_to_targets(scene, alone)
+    with refused("InvalidConfigurationRequest", "You must enable group stickiness before enabling target stickiness"):
+        stick_to_targets(scene, first)
+    scene.elb.modify_rule(RuleArn=rule, Actions=sticky(both, enabled=True))
+    stick_to_targets(scene, first)
+    with refused("InvalidConfigurationRequest"):
+        scene.elb.modify_rule(RuleArn=rule, Actions=sticky(both, enabled=False))
+    with refused("InvalidConfigurationRequest"):
+        scene.rule(3, (first, 1), (second, 1))

@@ -40,3 +40,18 @@ def test_slow_start_requires_round_robin(put: Any, refused: Any) -> None:
     put(load_balancing__algorithm__type="least_outstanding_requests")
     with refused("InvalidConfigurationRequest"):
         put(slow_start__duration_seconds="30")
+
+
+def test_the_algorithm_is_one_that_aws_has(put: Any, refused: Any) -> None:
+    put(load_balancing__algorithm__type="weighted_random")
+    with refused("ValidationError"):
+        put(load_balancing__algorithm__type="fastest")
+
+
+def test_anomaly_mitigation_requires_weighted_random(put: Any, refused: Any) -> None:
+    with refused("InvalidConfigurationRequest"):
+        put(load_balancing__algorithm__anomaly_mitigation="on")
+    put(load_balancing__algorithm__type="weighted_random", load_balancing__algorithm__anomaly_mitigation="on")
+    with refused("InvalidConfigurationRequest"):
+        put(load_balancing__algorithm__type="round_robin")
+    put(load_balancing__algorithm__type="round_robin", load_balancing__algorithm__anomaly_mitigation="off")
