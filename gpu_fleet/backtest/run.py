@@ -155,7 +155,12 @@ def run(
         machines=MachineModel(
             BootTime(scenario.boot_seconds), gpus={name: scenario.setting.gpus[name] for name in names}
         ),
-        options=WorldOptions(seed=scenario.seed, keep_minutes=details or give_up),
+        options=WorldOptions(
+            seed=scenario.seed,
+            clients=scenario.clients,
+            algorithm=scenario.setting.algorithm,
+            keep_minutes=details or give_up,
+        ),
     )
     recorder = _Recorder(contender) if details and isinstance(contender, Ours) else None
     watch = _FailureWatch(world, scenario.requests * (1 - scenario.setting.attainment)) if give_up else None

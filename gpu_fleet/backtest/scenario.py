@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from gpu_fleet.backtest.setting import Setting
 from gpu_fleet.backtest.trace_demand import WINDOW_SECONDS, TraceDemand, demand
 from gpu_fleet.backtest.trace_scale import scaled
 from gpu_fleet.scaling.service import Service
+from gpu_fleet.simulator.affinity import Clients
 from gpu_fleet.traffic import RateTrace, Trace
 
 BOOT_SECONDS = 300.0
@@ -31,6 +32,7 @@ class ScenarioSpec:
     factor: float
     seed: int = 0
     boot_seconds: float = BOOT_SECONDS
+    clients: Clients = field(default_factory=Clients)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +46,8 @@ class Scenario:
     factor: float
     seed: int
     boot_seconds: float
+    clients: Clients
+    """Who sends the requests, where the policy's strategy is `sticky` or `hash`."""
     demand: TraceDemand
     clairvoyant_usd: float
     """Cost of the cheapest fleet whose instances start at once."""
@@ -101,6 +105,7 @@ def prepare(spec: ScenarioSpec) -> Scenario:
         factor=spec.factor,
         seed=spec.seed,
         boot_seconds=spec.boot_seconds,
+        clients=spec.clients,
         demand=work,
         clairvoyant_usd=at_once.usd,
         clairvoyant_with_boot_usd=after_boot.usd,

@@ -10,7 +10,7 @@ from gpu_fleet.config.composition import services
 from gpu_fleet.config.document import DocumentError, Problem
 from gpu_fleet.config.library import Library
 from gpu_fleet.config.policy_files import policy_library
-from gpu_fleet.config.settings import ServiceSettings
+from gpu_fleet.config.settings import Algorithm, ServiceSettings
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.scaling.policy import Policy, Workload
 from gpu_fleet.scaling.profile import Profile
@@ -30,6 +30,8 @@ class Setting:
     """By pool: the profile of its slowest type, with all copies of the model on an instance taken together."""
     gpus: Mapping[str, int]
     """GPUs of one instance, by pool."""
+    algorithm: Algorithm = Algorithm.LEAST_OUTSTANDING_REQUESTS
+    """How the load balancer chooses an instance of a pool."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -76,6 +78,7 @@ def read_setting(root: Path, policy: str, stack: str = "local", service: str | N
         service=composed,
         profiles={pool.name: _merged_profile(pool) for pool in composed.pools},
         gpus={pool.name: types[pool.types[0]].gpus for pool in composed.pools},
+        algorithm=settings.services[chosen].algorithm,
         notes=tuple(notes),
     )
 

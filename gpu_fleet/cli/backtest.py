@@ -21,6 +21,7 @@ def backtest(
     peak_instances: options.PeakInstances = None,
     boot_seconds: options.BootSeconds = 300,
     hours: options.Hours = None,
+    clients: options.Clients = 1000,
     seed: options.Seed = None,
     seeds: options.Seeds = None,
     bound: Annotated[
@@ -51,7 +52,7 @@ def backtest(
     from gpu_fleet.backtest.workers import workers
 
     setting = read_setting(root, policy, stack, service)
-    traces = TraceOptions(scale, peak_instances, hours)
+    traces = TraceOptions(scale, peak_instances, hours, clients)
     specs = scenario_specs(setting, trace, traces, seeds_of(seed, seeds), boot_seconds)
     check_memory(specs, jobs)
     if bound is None:

@@ -28,6 +28,7 @@ def compare(
     peak_instances: options.PeakInstances = None,
     boot_seconds: options.BootSeconds = 300,
     hours: options.Hours = None,
+    clients: options.Clients = 1000,
     seed: options.Seed = None,
     seeds: options.Seeds = None,
     contenders: Annotated[
@@ -61,7 +62,7 @@ def compare(
 
     rules = _rules(contenders)
     setting = read_setting(root, policy, stack, service)
-    traces = TraceOptions(scale, peak_instances, hours)
+    traces = TraceOptions(scale, peak_instances, hours, clients)
     specs = scenario_specs(setting, trace, traces, seeds_of(seed, seeds), boot_seconds)
     check_memory(specs, jobs)
     with progress_bar() as progress, workers(backend, jobs, scheduler) as pool:

@@ -34,6 +34,10 @@ PeakInstances = Annotated[
     typer.Option(help="Scale the trace: its busiest minute needs this many instances of the middle pool (default 24)."),
 ]
 Hours = Annotated[float | None, typer.Option(help="Use only this many hours from the start of each trace.")]
+Clients = Annotated[
+    int,
+    typer.Option(min=1, help="Active clients that the requests come from; matters for routing by hash and sticky."),
+]
 BootSeconds = Annotated[float, typer.Option(min=0, help="Time from launch to first request, in every pool.")]
 
 # The random numbers.

@@ -19,11 +19,12 @@ BYTES_PER_REQUEST = 120
 
 @dataclass(frozen=True, slots=True)
 class TraceOptions:
-    """`--scale`, `--peak-instances` and `--hours`."""
+    """`--scale`, `--peak-instances`, `--hours` and `--clients`."""
 
     scale: float | None = None
     peak_instances: float | None = None
     hours: float | None = None
+    clients: int = 1000
 
     def check(self) -> None:
         """Raise DocumentError if the options contradict each other or have wrong values."""
@@ -63,6 +64,7 @@ def scenario_specs(
 ) -> list[ScenarioSpec]:
     """Return a scenario for each trace and seed. Raises DocumentError for wrong options and traces."""
     from gpu_fleet.backtest.scenario import ScenarioSpec
+    from gpu_fleet.simulator.affinity import Clients
     from gpu_fleet.traffic.errors import trace_errors
 
     options.check()
@@ -71,7 +73,8 @@ def scenario_specs(
         with trace_errors(path):
             trace = options.cut(whole)
             factor = options.factor(setting, trace)
-        specs += [ScenarioSpec(setting, trace, factor, seed, boot_seconds) for seed in seeds]
+        clients = Clients(options.clients)
+        specs += [ScenarioSpec(setting, trace, factor, seed, boot_seconds, clients) for seed in seeds]
     return specs
 
 

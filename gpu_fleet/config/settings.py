@@ -192,6 +192,17 @@ class Container(Section):
     """Path that returns 200 once the model answers."""
 
 
+class Algorithm(StrEnum):
+    """How a target group chooses the instance for a request.
+
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html
+    """
+
+    LEAST_OUTSTANDING_REQUESTS = "least_outstanding_requests"
+    ROUND_ROBIN = "round_robin"
+    WEIGHTED_RANDOM = "weighted_random"
+
+
 class PoolSettings(Section):
     """One pool of a service."""
 
@@ -231,6 +242,10 @@ class ServiceSettings(Section):
     priority: Annotated[int, Field(ge=1, le=MAX_PRIORITY)] | None = None
     """Priority of the listener rule, lowest first; required with paths or hosts (`workload: training` needs neither).
     In AWS it is five times as high, so that two services can swap priorities."""
+    algorithm: Algorithm = Algorithm.LEAST_OUTSTANDING_REQUESTS
+    """How the load balancer chooses an instance of a pool: `least_outstanding_requests` the one with the fewest in
+    hand, `round_robin` each in turn, `weighted_random` any, seldom one that answers with errors. The lengths of a
+    model's requests differ by orders of magnitude, so requests wait least with the first."""
     container: Container
     pools: Annotated[dict[str, PoolSettings], Field(min_length=1, max_length=MAX_POOLS)]
     """One to five pools, by name; their order means nothing."""

@@ -7,6 +7,7 @@ the keys that differ. Names carry their units. Shares are fractions in `attainme
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -213,6 +214,7 @@ class RoutingStrategy(StrEnum):
     """How pools share the traffic."""
 
     STATIC = "static"
+    HASH = "hash"
     STICKY = "sticky"
     CAPACITY = "capacity"
     RESPONSE_TIME = "response_time"
@@ -223,13 +225,16 @@ class RoutingPolicy(Section):
     """How pools share the traffic (the article, 3.2.1)."""
 
     strategy: RoutingStrategy = RoutingStrategy.AUTO
-    """`static`: fixed weights; `sticky`: sessions stay with a pool; `capacity`: by healthy capacity; `response_time`:
-    by capacity, corrected by measured latency; `auto`: starts as `capacity` and becomes `response_time` when the
-    pools' loads drift apart."""
+    """`static`: fixed weights; `hash`: by capacity, and clients stay with a pool by their header; `sticky`: by
+    capacity, and clients that keep cookies stay with an instance; `capacity`: by healthy capacity; `response_time`: by
+    capacity, corrected by measured latency; `auto`: starts as `capacity` and becomes `response_time` when the pools'
+    loads drift apart."""
     static_weights: dict[str, Weight] = {}
     """`static`: weight of each pool."""
+    hash_header: str | None = None
+    """`hash`: request header whose value ends in an evenly spread hexadecimal digit, like a UUID."""
     stickiness_seconds: Annotated[int, Field(ge=1, le=604800)] = 3600
-    """`sticky`: how long a session stays with its pool."""
+    """`sticky`: how long a client that sends nothing stays with its instance."""
     dead_band_percent: Percent = 1
     """Weights change only when some pool's share is off by more than this."""
     max_step_percent: Annotated[float, Field(gt=0, le=100)] = 25
@@ -347,4 +352,16 @@ class Policy(Section):
     def _strategy_static_has_weights(self) -> Self:
         if self.routing.strategy is RoutingStrategy.STATIC and not self.routing.static_weights:
             raise ValueError("routing.strategy: static needs routing.static_weights")
+        return self
+
+    @model_validator(mode="after")
+    def _strategy_hash_has_a_header(self) -> Self:
+        header = self.routing.hash_header
+        if self.routing.strategy is RoutingStrategy.HASH and header is None:
+            raise ValueError("routing.strategy: hash needs routing.hash_header")
+        # The load balancer drops headers with other characters, and has another kind of condition for `host`.
+        if header is not None and (not re.fullmatch(r"[A-Za-z0-9-]{1,40}", header) or header.lower() == "host"):
+            raise ValueError(
+                f"routing.hash_header: must be a header of at most 40 letters, digits and -, not host (got {header})"
+            )
         return self

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpu_fleet.scaling.decision import PoolTarget
+from gpu_fleet.scaling.hashing import digit_weights
 from gpu_fleet.scaling.observation import Phase
-from gpu_fleet.scaling.policy import MAX_WEIGHT
+from gpu_fleet.scaling.policy import MAX_WEIGHT, RoutingStrategy
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator.simulated_fleet import (
     RETRY_SECONDS,
@@ -152,7 +153,10 @@ class FleetLifecycle:
         return {name: round(100 * value / most) if most > 0 else 100 for name, value in work.items()}
 
     def _send_weights(self) -> None:
-        self._simulation.set_weights([float(group.weight) for group in self.groups.values()])
+        weights = {name: group.weight for name, group in self.groups.items()}
+        self._simulation.set_weights([float(weight) for weight in weights.values()])
+        if self._service.policy.routing.strategy is RoutingStrategy.HASH:
+            self._simulation.set_hash_weights([list(one.values()) for one in digit_weights(weights)])
 
     # --- launches ---
 

@@ -65,8 +65,8 @@ WEIGHTED_RANDOM, SMOOTH_WEIGHTED = 0, 1
 """Choice of a pool: a seeded draw, or nginx's smooth weighted round robin
 (https://github.com/phusion/nginx/commit/27e94984486058d73157038f7950a0a36ecc6e35)."""
 
-LEAST_OUTSTANDING, ROUND_ROBIN = 0, 1
-"""Choice of an instance of the pool: the two algorithms of a target group that we set
+LEAST_OUTSTANDING, ROUND_ROBIN, RANDOM = 0, 1, 2
+"""Choice of an instance of the pool: the algorithms of a target group
 (https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html).
 The first breaks ties in turn."""
 
@@ -176,6 +176,17 @@ POOL = np.dtype(
     align=True,
 )
 
+CLIENT = np.dtype(
+    [
+        ("digit", "i8"),  # row of `hash_weights` that its requests follow
+        ("pool", "i8"),  # where its cookie sends it
+        ("slot", "i8"),
+        ("number", "i8"),  # of that instance; the slot may have a new one by now
+        ("until", "f8"),  # when its cookie expires
+    ],
+    align=True,
+)
+
 CORE = np.dtype(
     [
         ("now", "f8"),
@@ -188,6 +199,8 @@ CORE = np.dtype(
         ("pool_choice", "i8"),
         ("target_choice", "i8"),
         ("output_reserved", "f8"),
+        ("leave_share", "f8"),  # of the requests: those before which a new client takes the place of an old one
+        ("stickiness_seconds", "f8"),  # 0: no cookies
         ("ttft_limit", "f8"),
         ("ttft_limit_per_token", "f8"),
         ("tpot_limit", "f8"),
@@ -200,9 +213,10 @@ CORE = np.dtype(
 
 
 class KernelState(NamedTuple):
-    """The complete state: P pools, E engines, N instance slots, M places in a batch, R places for requests in flight.
+    """The complete state: P pools, E engines, N instance slots, M places in a batch, R places for requests in flight,
+    C clients, D digits.
 
-    The first five are record arrays, whose fields numba alone can name.
+    Those of type Any are record arrays, whose fields numba alone can name.
     """
 
     core: Any  # [1] CORE
@@ -225,6 +239,8 @@ class KernelState(NamedTuple):
     outcome: NDArray[np.int8]  # [requests of the trace], or empty if not kept
     place: NDArray[np.int32]  # [same, 2], pool and instance slot
     times: NDArray[np.float64]  # [same, 2], time of the first token and of the end
+    clients: Any  # [C] CLIENT; empty: every request is a client of its own
+    hash_weights: NDArray[np.float64]  # [D, P]: weights of the pools by digit; empty: those of `pools`
 
 
 # --- the heap of next events: one entry for each instance with work ----------------------------------------------
@@ -500,21 +516,46 @@ def _draw_uniform(m: KernelState) -> float:
 
 
 @inlined
-def _choose_pool(m: KernelState) -> int:
-    """Choose a pool by weight; -1 if all weights are 0.
+def _draw_client(m: KernelState) -> int:
+    """Choose the client of a request, with a new one in its place if the old one has left; -1 without clients."""
+    n = m.clients.size
+    if n == 0:
+        return -1
+    c = int(_draw_uniform(m) * n)
+    client = m.clients[c]
+    if client.digit < 0 or _draw_uniform(m) < m.core[0].leave_share:
+        client.digit = int(_draw_uniform(m) * max(1, m.hash_weights.shape[0]))
+        client.until = -np.inf
+    return c
 
-    A pool without targets is chosen like any other: a load balancer does not fail over between weighted target groups.
+
+@inlined
+def _weight(m: KernelState, c: int, p: int) -> float:
+    """Return the weight of pool p for a request of client c."""
+    if c >= 0 and m.hash_weights.shape[0] > 0:
+        return m.hash_weights[m.clients[c].digit, p]
+    return m.pools[p].weight
+
+
+@inlined
+def _choose_pool(m: KernelState, c: int, now: float) -> int:
+    """Choose a pool by the client's cookie, else by weight; -1 if all weights are 0.
+
+    A pool without targets is chosen like any other, and a cookie leads to it as well: a load balancer does not fail
+    over between weighted target groups.
     """
+    if c >= 0 and m.clients[c].until > now:
+        return m.clients[c].pool
     total = 0.0
     for p in range(m.pools.size):
-        total += m.pools[p].weight
+        total += _weight(m, c, p)
     if total <= 0:
         return -1
     if m.core[0].pool_choice == SMOOTH_WEIGHTED:
         best = -1
         for p in range(m.pools.size):
-            if m.pools[p].weight > 0:
-                m.pools[p].credit += m.pools[p].weight
+            if _weight(m, c, p) > 0:
+                m.pools[p].credit += _weight(m, c, p)
                 if best < 0 or m.pools[p].credit > m.pools[best].credit:
                     best = p
         m.pools[best].credit -= total
@@ -522,11 +563,12 @@ def _choose_pool(m: KernelState) -> int:
     mark = _draw_uniform(m) * total
     chosen = -1
     for p in range(m.pools.size):
-        if m.pools[p].weight > 0:
+        weight = _weight(m, c, p)
+        if weight > 0:
             chosen = p
-            if mark < m.pools[p].weight:
+            if mark < weight:
                 break
-            mark -= m.pools[p].weight
+            mark -= weight
     return chosen
 
 
@@ -535,6 +577,8 @@ def _choose_seat(m: KernelState, p: int) -> int:
     """Choose a target of pool p, which has at least one."""
     pool = m.pools[p]
     n = pool.targets
+    if m.core[0].target_choice == RANDOM:
+        return int(_draw_uniform(m) * n)
     turn = pool.turn
     if turn >= n:
         turn = 0
@@ -552,6 +596,28 @@ def _choose_seat(m: KernelState, p: int) -> int:
 
 
 @inlined
+def _seat_for(m: KernelState, c: int, p: int, now: float) -> int:
+    """Return the target of pool p that client c goes to: its cookie's while that serves, else one by the algorithm.
+
+    Every answer renews the cookie.
+    """
+    stickiness_seconds = m.core[0].stickiness_seconds
+    if c < 0 or stickiness_seconds <= 0:
+        return _choose_seat(m, p)
+    client = m.clients[c]
+    seat = -1
+    if client.until > now and m.instances[client.slot].number == client.number:
+        seat = m.instances[client.slot].seat
+    if seat < 0:
+        seat = _choose_seat(m, p)
+        client.pool = p
+        client.slot = m.targets[p, seat]
+        client.number = m.instances[client.slot].number
+    client.until = now + stickiness_seconds
+    return seat
+
+
+@inlined
 def _reject(m: KernelState, row: int, counter: int, why: int) -> None:
     core = m.core[0]
     m.counters[row, counter] += 1
@@ -563,14 +629,15 @@ def _reject(m: KernelState, row: int, counter: int, why: int) -> None:
 @inlined
 def _arrive(m: KernelState, now: float, input_tokens: float, output_tokens: float) -> None:
     core = m.core[0]
-    p = _choose_pool(m)
+    c = _draw_client(m)
+    p = _choose_pool(m, c, now)
     if p < 0:
         _reject(m, m.pools.size, REJECTED_NO_TARGET, NO_TARGET)
         return
     if m.pools[p].targets == 0:
         _reject(m, p, REJECTED_NO_TARGET, NO_TARGET)
         return
-    seat = _choose_seat(m, p)
+    seat = _seat_for(m, c, p, now)
     i = m.targets[p, seat]
     instance = m.instances[i]
     engine = m.engines[instance.engine]

@@ -12,9 +12,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gpu_fleet.config.settings import Algorithm
 from gpu_fleet.scaling.policy import Slo
 from gpu_fleet.scaling.profile import Profile
 from gpu_fleet.simulator import kernel
+from gpu_fleet.simulator.affinity import NO_AFFINITY, Affinity
 from gpu_fleet.simulator.pool_window import PoolWindow, Window
 from gpu_fleet.simulator.sketch import Sketch
 
@@ -37,6 +39,23 @@ class TargetChoice(IntEnum):
 
     LEAST_OUTSTANDING = kernel.LEAST_OUTSTANDING
     ROUND_ROBIN = kernel.ROUND_ROBIN
+    RANDOM = kernel.RANDOM
+
+    @classmethod
+    def of(cls, algorithm: Algorithm) -> Self:
+        """Return the rule of a target group's algorithm.
+
+        Weighted random is plain random here: its weights fall only for a target that answers with errors
+        (https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html).
+        """
+        return cls[_CHOICES[algorithm]]
+
+
+_CHOICES = {
+    Algorithm.LEAST_OUTSTANDING_REQUESTS: "LEAST_OUTSTANDING",
+    Algorithm.ROUND_ROBIN: "ROUND_ROBIN",
+    Algorithm.WEIGHTED_RANDOM: "RANDOM",
+}
 
 
 class RequestOutcome(IntEnum):
@@ -156,10 +175,11 @@ class RequestLog:
 
 @dataclass(frozen=True, slots=True)
 class SimulationOptions:
-    """Settings that only checks of the simulator change."""
+    """The load balancer's rules, and settings that only checks of the simulator change."""
 
-    pool_choice: PoolChoice = PoolChoice.WEIGHTED_RANDOM
+    affinity: Affinity = NO_AFFINITY
     target_choice: TargetChoice = TargetChoice.LEAST_OUTSTANDING
+    pool_choice: PoolChoice = PoolChoice.WEIGHTED_RANDOM
     output_reserved: float = 0.5
     """Share of the output tokens that admission reserves memory for, beside the prompt.
 
@@ -199,8 +219,11 @@ class Simulation:
         options = options or SimulationOptions()
         self.engines = (*engines, *more_engines)
         self._keep_requests = options.keep_requests
-        self._state = _initial_state(self.engines, len(engines), instances=FIRST_INSTANCES, requests=FIRST_REQUESTS)
+        state = _initial_state(self.engines, len(engines), instances=FIRST_INSTANCES, requests=FIRST_REQUESTS)
+        self._state = _with_clients(state, options.affinity)
         core = self._state.core[0]
+        core["stickiness_seconds"] = options.affinity.stickiness_seconds
+        core["leave_share"] = 1 / options.affinity.clients.requests_each
         core["random"] = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
         core["pool_choice"], core["target_choice"] = options.pool_choice, options.target_choice
         core["output_reserved"] = options.output_reserved
@@ -259,6 +282,17 @@ class Simulation:
             self._state.pools["credit"] = 0.0
 
         self._schedule(at, apply)
+
+    def set_hash_weights(self, weights: Sequence[Sequence[float]]) -> None:
+        """Share each digit's clients by weights of its own, from now on: [digits][pools], digits as in `Affinity`.
+
+        Raises ValueError for a wrong number of digits or pools.
+        """
+        shape = self._state.hash_weights.shape
+        given = np.asarray(weights, np.float64)
+        if given.shape != shape:
+            raise ValueError(f"weights: must be {shape[0]} digits by {shape[1]} pools (got {given.shape})")
+        self._state.hash_weights[:] = given
 
     def join(self, pool: int, at: float | None = None, engine: int | None = None) -> int:
         """Add an instance that takes requests from `at` on; return its number, which is never used again.
@@ -514,6 +548,8 @@ def _initial_state(engines: Sequence[Engine], count: int, instances: int, reques
         outcome=np.zeros(0, np.int8),
         place=np.full((0, 2), -1, np.int32),
         times=np.zeros((0, 2)),
+        clients=np.zeros(0, kernel.CLIENT),
+        hash_weights=np.zeros((0, count)),
     )
     state.requests["next"] = np.arange(1, requests + 1)
     state.requests["next"][-1] = -1
@@ -527,6 +563,15 @@ def _initial_state(engines: Sequence[Engine], count: int, instances: int, reques
         row["max_sequences"] = engine.max_sequences
         row["max_waiting"] = -1 if engine.max_waiting is None else engine.max_waiting
     return state
+
+
+def _with_clients(state: kernel.KernelState, affinity: Affinity) -> kernel.KernelState:
+    """Return the state with clients that have not come yet; none where nothing depends on who they are."""
+    if affinity == NO_AFFINITY:
+        return state
+    clients = np.zeros(affinity.clients.active, kernel.CLIENT)
+    clients["digit"] = -1
+    return state._replace(clients=clients, hash_weights=np.ones((affinity.digits, state.pools.size)))
 
 
 def _pool_window(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gpu_fleet.config.settings import Algorithm
 from gpu_fleet.scaling.assembly import assemble
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation, Phase
@@ -22,11 +23,12 @@ from gpu_fleet.scaling.policy import Workload
 from gpu_fleet.scaling.profile import Profile
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator import published
+from gpu_fleet.simulator.affinity import Affinity, Clients
 from gpu_fleet.simulator.feed import Feed, Source
 from gpu_fleet.simulator.fleet_lifecycle import FleetLifecycle
 from gpu_fleet.simulator.pool_window import Window
 from gpu_fleet.simulator.simulated_fleet import MachineModel, SimulatedGroup
-from gpu_fleet.simulator.simulation import Engine, Simulation
+from gpu_fleet.simulator.simulation import Engine, Simulation, SimulationOptions, TargetChoice
 from gpu_fleet.simulator.telemetry import FINE_SECONDS, MINUTE_SECONDS, Delays, Minute, Sample, Telemetry
 
 START = 1_700_006_400.0
@@ -43,6 +45,10 @@ class WorldOptions:
     """Draws boots, faults and routing; None: `seed`."""
     start: float = START
     """Start of the run, a whole minute in seconds since the epoch."""
+    clients: Clients = field(default_factory=Clients)
+    """Who sends the requests. Matters only for the strategies `sticky` and `hash`."""
+    algorithm: Algorithm = Algorithm.LEAST_OUTSTANDING_REQUESTS
+    """How an instance of a pool is chosen."""
     initial_weights: Mapping[str, int] | None = None
     """Weights at the start, by pool; None: in proportion to what each pool's instances complete."""
     delays: Delays = field(default_factory=Delays)
@@ -138,6 +144,10 @@ class World:
             slo=service.policy.slo,
             seed=seed,
             sample_seconds=FINE_SECONDS,
+            options=SimulationOptions(
+                affinity=Affinity.of(service.policy.routing, options.clients),
+                target_choice=TargetChoice.of(options.algorithm),
+            ),
         )
         self._feed = Feed(source, options.seed)
         self._telemetry = Telemetry(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from gpu_fleet.scaling.policy import Slo
+from gpu_fleet.simulator.affinity import NO_AFFINITY, Affinity
 from gpu_fleet.simulator.simulation import Engine, PoolChoice, RequestOutcome, TargetChoice
 
 SAME_TOKEN = 1e-9
@@ -147,6 +148,16 @@ class Splitmix:
 
 
 @dataclass(slots=True, eq=False)
+class Client:
+    """A client, with the digit that its header ends in and the cookie that it last got."""
+
+    digit: int
+    target: Instance | None = None
+    pool: int = 0
+    expires: float = -math.inf
+
+
+@dataclass(slots=True, eq=False)
 class Balancer:
     """A load balancer with one target group a pool."""
 
@@ -156,6 +167,9 @@ class Balancer:
     output_reserved: float = 0.5
     pool_choice: PoolChoice = PoolChoice.WEIGHTED_RANDOM
     target_choice: TargetChoice = TargetChoice.LEAST_OUTSTANDING
+    affinity: Affinity = NO_AFFINITY
+    hash_weights: list[list[float]] = field(default_factory=list)
+    clients: dict[int, Client] = field(default_factory=dict)
     targets: list[list[Instance]] = field(default_factory=list)
     instances: list[Instance] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
@@ -192,28 +206,43 @@ class Balancer:
         self.weights = list(weights)
         self.credits = [0.0 for _ in self.engines]
 
-    def choose_pool(self) -> int | None:
-        """Choose a pool by weight; None if all weights are 0."""
-        total = sum(self.weights)
+    def sender(self) -> Client | None:
+        """Return the client of the next request: one of the active ones, or a new one in its place."""
+        if self.affinity == NO_AFFINITY:
+            return None
+        clients = self.affinity.clients
+        place = int(self.random.draw() * clients.active)
+        if place not in self.clients or self.random.draw() < 1 / clients.requests_each:
+            self.clients[place] = Client(int(self.random.draw() * max(1, self.affinity.digits)))
+        return self.clients[place]
+
+    def choose_pool(self, client: Client | None, now: float) -> int | None:
+        """Choose a pool by the client's cookie, else by weight; None if all weights are 0."""
+        if client is not None and client.expires > now:
+            return client.pool
+        weights = self.weights if client is None or not self.affinity.digits else self.hash_weights[client.digit]
+        total = sum(weights)
         if total <= 0:
             return None
-        pools = [p for p, weight in enumerate(self.weights) if weight > 0]
+        pools = [p for p, weight in enumerate(weights) if weight > 0]
         if self.pool_choice is PoolChoice.SMOOTH_WEIGHTED:
             for p in pools:
-                self.credits[p] += self.weights[p]
+                self.credits[p] += weights[p]
             best = max(pools, key=lambda p: self.credits[p])
             self.credits[best] -= total
             return best
         mark = self.random.draw() * total
         for p in pools:
-            if mark < self.weights[p]:
+            if mark < weights[p]:
                 return p
-            mark -= self.weights[p]
+            mark -= weights[p]
         return pools[-1]
 
     def choose_target(self, pool: int) -> Instance:
-        """Choose the target with the fewest requests, or the next in turn."""
+        """Choose the target with the fewest requests, the next in turn, or any."""
         seats = self.targets[pool]
+        if self.target_choice is TargetChoice.RANDOM:
+            return seats[int(self.random.draw() * len(seats))]
         turn = self.turns[pool] if self.turns[pool] < len(seats) else 0
         order = [(turn + k) % len(seats) for k in range(len(seats))]
         if self.target_choice is TargetChoice.LEAST_OUTSTANDING:
@@ -225,11 +254,19 @@ class Balancer:
 
     def arrive(self, request: Request) -> None:
         """Route a request at its arrival time."""
-        pool = self.choose_pool()
+        client = self.sender()
+        pool = self.choose_pool(client, request.at)
         if pool is None or not self.targets[pool]:
             request.outcome = RequestOutcome.NO_TARGET
             return
-        instance = self.choose_target(pool)
+        sticks = client is not None and self.affinity.stickiness_seconds > 0
+        instance = client.target if sticks and client and client.expires > request.at else None
+        if instance not in self.targets[pool]:
+            instance = self.choose_target(pool)
+        assert instance is not None
+        if client is not None and sticks:
+            client.target, client.pool = instance, pool
+            client.expires = request.at + self.affinity.stickiness_seconds
         if instance.kv_tokens(request) > instance.engine.kv_cache_tokens:
             request.outcome = RequestOutcome.TOO_LONG
             return

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_fleet.scaling.policy import Slo
+from gpu_fleet.simulator.affinity import NO_AFFINITY, Affinity, Clients
 from gpu_fleet.simulator.simulation import (
     Engine,
     PoolChoice,
@@ -40,6 +41,7 @@ class Plan:
     queue_limit: bool
     changes: int
     windows: int
+    affinity: Affinity
 
 
 plans = st.builds(
@@ -56,6 +58,15 @@ plans = st.builds(
     queue_limit=st.booleans(),
     changes=st.integers(0, 12),
     windows=st.integers(1, 7),
+    affinity=st.one_of(
+        st.just(NO_AFFINITY),
+        st.builds(
+            Affinity,
+            st.builds(Clients, active=st.integers(1, 30), requests_each=st.sampled_from([1.0, 3.0, 100.0])),
+            stickiness_seconds=st.sampled_from([0.0, 0.2, 5.0, 1000.0]),
+            digits=st.sampled_from([0, 16]),
+        ),
+    ),
 )
 
 
@@ -101,12 +112,19 @@ class Twins:
             plan.output_reserved,
             plan.pool_choice,
             plan.target_choice,
+            plan.affinity,
         )
         self.simulation = Simulation(
             engines,
             slo=SLO,
             seed=plan.seed,
-            options=SimulationOptions(plan.pool_choice, plan.target_choice, plan.output_reserved, keep_requests=True),
+            options=SimulationOptions(
+                affinity=plan.affinity,
+                target_choice=plan.target_choice,
+                pool_choice=plan.pool_choice,
+                output_reserved=plan.output_reserved,
+                keep_requests=True,
+            ),
         )
         self.numbers: list[int] = []
         self.changes: list[reference.Change] = []
@@ -155,6 +173,9 @@ def run_both(plan: Plan) -> tuple[list[reference.Request], Simulation]:
     span = float(at[-1]) + 1.0
     twins = Twins(plan, engines)
     twins.set_weights(random.integers(0, 4, plan.pools).astype(float).tolist(), 0.0)
+    if plan.affinity.digits:
+        twins.balancer.hash_weights = random.integers(0, 4, (plan.affinity.digits, plan.pools)).astype(float).tolist()
+        twins.simulation.set_hash_weights(twins.balancer.hash_weights)
     for _ in range(plan.instances):
         twins.join(int(random.integers(plan.pools)), 0.0)
     for time in np.sort(random.uniform(0, span, plan.changes)):
