@@ -35,6 +35,8 @@ class DeployedRule:
     priority: int
     weights: Mapping[str, int]
     """By target group ARN, 0 to 999."""
+    sticky: bool = False
+    """Whether clients with a cookie stay with their target group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class DeployedService:
     """ARN by pool; empty for training."""
     rule: DeployedRule | None = None
     """None for training, and if somebody deleted the rule."""
+    hash_priorities: Sequence[int] = ()
+    """AWS priorities of its rules for digits, in their order; empty without `routing.strategy: hash`."""
 
     @property
     def weights(self) -> Mapping[str, int]:
@@ -105,6 +109,7 @@ def _read_service(values: Mapping[str, Any]) -> DeployedService:
         health_path=values["health_path"],
         target_groups=values.get("target_groups") or {},
         rule=_read_rule(rule_arn) if rule_arn else None,
+        hash_priorities=tuple(int(priority) for priority in values.get("hash_priorities") or ()),
     )
 
 
@@ -118,13 +123,12 @@ def _read_rule(arn: str) -> DeployedRule | None:
         raise UnreadableError(
             f"the weights of {arn} cannot be read, and an update without them would move traffic: {error}"
         ) from error
+    forwards = [forward for action in answer["actions"] or () for forward in _as_list(action.get("forwards"))]
     weights = {
-        group["arn"]: int(group["weight"])
-        for action in answer["actions"] or ()
-        for forward in _as_list(action.get("forwards"))
-        for group in _as_list(forward.get("targetGroups"))
+        group["arn"]: int(group["weight"]) for forward in forwards for group in _as_list(forward.get("targetGroups"))
     }
-    return DeployedRule(int(answer["priority"]), weights)
+    sticky = any(block.get("enabled") for forward in forwards for block in _as_list(forward.get("stickinesses")))
+    return DeployedRule(int(answer["priority"]), weights, sticky)
 
 
 def _count_instances(subnet_ids: Sequence[str]) -> int:

@@ -1,11 +1,15 @@
-"""The weights and priority that an update gives a listener rule. Both start from those that the rule has now."""
+"""What an update gives a listener rule: its conditions, and weights and priority that start from those it has now."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+
+import pulumi_aws as aws
 
 from gpu_fleet.config import naming
-from gpu_fleet.config.naming import PLACES
+from gpu_fleet.config.naming import HASH_PRIORITIES, PLACES
+from gpu_fleet.config.settings import ServiceSettings
+from gpu_fleet.scaling.hashing import DIGITS
 from gpu_fleet.scaling.policy import RoutingStrategy
 from gpu_fleet.scaling.service import Service as ServiceModel
 
@@ -39,19 +43,64 @@ def weights(model: ServiceModel, deployed: Mapping[str, int]) -> Mapping[str, in
     return kept if any(kept.values()) else first_weights(model)
 
 
-def priorities(configured: Mapping[str, int], deployed: Mapping[str, int]) -> Mapping[str, int]:
+def priorities(
+    configured: Mapping[str, int], deployed: Mapping[str, int], for_digits: Collection[int] = ()
+) -> Mapping[str, int]:
     """Return the AWS priority of each service's rule, from the priorities in YAML (`configured`) and those that rules
-    have now (`deployed`, including services that this update removes).
+    have now (`deployed`, including services that this update removes, and the rules `for_digits`).
 
     Each priority in YAML owns `PLACES` priorities in AWS. A rule that already has one of its own keeps it; any other
     rule takes one that no deployed rule has. So neither two services that swap priorities nor a new service with a
     removed one's priority collide. With a 100 and b 200 in YAML, a has 500 and b 1000; after a swap, 1001 and 501.
     """
     chosen = {name: priority for name, priority in deployed.items() if configured.get(name) == priority // PLACES}
-    used = {*deployed.values()}
+    used = {*deployed.values(), *for_digits}
     for name, priority in sorted(configured.items()):
         if name not in chosen:
             own = range(priority * PLACES, (priority + 1) * PLACES)
             chosen[name] = next((place for place in own if place not in used), own[0])
             used.add(chosen[name])
     return {name: chosen[name] for name in configured}
+
+
+def hash_priorities(
+    configured: Mapping[str, int], deployed: Mapping[str, Sequence[int]], used: Collection[int]
+) -> Mapping[str, tuple[int, ...]]:
+    """Return the AWS priorities of each service's rules for digits, from the priorities in YAML (`configured`, services
+    with `routing.strategy: hash` only) and those that such rules have now (`deployed`). `used` are those of all other
+    deployed rules.
+
+    The rules come before the service's own rule, which takes what has no digit, and after every other service that the
+    YAML puts before it. Rules that are in their place stay; others take places that no deployed rule has.
+    """
+    taken = {*used, *(place for places in deployed.values() for place in places)}
+    chosen: dict[str, tuple[int, ...]] = {}
+    for name, priority in sorted(configured.items()):
+        own = range((priority - HASH_PRIORITIES) * PLACES, priority * PLACES)
+        now = tuple(deployed.get(name, ()))
+        if len(now) == len(DIGITS) and all(place in own for place in now):
+            chosen[name] = now
+        else:
+            free = [place for place in own if place not in taken]
+            chosen[name] = tuple([*free, *own][: len(DIGITS)])
+            taken |= {*chosen[name]}
+    return chosen
+
+
+def conditions(
+    settings: ServiceSettings, hash_header: str | None, digit: str
+) -> list[aws.lb.ListenerRuleConditionArgs]:
+    """Return the paths and hosts that a request must have to reach the service, and the digit that its header ends in,
+    if any.
+    """
+    wanted = []
+    if settings.paths:
+        paths = aws.lb.ListenerRuleConditionPathPatternArgs(values=settings.paths)
+        wanted.append(aws.lb.ListenerRuleConditionArgs(path_pattern=paths))
+    if settings.hosts:
+        hosts = aws.lb.ListenerRuleConditionHostHeaderArgs(values=settings.hosts)
+        wanted.append(aws.lb.ListenerRuleConditionArgs(host_header=hosts))
+    if digit and hash_header:
+        header = aws.lb.ListenerRuleConditionHttpHeaderArgs(http_header_name=hash_header, values=[f"*{digit}"])
+        wanted.append(aws.lb.ListenerRuleConditionArgs(http_header=header))
+    return wanted

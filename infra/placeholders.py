@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from gpu_fleet.config import naming
 from gpu_fleet.config.rules.regions import partition
 from gpu_fleet.config.settings import ServiceSettings, StackSettings
-from gpu_fleet.scaling.policy import Workload
+from gpu_fleet.scaling.hashing import DIGITS
+from gpu_fleet.scaling.policy import RoutingStrategy, Workload
 from gpu_fleet.scaling.service import Service
 from infra import instance_rights, scaler_rights
 from infra.iam import Place, Statement
@@ -36,6 +37,7 @@ def bindings(project: str, stack: str, model: Service, region: str) -> dict[str,
     return {
         "load_balancer": balancer,
         "listener_rule_arn": None if training else _rule_arn(stack_place, balancer),
+        **({"hash_rule_arns": rules} if (rules := _hash_rule_arns(stack_place, balancer, model)) else {}),
         "queue_url": queue_url(name, region) if training else None,
         "pools": {
             pool.name: {
@@ -59,6 +61,7 @@ def service_resources(
     return ServiceResources(
         group_names=[f"{name}-{pool}{SUFFIX}" for pool in settings.pools],
         listener_rule_arn=None if training else _rule_arn(stack_place, balancer),
+        hash_rule_arns=_hash_rule_arns(stack_place, balancer, model),
         queue_arn=stack_place.arn("sqs", _queue(name)) if training else None,
         launch_template_arns=[template] * len(settings.pools) if scaler_rights.changes_launches(model) else [],
         instance_role_arn=f"arn:{stack_place.partition}:iam::{stack_place.account}:role/{role}{SUFFIX}",
@@ -95,6 +98,11 @@ def _queue(name: str) -> str:
 
 def _rule_arn(stack_place: Place, balancer: str) -> str:
     return stack_place.arn("elasticloadbalancing", f"listener-rule/{balancer}/{HEX_16}/{HEX_16}")
+
+
+def _hash_rule_arns(stack_place: Place, balancer: str, model: Service) -> list[str]:
+    hashes = model.policy.routing.strategy is RoutingStrategy.HASH
+    return [_rule_arn(stack_place, balancer)] * len(DIGITS) if hashes else []
 
 
 def _target_group_arn(stack_place: Place) -> str:

@@ -17,6 +17,7 @@ class ServiceResources:
 
     group_names: Sequence[str]
     listener_rule_arn: str | None = None
+    hash_rule_arns: Sequence[str] = ()
     queue_arn: str | None = None
     launch_template_arns: Sequence[str] = ()
     """Empty unless the scaler changes the groups' mixed instances policies (see `changes_launches`)."""
@@ -57,7 +58,9 @@ def scaler_statements(
 def service_statements(place: Place, services: Sequence[ServiceResources]) -> list[Statement]:
     """Return the rights that the scaler needs for these services, and for no others."""
     groups = [place.group_arn(name) for service in services for name in service.group_names]
-    rules = [service.listener_rule_arn for service in services if service.listener_rule_arn]
+    rules = [
+        arn for service in services for arn in (service.listener_rule_arn, *service.hash_rule_arns) if arn is not None
+    ]
     queues = [service.queue_arn for service in services if service.queue_arn]
     launching = [service for service in services if service.launch_template_arns]
     statements = [

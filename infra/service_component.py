@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -11,9 +11,10 @@ import pulumi_aws as aws
 
 from gpu_fleet.config import naming
 from gpu_fleet.config.settings import PoolSettings, ServiceSettings
+from gpu_fleet.scaling.hashing import DIGITS, digit_weights
 from gpu_fleet.scaling.policy import RoutingStrategy, Workload
 from gpu_fleet.scaling.service import Service as ServiceModel
-from infra import iam
+from infra import iam, listener_rule
 from infra.gpu_pool import GpuPool, GpuPoolArgs
 from infra.instance_rights import InstanceResources, ecr_repository_arn, instance_statements
 from infra.load_balancer import LoadBalancer
@@ -39,6 +40,10 @@ class ServiceArgs:
     """Whether `weights` start from the rule's current weights. If not, Pulumi ignores changes of the weights."""
     priority: int | None
     """Of the listener rule in AWS, from `infra.listener_rule.priorities`. None for training."""
+    hash_priorities: Sequence[int]
+    """Of the rules for digits, from `infra.listener_rule.hash_priorities`; empty without `routing.strategy: hash`."""
+    sticky_targets: bool
+    """Whether clients with a cookie stay with their instance."""
     parameter_name: str
     log_group_name: str
     region: str
@@ -84,6 +89,19 @@ class _Shared:
     """By pool; empty for training."""
     listener_rule: aws.lb.ListenerRule | None
     """None for training."""
+    hash_rules: Sequence[aws.lb.ListenerRule]
+    """By digit; empty without `routing.strategy: hash`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """What tells a listener rule of a service from the others."""
+
+    priority: int | None
+    weights: Mapping[str, int]
+    """By pool."""
+    digit: str = ""
+    """The digit that the request's header ends in; empty: any request."""
 
 
 class ServiceComponent(pulumi.ComponentResource):
@@ -96,6 +114,8 @@ class ServiceComponent(pulumi.ComponentResource):
     target_groups: Mapping[str, aws.lb.TargetGroup]
     """By pool; empty for training."""
     listener_rule_arn: pulumi.Output[str] | None
+    hash_rules: Sequence[aws.lb.ListenerRule]
+    """Rules by the digit that the header ends in; empty without `routing.strategy: hash`."""
     queue_url: pulumi.Output[str] | None
     scaler_resources: pulumi.Output[ServiceResources]
     """The resources that the scaler reads or changes."""
@@ -107,6 +127,7 @@ class ServiceComponent(pulumi.ComponentResource):
         self.workload = args.model.policy.workload
         self.target_groups = shared.target_groups
         self.listener_rule_arn = shared.listener_rule.arn if shared.listener_rule else None
+        self.hash_rules = shared.hash_rules
         self.queue_url = shared.queue.url if shared.queue else None
         self.pools = {
             pool: self._make_pool(name, args, shared, pool, settings) for pool, settings in args.settings.pools.items()
@@ -134,10 +155,11 @@ class ServiceComponent(pulumi.ComponentResource):
             security_group=self._make_security_group(name, args),
             target_groups=target_groups,
             listener_rule=None if args.training else self._make_listener_rule(name, args, target_groups),
+            hash_rules=self._make_hash_rules(name, args, target_groups) if args.hash_priorities else [],
         )
 
     def _make_pool(self, name: str, args: ServiceArgs, shared: _Shared, pool: str, settings: PoolSettings) -> GpuPool:
-        rule = [shared.listener_rule] if shared.listener_rule else []
+        rules = [shared.listener_rule, *shared.hash_rules] if shared.listener_rule else []
         return GpuPool(
             f"{name}-{pool}",
             GpuPoolArgs(
@@ -147,7 +169,7 @@ class ServiceComponent(pulumi.ComponentResource):
                 region=args.region,
                 vpc_id=args.network.vpc_id,
                 target_group=shared.target_groups.get(pool),
-                needed_to_drain=[*args.network.egress_resources, shared.identity.policy, *rule],
+                needed_to_drain=[*args.network.egress_resources, shared.identity.policy, *rules],
                 subnet_ids=args.network.private_subnet_ids(settings.zones),
                 security_group_id=shared.security_group.id,
                 instance_profile_arn=shared.identity.profile.arn,
@@ -167,6 +189,8 @@ class ServiceComponent(pulumi.ComponentResource):
                     pool=pool,
                     policy=args.model.policy,
                     container=args.settings.container,
+                    algorithm=args.settings.algorithm,
+                    sticky=args.sticky_targets,
                     vpc_id=args.network.vpc_id,
                     internal=args.internal,
                     tags={**args.pool_tags(pool), "Name": f"{name}-{pool}"},
@@ -180,6 +204,7 @@ class ServiceComponent(pulumi.ComponentResource):
         bindings = pulumi.Output.all(
             load_balancer=args.load_balancer.arn_suffix,
             listener_rule_arn=self.listener_rule_arn,
+            **({"hash_rule_arns": [rule.arn for rule in self.hash_rules]} if self.hash_rules else {}),
             queue_url=self.queue_url,
             pools={
                 pool_name: {
@@ -205,6 +230,7 @@ class ServiceComponent(pulumi.ComponentResource):
         return pulumi.Output.all(
             groups=[pool.group_name for pool in self.pools.values()],
             rule=self.listener_rule_arn,
+            hash_rules=[rule.arn for rule in self.hash_rules],
             queue=shared.queue.arn if shared.queue else None,
             templates=[pool.launch_template_arn for pool in self.pools.values()] if launches else [],
             role=shared.identity.role.arn,
@@ -212,6 +238,7 @@ class ServiceComponent(pulumi.ComponentResource):
             lambda resolved: ServiceResources(
                 group_names=resolved["groups"],
                 listener_rule_arn=resolved["rule"],
+                hash_rule_arns=resolved["hash_rules"],
                 queue_arn=resolved["queue"],
                 launch_template_arns=resolved["templates"],
                 instance_role_arn=resolved["role"],
@@ -285,18 +312,32 @@ class ServiceComponent(pulumi.ComponentResource):
     def _make_listener_rule(
         self, name: str, args: ServiceArgs, target_groups: Mapping[str, aws.lb.TargetGroup]
     ) -> aws.lb.ListenerRule:
+        return self._make_rule(name, args, target_groups, _Route(args.priority, args.weights))
+
+    def _make_hash_rules(
+        self, name: str, args: ServiceArgs, target_groups: Mapping[str, aws.lb.TargetGroup]
+    ) -> list[aws.lb.ListenerRule]:
+        """Create a rule for each digit that a client's header may end in, with the weights that hashing gives it."""
+        return [
+            self._make_rule(f"{name}-hash-{digit}", args, target_groups, _Route(priority, weights, digit))
+            for digit, priority, weights in zip(DIGITS, args.hash_priorities, digit_weights(args.weights), strict=True)
+        ]
+
+    def _make_rule(
+        self, name: str, args: ServiceArgs, target_groups: Mapping[str, aws.lb.TargetGroup], route: _Route
+    ) -> aws.lb.ListenerRule:
         routing = args.model.policy.routing
         return aws.lb.ListenerRule(
             name,
             listener_arn=args.load_balancer.listener.arn,
-            priority=args.priority,
-            conditions=_rule_conditions(args.settings),
+            priority=route.priority,
+            conditions=listener_rule.conditions(args.settings, routing.hash_header, route.digit),
             actions=[
                 aws.lb.ListenerRuleActionArgs(
                     type="forward",
                     forward=aws.lb.ListenerRuleActionForwardArgs(
                         target_groups=[
-                            aws.lb.ListenerRuleActionForwardTargetGroupArgs(arn=group.arn, weight=args.weights[pool])
+                            aws.lb.ListenerRuleActionForwardTargetGroupArgs(arn=group.arn, weight=route.weights[pool])
                             for pool, group in target_groups.items()
                         ],
                         stickiness=aws.lb.ListenerRuleActionForwardStickinessArgs(
@@ -322,15 +363,3 @@ def _instance_policy(args: ServiceArgs, place: iam.Place, log_group_arn: str, qu
         kms_key_arn=container.kms_key_arn,
     )
     return json.dumps(iam.document(instance_statements(place, resources)))
-
-
-def _rule_conditions(settings: ServiceSettings) -> list[aws.lb.ListenerRuleConditionArgs]:
-    """Return the paths and hosts that a request must have to reach the service."""
-    conditions = []
-    if settings.paths:
-        paths = aws.lb.ListenerRuleConditionPathPatternArgs(values=settings.paths)
-        conditions.append(aws.lb.ListenerRuleConditionArgs(path_pattern=paths))
-    if settings.hosts:
-        hosts = aws.lb.ListenerRuleConditionHostHeaderArgs(values=settings.hosts)
-        conditions.append(aws.lb.ListenerRuleConditionArgs(host_header=hosts))
-    return conditions

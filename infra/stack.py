@@ -11,10 +11,10 @@ import pulumi_aws as aws
 
 from gpu_fleet.config import naming
 from gpu_fleet.config.settings import StackSettings
-from gpu_fleet.scaling.policy import Workload
+from gpu_fleet.scaling.policy import RoutingStrategy, Workload
 from gpu_fleet.scaling.service import Service as ServiceModel
 from infra import deployed, iam, listener_rule, placeholders
-from infra.deployed import NOT_DEPLOYED, DeployedStack
+from infra.deployed import NOT_DEPLOYED, DeployedService, DeployedStack
 from infra.load_balancer import LoadBalancer, LoadBalancerArgs
 from infra.network import Network, NetworkArgs
 from infra.observability import Observability, ObservabilityArgs, WatchedPool, WatchedService
@@ -123,17 +123,55 @@ def make_services(args: StackArgs, shared: Shared) -> Services:
     priorities = listener_rule.priorities(
         {name: service.priority for name, service in args.settings.services.items() if service.priority is not None},
         {name: service.rule.priority for name, service in args.deployed.services.items() if service.rule is not None},
+        [priority for service in args.deployed.services.values() for priority in service.hash_priorities],
+    )
+    hash_priorities = listener_rule.hash_priorities(
+        {
+            model.name: priority
+            for model in args.services
+            if model.policy.routing.strategy is RoutingStrategy.HASH
+            and (priority := args.settings.services[model.name].priority) is not None
+        },
+        {name: service.hash_priorities for name, service in args.deployed.services.items()},
+        [service.rule.priority for service in args.deployed.services.values() if service.rule is not None],
     )
     return {
         model.name: ServiceComponent(
-            f"{args.name}-{model.name}", service_args(args, shared, model, priorities.get(model.name))
+            f"{args.name}-{model.name}",
+            service_args(
+                args, shared, model, Priorities(priorities.get(model.name), hash_priorities.get(model.name, ()))
+            ),
         )
         for model in args.services
     }
 
 
-def service_args(args: StackArgs, shared: Shared, model: ServiceModel, priority: int | None) -> ServiceArgs:
-    """Return the arguments of one service; `priority` is its listener rule's in AWS."""
+@dataclass(frozen=True, slots=True)
+class Priorities:
+    """AWS priorities of a service's listener rules."""
+
+    own: int | None
+    by_digit: Sequence[int]
+
+
+def sticky_targets(model: ServiceModel, deployed_service: DeployedService | None) -> bool:
+    """Return whether the service's target groups keep clients with a cookie at their instance.
+
+    AWS refuses that while a rule that forwards to them does not keep clients at their target group, and an update
+    changes target groups before the rules that name them. So an update that makes a deployed rule sticky leaves the
+    target groups to the next one: https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/2734
+    """
+    if model.policy.routing.strategy is not RoutingStrategy.STICKY:
+        return False
+    rule = deployed_service.rule if deployed_service else None
+    if rule is None or rule.sticky:
+        return True
+    pulumi.log.warn(f"{model.name}: clients now stay with their pool; run pulumi up again to keep them at an instance")
+    return False
+
+
+def service_args(args: StackArgs, shared: Shared, model: ServiceModel, priorities: Priorities) -> ServiceArgs:
+    """Return the arguments of one service."""
     settings = args.settings
     deployed_service = args.deployed.services.get(model.name)
     deployed_weights = deployed_service.weights if deployed_service else {}
@@ -142,7 +180,9 @@ def service_args(args: StackArgs, shared: Shared, model: ServiceModel, priority:
         model=model,
         weights=listener_rule.weights(model, deployed_weights),
         weights_known=bool(deployed_weights),
-        priority=priority,
+        priority=priorities.own,
+        hash_priorities=priorities.by_digit,
+        sticky_targets=sticky_targets(model, deployed_service),
         parameter_name=f"{args.services_path}/{model.name}",
         log_group_name=naming.log_group(args.project, args.stack, model.name),
         region=settings.region,
@@ -257,6 +297,7 @@ def outputs_for_next_update(
                 "health_path": settings.services[name].container.health_path,
                 "target_groups": {pool: group.arn for pool, group in service.target_groups.items()},
                 "rule": service.listener_rule_arn,
+                "hash_priorities": [rule.priority for rule in service.hash_rules],
             }
             for name, service in services.items()
         },

@@ -11,6 +11,7 @@ from gpu_fleet.config.document import DocumentError, Problem
 from gpu_fleet.config.library import Library, collect
 from gpu_fleet.config.own_files import OWN, find_stack_file, stack_names
 from gpu_fleet.config.project_file import namespace
+from gpu_fleet.config.rules import affinity
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.config.stack_file import (
     StackReading,
@@ -75,6 +76,7 @@ def read_engine(
 def _composed(reading: StackReading, library: Library) -> tuple[tuple[Service, ...], list[Problem]]:
     document = reading.document
     services, problems = compose(reading.settings, library, reading.wrong)
+    problems += affinity.problems(reading.settings, library)
     problems += sizes.problems(document.project, document.stack, reading.settings, services)
     reported = {problem.path for problem in reading.wrong}
     more = [document.problem(problem.path, problem.text) for problem in problems if problem.path not in reported]

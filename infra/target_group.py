@@ -9,14 +9,8 @@ import pulumi
 import pulumi_aws as aws
 
 from gpu_fleet.config import naming
-from gpu_fleet.config.settings import Container
-from gpu_fleet.scaling.policy import Policy, RoutingStrategy
-
-ALGORITHM = "least_outstanding_requests"
-"""The lengths of a model's requests differ by orders of magnitude, so the next request goes to the instance with the
-fewest in hand. AWS does not combine this with slow start: the scaler raises a new pool's share through its weight."""
-
-SLOW_START_SECONDS = 0
+from gpu_fleet.config.settings import Algorithm, Container
+from gpu_fleet.scaling.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +21,9 @@ class TargetGroupArgs:
     pool: str
     policy: Policy
     container: Container
+    algorithm: Algorithm
+    sticky: bool
+    """Whether clients with a cookie stay with their instance."""
     vpc_id: pulumi.Input[str]
     internal: bool
     """Whether the load balancer is internal."""
@@ -39,15 +36,14 @@ def deregistration_seconds(policy: Policy) -> int:
 
 
 def make_target_group(args: TargetGroupArgs, opts: pulumi.ResourceOptions) -> aws.lb.TargetGroup:
-    """Create the target group of one pool.
+    """Create the target group of one pool, without slow start: only `round_robin` could have it, and the scaler raises
+    a new pool's share through its weight.
 
     A target group belongs to one load balancer, and a change of `internal` creates a second load balancer before the
     first is deleted. So the name shows which of the two it belongs to:
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html
     """
     name = f"{args.service}-{args.pool}-internal" if args.internal else f"{args.service}-{args.pool}"
-    naming.check_slow_start(ALGORITHM, SLOW_START_SECONDS)
-    routing = args.policy.routing
     return aws.lb.TargetGroup(
         naming.fitting(name, naming.MAX_TARGET_GROUP_NAME),
         port=args.container.port,
@@ -55,12 +51,13 @@ def make_target_group(args: TargetGroupArgs, opts: pulumi.ResourceOptions) -> aw
         target_type="instance",
         vpc_id=args.vpc_id,
         deregistration_delay=deregistration_seconds(args.policy),
-        load_balancing_algorithm_type=ALGORITHM,
-        slow_start=SLOW_START_SECONDS,
+        load_balancing_algorithm_type=args.algorithm,
+        # Without it, weighted random is a worse round robin; with another algorithm AWS refuses it.
+        load_balancing_anomaly_mitigation="on" if args.algorithm is Algorithm.WEIGHTED_RANDOM else "off",
         stickiness=aws.lb.TargetGroupStickinessArgs(
             type="lb_cookie",
-            enabled=routing.strategy is RoutingStrategy.STICKY,
-            cookie_duration=routing.stickiness_seconds,
+            enabled=args.sticky,
+            cookie_duration=args.policy.routing.stickiness_seconds,
         ),
         health_check=aws.lb.TargetGroupHealthCheckArgs(
             path=args.container.health_path,

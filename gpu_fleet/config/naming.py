@@ -37,6 +37,10 @@ PLACES = 5
 """Priorities in AWS for each priority of a stack's YAML: 100 becomes 500 to 504, and a rule takes a free one. AWS
 refuses a priority that another rule has (PriorityInUse), even for the moment in which two rules swap."""
 
+HASH_PRIORITIES = 10
+"""Priorities of a stack's YAML before that of a service with `routing.strategy: hash`, which its 16 rules for digits
+take. In AWS they are 50 places: enough that two such services can swap, with both their old rules in the way."""
+
 MAX_PRIORITY = 50000 // PLACES - 1
 """AWS allows 1 to 50000: https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateRule.html"""
 
@@ -50,10 +54,6 @@ https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_PutLifecycleHook.ht
 STACK_TAG, SERVICE_TAG, POOL_TAG = "gpu-fleet:stack", "gpu-fleet:service", "gpu-fleet:pool"
 """Tags of every resource that takes tags. IAM ignores case, so `Stack` could clash with a user's `stack`: hence the
 prefix."""
-
-NO_SLOW_START = frozenset({"least_outstanding_requests", "weighted_random"})
-"""Algorithms with which a target group cannot use slow start:
-https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html"""
 
 
 def scaler_name(project: str, stack: str) -> str:
@@ -103,13 +103,3 @@ def check_weights(weights: Iterable[int]) -> tuple[int, ...]:
     if not any(given):
         raise ValueError("a forward action whose weights are all 0 serves nobody")
     return given
-
-
-def check_slow_start(algorithm: str, slow_start_seconds: int) -> None:
-    """Raise ValueError for a slow start that AWS refuses: 1 to 29 s, over 900 s, or with `NO_SLOW_START`."""
-    if slow_start_seconds == 0:
-        return
-    if not 30 <= slow_start_seconds <= 900:
-        raise ValueError(f"slow start is 0 (off) or 30 to 900 seconds (got {slow_start_seconds})")
-    if algorithm in NO_SLOW_START:
-        raise ValueError(f"slow start goes with round_robin only (got {algorithm})")

@@ -25,8 +25,9 @@ from gpu_fleet.replay.type_changes import type_changes
 from gpu_fleet.scaling import record
 from gpu_fleet.scaling.observation import Phase
 from gpu_fleet.scaling.service import Service
+from gpu_fleet.simulator.affinity import Affinity, Clients
 from gpu_fleet.simulator.feed import Feed
-from gpu_fleet.simulator.simulation import PoolWindow, Simulation, Window
+from gpu_fleet.simulator.simulation import PoolWindow, Simulation, SimulationOptions, TargetChoice, Window
 from gpu_fleet.simulator.telemetry import FINE_SECONDS, MINUTE_SECONDS
 from gpu_fleet.simulator.world import Source
 
@@ -152,6 +153,10 @@ class Replay:
             slo=self.service.policy.slo,
             seed=self.cloud.options.seed,
             sample_seconds=FINE_SECONDS,
+            options=SimulationOptions(
+                affinity=Affinity.of(self.service.policy.routing, Clients()),
+                target_choice=TargetChoice.of(self._traffic_weights.algorithm),
+            ),
         )
 
     # --- time ---
@@ -198,6 +203,9 @@ class Replay:
         if weights != self._weights:
             self._weights = weights
             self.simulation.set_weights([float(weights[name]) for name in self._pools])
+        by_digit = self._traffic_weights.read_by_digit()
+        if by_digit:
+            self.simulation.set_hash_weights([[one[name] for name in self._pools] for one in by_digit])
 
     def _serve(self, edge: float, *, publish: bool) -> None:
         """Advance cloud and simulation to `edge` (seconds from the start).

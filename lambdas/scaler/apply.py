@@ -24,6 +24,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from gpu_fleet.scaling.decision import Decision, PoolTarget, Refresh
+from gpu_fleet.scaling.hashing import digit_weights
 from gpu_fleet.scaling.policy import RoutingStrategy, Workload
 from lambdas.scaler import groups, rules
 from lambdas.scaler.batches import batches
@@ -92,10 +93,16 @@ def apply(
             return Applied(faults=(next(iter(latest.faults.values())),))
         live = {pool: latest.found[group.name] for pool, group in seen.items()}
         if rule is not None:
-            latest_rules = rules.describe(clients.elbv2, [rule.arn])
-            if latest_rules.faults:
-                return Applied(faults=(latest_rules.faults[rule.arn],))
-            rule = latest_rules.found[rule.arn]
+            latest_rules = rules.describe(clients.elbv2, parameter.bindings.rule_arns)
+            # A deleted rule for a digit forwards nothing anywhere: the service's own rule takes its requests.
+            faults = [
+                fault
+                for arn, fault in latest_rules.faults.items()
+                if arn == rule.arn or fault.code is not ErrorCode.UNKNOWN_RULE
+            ]
+            if faults:
+                return Applied(faults=tuple(faults))
+            rule = latest_rules.service(parameter.bindings)
         calls = plan(parameter, decision, live, rule)
     except ValueError as error:
         return Applied(faults=(Fault(ErrorCode.INVALID_DECISION, str(error), "plan"),))
@@ -167,8 +174,18 @@ def _scale_out_calls(group: Group, target: PoolTarget) -> Iterator[Call]:
 
 
 def _weight_calls(parameter: ServiceParameter, targets: Mapping[str, PoolTarget], rule: Rule) -> Iterator[Call]:
+    """Set the weights of the service's own rule, then those of each digit that follow from them."""
     pools = parameter.bindings.pools
     weights = {pools[pool].target_group_arn or "": target.weight for pool, target in targets.items()}
+    yield from _rule_calls(parameter, weights, rule)
+    if rule.by_digit:
+        by_digit = digit_weights({pool: target.weight for pool, target in targets.items()})
+        for digit, other in sorted(rule.by_digit.items()):
+            of_digit = {pools[pool].target_group_arn or "": weight for pool, weight in by_digit[digit].items()}
+            yield from _rule_calls(parameter, of_digit, other)
+
+
+def _rule_calls(parameter: ServiceParameter, weights: Mapping[str, int], rule: Rule) -> Iterator[Call]:
     routing = parameter.service.policy.routing
     stickiness = Stickiness(routing.strategy is RoutingStrategy.STICKY, routing.stickiness_seconds)
     current = rule.stickiness

@@ -35,9 +35,17 @@ class Bindings(Section):
     load_balancer: str | None = None
     """CloudWatch's dimension LoadBalancer: `app/<name>/<id>`."""
     listener_rule_arn: str | None = None
+    hash_rule_arns: tuple[str, ...] = ()
+    """Rules by the digit that a client's header ends in, in the order of `gpu_fleet.scaling.hashing.DIGITS`; empty
+    without `routing.strategy: hash`."""
     queue_url: str | None = None
     """The SQS queue of jobs, for training."""
     pools: dict[str, PoolBinding]
+
+    @property
+    def rule_arns(self) -> tuple[str, ...]:
+        """All listener rules that forward to the service."""
+        return (self.listener_rule_arn, *self.hash_rule_arns) if self.listener_rule_arn else ()
 
     @property
     def queue_name(self) -> str:

@@ -114,9 +114,7 @@ def _standing(
     """Groups and rules of all services, in batches."""
     group_names = [pool.group for p in parameters for pool in p.bindings.pools.values()]
     described = groups.describe(clients.autoscaling, group_names)
-    ruled = rules.describe(
-        clients.elbv2, [p.bindings.listener_rule_arn for p in parameters if p.bindings.listener_rule_arn]
-    )
+    ruled = rules.describe(clients.elbv2, [arn for p in parameters for arn in p.bindings.rule_arns])
     standing: dict[str, _Standing] = {}
     unseen: dict[str, Fault] = {}
     for parameter in parameters:
@@ -132,7 +130,8 @@ def _standing(
             parameter,
             states.get(parameter.name, State()),
             {pool: described.found[binding.group] for pool, binding in bindings.pools.items()},
-            ruled.found.get(bindings.listener_rule_arn or ""),
+            ruled.service(bindings),
+            [ruled.faults[arn] for arn in bindings.hash_rule_arns if arn in ruled.faults],
         )
     return standing, unseen
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from gpu_fleet.scaling.policy import MAX_WEIGHT
 from gpu_fleet.scaling.service import MAX_POOLS
 from lambdas.scaler.batches import batches
+from lambdas.scaler.bindings import Bindings
 from lambdas.scaler.result import ErrorCode, Fault, error_code
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Rule:
 
     arn: str
     actions: tuple[Mapping[str, Any], ...]
+    by_digit: Mapping[int, Rule] = field(default_factory=dict)
+    """Of a service's own rule: those that come before it, by the digit that a client's header ends in."""
 
     @property
     def weights(self) -> Mapping[str, int]:
@@ -86,6 +89,12 @@ class Rules:
 
     found: Mapping[str, Rule]
     faults: Mapping[str, Fault]
+
+    def service(self, bindings: Bindings) -> Rule | None:
+        """Return the service's own rule with those for digits, as far as they were found."""
+        rule = self.found.get(bindings.listener_rule_arn or "")
+        by_digit = {d: self.found[arn] for d, arn in enumerate(bindings.hash_rule_arns) if arn in self.found}
+        return None if rule is None else replace(rule, by_digit=by_digit)
 
 
 def describe(elbv2: ElasticLoadBalancingv2Client, arns: Iterable[str]) -> Rules:

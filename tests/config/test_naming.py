@@ -10,7 +10,6 @@ from gpu_fleet.config import naming
 from gpu_fleet.config.settings import ZONE_LETTERS
 from infra.gpu_pool import root_device
 from infra.network import subnet_ranges
-from infra.target_group import ALGORITHM
 
 names = st.from_regex(r"[a-z][a-z0-9-]{0,60}", fullmatch=True)
 
@@ -38,19 +37,6 @@ def test_weights_that_aws_would_refuse_are_refused(weights: list[int], message: 
 
 def test_valid_weights_are_returned() -> None:
     assert naming.check_weights([999, 0, 1]) == (999, 0, 1)
-
-
-@pytest.mark.parametrize(("algorithm", "seconds", "fits"), [
-    ("round_robin", 30, True), ("round_robin", 29, False), ("round_robin", 901, False),
-    ("least_outstanding_requests", 30, False), ("weighted_random", 30, False), ("weighted_random", 0, True),
-])  # fmt: skip
-def test_slow_start_goes_with_round_robin_only(algorithm: str, seconds: int, *, fits: bool) -> None:
-    if fits:
-        naming.check_slow_start(algorithm, seconds)
-    else:
-        with pytest.raises(ValueError, match="slow start"):
-            naming.check_slow_start(algorithm, seconds)
-    assert ALGORITHM in naming.NO_SLOW_START
 
 
 @given(st.floats(0, 1e6))

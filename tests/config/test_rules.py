@@ -895,3 +895,69 @@ def test_one_error_hides_no_other(tmp_path: Path, root: Path) -> None:
         "services.code.pools.l4.types[0]", "services.code.paths[0]", "services.Late", "services.Late.priority",
         "tags.a b", "scalar",
     } <= keys  # fmt: skip
+
+
+HASH = {"routing": {"strategy": "hash", "hash_header": "x-session-id"}}
+STICKY = {"routing": {"strategy": "sticky"}}
+TWO_POOLS = GOOD + "        l40s: {types: [g6e.xlarge], min: 0, max: 2}\n"
+
+
+@pytest.mark.parametrize(("routing", "text", "expected"), [
+    (HASH, TWO_POOLS, []),
+    (HASH, GOOD, [
+        ("11:7: gpu-fleet:services.chat.pools: must be at least 2 for policy chat, whose strategy hash chooses a pool "
+        "(got 1)"),
+    ]),
+    (HASH, TWO_POOLS.replace('["/v1/*"]', "[/a, /b, /c, /d, /e]"), [
+        ("8:7: gpu-fleet:services.chat.paths: must have at most 4 values together with hosts for policy chat, whose "
+        "strategy hash adds one (got 5)"),
+    ]),
+    (HASH, TWO_POOLS.replace('["/v1/*"]', "['/a/*/*/*/*/*/*']"), [
+        ("8:7: gpu-fleet:services.chat.paths: must have at most 5 wildcards together with hosts for policy chat, whose "
+        "strategy hash adds one (got 6)"),
+    ]),
+    (HASH, TWO_POOLS.replace("priority: 100", "priority: 10"), [
+        ("9:7: gpu-fleet:services.chat.priority: must be above 10 for policy chat, whose strategy hash takes the 10 "
+        "priorities before (got 10)"),
+    ]),
+    (STICKY, GOOD, []),
+    (STICKY, TWO_POOLS, [
+        ("13:37: gpu-fleet:services.chat.pools.l40s.min: must be at least 1 for policy chat: sticky clients of an "
+        "empty pool get 503 (got 0)"),
+    ]),
+])  # fmt: skip
+def test_affinity_needs_pools_and_rules(
+    tmp_path: Path, library: Library, routing: dict[str, object], text: str, expected: list[str]
+) -> None:
+    policy = library.policies["chat"].model_copy(update={"routing": RoutingPolicy.model_validate(routing["routing"])})
+    problems = problems_of(tmp_path, Library({"chat": policy}, library.catalog, library.profiles), text)
+    assert problems == [f"Pulumi.dev.yaml:{problem}" for problem in expected]
+
+
+@pytest.mark.parametrize(("priority", "fits"), [(89, True), (90, False), (99, False), (101, True)])
+def test_no_other_service_has_a_priority_that_hashing_takes(
+    tmp_path: Path, library: Library, priority: int, *, fits: bool
+) -> None:
+    policies = {
+        "chat": library.policies["chat"].model_copy(update={"routing": RoutingPolicy.model_validate(HASH["routing"])}),
+        "plain": library.policies["chat"],
+    }
+    second = SECOND.replace("policy: chat", "policy: plain").replace("priority: 200", f"priority: {priority}")
+    expected = (
+        f"Pulumi.dev.yaml:17:7: gpu-fleet:services.code.priority: must not be 90 to 99, which the strategy hash of "
+        f"services.chat takes (got {priority})"
+    )
+    problems = problems_of(tmp_path, Library(policies, library.catalog, library.profiles), TWO_POOLS + second)
+    assert problems == ([] if fits else [expected])
+
+
+@pytest.mark.parametrize(("algorithm", "fits"), [("round_robin", True), ("fastest", False)])
+def test_the_algorithm_is_one_of_a_target_group(
+    tmp_path: Path, library: Library, algorithm: str, *, fits: bool
+) -> None:
+    text = GOOD.replace("priority: 100", f"priority: 100\n      algorithm: {algorithm}")
+    expected = (
+        "Pulumi.dev.yaml:10:7: gpu-fleet:services.chat.algorithm: must be one of least_outstanding_requests, "
+        "round_robin, weighted_random (got fastest)"
+    )
+    assert problems_of(tmp_path, library, text) == ([] if fits else [expected])

@@ -108,6 +108,13 @@ def rename_service(config: Config) -> None:
     by_name["say"] = by_name.pop("talk")
 
 
+def make_sticky(config: Config) -> None:
+    """Set the policy, and the instance that each pool then needs."""
+    services(config)["chat"]["policy"] = "sticky"
+    for pool in pools(config).values():
+        pool["min"] = 1
+
+
 CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
 AL2023 = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id"
 
@@ -125,7 +132,7 @@ EDITS: list[tuple[str, Callable[[Config], object]]] = [
     ("swap two priorities", swap_priorities),
     ("rename a service, which keeps its priority", rename_service),
     ("change paths", lambda c: services(c)["chat"].update(paths=["/v1/*", "/v2/*"])),
-    ("change the policy's routing strategy", lambda c: services(c)["chat"].update(policy="sticky")),
+    ("change the policy's routing strategy", make_sticky),
     ("add a zone in front", lambda c: c["gpu-fleet:network"].update(zones=[f"us-east-1{z}" for z in "abc"])),
     ("remove the first zone, which has no instances", no_edit),
     ("reorder the zones", lambda c: c["gpu-fleet:network"]["zones"].reverse()),

@@ -53,9 +53,9 @@ def fake_pulumi(monkeypatch: pytest.MonkeyPatch, outputs: Any, rule: Any, instan
     return read
 
 
-def rule(*shares: tuple[str, float]) -> dict[str, Any]:
+def rule(*shares: tuple[str, float], **forward: Any) -> dict[str, Any]:
     groups = [{"arn": arn, "weight": weight} for arn, weight in shares]
-    return {"priority": 500.0, "actions": [{"type": "forward", "forwards": [{"targetGroups": groups}]}]}
+    return {"priority": 500.0, "actions": [{"type": "forward", "forwards": [{"targetGroups": groups, **forward}]}]}
 
 
 def test_nothing_is_deployed_before_the_first_update(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,3 +114,17 @@ def test_a_training_service_has_no_rule_and_no_weights(monkeypatch: pytest.Monke
     training = {"workload": "training", "port": 8000.0, "health_path": "/health", "target_groups": {}, "rule": None}
     fake_pulumi(monkeypatch, {**OUTPUTS, "services": {"tune": training}}, Exception("must not be called"))
     assert deployed.read(["us-east-1a"]).services == {"tune": DeployedService("training", 8000, "/health")}
+
+
+@pytest.mark.parametrize("block", [{"enabled": True}, [{"enabled": True}]])
+def test_a_rule_that_keeps_clients_is_sticky(monkeypatch: pytest.MonkeyPatch, block: Any) -> None:
+    fake_pulumi(monkeypatch, OUTPUTS, rule((L4, 1.0), stickinesses=block))
+    found = deployed.read(["us-east-1a"]).services["chat"].rule
+    assert found is not None
+    assert found.sticky
+
+
+def test_the_priorities_of_the_rules_for_digits_are_those_of_the_last_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = {**CHAT, "hash_priorities": [450.0, 451.0]}
+    fake_pulumi(monkeypatch, {**OUTPUTS, "services": {"chat": chat}}, rule((L4, 1.0)))
+    assert deployed.read(["us-east-1a"]).services["chat"].hash_priorities == (450, 451)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import itertools
 
+import pulumi
+import pulumi_aws as aws
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_fleet.config.naming import MAX_PRIORITY, PLACES
+from gpu_fleet.config.naming import HASH_PRIORITIES, MAX_PRIORITY, PLACES
+from gpu_fleet.config.settings import ServiceSettings
 from gpu_fleet.scaling.policy import Policy
 from gpu_fleet.scaling.service import Pool, Service
-from infra.listener_rule import first_weights, priorities, weights
+from infra import listener_rule
+from infra.deployed import DeployedRule, DeployedService
+from infra.listener_rule import first_weights, hash_priorities, priorities, weights
+from infra.stack import sticky_targets
 
 
 def pool(name: str, minimum: int, throughput_rps: float = 1.0) -> Pool:
@@ -94,6 +100,7 @@ def test_two_rules_that_swap_priorities_never_collide() -> None:
 
 def test_a_new_service_takes_another_place_than_the_removed_one_with_its_priority() -> None:
     assert priorities({"new": 100}, {"old": 500}) == {"new": 501}
+    assert priorities({"new": 90}, {}, [450]) == {"new": 451}, "a rule for a digit has the first place"
 
 
 @given(
@@ -110,3 +117,63 @@ def test_priorities_keep_the_files_order_and_never_collide(first: dict[str, int]
     for name, priority in after.items():
         assert priority not in {have for other, have in before.items() if other != name}
     assert priorities(then, after) == after
+
+
+def test_rules_for_digits_come_just_before_their_service() -> None:
+    """Of services 100 (hash) and 101, with 89 before them: 445, 450 to 465, 500, 505."""
+    assert hash_priorities({"chat": 100}, {}, []) == {"chat": tuple(range(450, 466))}
+
+
+def test_rules_for_digits_keep_their_places() -> None:
+    deployed = {"chat": tuple(range(460, 476))}
+    assert hash_priorities({"chat": 100}, deployed, [500]) == deployed
+
+
+@given(st.lists(st.integers(1, 90), min_size=2, max_size=2, unique=True), st.integers(0, 9), st.booleans())
+def test_two_hashing_services_can_swap_priorities(tens: list[int], shift: int, again: bool) -> None:
+    """AWS refuses a priority that another rule has, even for the moment in which two rules swap."""
+    first, second = (10 * ten + 10 for ten in tens)
+    deployed = hash_priorities({"a": first, "b": second}, {}, [])
+    wanted = {"a": second + shift, "b": first + shift}
+    for _ in range(1 + again):
+        after = hash_priorities(wanted, deployed, [])
+        for name, priority in wanted.items():
+            own = range((priority - HASH_PRIORITIES) * PLACES, priority * PLACES)
+            assert len(set(after[name])) == 16
+            assert all(place in own for place in after[name])
+            for other, places in deployed.items():
+                assert other == name or not {*places} & {*after[name]}
+        deployed = after
+
+
+def test_a_rule_for_a_digit_looks_at_the_header_beside_path_and_host() -> None:
+    settings = ServiceSettings.model_construct(paths=("/v1/*",), hosts=("chat.example",))
+    own, of_digit = (listener_rule.conditions(settings, "x-session-id", digit) for digit in ("", "f"))
+    assert of_digit[:2] == own
+    (header,) = of_digit[2:]
+    assert header.http_header == aws.lb.ListenerRuleConditionHttpHeaderArgs(
+        http_header_name="x-session-id", values=["*f"]
+    )
+
+
+@pytest.mark.parametrize(("strategy", "rule", "sticky"), [
+    ("capacity", None, False),
+    ("capacity", DeployedRule(500, {}, sticky=True), False),
+    ("sticky", None, True),
+    ("sticky", DeployedRule(500, {}, sticky=True), True),
+    ("sticky", DeployedRule(500, {}, sticky=False), False),
+])  # fmt: skip
+def test_targets_become_sticky_one_update_after_their_rule(
+    monkeypatch: pytest.MonkeyPatch, strategy: str, rule: DeployedRule | None, *, sticky: bool
+) -> None:
+    """AWS: "You must enable group stickiness before enabling target stickiness"."""
+    warnings: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warnings.append)
+    model = service(pool("a", 1), pool("b", 1), routing={"strategy": strategy})
+    deployed = None if rule is None else DeployedService("inference", 8000, "/health", rule=rule)
+    assert sticky_targets(model, deployed) is sticky
+    assert warnings == (
+        ["chat: clients now stay with their pool; run pulumi up again to keep them at an instance"]
+        if strategy == "sticky" and not sticky
+        else []
+    )

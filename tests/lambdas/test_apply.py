@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gpu_fleet.scaling.decision import PoolTarget, Refresh
+from gpu_fleet.scaling.hashing import DIGITS
 
 
 def operations(world):
@@ -406,3 +407,82 @@ class TestInstanceRefresh:
         world.stand()
         world.run(keeping)
         assert "autoscaling.DescribeInstanceRefreshes" not in world.board.operations()
+
+
+@pytest.fixture
+def hashing(world):
+    """The service `chat` with a rule for each digit, all of its traffic at l4."""
+    world.stand(pools={"l4": 2, "l40s": 1}, policy={"routing": {"strategy": "hash", "hash_header": "x-session-id"}})
+    actions = world.rule_actions()
+    made = [
+        world.clients.elbv2.create_rule(
+            ListenerArn=world.listener,
+            Priority=500 + i,
+            Conditions=[
+                {
+                    "Field": "http-header",
+                    "HttpHeaderConfig": {"HttpHeaderName": "x-session-id", "Values": [f"*{digit}"]},
+                }
+            ],
+            Actions=actions,
+        )["Rules"][0]["RuleArn"]
+        for i, digit in enumerate(DIGITS)
+    ]
+    world.parameters["chat"]["bindings"]["hash_rule_arns"] = made
+    world.put_parameter("chat", world.parameters["chat"])
+    return made
+
+
+def of_digit(world, arn: str) -> dict[str, int]:
+    by_arn = {pool.target_group_arn: name for name, pool in world.pools["chat"].items()}
+    (rule,) = world.clients.elbv2.describe_rules(RuleArns=[arn])["Rules"]
+    return {by_arn[t["TargetGroupArn"]]: t["Weight"] for t in rule["Actions"][0]["ForwardConfig"]["TargetGroups"]}
+
+
+QUARTER = {"l4": PoolTarget(2, 750), "l40s": PoolTarget(1, 250)}
+
+
+def test_the_rules_of_all_digits_follow_the_weights(world, deciding, hashing):
+    world.run(deciding(**QUARTER))
+    assert world.weights() == {"l4": 750, "l40s": 250}
+    assert [of_digit(world, arn)["l4"] for arn in hashing] == [999] * 12 + [0] * 4
+    assert world.run(deciding(**QUARTER))["chat"].outcome == "unchanged"
+
+
+def test_a_rule_of_a_digit_that_differs_is_set_right(world, deciding, hashing):
+    """A call of an earlier run failed, or somebody changed the rule."""
+    world.run(deciding(**QUARTER))
+    world.clients.elbv2.modify_rule(RuleArn=hashing[0], Actions=world.rule_actions())
+    world.run(deciding(**QUARTER))
+    assert operations(world) == ["ModifyRule"]
+    assert of_digit(world, hashing[0]) == {"l4": 999, "l40s": 0}
+
+
+def test_nothing_is_removed_while_a_digit_still_leads_there(world, deciding, hashing):
+    world.run(deciding(**QUARTER))
+    (last,) = world.ids("l40s")
+    with world.board.failing("elbv2.ModifyRule", only=hashing[15]):
+        result = world.run(deciding(l4=PoolTarget(2, 999), l40s=PoolTarget(0, 0, take=(last,))))["chat"]
+    assert result.outcome == "failed"
+    assert world.ids("l40s") == [last]
+    world.run(deciding(l4=PoolTarget(2, 999), l40s=PoolTarget(0, 0, take=(last,))))
+    assert of_digit(world, hashing[15]) == {"l4": 999, "l40s": 0}
+    assert world.ids("l40s") == []
+
+
+def test_nothing_is_changed_while_a_digits_rule_cannot_be_read(world, deciding, hashing):
+    with world.board.failing("elbv2.DescribeRules", only=hashing[3]):
+        result = world.run(deciding(**QUARTER))["chat"]
+    assert result.outcome == "failed"
+    assert world.board.writes() == []
+
+
+def test_a_deleted_rule_of_a_digit_is_a_fault_and_stops_nothing(world, deciding, hashing):
+    """The service's own rule takes its requests."""
+    world.clients.elbv2.delete_rule(RuleArn=hashing[3])
+    result = world.run(deciding(**QUARTER))["chat"]
+    assert [(fault.code, fault.message) for fault in result.faults] == [
+        ("UnknownRule", f"{hashing[3]}: no such listener rule")
+    ]
+    assert result.outcome == "applied"
+    assert of_digit(world, hashing[4]) == {"l4": 999, "l40s": 0}

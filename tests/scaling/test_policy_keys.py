@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pulumi_aws.lb import ListenerRuleConditionHttpHeaderArgs
 
 from gpu_fleet.cases import cases, run
 from gpu_fleet.config.composition import pool as composed
 from gpu_fleet.config.library import library
-from gpu_fleet.config.settings import PoolSettings
+from gpu_fleet.config.settings import PoolSettings, ServiceSettings
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import library_texts, read_library
 from gpu_fleet.scaling import burst, capacity_errors, demand, forecast, learning, routing
@@ -29,6 +30,7 @@ from gpu_fleet.scaling.policy import LoadUnit, Policy, Request, Section, Slo
 from gpu_fleet.scaling.profile import Profile, instance_capacity
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.scaling.state import Errors, Point, PoolState, Season, State
+from infra import listener_rule
 from lambdas.scaler.apply import plan
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.groups import Group
@@ -480,6 +482,17 @@ def static_weights() -> None:
     for share in (1, 9):
         settings = {"strategy": "static", "static_weights": {"old": 1, "new": share}, "max_step_percent": 100}
         assert routed(settings)["new"] == pytest.approx(999 * share / (1 + share), abs=1)
+
+
+@effect("routing.hash_header")
+def hash_header() -> None:
+    """The header that the listener rule of a digit looks at."""
+    settings = ServiceSettings.model_construct(paths=("/v1/*",), hosts=())
+    for name in ("x-session-id", "x-user-id"):
+        routing = policy(routing={"strategy": "hash", "hash_header": name}).routing
+        paths, header = listener_rule.conditions(settings, routing.hash_header, "7")
+        assert paths.http_header is None
+        assert header.http_header == ListenerRuleConditionHttpHeaderArgs(http_header_name=name, values=["*7"])
 
 
 @effect("routing.stickiness_seconds")
