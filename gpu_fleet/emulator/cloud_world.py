@@ -76,7 +76,7 @@ class InstanceChange:
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """A lack of capacity: matching launches fail with InsufficientInstanceCapacity. None matches everything."""
+    """Launches that EC2 refuses, by default for lack of capacity. None matches everything."""
 
     type: str | None = None
     group: str | None = None
@@ -84,6 +84,8 @@ class Shortage:
     spot: bool | None = None
     since: float = -math.inf
     until: float = math.inf
+    error: str = ""
+    """EC2's error, "VcpuLimitExceeded - You have requested more ..."; empty: InsufficientInstanceCapacity."""
 
     def covers(self, group: str, type_: str, zone: str, *, spot: bool, at: float) -> bool:
         """Return whether such a launch at `at` would fail."""
@@ -171,9 +173,13 @@ class CloudWorld:
         """Return the seconds until the instance's last request ends; None until `EmbeddedCloud.finish_drain`."""
         return self.drain_seconds(instance_id) if callable(self.drain_seconds) else self.drain_seconds
 
+    def shortage(self, group: str, type_: str, zone: str, *, spot: bool) -> Shortage | None:
+        """Return why EC2 cannot launch such an instance now; None if it can."""
+        return next((s for s in self.shortages if s.covers(group, type_, zone, spot=spot, at=self.now)), None)
+
     def has_capacity(self, group: str, type_: str, zone: str, *, spot: bool) -> bool:
         """Return whether EC2 can launch such an instance now."""
-        return not any(s.covers(group, type_, zone, spot=spot, at=self.now) for s in self.shortages)
+        return self.shortage(group, type_, zone, spot=spot) is None
 
     def notify(self, change: InstanceChange) -> None:
         """Call all watchers."""

@@ -18,19 +18,21 @@ DIFFERENCE = Difference(
     name="operations on groups",
     moto=(
         "launches and terminates instances within the call, may shrink a group below its minimum, replaces a group by "
-        "another of the same name, and keeps targets of detached and deleted instances"
+        "another of the same name, keeps targets of detached and deleted instances, does nothing on resuming a process"
     ),
     aws=(
         "answers at once and acts afterwards; a termination that would violate the minimum size is a ValidationError, "
         "a second group of one name is AlreadyExists; ForceDelete terminates instances without lifecycle actions; "
-        "an instance reported unhealthy or terminated in EC2 is replaced"
+        "an instance reported unhealthy or terminated in EC2 is replaced; a suspended Launch launches nothing, and the "
+        "group makes up for it once it is resumed"
     ),
     source=(
         "https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_CreateAutoScalingGroup.html "
         "https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_DeleteAutoScalingGroup.html "
         "https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_TerminateInstanceInAutoScalingGroup.html "
         "https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_SetInstanceHealth.html "
-        "https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_DetachInstances.html"
+        "https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_DetachInstances.html "
+        "https://docs.aws.amazon.com/autoscaling/ec2/userguide/as-suspend-resume-processes.html"
     ),
 )
 
@@ -47,6 +49,7 @@ def patch_moto(lifecycle: Lifecycle, patches: Patches) -> None:
     patches.wrap(backend, "terminate_instance", operations.terminate_instance)
     patches.wrap(backend, "set_instance_health", operations.set_instance_health)
     patches.wrap(backend, "detach_instances", operations.detach_instances)
+    patches.wrap(backend, "resume_processes", operations.resume_processes)
 
 
 class GroupOperations:
@@ -149,6 +152,11 @@ class GroupOperations:
                 self._lifecycle.targets.deregister(target.group, member.instance_id)
             self._lifecycle.members.pop(member.instance_id, None)
         return moto(backend, group_name, instance_ids, should_decrement)
+
+    def resume_processes(self, moto: Any, backend: Any, group_name: str, scaling_processes: list[str]) -> None:
+        """Resume processes, and act on what was to be done meanwhile."""
+        moto(backend, group_name, scaling_processes)
+        self._lifecycle.capacity_changed(backend.autoscaling_groups[group_name])
 
     def _member(self, instance_id: str) -> GroupInstance:
         member = self._lifecycle.members.get(instance_id)

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from moto.autoscaling import models
+from moto.core.exceptions import ServiceException
 from moto.moto_api._internal import mock_random
 
 from gpu_fleet.emulator.cloud_world import Change, InstanceChange, Launch
@@ -168,7 +169,12 @@ class Lifecycle:
             self.reconcile_later(group, RETRY_SECONDS)
 
     def launch(self, group: Any, *, spot: bool, cause: str, zones: list[str] | None = None) -> GroupInstance | None:
-        """Launch one instance, the emptiest zone and the preferred type first. Returns None if EC2 has no capacity."""
+        """Launch one instance, the emptiest zone and the preferred type first.
+
+        Returns None if EC2 refuses, each time with a failed activity, or if somebody has suspended `Launch`.
+        """
+        if suspended(group, "Launch"):
+            return None
         version = launch_template(group).get_version(group.launch_template_version)
         types = instance_types(group.mixed_instances_policy, version.instance_type)
         if not group.mixed_instances_policy and (version.data.get("InstanceMarketOptions") or {}).get("MarketType"):
@@ -176,24 +182,23 @@ class Lifecycle:
         subnets = {s.availability_zone: s.id for s in reversed(_subnets(group))}
         counts = Counter(m.availability_zone for m in self.live_members(group))
         for zone in zones or zones_by_need(group.availability_zones, counts):
-            for type_ in types:
-                if self.world.has_capacity(group.name, type_, zone, spot=spot):
-                    return self._start(group, version, LaunchPlacement(type_, zone, subnets.get(zone), spot), cause)
-            self._record_refusal(group, LaunchPlacement(types[-1], zone, subnets.get(zone), spot), cause)
+            error = ""
+            placements = [LaunchPlacement(type_, zone, subnets.get(zone), spot) for type_ in types]
+            for placement in placements:
+                shortage = self.world.shortage(group.name, placement.type, zone, spot=spot)
+                if shortage is not None:
+                    error = shortage.error or lack_of_capacity(placement)
+                    continue
+                try:
+                    return self._start(group, version, placement, cause)
+                except ServiceException as refused:  # a template that names what does not exist, for instance
+                    error = f"{refused.code} - {refused.message}."
+            self._record_refusal(group, placements[-1], error, cause)
         return None
 
-    def _record_refusal(self, group: Any, placement: LaunchPlacement, cause: str) -> None:
-        if placement.spot:
-            message = (
-                "Could not launch Spot Instances. InsufficientInstanceCapacity - There is no Spot capacity available "
-                "that matches your request. Launching EC2 instance failed."
-            )
-        else:
-            message = (
-                "Could not launch On-Demand Instances. InsufficientInstanceCapacity - We currently do not have "
-                f"sufficient {placement.type} capacity in the Availability Zone you requested ({placement.zone}). Our "
-                "system will be working on provisioning additional capacity. Launching EC2 instance failed."
-            )
+    def _record_refusal(self, group: Any, placement: LaunchPlacement, error: str, cause: str) -> None:
+        market = "Spot" if placement.spot else "On-Demand"
+        message = f"Could not launch {market} Instances. {error} Launching EC2 instance failed."
         activity = self.activities.begin(
             group, "Launching a new EC2 instance", cause, subnet=placement.subnet, zone=placement.zone
         )
@@ -473,6 +478,18 @@ class Lifecycle:
                 member.spot,
             )
         )
+
+
+def lack_of_capacity(placement: LaunchPlacement) -> str:
+    """Return EC2's error where it has no such instance."""
+    if placement.spot:
+        lack = "There is no Spot capacity available that matches your request."
+    else:
+        lack = (
+            f"We currently do not have sufficient {placement.type} capacity in the Availability Zone you requested "
+            f"({placement.zone}). Our system will be working on provisioning additional capacity."
+        )
+    return f"InsufficientInstanceCapacity - {lack}"
 
 
 def suspended(group: Any, process: str) -> bool:

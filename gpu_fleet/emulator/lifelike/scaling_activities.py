@@ -21,11 +21,11 @@ DIFFERENCE = Difference(
     moto="DescribeScalingActivities is always empty; a failed launch fails SetDesiredCapacity",
     aws=(
         "SetDesiredCapacity answers at once; each launch and termination is an activity, newest first, with its zone "
-        "in Details and, if it failed, the EC2 error in StatusMessage"
+        "in Details and, if it failed for whatever reason, the EC2 error in StatusMessage"
     ),
     source=(
         "https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_DescribeScalingActivities.html "
-        "https://docs.aws.amazon.com/autoscaling/ec2/userguide/ts-as-capacity.html"
+        "https://docs.aws.amazon.com/autoscaling/ec2/userguide/ts-as-instancelaunchfailure.html"
     ),
 )
 

@@ -13,10 +13,14 @@ DIFFERENCE = Difference(
     name="scale-in choice",
     moto="takes the first instances of its list, and shuffles the list at each scale-in",
     aws=(
-        "takes from the fullest zone; there, of the surplus purchase option, then by the group's termination policies "
-        "(by default the oldest launch template, then the oldest instance); never one protected from scale-in"
+        "identifies which purchase option is to be terminated, then takes from the zone with most instances of it, by "
+        "the group's termination policies (by default the oldest launch template, then the oldest instance); never one "
+        "protected from scale-in"
     ),
-    source="https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-termination-policies.html",
+    source=(
+        "https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-termination-policies.html "
+        "https://docs.aws.amazon.com/autoscaling/ec2/userguide/mixed-instances-groups-set-up-overview.html"
+    ),
 )
 
 
@@ -40,20 +44,17 @@ def choose(candidates: Sequence[Candidate], count: int, goal: Split, policies: S
     ClosestToNextInstanceHour and a Lambda function's policy are not modelled and are ignored.
     """
     left = [c for c in candidates if not c.protected]
-    zones = Counter(c.zone for c in candidates)
+    zones = Counter((c.zone, c.spot) for c in candidates)
     spot = sum(c.spot for c in candidates)
     on_demand = len(candidates) - spot
     chosen: list[str] = []
     while left and len(chosen) < count:
-        fullest = max(zones[c.zone] for c in left)
-        pool = [c for c in left if zones[c.zone] == fullest]
-        surplus_spot, surplus_on_demand = spot - goal.spot, on_demand - goal.on_demand
-        if surplus_spot > 0 or surplus_on_demand > 0:
-            of_surplus = [c for c in pool if c.spot == (surplus_spot >= surplus_on_demand)]
-            pool = of_surplus or pool
-        victim = min(pool, key=lambda c: _order(c, policies))
+        surplus_is_spot = spot - goal.spot >= on_demand - goal.on_demand
+        pool = [c for c in left if c.spot is surplus_is_spot] or left
+        fullest = max(zones[c.zone, c.spot] for c in pool)
+        victim = min((c for c in pool if zones[c.zone, c.spot] == fullest), key=lambda c: _order(c, policies))
         left.remove(victim)
-        zones[victim.zone] -= 1
+        zones[victim.zone, victim.spot] -= 1
         spot, on_demand = spot - victim.spot, on_demand - (not victim.spot)
         chosen.append(victim.id)
     return chosen
