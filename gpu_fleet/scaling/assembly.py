@@ -54,6 +54,8 @@ class PoolFacts:
     """Without their loads and jobs, which come from metrics."""
     on_demand_base: int | None = None
     capacity_errors: tuple[CapacityError, ...] = ()
+    zones: tuple[str, ...] = ()
+    launch_suspended: bool = False
     refreshing: bool = False
     types: tuple[str, ...] = ()
 
@@ -182,6 +184,8 @@ class _Pool:
             kv_cache_percent=self._newest(published.kv_cache),
             network_latency_seconds=self._newest(published.network_latency),
             capacity_errors=facts.capacity_errors,
+            zones=facts.zones,
+            launch_suspended=facts.launch_suspended,
             refreshing=facts.refreshing,
             types=facts.types,
         )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpu_fleet.scaling import learning, mix_choice, zero
+from gpu_fleet.scaling import capacity_errors, learning, mix_choice, zero
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Reason
 from gpu_fleet.scaling.fleet import Fleet, survey
 from gpu_fleet.scaling.reasons import zero as reasons
 from gpu_fleet.scaling.state import MixMemory
 from gpu_fleet.scaling.window import Band, wanted_rps
-from gpu_fleet.scaling.zones import Zones
+from gpu_fleet.scaling.zones import Zones, zones_of
 
 MOST_LOOKS = 5
 """Three passes converge unless very different pools alternate."""
@@ -86,10 +86,13 @@ def _to_open_zones(context: Context, wanted: int) -> int:
     if least == 1:
         return 0  # any instance is in a zone
     zones = Zones.of(least, context.seen.pools.values())
-    pools = context.service.pools
-    closed = {m.zone for p in pools for m in context.state.pools[p.name].marks if m.until > context.now}
-    others = {zone for p in pools for zone in p.zones if p.max_instances > 0} - zones.alive.keys() - closed
+    known, others = 0, set[str]()
+    for pool, view in context.pools():
+        known += len(zones_of(pool, view))
+        if pool.max_instances > 0:
+            others |= capacity_errors.open_zones(pool, view, context.state.pools[pool.name], context.now)
+    others -= {"", *zones.alive}
     lacking = min(zones.least - len(zones.alive), len(others))
     there = sum(zones.alive.values())
-    useful = lacking > 0 and there <= min(wanted, sum(len(p.zones) for p in pools))
+    useful = lacking > 0 and there <= min(wanted, known)
     return there + lacking if useful else 0

@@ -51,6 +51,7 @@ def decide(service: Service, observation: Observation, state: State, now: float)
     context = Context(service, observation, state, now)
     context = context.remember(pools=learning.remember_pools(context))
     context = context.remember(pools=capacity_errors.mark_pools(context))
+    why += capacity_errors.explain(context)
     if service.policy.workload is Workload.TRAINING:
         return _train(context, why)
     context = request_mix.as_seen(context)

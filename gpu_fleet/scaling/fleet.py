@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from gpu_fleet.scaling import capacity_errors, learning, mix, sizing
 from gpu_fleet.scaling.context import Context
-from gpu_fleet.scaling.missing import Missing, missing
-from gpu_fleet.scaling.observation import Observation, Phase, PoolObservation
+from gpu_fleet.scaling.missing import Missing, missing, unfilled
+from gpu_fleet.scaling.observation import Observation, PoolObservation
 from gpu_fleet.scaling.policy import Policy, SizingMode, VerticalMethod
 from gpu_fleet.scaling.service import Pool
 
@@ -27,7 +27,7 @@ class Fleet:
     lost: Mapping[str, int]
     """Instances of the desired count that carry nothing."""
     standing: Mapping[str, int]
-    """Desired counts without those."""
+    """Desired counts without those, and without orders that the group cannot fill now."""
     ready_rps: float
     standing_rps: float
     """Worth of what stands within the bounds: what exceeds them leaves, and is neither counted nor made up for."""
@@ -59,11 +59,14 @@ def survey(context: Context, headroom: float = 1.0, instances: Mapping[str, int]
     for pool, view in context.pools():
         name = pool.name
         worth[name] = _worth(context, pool, counts[name] or total, scv, headroom)
-        gone = missing(policy.horizontal, view, state.pools[name].short, context.now)
+        gone = missing(policy.horizontal, view, context.now)
         lost[name] = min(gone.count, view.desired)
         standing[name] = view.desired - lost[name]
         ready_rps += view.ready_count * worth[name]
-        at_least, at_most = _bounds(context, pool, view, gone)
+        at_least, at_most = _bounds(pool, view, gone)
+        if capacity_errors.blocked(pool, view, state.pools[name], context.now):
+            standing[name] = max(0, standing[name] - unfilled(view))
+            at_most = min(at_most, standing[name])
         if policy.sizing_mode is SizingMode.SLO and reaching and not pool.reaches_slo:
             at_most = 0
         if policy.vertical.method is VerticalMethod.OFF and pool is not service.pools[0]:
@@ -98,17 +101,10 @@ def _worth(context: Context, pool: Pool, among: int, scv: float, headroom: float
     return pool.throughput_rps * context.correction(pool) * min(max(share, tail), headroom * share)
 
 
-def _bounds(context: Context, pool: Pool, view: PoolObservation, gone: Missing) -> tuple[int, int]:
-    """Fewest and most instances that may carry something: the policy's and the group's, without what is lost.
-
-    A pool whose capacity errors leave no zone gets none that are not there already.
-    """
+def _bounds(pool: Pool, view: PoolObservation, gone: Missing) -> tuple[int, int]:
+    """Fewest and most instances that may carry something: the policy's and the group's, without what is lost."""
     at_most = max(0, min(pool.max_instances, view.max_size) - min(gone.count, view.desired))
-    at_least = max(pool.min_instances, min(view.min_size, pool.max_instances))
-    if capacity_errors.blocked(pool, context.state.pools[pool.name], context.now):
-        alive = len(view.those(Phase.READY, Phase.STARTING))
-        at_most = min(at_most, max(0, alive - len(gone.stuck)))
-    return at_least, at_most
+    return max(pool.min_instances, min(view.min_size, pool.max_instances)), at_most
 
 
 def counted_share(pool: Pool, policy: Policy, instances: int, scv: float, budget: float | None = None) -> float:

@@ -104,6 +104,8 @@ def consider(service: Service, seen: Observation, decision: Decision, now: float
     present = launching(pool, view)
     if view.refreshing:
         return _with(decision, reasons.refreshing(present.types))
+    if view.launch_suspended:
+        return decision
     needed = max([required, *(point.rps for point in decision.state.guard.required)])
     options = _options(service, view, present, needed, decision.state)
     if view.types and view.types != present.types:

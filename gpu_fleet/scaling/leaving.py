@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Reason
-from gpu_fleet.scaling.missing import stuck, unfilled
+from gpu_fleet.scaling.missing import ALIVE, stuck, unfilled
 from gpu_fleet.scaling.observation import Instance, Phase, PoolObservation
+from gpu_fleet.scaling.purchase import spot_leaves_next
 from gpu_fleet.scaling.reasons import guard as reasons
 from gpu_fleet.scaling.service import Pool
 from gpu_fleet.scaling.zones import Zones
@@ -51,8 +53,10 @@ class Shrink:
 
 @dataclass(slots=True)
 class _Leaving:
-    """Instances chosen so far."""
+    """Instances chosen so far, and what stands without them."""
 
+    pool: Pool
+    standing: list[Instance]
     zones: Zones
     drop: int
     take: list[str] = field(default_factory=list)
@@ -61,6 +65,16 @@ class _Leaving:
     @property
     def count(self) -> int:
         return self.drop + len(self.take)
+
+    def next_of(self, candidates: Iterable[Instance]) -> list[Instance]:
+        """The candidates that are on spot, or on demand, as the group has too much of that."""
+        spot = spot_leaves_next(self.pool, self.standing)
+        return [i for i in candidates if i.spot is spot]
+
+    def go(self, instance: Instance) -> None:
+        self.take.append(instance.id)
+        self.standing.remove(instance)
+        self.zones = self.zones.without(instance)
 
     def done(self, *, wants_loads: bool = False) -> Shrink:
         return Shrink(tuple(self.take), self.drop, self.zones, tuple(self.reasons), wants_loads)
@@ -85,7 +99,7 @@ def shrink(context: Context, pool: Pool, view: PoolObservation, wish: Wish, zone
     needs stays, in whichever pool it is, unless it stands above its pool's maximum.
     """
     by = min(wish.by, context.policy.horizontal.max_step_in)
-    leaving = _Leaving(zones, drop=min(by, unfilled(view)))
+    leaving = _Leaving(pool, view.those(*ALIVE), zones, drop=min(by, unfilled(view)))
     _take_idle(context, view, wish, by, leaving)
     serving = by - leaving.count
     if serving <= 0:
@@ -104,56 +118,54 @@ def shrink(context: Context, pool: Pool, view: PoolObservation, wish: Wish, zone
     if None in loads and serving < len(ready) and wish.waited_seconds < LOADS_PATIENCE_SECONDS:
         leaving.reasons.append(reasons.choose_next(pool.name))
         return leaving.done(wants_loads=True)
-    chosen, leaving.zones = _least_busy(ready, loads, serving, must, leaving.zones)
-    leaving.take += chosen
-    if chosen:
+    idle = len(leaving.take)
+    busy = {i: round(load or 0.0, 1) for i, load in zip(ready, loads, strict=True)}
+    _take_least_busy(busy, serving, must, leaving)
+    if chosen := leaving.take[idle:]:
         leaving.reasons.append(reasons.take(pool.name, chosen))
     return leaving.done(wants_loads=wish.by > leaving.count)  # so that the next run knows the loads
 
 
 def _take_idle(context: Context, view: PoolObservation, wish: Wish, by: int, leaving: _Leaving) -> None:
-    """Take what does not serve: stuck boots first, then unhealthy nodes, then the newest boots."""
-    late = set(stuck(context.policy.horizontal, view, context.now))
-    idle = sorted(
-        view.those(Phase.STARTING, Phase.UNHEALTHY),
-        key=lambda i: (i.phase is Phase.STARTING, i.id not in late, -i.since, i.id),
-    )
-    for i in idle:
-        free = i.id in late or not leaving.zones.needs(i) or leaving.count < wish.must
-        if leaving.count < by and free:
-            leaving.take.append(i.id)
-            leaving.zones = leaving.zones.without(i)
+    """Take what does not serve: unhealthy nodes first, then stuck boots, then the newest boots.
 
-
-def _least_busy(
-    ready: Sequence[Instance], loads: Sequence[float | None], count: int, must: int, zones: Zones
-) -> tuple[tuple[str, ...], Zones]:
-    """Choose the least busy first; of equals from the pool's fullest zone, then the newest. Return the zones left too.
-
-    The last of a needed zone leaves only where `must` cannot be met otherwise.
+    A boot on demand stays where the group would launch it again, to keep its on-demand base or share.
     """
-    by_zone: dict[str, list[tuple[tuple[float, float, str], Instance]]] = {}
-    for i, load in zip(ready, loads, strict=True):
-        by_zone.setdefault(i.zone, []).append(((round(load or 0.0, 1), -i.since, i.id), i))
-    for queue in by_zone.values():
-        queue.sort(key=lambda ranked: ranked[0], reverse=True)  # the first to leave stands last
-
-    def order(zone: str) -> tuple[float, int, float, str]:
-        load, launched, name = by_zone[zone][-1][0]
-        return (load, -len(by_zone[zone]), launched, name)
-
-    chosen: list[Instance] = []
-
-    def may_go(queue: list[tuple[tuple[float, float, str], Instance]]) -> bool:
-        return len(queue) > 1 or not zones.without(*chosen).needs(queue[0][1])
-
-    while len(chosen) < count and by_zone:
-        free = [z for z, queue in by_zone.items() if may_go(queue)]
-        if not free and len(chosen) >= must:
+    late = set(stuck(context.policy.horizontal, view, context.now))
+    boots = view.those(Phase.STARTING)
+    dead = [i for i in (*boots, *view.those(Phase.UNHEALTHY)) if i.id in late or i.phase is Phase.UNHEALTHY]
+    for i in sorted(dead, key=lambda i: (i.phase is Phase.STARTING, -i.since, i.id))[: max(0, by - leaving.count)]:
+        leaving.go(i)
+    boots = [i for i in boots if i.id not in late]
+    while boots and leaving.count < by:
+        over = leaving.count < wish.must
+        free = [i for i in boots if over or not leaving.zones.needs(i)]
+        chosen = leaving.next_of(free) or [i for i in free if over or i.spot]
+        if not chosen:
             break
-        zone = min(free or by_zone, key=order)
-        _, victim = by_zone[zone].pop()
-        if not by_zone[zone]:
-            del by_zone[zone]
-        chosen.append(victim)
-    return tuple(i.id for i in chosen), zones.without(*chosen)
+        newest = min(chosen, key=lambda i: (-i.since, i.id))
+        boots.remove(newest)
+        leaving.go(newest)
+
+
+def _take_least_busy(loads: Mapping[Instance, float], count: int, must: int, leaving: _Leaving) -> None:
+    """Take the least busy first; of equals from the pool's fullest zone, then the newest.
+
+    On-demand and spot instances leave as the group has too much of them. The last of a needed zone leaves only where
+    `must` cannot be met otherwise.
+    """
+    left = dict(loads)
+    in_zone = Counter(i.zone for i in left)
+
+    def order(i: Instance) -> tuple[float, int, float, str]:
+        return (left[i], -in_zone[i.zone], -i.since, i.id)
+
+    for taken in range(min(count, len(left))):
+        free = [i for i in left if not leaving.zones.needs(i)]
+        if not free and taken >= must:
+            break
+        free = free or list(left)
+        chosen = min(leaving.next_of(free) or free, key=order)
+        del left[chosen]
+        in_zone[chosen.zone] -= 1
+        leaving.go(chosen)

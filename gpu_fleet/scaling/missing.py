@@ -1,4 +1,4 @@
-"""Instances that a group counts and that carry nothing: boots that never end, failed nodes, orders never filled."""
+"""Instances that a group counts and that carry nothing, and orders without an instance."""
 
 from __future__ import annotations
 
@@ -20,22 +20,18 @@ class Missing:
     """Instances of a pool that its desired count includes and that carry nothing."""
 
     stuck: tuple[str, ...]
+    """Boots that never end."""
     unhealthy: tuple[str, ...]
-    unfilled: int
-    """Orders without an instance, although the launch timeout has passed."""
 
     @property
     def count(self) -> int:
         """How many."""
-        return len(self.stuck) + len(self.unhealthy) + self.unfilled
+        return len(self.stuck) + len(self.unhealthy)
 
 
-def missing(policy: Horizontal, seen: PoolObservation, short: Sequence[Short], now: float) -> Missing:
+def missing(policy: Horizontal, seen: PoolObservation, now: float) -> Missing:
     """Find the instances that do not count as coming."""
-    late = policy.launch_timeout_seconds
-    unhealthy = tuple(i.id for i in seen.those(Phase.UNHEALTHY))
-    overdue = max((s.count for s in short if now - s.since > late), default=0)
-    return Missing(stuck(policy, seen, now), unhealthy, overdue)
+    return Missing(stuck(policy, seen, now), tuple(i.id for i in seen.those(Phase.UNHEALTHY)))
 
 
 def stuck(policy: Horizontal, seen: PoolObservation, now: float) -> tuple[str, ...]:

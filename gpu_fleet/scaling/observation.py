@@ -58,12 +58,15 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class CapacityError:
-    """AWS had no such instance: from the group's scaling activities."""
+    """A launch that failed, for whatever reason: from the group's scaling activities."""
 
     zone: str
-    """Empty where the activity does not name it."""
+    """The zone that it concerns; empty where it concerns all, or none is named."""
     at: float
-    spot: bool = False
+    spot: bool | None = False
+    """Whether it concerns spot instances or on-demand ones; None: both."""
+    why: str = field(default="", compare=False)
+    """AWS's own words, shortened: for whoever reads the reasons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,10 @@ class PoolObservation:
     kv_cache_percent: Reading | None = None
     network_latency_seconds: Reading | None = None
     capacity_errors: tuple[CapacityError, ...] = ()
+    zones: tuple[str, ...] = ()
+    """The group's own availability zones; empty: unknown."""
+    launch_suspended: bool = False
+    """The group's process `Launch` is suspended: it fills no order until somebody resumes it."""
     refreshing: bool = False
     """An instance refresh is under way."""
     types: tuple[str, ...] = ()

@@ -65,7 +65,7 @@ def step(context: Context, counts: Counts, band: Band, demand: Demand) -> PoolTa
             wants_loads = wants_loads or leave.wants_loads
             reasons += leave.reasons
             desired, take = _after(view, leave), leave.take
-        base = _on_demand_base(context, pool, view, desired, take)
+        base = capacity_errors.changed_base(context, pool, desired, take)
         targets[pool.name] = PoolTarget(desired=desired, weight=view.weight, take=take, on_demand_base=base)
     if not extra:  # a run in between takes nothing, so it cannot tell
         guard = replace(guard, loads_wanted_since=loads_wanted_since if wants_loads else None)
@@ -94,14 +94,6 @@ def hold(context: Context) -> PoolTargets:
 
 def _after(view: PoolObservation, leave: Shrink) -> int:
     return view.desired - len(leave.take) - leave.drop
-
-
-def _on_demand_base(
-    context: Context, pool: Pool, view: PoolObservation, desired: int, take: tuple[str, ...]
-) -> int | None:
-    # New orders must not wait for spot either, and what leaves is not there to be counted.
-    after = replace(view, desired=desired, instances=tuple(i for i in view.instances if i.id not in take))
-    return capacity_errors.changed_base(context, pool, after)
 
 
 def _fits(context: Context, demand: Demand) -> int:

@@ -56,13 +56,15 @@ class Season:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A zone of a pool that had no such instance, and is avoided for a while. The zone "" is the whole pool."""
+    """A zone of a pool in which a launch failed, and which is avoided for a while. The zone "" is the whole pool."""
 
     zone: str
     until: float
     errors: int
     """Errors in a row; each doubles the time."""
     spot: bool = False
+    why: str = ""
+    """Why the launch failed, in AWS's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class PoolState:
     """Instances that were starting at the last evaluation."""
     marks: tuple[Mark, ...] = ()
     marked_at: float = 0.0
-    """Time of the newest capacity error taken into account."""
+    """Time of the newest failed launch taken into account."""
     correction: float = 1.0
     """Capacity seen, over the catalog's figure."""
     short: tuple[Short, ...] = ()

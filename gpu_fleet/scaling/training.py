@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from gpu_fleet.scaling import capacity_errors, mix
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import PoolTarget, Reason
-from gpu_fleet.scaling.missing import Missing, missing, unfilled
+from gpu_fleet.scaling.missing import ALIVE, Missing, missing, unfilled
 from gpu_fleet.scaling.observation import Instance, JobQueue, Phase, PoolObservation
 from gpu_fleet.scaling.policy import Policy
+from gpu_fleet.scaling.purchase import spot_leaves_next
 from gpu_fleet.scaling.reasons import training as reasons
 from gpu_fleet.scaling.service import Pool
-from gpu_fleet.scaling.state import PoolState, TrainingMemory
+from gpu_fleet.scaling.state import TrainingMemory
 
 ROUNDING = 1e-9
 
@@ -57,8 +58,10 @@ class _PoolView:
 
     pool: Pool
     seen: PoolObservation
-    remembered: PoolState
     missing: Missing
+    blocked: bool
+    """Its group cannot launch now."""
+    correction: float
 
     @property
     def name(self) -> str:
@@ -72,12 +75,17 @@ class _PoolView:
     @property
     def standing(self) -> int:
         """Instances that serve or will."""
-        return self.seen.desired - self.lost
+        return max(0, self.seen.desired - self.lost - self.vain)
 
     @property
     def unfilled(self) -> int:
         """Orders without an instance."""
         return unfilled(self.seen)
+
+    @property
+    def vain(self) -> int:
+        """Orders that the group cannot fill now."""
+        return self.unfilled if self.blocked else 0
 
     @property
     def least(self) -> int:
@@ -141,9 +149,14 @@ def decide_training(context: Context) -> TrainingDecision:
     """
     policy, jobs = context.policy, context.seen.jobs
     views = [
-        _PoolView(pool, view, remembered, missing(policy.horizontal, view, remembered.short, context.now))
+        _PoolView(
+            pool,
+            view,
+            missing(policy.horizontal, view, context.now),
+            capacity_errors.blocked(pool, view, context.state.pool(pool.name), context.now),
+            context.correction(pool),
+        )
         for pool, view in context.pools()
-        for remembered in [context.state.pool(pool.name)]
     ]
     memory = TrainingMemory(_idle_since(views, context))
     if jobs is None:
@@ -202,7 +215,7 @@ def _places(
     free = soon = coming = everything = 0
     for view in views:
         starting = len(view.seen.those(Phase.STARTING)) - len(view.missing.stuck)
-        coming += each * (starting + view.unfilled - view.missing.unfilled)
+        coming += each * (starting + view.unfilled - view.vain)
         for i in view.seen.instances:
             if i.phase is not Phase.READY:
                 continue
@@ -272,10 +285,10 @@ def _grown(
 def _option(context: Context, view: _PoolView) -> mix.PoolOption:
     pool = view.pool
     most = min(view.most - view.lost, view.standing + context.policy.horizontal.max_step_out)
-    if capacity_errors.blocked(pool, view.remembered, context.now):
-        most = min(most, len(view.seen.those(Phase.READY, Phase.STARTING)) - len(view.missing.stuck))
+    if view.blocked:
+        most = view.standing
     least = max(view.standing, min(view.least, most))
-    price = pool.usd_per_hour / (pool.throughput_rps * view.remembered.correction)
+    price = pool.usd_per_hour / (pool.throughput_rps * view.correction)
     return mix.PoolOption(pool.name, 1.0, price, least, max(most, least), pool.vcpus, pool.quota)
 
 
@@ -297,18 +310,17 @@ def _leaving(queue: _Queue, views: Sequence[_PoolView], floor: int, needed: int)
 
 
 def _cancel_orders(queue: _Queue, views: Sequence[_PoolView], leaving: _Leaving, floor: int, needed: int) -> None:
-    """Cancel orders that never began or that no job needs, and take boots that never end."""
+    """Cancel orders that cannot be filled or that no job needs, and take boots that never end."""
     jobs, places = queue.jobs, queue.places
     each = queue.policy.training.jobs_per_instance
     surplus = max(0, places.coming - max(0, jobs.waiting - places.free - places.soon)) // each
     for view in views:
         name = view.name
-        cancel = min(surplus, view.unfilled - view.missing.unfilled, max(0, leaving.alive - floor))
-        if not needed:
-            spare = max(0, leaving.left[name] - view.least)
-            leaving.drop(name, min(view.missing.unfilled + cancel, leaving.room[name], spare))
-        # Of the orders, those that may still come; the unfilled ones never counted.
-        cancelled = max(0, leaving.drops[name] - view.missing.unfilled)
+        cancel = 0 if needed else min(surplus, view.unfilled - view.vain, max(0, leaving.alive - floor))
+        spare = max(0, leaving.left[name] - view.least)
+        leaving.drop(name, min(view.vain + cancel, leaving.room[name], spare))
+        # Of the orders, those that may still come; the others never counted.
+        cancelled = max(0, leaving.drops[name] - view.vain)
         surplus -= cancelled
         leaving.alive -= cancelled
         working = {i.id for i in view.seen.instances if _busy(i)}
@@ -318,7 +330,10 @@ def _cancel_orders(queue: _Queue, views: Sequence[_PoolView], leaving: _Leaving,
 
 
 def _take_idle(queue: _Queue, views: Sequence[_PoolView], leaving: _Leaving, floor: int, needed: int) -> None:
-    """Take the longest idle that no waiting job needs, after their idle time or above the pool's maximum."""
+    """Take the longest idle that no waiting job needs, after their idle time or above the pool's maximum.
+
+    On-demand and spot instances leave as the group has too much of them: it would launch its base anew.
+    """
     settings = queue.policy.training
     each = settings.jobs_per_instance
     by_age = sorted(
@@ -329,16 +344,20 @@ def _take_idle(queue: _Queue, views: Sequence[_PoolView], leaving: _Leaving, flo
     trusted = sum(1 for _, i, _ in by_age if not queue.distrusted(i))
     waiting = max(0, queue.jobs.waiting - (queue.places.free - each * trusted))
     spare = 0 if needed else len(by_age) - min(trusted, math.ceil(waiting / each))
-    for since, instance, view in by_age:
+
+    def may_go(since: float, instance: Instance, view: _PoolView) -> bool:
         name = view.name
         due = leaving.left[name] > view.most or queue.now - since >= settings.idle_seconds
         free = leaving.left[name] > view.least and leaving.alive > floor and leaving.room[name] > 0
-        if spare <= 0 or not due or not free:
-            leaving.kept += 1
-            continue
-        leaving.take(name, instance.id)
+        standing = [i for i in view.seen.those(*ALIVE) if i.id not in leaving.takes[name]]
+        return due and free and instance.spot is spot_leaves_next(view.pool, standing)
+
+    while spare > 0 and (one := next((one for one in by_age if may_go(*one)), None)):
+        by_age.remove(one)
+        leaving.take(one[2].name, one[1].id)
         leaving.alive -= 1
         spare -= 1
+    leaving.kept += len(by_age)
 
 
 def _why_leaving(queue: _Queue, leaving: _Leaving) -> list[Reason]:
@@ -361,6 +380,6 @@ def _why_protected(views: Sequence[_PoolView]) -> list[Reason]:
 
 
 def _target(context: Context, view: _PoolView, desired: int, take: tuple[str, ...] = ()) -> PoolTarget:
-    base = capacity_errors.changed_base(context, view.pool, view.seen)
+    base = capacity_errors.changed_base(context, view.pool, desired, take)
     protect = tuple(i.id for i in view.seen.instances if _busy(i))
     return PoolTarget(desired=desired, weight=view.seen.weight, take=take, on_demand_base=base, protect=protect)

@@ -8,6 +8,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from gpu_fleet.scaling.observation import Instance, Phase, PoolObservation
+from gpu_fleet.scaling.service import Pool
+
+
+def zones_of(pool: Pool, seen: PoolObservation) -> tuple[str, ...]:
+    """The pool's zones: as written, else its group's own; empty where neither is known."""
+    return pool.zones or seen.zones
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ def _pool_facts(group: SimulatedGroup, start: float) -> PoolFacts:
         ),
         on_demand_base=group.on_demand_base if group.pool.spot_percent else None,
         capacity_errors=tuple(group.errors[-ERRORS_KEPT:]),
+        zones=group.pool.zones,
     )
 
 

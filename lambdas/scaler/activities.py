@@ -1,4 +1,11 @@
-"""Failed launches, read from a group's scaling activities: SetDesiredCapacity does not report them."""
+"""Failed launches, read from a group's scaling activities: SetDesiredCapacity does not report them.
+
+Whatever its words, an activity that failed is an order that was not filled. The words only say where that holds: in one
+zone or in all, for spot instances, for on-demand ones or for both. AWS documents most of them, and no list is whole:
+https://docs.aws.amazon.com/autoscaling/ec2/userguide/ts-as-instancelaunchfailure.html
+https://docs.aws.amazon.com/autoscaling/ec2/userguide/ts-as-ami.html
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+"""
 
 from __future__ import annotations
 
@@ -20,19 +27,44 @@ minute, so 20 activities cover several runs."""
 LOOK_BACK_SECONDS = 3600
 """Older failures do not matter: a pool is avoided for an hour at most."""
 
+LONGEST_MESSAGE = 160
+"""Characters of AWS's words that are kept."""
+
 _CAPACITY = re.compile(
-    r"InsufficientInstanceCapacity|InsufficientCapacity|InsufficientHostCapacity|UnfulfillableCapacity"
-    r"|MaxSpotInstanceCountExceeded|VcpuLimitExceeded|InstanceLimitExceeded"
-    r"|do not have sufficient|no Spot capacity available|Unable to fulfill capacity"
-    r"|Max spot instance count exceeded|more vCPU capacity than your current|than your current instance limit"
-    r"|not supported in your requested Availability Zone",
+    r"Insufficient\w*Capacity|UnfulfillableCapacity|ReservationCapacityExceeded|Insufficient capacity"
+    r"|do not have sufficient|sufficient compatible and available capacity|no (Spot )?capacity available"
+    r"|Unable to fulfill capacity|not supported in your requested Availability Zone",
     re.IGNORECASE,
 )
-"""Error codes, and the messages of activities without a code:
-https://docs.aws.amazon.com/autoscaling/ec2/userguide/ts-as-capacity.html and
-https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html"""
+"""EC2 has no such instance now: waiting or another zone may cure it."""
 
-_SPOT = re.compile(r"launch Spot Instances|\bSpot\b|MaxSpotInstanceCountExceeded", re.IGNORECASE)
+_OF_A_SUBNET = re.compile(r"free addresses in subnet|InsufficientFreeAddresses|subnet ID|InvalidSubnet", re.IGNORECASE)
+
+_OF_SPOT = re.compile(r"\bSpot (instance|request|capacity|price)|MaxSpot|SpotMax|SpotInstance", re.IGNORECASE)
+"""Spot alone is refused: none to be had, its own quota, its price, its service-linked role."""
+
+_OF_BOTH = re.compile(
+    r"Invalid|not authorized|Unauthorized|Auth\w*[ .]?Failure|does not exist|not supported|Unsupported|blocked"
+    r"|OptInRequired|PendingVerification|Placement group|KMS|architecture|\bAMI\b|Fleet Requests|Termination Reason",
+    re.IGNORECASE,
+)
+"""Template, image, key, network, rights or account: the same for spot and on-demand instances."""
+
+_QUOTA = re.compile(r"limit|quota|count exceeded|already running", re.IGNORECASE)
+"""Spot and on-demand instances have quotas of their own."""
+
+_MARKET = re.compile(r"^\s*Could not launch (Spot|On-Demand) Instances\.\s*", re.IGNORECASE)
+"""Begins the message of a group with a mixed policy."""
+
+_ON_PURPOSE = re.compile(r"InitiatedShutdown|Spot\w*(Termination|Shutdown)", re.IGNORECASE)
+"""An instance that boots was ended by somebody, or taken back: it could be launched."""
+
+_BOILERPLATE = re.compile(
+    r"\s*Launching EC2 instance failed\.?|\s*Encoded authorization failure message:\s*\S+"
+    r"|\s*Please visit http\S+ to request an adjustment to this limit\.?",
+    re.IGNORECASE,
+)
+
 # The first zone in the message is the requested one; those after `or choosing` are alternatives.
 _ZONE = re.compile(r"\(([a-z]{2,}-[a-z0-9-]*\d[a-z])\)")
 
@@ -42,9 +74,9 @@ class FailedLaunches:
     """The failed launches of a group in the last hour."""
 
     capacity_errors: tuple[CapacityError, ...] = ()
-    """Oldest first. Every run within the hour sees the same activity, with the same time."""
+    """All of them, oldest first. Every run within the hour sees the same activity, with the same time."""
     other: tuple[str, ...] = ()
-    """Messages of launches that failed for another reason: a broken template, a missing permission."""
+    """AWS's words of those for which an operator has to do something: a template, a right, a quota. Newest first."""
 
 
 def read(autoscaling: AutoScalingClient, group: str, now: float) -> FailedLaunches:
@@ -59,19 +91,45 @@ def parse(activities: Sequence[Any], now: float) -> FailedLaunches:
     other: dict[str, None] = {}
     for activity in activities:
         at = (activity.get("EndTime") or activity["StartTime"]).timestamp()
-        if activity["StatusCode"] != "Failed" or now - at > LOOK_BACK_SECONDS:
-            continue
         message = activity.get("StatusMessage") or activity.get("Description", "")
-        if _CAPACITY.search(message):
-            errors.append(CapacityError(_zone(activity, message), at, spot=bool(_SPOT.search(message))))
-        # A failed termination is not a failed launch.
-        elif "Terminating" not in activity.get("Description", ""):
-            other[message] = None
-    return FailedLaunches(tuple(sorted(errors, key=lambda e: (e.at, e.zone, e.spot))), tuple(other))
+        if not _failed_launch(activity, message) or now - at > LOOK_BACK_SECONDS:
+            continue
+        error = CapacityError(_zone(activity, message), at, _spot(message), _shortened(message))
+        errors.append(error)
+        if not _CAPACITY.search(message):
+            other[error.why] = None
+    errors.sort(key=lambda e: (e.at, e.zone, e.spot is not False))
+    return FailedLaunches(tuple(errors), tuple(other))
+
+
+def _failed_launch(activity: Any, message: str) -> bool:
+    description = activity.get("Description", "")
+    if description and not description.startswith("Launching"):
+        return False
+    if activity["StatusCode"] == "Cancelled":  # launched, and ended by EC2 before it was in service
+        return "Termination Reason:" in message and not _ON_PURPOSE.search(message)
+    return activity["StatusCode"] == "Failed"
+
+
+def _spot(message: str) -> bool | None:
+    """Whether spot or on-demand instances cannot be launched; None: neither can."""
+    begin = _MARKET.match(message)
+    words = message[begin.end() :] if begin else message
+    of_spot = begin is not None and begin[1].lower() == "spot"
+    if _OF_SPOT.search(words):
+        return True
+    if _CAPACITY.search(words):
+        return of_spot
+    if _OF_BOTH.search(words):
+        return None
+    # Of words that we do not know, the market in front says what they concern.
+    return of_spot if begin is not None or _QUOTA.search(words) else None
 
 
 def _zone(activity: Any, message: str) -> str:
-    """Return the zone from the details, which are JSON, else from the message, else an empty string."""
+    """Return the zone from the details, which are JSON, else from the message; empty where it holds in all zones."""
+    if not (_CAPACITY.search(message) or _OF_A_SUBNET.search(message)):
+        return ""
     try:
         details = json.loads(activity.get("Details") or "{}")
     except json.JSONDecodeError:
@@ -81,3 +139,8 @@ def _zone(activity: Any, message: str) -> str:
         return zone
     match = _ZONE.search(message)
     return match[1] if match else ""
+
+
+def _shortened(message: str) -> str:
+    text = " ".join(_BOILERPLATE.sub("", message).split())
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 1].rstrip()}…"

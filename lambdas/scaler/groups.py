@@ -58,6 +58,11 @@ class Group:
     members: tuple[Member, ...] = ()
     mixed_policy: Mapping[str, Any] | None = None
     """MixedInstancesPolicy as described; None for a group with a plain launch template."""
+    zones: tuple[str, ...] = ()
+    """Availability zones in which it launches."""
+    launch_suspended: str | None = None
+    """Why its process `Launch` is suspended, in AWS's words; None where it is not.
+    https://docs.aws.amazon.com/autoscaling/ec2/userguide/as-suspend-resume-processes.html"""
 
     @property
     def on_demand_base(self) -> int | None:
@@ -167,4 +172,13 @@ def _group(described: Any) -> Group:
             for member in described.get("Instances", [])
         ),
         mixed_policy=described.get("MixedInstancesPolicy"),
+        zones=tuple(described.get("AvailabilityZones", ())),
+        launch_suspended=next(
+            (
+                process.get("SuspensionReason", "")
+                for process in described.get("SuspendedProcesses", ())
+                if process["ProcessName"] == "Launch"
+            ),
+            None,
+        ),
     )

@@ -131,7 +131,7 @@ def judge(kind: NoticeKind, service: Service, group: Group, member: Member) -> N
     if member.protected:
         return NoticeVerdict.PROTECTED
     remaining = sum(m.in_service and m.healthy for m in group.members if m.id != member.id)
-    if remaining < group.desired * policy.sizing.target_utilization:
+    if group.launch_suspended is not None or remaining < group.desired * policy.sizing.target_utilization:
         return NoticeVerdict.NEEDED
     return NoticeVerdict.REPLACE
 

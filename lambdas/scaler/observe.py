@@ -168,6 +168,9 @@ def _pool_facts(service: _Standing, pool: str, clients: Clients, book: InstanceB
     instances = _instances(group, arn, clients, book, now)
     missing = group.desired > sum(instance.phase is Phase.READY for instance in instances)
     changes_types = parameter.service.policy.vertical.method is VerticalMethod.IN_PLACE
+    if group.launch_suspended is not None:
+        why = f"{group.name}: Launch is suspended. {group.launch_suspended}".rstrip()
+        service.faults.append(Fault(ErrorCode.LAUNCH_SUSPENDED, why))
     brought = refreshes.refreshed_types(clients.autoscaling, group) if changes_types else None
     return PoolFacts(
         desired=group.desired,
@@ -177,6 +180,8 @@ def _pool_facts(service: _Standing, pool: str, clients: Clients, book: InstanceB
         instances=instances,
         on_demand_base=group.on_demand_base,
         capacity_errors=_capacity_errors(service, group, clients, now) if missing else (),
+        zones=group.zones,
+        launch_suspended=group.launch_suspended is not None,
         refreshing=brought is not None,
         types=(brought or group.types) if changes_types else (),
     )
@@ -208,7 +213,7 @@ def _instances(
 
 
 def _capacity_errors(service: _Standing, group: Group, clients: Clients, now: float) -> tuple[CapacityError, ...]:
-    """Capacity errors of the group's launches; launches that failed otherwise are faults."""
+    """The group's failed launches; those that operators have to do something about are faults as well."""
     failed = service.optional(
         lambda: activities.read(clients.autoscaling, group.name, now), "DescribeScalingActivities"
     )

@@ -26,7 +26,9 @@ class ErrorCode(StrEnum):
     AWS_ERROR = "AwsError"
     """AWS answered with another error."""
     LAUNCH_FAILED = "LaunchFailed"
-    """Auto Scaling could not launch for another reason than capacity: a template, a permission, a key."""
+    """Auto Scaling could not launch for another reason than capacity: a template, a permission, a key, a quota."""
+    LAUNCH_SUSPENDED = "LaunchSuspended"
+    """The group's process `Launch` is suspended: it launches nothing until somebody resumes it."""
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     STATE_UNREADABLE = "StateUnreadable"
     """This version cannot read the state item, which counts as lost."""
@@ -124,7 +126,10 @@ class Result:
     def failed(self) -> bool:
         """Whether to raise an alarm.
 
-        An unreadable state item is replaced in the same run. Failed launches show in log and metrics for an hour, as
-        long as the scaler reads them from the group's activities.
+        An unreadable state item is replaced in the same run. Groups that cannot launch show in the log and in the
+        decision's reasons, and other pools carry the demand.
         """
-        return any(fault.code not in (ErrorCode.STATE_UNREADABLE, ErrorCode.LAUNCH_FAILED) for fault in self.faults)
+        return any(fault.code not in _NO_ALARM for fault in self.faults)
+
+
+_NO_ALARM = (ErrorCode.STATE_UNREADABLE, ErrorCode.LAUNCH_FAILED, ErrorCode.LAUNCH_SUSPENDED)

@@ -79,7 +79,6 @@ NOT_IN_ZONE = (
 def test_a_capacity_error_is_recognized_by_its_message(message, zone, spot):
     failed = parse(activity(message))
     assert failed.capacity_errors == (CapacityError(zone, (NOW - timedelta(minutes=1)).timestamp(), spot),)
-    assert failed.other == ()
 
 
 def test_the_zone_in_the_details_overrides_the_message():
@@ -117,12 +116,133 @@ def test_errors_come_oldest_first():
     assert [error.spot for error in failed] == [False, True]
 
 
-def test_a_launch_that_fails_for_another_reason_is_reported_once_and_is_no_capacity_error():
+DESCRIBED = (
+    (
+        "The requested configuration is currently not supported. Please check the documentation for supported "
+        f"configurations. {FAILED}"
+    ),
+    f"The security group sg-0f2a does not exist. {FAILED}",
+    f"The key pair fleet does not exist. {FAILED}",
+    f"Invalid device name upload. {FAILED}",
+    f"Value (ephemeral9) for parameter virtualName is invalid. {FAILED}",
+    "EBS block device mappings not supported for instance-store AMIs.",
+    f"Placement groups may not be used with instances of type 'm1.large'. {FAILED}",
+    "Client.InternalError: Client error on launch.",
+    f"The AMI ID ami-6622f00f does not exist. {FAILED}",
+    f"AMI ami-6622f00f is pending, and cannot be run. {FAILED}",
+    (
+        "The requested instance type's architecture (i386) does not match the architecture in the manifest for "
+        "ami-6622f00f (x86_64). Launching ec2 instance failed."
+    ),
+    f"Your Capacity Block reservation cr-0f2a is not active yet. {FAILED}",
+)
+"""https://docs.aws.amazon.com/autoscaling/ec2/userguide/ts-as-instancelaunchfailure.html and ts-as-ami.html"""
+SEEN = (
+    f"Could not launch On-Demand Instances. InvalidAMIID.NotFound - The image id '[ami-02c7]' does not exist. {FAILED}",
+    (
+        "Could not launch Spot Instances. InvalidParameterCombination - The specified instance type is not eligible for "
+        f"Free Tier. For a list of Free Tier instance types, run 'describe-instance-types'. {FAILED}"
+    ),
+    f"You've reached your quota for maximum Fleet Requests for this account. {FAILED}",
+    f"This account is currently blocked and not recognized as a valid account. {FAILED}",
+    f"Authentication Failure. {FAILED}",
+    (
+        "Could not launch On-Demand Instances. UnauthorizedOperation - You are not authorized to perform this operation. "
+        f"Encoded authorization failure message: VvuncIxj7Z_CPGNYXWqnuFV-YjByeAU66Q9752NtQ {FAILED}"
+    ),
+    "You are not authorized to use launch template: lt-0b27953098b749950",
+    "Client.InvalidKMSKey.InvalidState: The KMS key provided is in an incorrect state",
+    f"Something that nobody has read before. {FAILED}",
+)
+"""Read in groups' activities: tracker threads of cluster autoscalers and node group tools."""
+
+
+@pytest.mark.parametrize("message", [*DESCRIBED, *SEEN])
+def test_whatever_its_words_a_failed_launch_is_an_order_that_was_not_filled(message):
+    """None of these is a matter of a zone, although the details name one, nor of spot or on-demand instances."""
+    details = '{"Subnet ID":"subnet-0f77a91e","Availability Zone":"us-east-1d"}'
+    failed = parse(activity(message, details=details))
+    assert failed.capacity_errors == (CapacityError("", (NOW - timedelta(minutes=1)).timestamp(), None),)
+    (said,) = failed.other
+    assert "Launching" not in said
+    assert "Encoded" not in said
+    assert len(said) <= activities.LONGEST_MESSAGE
+    assert said.startswith(message[:18])
+
+
+@pytest.mark.parametrize(
+    ("message", "spot"),
+    [
+        (VCPUS, False),
+        (OLD_LIMIT, False),
+        (f"Your quota allows for 0 more running instance(s). You requested at least 1. {FAILED}", False),
+        (f"InstanceLimitExceeded - Your quota allows for 0 more running instance(s). {FAILED}", False),
+        (f"6 instance(s) are already running. {FAILED}", False),
+        (SPOT_COUNT, True),
+        (f"Max spot instance count exceeded. {FAILED}", True),
+        (
+            (
+                "AuthFailure.ServiceLinkedRoleCreationNotPermitted - The provided credentials do not have permission to "
+                f"create the service-linked role for EC2 Spot Instances. {FAILED}"
+            ),
+            True,
+        ),
+        ("Your Spot request price of 0.015 is lower than the minimum required Spot request fulfillment price", True),
+        (f"Could not launch Spot Instances. NewlyInvented - Words of tomorrow. {FAILED}", True),
+        (f"Could not launch On-Demand Instances. NewlyInvented - Words of tomorrow. {FAILED}", False),
+    ],
+)
+def test_a_quota_holds_in_every_zone_and_for_its_own_market(message, spot):
+    details = '{"Subnet ID":"subnet-0f77a91e","Availability Zone":"us-east-1d"}'
+    (error,) = parse(activity(message, details=details)).capacity_errors
+    assert (error.zone, error.spot) == ("", spot)
+    assert parse(activity(message)).other == (error.why,)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        (
+            f"There are not enough free addresses in subnet 'subnet-0f77a91e' to satisfy the requested number of "
+            f"instances. {FAILED}"
+        ),
+        f"The subnet ID 'subnet-0f77a91e' does not exist. {FAILED}",
+        (
+            "The requested reservation does not have sufficient compatible and available capacity for this request. "
+            f"{FAILED}"
+        ),
+    ],
+)
+def test_what_one_zone_lacks_leaves_the_others_open(message):
+    details = '{"Subnet ID":"subnet-0f77a91e","Availability Zone":"us-east-1d"}'
+    assert parse(activity(message, details=details)).capacity_errors[0].zone == "us-east-1d"
+
+
+def test_an_instance_that_ec2_ends_before_it_serves_could_not_be_launched():
+    """A disk that cannot be decrypted: the launch succeeds, the instance is gone some seconds later."""
+    began = "Instance became unhealthy while waiting for instance to be in InService state. Termination Reason: "
+    message = f"{began}Client.InvalidKMSKey.InvalidState: The KMS key provided is in an incorrect state"
+    (error,) = parse(activity(message, status="Cancelled")).capacity_errors
+    assert (error.zone, error.spot) == ("", None)
+    volumes = f"{began}Client.VolumeLimitExceeded: Volume limit exceeded"
+    assert parse(activity(volumes, status="Cancelled")).capacity_errors[0].spot is None
+    by_hand = f"{began}Client.UserInitiatedShutdown: User initiated shutdown"
+    assert parse(activity(by_hand, status="Cancelled")) == parse()
+    abandoned = "Instance failed to complete user's Lifecycle Action: Lifecycle Action with token 1 was abandoned"
+    assert parse(activity(abandoned, status="Cancelled")) == parse()
+
+
+def test_what_operators_have_to_do_is_told_once_and_a_lack_of_capacity_is_not_told():
     message = "The instance profile 'node' could not be found. Launching EC2 instance failed."
-    failed = parse(activity(message), activity(message, minutes_ago=2))
-    assert failed.capacity_errors == ()
-    assert failed.other == (message,)
+    failed = parse(activity(message), activity(message, minutes_ago=2), activity(ON_DEMAND))
+    assert len(failed.capacity_errors) == 3
+    assert failed.other == ("The instance profile 'node' could not be found.",)
+
+
+@pytest.mark.parametrize("what", ["Attaching an existing EC2 instance: i-1", "Detaching EC2 instance: i-1"])
+def test_other_activities_that_fail_are_no_launches(what):
+    assert parse(activity("No.", what=what)) == parse()
 
 
 def test_a_failed_termination_is_no_failed_launch():
-    assert parse(activity("Instance is gone", what="Terminating")).other == ()
+    assert parse(activity("Instance is gone", what="Terminating")) == parse()

@@ -112,25 +112,44 @@ def test_instances_that_carry_nothing_take_their_room_below_the_maximum():
     assert (full.at_least, full.at_most) == (0, 0)
 
 
-def marked(*, spot: bool) -> PoolState:
-    return PoolState(marks=(Mark("", NOW + 60, 1, spot),))
+def marked(*markets: bool) -> PoolState:
+    return PoolState(marks=tuple(Mark("", NOW + 60, 1, spot) for spot in markets))
 
 
 def test_a_pool_of_which_none_can_be_had_keeps_what_lives_and_does_not_wait_for_boots_that_never_end():
     view = pool_seen(3, starting=2, starting_since=NOW - 7200)
-    assert look(pool(), views=(view,), remembered=marked(spot=False)).options[0].at_most == 3
+    assert look(pool(), views=(view,), remembered=marked(False)).options[0].at_most == 3
     boots = pool_seen(3, starting=2)
-    assert look(pool(), views=(boots,), remembered=marked(spot=False)).options[0].at_most == 5
+    assert look(pool(), views=(boots,), remembered=marked(False)).options[0].at_most == 5
     never = pool_seen(0, starting=1, starting_since=NOW - 7200)
-    assert look(pool(), views=(never,), remembered=marked(spot=False)).options[0].at_most == 0
+    assert look(pool(), views=(never,), remembered=marked(False)).options[0].at_most == 0
+
+
+def test_orders_that_the_group_cannot_fill_are_neither_standing_nor_lost():
+    """Seven wanted, three there: the four orders come to nothing, whether AWS said so or `Launch` is suspended."""
+    view = replace(pool_seen(3), desired=7)
+    for fleet in (
+        look(pool(), views=(view,), remembered=marked(False)),
+        look(pool(), views=(replace(view, launch_suspended=True),)),
+    ):
+        assert (fleet.standing["l4"], fleet.lost["l4"], fleet.options[0].at_most) == (3, 0, 3)
+        assert fleet.standing_rps == pytest.approx(3 * fleet.worth["l4"])
+    assert look(pool(), views=(view,)).standing["l4"] == 7
 
 
 @pytest.mark.parametrize(
-    ("percent", "spot", "stopped"), [(100, True, True), (99, True, False), (100, False, False), (99, False, True)]
+    ("percent", "markets", "stopped"),
+    [
+        (100, (True,), False),
+        (99, (True,), False),
+        (100, (False,), False),
+        (99, (False,), True),
+        (100, (True, False), True),
+    ],
 )
-def test_a_lack_of_spot_stops_a_pool_of_spot_alone_and_a_lack_of_on_demand_any_other(percent, spot, stopped):
+def test_a_lack_of_spot_stops_no_pool_and_a_lack_of_on_demand_those_that_need_it(percent, markets, stopped):
     one = pool(spot_percent=percent)
-    at_most = look(one, views=(pool_seen(2),), remembered=marked(spot=spot)).options[0].at_most
+    at_most = look(one, views=(pool_seen(2),), remembered=marked(*markets)).options[0].at_most
     assert at_most == (2 if stopped else one.max_instances)
 
 

@@ -454,7 +454,7 @@ def avoid_seconds() -> None:
         remembered = capacity_errors.mark(
             policy(capacity_errors={"avoid_seconds": seconds}).capacity_errors, PoolState(), view, NOW
         )
-        assert capacity_errors.blocked(pool(), remembered, NOW) is avoided
+        assert capacity_errors.blocked(pool(), view, remembered, NOW) is avoided
 
 
 # Routing

@@ -149,7 +149,7 @@ def test_spot_that_boots_is_given_the_lead_time_that_the_pools_own_launches_took
     boots = instances(2, Phase.STARTING, "spot", since=NOW - 900, spot=True)
     view = replace(pool_seen(1), desired=4, instances=(*instances(1), *boots), on_demand_base=0)
     marked = (Mark("", NOW + 60, 1, spot=True),)
-    for leads, base in (((800.0,) * 3, None), ((), 2)):
+    for leads, base in (((800.0,) * 3, None), ((), 3)):
         pools = {"l4": PoolState(leads=leads, marks=marked)}
         assert stepped(spot(), {"l4": view}, {"l4": 4}, pools=pools)[0]["l4"].on_demand_base == base
 

@@ -385,13 +385,14 @@ def sentences(decided: TrainingDecision) -> str:
 
 
 def late(count: int) -> State:
-    """A state in which so many of the l4's orders have not been filled for longer than the launch time."""
-    return State(at=NOW - 60, pools={"l4": PoolState(short=(Short(count, NOW - 2000),))})
+    """A state in which the l4's group cannot launch, and so many of its orders wait."""
+    marks = (Mark("", NOW + 200, 1),)
+    return State(at=NOW - 60, pools={"l4": PoolState(short=(Short(count, NOW - 60),), marks=marks)})
 
 
 def test_places_are_counted_by_where_they_come_from() -> None:
-    """Two jobs an instance. Free: one of `half`, two of `idle`; soon: the two of `done`; coming: one boot in time and
-    one order in time of each pool."""
+    """Two jobs an instance. Free: one of `half`, two of `idle`; soon: the two of `done`; coming: one boot in time of
+    each pool, and one order of the l40s, since the l4's group cannot launch."""
     shared = service(pool("l4"), pool("l40s"), training={"jobs_per_instance": 2})
     l4 = of(
         node("half", 1, remaining_seconds=301.0),
@@ -405,9 +406,9 @@ def test_places_are_counted_by_where_they_come_from() -> None:
     decided = decide({"l4": l4, "l40s": of(booting("more"), desired=2)}, queue(3, oldest=20), shared, state=late(2))
     assert told(decided)["training.queue"] == (
         Step.DEMAND,
-        {"waiting": 3.0, "oldest_seconds": 20.0, "free": 3.0, "soon": 2.0, "coming": 8.0},
+        {"waiting": 3.0, "oldest_seconds": 20.0, "free": 3.0, "soon": 2.0, "coming": 6.0},
     )
-    assert "3 jobs wait, the oldest for 20 s; 3 places are free, 2 will be soon, 8 come" in sentences(decided)
+    assert "3 jobs wait, the oldest for 20 s; 3 places are free, 2 will be soon, 6 come" in sentences(decided)
 
 
 def test_a_node_that_drains_is_not_protected_whatever_it_runs() -> None:
@@ -472,11 +473,12 @@ def test_a_pool_without_capacity_keeps_what_it_has_and_starts_no_more() -> None:
         assert told(decided)["training.short"][1]["started"] == 0
 
 
-def test_a_pool_of_spot_alone_is_passed_over_when_spot_is_not_to_be_had() -> None:
+def test_a_pool_of_spot_alone_starts_on_demand_when_spot_is_not_to_be_had() -> None:
     both = service(pool("l4", spot_percent=100, spot_usd_per_hour=0.3), pool("l40s", on_demand_usd_per_hour=3))
     marked = State(at=NOW - 60, pools={"l4": PoolState(marks=(Mark("", NOW + 100, 1, spot=True),))})
     decided = decide({"l4": of(on_demand_base=0), "l40s": of()}, queue(2), both, state=marked)
-    assert {name: target.desired for name, target in decided.targets.items()} == {"l4": 0, "l40s": 2}
+    assert {name: target.desired for name, target in decided.targets.items()} == {"l4": 2, "l40s": 0}
+    assert decided.targets["l4"].on_demand_base == 2
 
 
 def test_what_a_job_costs_goes_by_what_a_pool_was_seen_to_carry() -> None:
@@ -517,8 +519,8 @@ def test_orders_that_never_came_are_dropped_beside_those_that_are_not_needed_and
     decided = decide(of(booting("a"), booting("b"), desired=4), queue(), state=late(1))
     assert desired(decided) == 2
     floored = service(availability={"min_instances": 3})
-    # one that never came, and one of two that may: two stand by then, and the floor is three with the busy one
-    assert desired(decide(of(node("a", 1), desired=5), queue(), floored, state=late(1))) == 3
+    # orders that cannot be filled do not help to the floor of three
+    assert desired(decide(of(node("a", 1), desired=5), queue(), floored, state=late(1))) == 1
 
 
 def test_pools_share_what_is_not_needed() -> None:
@@ -634,5 +636,5 @@ def test_spot_is_made_up_for_while_the_queue_is_not_seen_and_while_more_is_start
     assert told(held) == {"training.no_queue": (Step.DEMAND, {})}
     assert held.targets["l4"].on_demand_base == 1
     grown = decide(boots, queue(3, oldest=700), spot)
-    assert desired(grown) > 1
-    assert grown.targets["l4"].on_demand_base == 1
+    assert desired(grown) == 3
+    assert grown.targets["l4"].on_demand_base == 3, "new orders must not wait for spot either"

@@ -7,6 +7,7 @@ is seen is what CloudWatch would say of it, as late as it is told to.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field, replace
 
 from gpu_fleet.scaling.decision import Decision
@@ -135,8 +136,9 @@ class World:
     def _launch(self, group: Group) -> None:
         while len(group.staying()) < group.desired:
             zones = sorted(group.pool.zones, key=lambda z: sum(1 for n in group.staying() if n.zone == z))
-            above_base = len(group.staying()) >= group.on_demand_base
-            spot = group.pool.spot_percent > 0 and above_base
+            above = max(0, group.desired - group.on_demand_base)
+            on_demand = group.desired - above + math.ceil(above * (1 - group.pool.spot_percent / 100))
+            spot = sum(not n.spot for n in group.staying()) >= on_demand
             open_zones = [z for z in zones if z not in self.dry_zones]
             if zones[0] in self.dry_zones or (spot and self.spot_dry):
                 group.errors.append(CapacityError(zones[0], self.now, spot=spot))

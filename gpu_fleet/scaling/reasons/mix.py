@@ -48,6 +48,18 @@ def short(
     return Reason(Step.MIX, "mix.short", sentence, numbers)
 
 
+def cannot_launch(pool: str, why: str, seconds: float) -> Reason:
+    """A pool's group cannot launch now: it keeps what it has, other pools carry the rest, and it is tried again."""
+    sentence = f"{pool} cannot launch: {why or 'the last launch failed.'} Tried again in {seconds:.0f} s."
+    return Reason(Step.MIX, "mix.cannot_launch", sentence, {"again_seconds": seconds})
+
+
+def launch_suspended(pool: str) -> Reason:
+    """Somebody, or AWS after a day of failures, has suspended the group's `Launch`: other pools carry the rest."""
+    sentence = f"{pool} cannot launch: the process Launch of its group is suspended, until somebody resumes it."
+    return Reason(Step.MIX, "mix.launch_suspended", sentence)
+
+
 def move(move: Move) -> Reason:
     """Other instance types take over to save money."""
     sentence = (
