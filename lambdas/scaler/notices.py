@@ -55,7 +55,7 @@ SENTENCES: Mapping[NoticeVerdict, str] = {
     NoticeVerdict.SHADOW: "In shadow mode the scaler changes nothing.",
     NoticeVerdict.JOBS: "A risk is no reason to end a job: the instance stays until it is interrupted.",
     NoticeVerdict.PROTECTED: "The instance is protected from scale-in: it stays until it is interrupted.",
-    NoticeVerdict.NEEDED: "The other instances of its pool could not carry its load: it stays until it is interrupted.",
+    NoticeVerdict.NEEDED: "Its pool could not do without it: it stays until it is interrupted.",
 }
 
 

@@ -163,6 +163,58 @@ def test_where_a_pool_has_no_capacity_another_carries_the_load(loop):
     assert result.failures == ()
 
 
+def reasons(replay: Replay) -> set[str]:
+    return set(newest(replay).codes)
+
+
+def test_where_a_groups_launch_is_suspended_others_carry_the_rise_until_it_is_resumed(loop):
+    """Somebody keeps a type out: its desired count stays with what stands, and the next run orders elsewhere."""
+    replay = loop([(3, 5.0), (17, 40.0)], ready={"l4": 2, "l40s": 1})
+    group = replay.cloud.group_name("chat", "l40s")
+    autoscaling = replay.cloud.client("autoscaling")
+    minutes(replay, 2)
+    autoscaling.suspend_processes(AutoScalingGroupName=group, ScalingProcesses=["Launch"])
+    for _ in range(10):
+        replay.step()
+        assert desired(replay)["l40s"] == 1
+        assert [fault["code"] for fault in newest(replay).faults] == ["LaunchSuspended"]
+        assert "mix.launch_suspended" in reasons(replay)
+        assert replay.invocations[-1].failure is None
+    others = [minute.pools["l4"].ready + minute.pools["h100"].ready for minute in replay.minutes]
+    assert others[-1] >= 4
+    autoscaling.resume_processes(AutoScalingGroupName=group, ScalingProcesses=["Launch"])
+    minutes(replay, 2)
+    assert newest(replay).faults == ()
+    assert "mix.launch_suspended" not in reasons(replay)
+    assert replay.result().lost == 0
+
+
+def test_where_launches_fail_for_a_reason_that_time_does_not_cure_others_carry_and_the_log_says_why(loop):
+    """The image of one pool's template is gone."""
+    error = "InvalidAMIID.NotFound - The image id '[ami-02c7e84c65fcfecee]' does not exist."
+    replay = loop([(3, 5.0), (12, 40.0)], ready={"l4": 1, "l40s": 1})
+    with no_capacity(replay.cloud, Shortage(group=replay.cloud.group_name("chat", "l40s"), error=error)):
+        until(replay, lambda: "mix.cannot_launch" in reasons(replay), most=8)
+        minutes(replay, 1)  # a run between the minutes takes no order back
+        assert desired(replay)["l40s"] == 1
+        told = [fault for run in replay.invocations for one in run.decisions for fault in one.faults]
+        assert {fault["code"] for fault in told} == {"LaunchFailed"}
+        assert all(error in fault["message"] for fault in told)
+        minutes(replay, 4)
+        others = [minute.pools["l4"].ready + minute.pools["h100"].ready for minute in replay.minutes]
+        assert others[-1] >= 4
+
+
+def test_a_pool_all_of_spot_gets_on_demand_instances_while_there_is_no_spot(loop, spot):
+    replay = loop([(3, 4.0), (9, 14.0)], ready={"l4": 2}, project=spot)
+    group = replay.cloud.group_name("chat", "l4")
+    with no_capacity(replay.cloud, Shortage(group=group, spot=True)):
+        minutes(replay, 3)
+        until(replay, lambda: len(replay.fleet.running) - len(spot_instances(replay)) > 3, most=4)
+        assert replay.run().lost == 0
+        assert replay.minutes[-1].pools["l4"].ready > 3, "the pool's own base is 1"
+
+
 def test_a_lost_state_costs_a_hold_and_no_instance(loop):
     replay = loop([(16, 3.0)], ready={"l4": 6})
     minutes(replay, 1)

@@ -140,15 +140,15 @@ DESCRIBED = (
 SEEN = (
     f"Could not launch On-Demand Instances. InvalidAMIID.NotFound - The image id '[ami-02c7]' does not exist. {FAILED}",
     (
-        "Could not launch Spot Instances. InvalidParameterCombination - The specified instance type is not eligible for "
-        f"Free Tier. For a list of Free Tier instance types, run 'describe-instance-types'. {FAILED}"
+        "Could not launch Spot Instances. InvalidParameterCombination - The specified instance type is not eligible "
+        f"for Free Tier. For a list of Free Tier instance types, run 'describe-instance-types'. {FAILED}"
     ),
     f"You've reached your quota for maximum Fleet Requests for this account. {FAILED}",
     f"This account is currently blocked and not recognized as a valid account. {FAILED}",
     f"Authentication Failure. {FAILED}",
     (
-        "Could not launch On-Demand Instances. UnauthorizedOperation - You are not authorized to perform this operation. "
-        f"Encoded authorization failure message: VvuncIxj7Z_CPGNYXWqnuFV-YjByeAU66Q9752NtQ {FAILED}"
+        "Could not launch On-Demand Instances. UnauthorizedOperation - You are not authorized to perform this "
+        f"operation. Encoded authorization failure message: VvuncIxj7Z_CPGNYXWqnuFV-YjByeAU66Q9752NtQ {FAILED}"
     ),
     "You are not authorized to use launch template: lt-0b27953098b749950",
     "Client.InvalidKMSKey.InvalidState: The KMS key provided is in an incorrect state",
@@ -182,8 +182,8 @@ def test_whatever_its_words_a_failed_launch_is_an_order_that_was_not_filled(mess
         (f"Max spot instance count exceeded. {FAILED}", True),
         (
             (
-                "AuthFailure.ServiceLinkedRoleCreationNotPermitted - The provided credentials do not have permission to "
-                f"create the service-linked role for EC2 Spot Instances. {FAILED}"
+                "AuthFailure.ServiceLinkedRoleCreationNotPermitted - The provided credentials do not have permission "
+                f"to create the service-linked role for EC2 Spot Instances. {FAILED}"
             ),
             True,
         ),

@@ -76,6 +76,16 @@ def test_more_than_a_hundred_groups_of_a_real_client(world):
     assert sent == [100, 100, 32]
 
 
+def test_a_group_is_described_with_its_zones_and_with_what_suspends_its_launches(world):
+    world.stand()
+    world.clients.autoscaling.suspend_processes(AutoScalingGroupName="chat-l40s", ScalingProcesses=["Launch"])
+    world.clients.autoscaling.suspend_processes(AutoScalingGroupName="chat-l4", ScalingProcesses=["AZRebalance"])
+    found = groups.describe(world.clients.autoscaling, ["chat-l4", "chat-l40s"]).found
+    assert found["chat-l4"].zones == ("us-east-1a", "us-east-1b")
+    assert found["chat-l4"].launch_suspended is None
+    assert found["chat-l40s"].launch_suspended == ""
+
+
 def test_a_group_is_described_with_its_members_and_policy(world):
     world.stand(maximum=7, spot=True)
     group = groups.describe(world.clients.autoscaling, ["chat-l4"]).found["chat-l4"]

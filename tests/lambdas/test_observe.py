@@ -421,6 +421,29 @@ class TestCapacityErrors:
         ]
         assert not result.failed
 
+    def test_any_failed_launch_reaches_the_model_with_its_reason(self, world):
+        world.stand(pools={"l4": 1})
+        world.health[world.ids("l4")[0]] = ("initial", "Elb.InitialHealthChecking")
+        with world.board.answering(
+            "autoscaling.DescribeScalingActivities", self.failed("Invalid IamInstanceProfile: node")
+        ):
+            (error,) = world.observe().pools["l4"].capacity_errors
+        assert (error.zone, error.spot, error.at) == ("", None, MINUTE - 30)
+        assert error.why == "Invalid IamInstanceProfile: node"
+
+    def test_a_suspended_launch_is_seen_and_told_without_an_alarm(self, world, keeping):
+        world.stand()
+        world.clients.autoscaling.suspend_processes(AutoScalingGroupName="chat-l4", ScalingProcesses=["Launch"])
+        pools = world.observe().pools
+        assert {name: view.launch_suspended for name, view in pools.items()} == {"l4": True, "l40s": False}
+        result = world.run(keeping)["chat"]
+        assert [(f.code, f.message) for f in result.faults] == [("LaunchSuspended", "chat-l4: Launch is suspended.")]
+        assert not result.failed
+
+    def test_the_groups_own_zones_are_seen(self, world):
+        world.stand()
+        assert {view.zones for view in world.observe().pools.values()} == {("us-east-1a", "us-east-1b")}
+
     def test_activities_that_cannot_be_read_cost_nothing_but_themselves(self, world, keeping):
         world.stand(pools={"l4": 1})
         world.health[world.ids("l4")[0]] = ("initial", "Elb.InitialHealthChecking")

@@ -115,6 +115,22 @@ def test_suspended_processes_do_not_run(up: Any) -> None:
     assert len(up.instances()) == 1
 
 
+def test_a_suspended_launch_fails_nothing_and_is_made_up_for_once_it_is_resumed(up: Any) -> None:
+    """The order stands, no activity says anything, and an unhealthy instance goes without being replaced."""
+    before = len(up.activities())
+    up.asg.suspend_processes(AutoScalingGroupName="group", ScalingProcesses=["Launch"])
+    assert [p["ProcessName"] for p in up.group()["SuspendedProcesses"]] == ["Launch"]
+    up.scale(4)
+    up.pass_time(600)
+    assert (up.group()["DesiredCapacity"], len(up.instances()), len(up.activities())) == (4, 2, before)
+    up.asg.set_instance_health(InstanceId=up.instances()[0]["InstanceId"], HealthStatus="Unhealthy")
+    up.pass_time(300)
+    assert len(up.instances()) == 1
+    up.asg.resume_processes(AutoScalingGroupName="group", ScalingProcesses=["Launch"])
+    up.pass_time(10)
+    assert len(up.instances()) == 4
+
+
 def test_terminated_instances_are_forgotten_after_an_hour(up: Any) -> None:
     up.scale(0)
     up.pass_time(100)

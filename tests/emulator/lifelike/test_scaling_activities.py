@@ -92,3 +92,36 @@ def test_draining_and_the_terminating_hook_show_in_the_activity(desk: Any) -> No
     assert desk.activities()[0]["StatusCode"] == "WaitingForELBConnectionDraining"
     desk.pass_time(300)
     assert desk.activities()[0]["StatusCode"] == "MidTerminatingLifecycleAction"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "VcpuLimitExceeded - You have requested more vCPU capacity than your current vCPU limit of 8 allows.",
+        "UnauthorizedOperation - You are not authorized to perform this operation.",
+    ],
+)
+def test_a_launch_that_ec2_refuses_fails_in_its_words(desk: Any, error: str) -> None:
+    desk.make_group()
+    with faults.no_capacity(desk.cloud, faults.Shortage(error=error)):
+        desk.scale(1)
+        desk.pass_time(10)
+    assert desk.instances() == []
+    messages = {a["StatusMessage"] for a in desk.activities() if a["StatusCode"] == "Failed"}
+    assert messages == {f"Could not launch On-Demand Instances. {error} Launching EC2 instance failed."}
+    desk.pass_time(100)
+    assert len(desk.instances()) == 1
+
+
+def test_a_template_that_names_what_is_gone_fails_every_launch(desk: Any) -> None:
+    """Its security group was deleted: the call succeeds, the activities say why no instance comes."""
+    made = desk.ec2.create_security_group(GroupName="nodes", Description="nodes", VpcId=desk.vpc)["GroupId"]
+    desk.template = desk.make_template("guarded", SecurityGroupIds=[made])
+    desk.make_group()
+    desk.ec2.delete_security_group(GroupId=made)
+    desk.scale(1)
+    desk.pass_time(10)
+    assert desk.instances() == []
+    (message,) = {a["StatusMessage"] for a in desk.activities()}
+    assert "InvalidGroup.NotFound" in message
+    assert f"'{made}' does not exist" in message

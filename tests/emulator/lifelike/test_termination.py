@@ -20,6 +20,17 @@ def test_the_fullest_zone_shrinks_first() -> None:
     assert choose(candidates, 1, Split(2, 0), ["OldestInstance"]) == ["x"]
 
 
+def test_the_purchase_option_is_chosen_before_the_zone() -> None:
+    """Two spot instances are one too many; they stand in b, though a is the fullest zone."""
+    candidates = [
+        one("x", "a", at=0),
+        one("y", "a", at=1),
+        one("z", "a", at=2),
+        *(one(f"spot{i}", "b", spot=True, at=5 + i) for i in range(2)),
+    ]
+    assert choose(candidates, 1, Split(3, 1), ["Default"]) == ["spot0"]
+
+
 def test_within_a_zone_the_surplus_purchase_option_shrinks_first() -> None:
     candidates = [one("demand", at=0), one("spot", spot=True, at=5), one("spot2", spot=True, at=6)]
     assert choose(candidates, 1, Split(1, 1), ["Default"]) == ["spot"]
