@@ -204,7 +204,7 @@ class Availability(Section):
 
 
 class CapacityErrors(Section):
-    """Reaction when AWS has no capacity for an instance type (InsufficientInstanceCapacity and similar errors)."""
+    """Reaction when a launch fails: AWS has no such instance, or refuses for any other reason."""
 
     avoid_seconds: Annotated[float, Field(gt=0)] = 300
     """Time to avoid the pool and zone after a first error; doubles with each further error in a row, up to an hour."""

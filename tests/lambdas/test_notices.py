@@ -258,3 +258,11 @@ def test_the_program_subscribes_to_the_notices_that_the_scaler_reads():
     from infra.scaler import NOTICES
 
     assert set(NOTICES) == {kind.value for kind in NoticeKind}
+
+
+def test_a_recommendation_is_not_followed_where_the_group_launches_no_other(world, notify):
+    world.stand("chat", {"l4": 10})
+    world.clients.autoscaling.suspend_processes(AutoScalingGroupName="chat-l4", ScalingProcesses=["Launch"])
+    reply, line = notify(NoticeKind.REBALANCE, world.ids("l4")[0])
+    assert (reply, line["codes"]) == ({"services": 1, "unchanged": 1}, ["notice.needed"])
+    assert world.board.writes() == []
