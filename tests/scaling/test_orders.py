@@ -147,10 +147,11 @@ def test_without_spot_on_demand_instances_come_within_two_minutes_and_go_back_wh
     run(15)
     world.spot_dry, world.rps = True, 16.0
     run(1)
-    assert group.desired > len(group.staying())
+    ordered = group.desired
+    assert ordered > len(group.staying())
     run(2)
     world.advance()
-    assert len(group.staying()) == group.desired >= 9
+    assert len(group.staying()) >= ordered
     assert group.on_demand_base > 0
     world.spot_dry = False
     run(10)

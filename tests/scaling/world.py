@@ -140,8 +140,9 @@ class World:
             on_demand = group.desired - above + math.ceil(above * (1 - group.pool.spot_percent / 100))
             spot = sum(not n.spot for n in group.staying()) >= on_demand
             open_zones = [z for z in zones if z not in self.dry_zones]
-            if zones[0] in self.dry_zones or (spot and self.spot_dry):
-                group.errors.append(CapacityError(zones[0], self.now, spot=spot))
+            dry = [z for z in zones if z in self.dry_zones or (spot and self.spot_dry)]
+            if zones[0] in dry:  # else the first that is tried has one
+                group.errors += [CapacityError(zone, self.now, spot=spot) for zone in dry]
             if not open_zones or (spot and self.spot_dry):
                 return
             ready_at = float("inf") if self.boots_fail else self.now + self.boot_seconds
