@@ -12,11 +12,11 @@ import statistics
 import time
 
 from gpu_fleet.scaling.decide import decide
-from gpu_fleet.scaling.forecast import season_from
 from gpu_fleet.scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
 from gpu_fleet.scaling.policy import Policy
 from gpu_fleet.scaling.profile import Speed, instance_capacity
 from gpu_fleet.scaling.record import dump
+from gpu_fleet.scaling.season import season_from
 from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.scaling.state import DemandMemory, ForecastMemory, State
 

@@ -12,11 +12,11 @@ from gpu_fleet.scaling import (
     capacity_errors,
     continuity,
     expectation,
-    forecast,
     in_place,
     learning,
     pool_targets,
     request_mix,
+    season,
     training,
     weights,
     window,
@@ -68,10 +68,10 @@ def _serve(context: Context, why: list[Reason], *, first_run: bool) -> Decision:
     demand, memory = measure(context.of(measured))
     context = context.remember(demand=memory)
     context = replace(context, state=learning.learn_capacity(context.of(measured)))
-    season = forecast.read_season(
+    remembered = season.read_season(
         context.policy.forecast, context.seen.history_rps, context.state.forecast, context.now
     )
-    context = context.remember(forecast=season, zero=zero.sleep_or_wake(context, demand))
+    context = context.remember(forecast=remembered, zero=zero.sleep_or_wake(context, demand))
     awake = not (slept or context.state.zero.asleep or nothing_stands(context.seen))
     if demand.rps is None and awake:
         held = pool_targets.hold(context)
@@ -79,7 +79,6 @@ def _serve(context: Context, why: list[Reason], *, first_run: bool) -> Decision:
 
     expected, context = expectation.expect(context, demand)
     fleet = survey(context, expected.headroom)
-    context = context.remember(feedback=expectation.note_late(context, demand, fleet))
     required = require(context, demand, expected, fleet)
     context = context.remember(thresholds=required.thresholds)
     why = [*why, *required.reasons]

@@ -8,8 +8,9 @@ from gpu_fleet.scaling import burst, feedback, forecast
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Reason
 from gpu_fleet.scaling.demand import Demand
-from gpu_fleet.scaling.fleet import Fleet, lead_seconds, ready_throughput_rps
+from gpu_fleet.scaling.fleet import lead_seconds, ready_throughput_rps
 from gpu_fleet.scaling.forecast import Outlook
+from gpu_fleet.scaling.headroom import Aim
 from gpu_fleet.scaling.reasons import demand as reasons
 from gpu_fleet.scaling.state import FeedbackMemory, Point
 
@@ -39,14 +40,14 @@ def expect(context: Context, demand: Demand) -> tuple[Expectation, Context]:
     if demand.rps is not None and demand.counted is not context.state.demand.counted:
         context = _with_another_measure(context, demand)
     horizon = lead_seconds(context) + max(0.0, now - demand.at if demand.at else 0.0)
-    if demand.fresh:
-        target = 1 - policy.forecast_confidence
-        young = forecast.is_young(context.state.forecast, now)
-        context = context.remember(feedback=feedback.correct(context.state.feedback, target, young=young))
-    allowance = context.state.feedback.allowance
+    context = context.remember(feedback=_corrected(context, rps))
+    aim = _aim(context)
+    # What the history says is in requests, and only its shape is used: the weights of all methods scale alike.
+    primed = forecast.prime(policy.forecast, aim, context.state.forecast, context.seen.history_rps, horizon)
+    context = context.remember(forecast=primed)
     outlook, memory = forecast.look_ahead(
         policy.forecast,
-        policy.forecast_confidence if allowance is None else 1 - allowance,
+        aim,
         context.state.forecast,
         Point(demand.at or now, rps),
         horizon,
@@ -60,14 +61,32 @@ def expect(context: Context, demand: Demand) -> tuple[Expectation, Context]:
     return expectation, context.remember(forecast=memory, burst=burst_memory)
 
 
-def note_late(context: Context, demand: Demand, fleet: Fleet) -> FeedbackMemory:
-    """Keep the share of the newest minute that came late, for feedback to learn from."""
-    memory, slo = context.state.feedback, context.policy.slo
-    if not demand.fresh or demand.idle:
-        return memory
-    rps = demand.known_rps
-    late = feedback.late_share(rps, fleet.ready_rps, demand.backlog, slo.ttft_seconds if slo else 0.0)
-    return feedback.note(memory, rps, context.state.forecast.mean_rps(otherwise=rps), late)
+def _aim(context: Context) -> Aim:
+    policy = context.policy
+    budget, allowance = 1 - policy.forecast_confidence, context.state.feedback.allowance
+    return Aim(
+        budget=budget,
+        may_be_late=budget if allowance is None else allowance,
+        wait_seconds=policy.slo.ttft_seconds if policy.slo else 0.0,
+        hold_seconds=policy.horizontal.scale_in_stabilization_seconds,
+        most=1 + policy.forecast.max_headroom_percent / 100,
+    )
+
+
+def _corrected(context: Context, rps: float) -> FeedbackMemory:
+    """What head-room may miss, after the newest minute that engines have measured."""
+    policy, seen = context.policy, context.seen.late_share
+    if policy.slo is None or policy.forecast.confidence is not None:
+        return FeedbackMemory(1 - policy.forecast_confidence)
+    mean = context.state.forecast.mean_rps(otherwise=rps)
+    known = seen if context.value(seen) is not None else None
+    return feedback.correct(
+        context.state.feedback,
+        1 - policy.forecast_confidence,
+        1 - policy.slo.attainment,
+        known,
+        rps / mean if mean > 0 else 1.0,
+    )
 
 
 def _with_another_measure(context: Context, demand: Demand) -> Context:

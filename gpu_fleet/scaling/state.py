@@ -26,30 +26,32 @@ class Pending:
 
     due: float
     rps: Mapping[str, float]
+    made_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Errors:
-    """How a forecast method has done: a decaying histogram of seen / forecast, weighted by demand."""
+class Hindsight:
+    """How a forecast method has done: decaying sums over time, each weighted by the demand seen."""
 
-    bins: tuple[float, ...] = ()
+    late: tuple[float, ...] = ()
+    """Requests that would have come late, for each level of `gpu_fleet.scaling.headroom`."""
     absolute: float = 0.0
-    """Decaying sum of |seen - forecast|."""
+    """Sum of |seen - forecast|."""
     weight: float = 0.0
-    """Decaying sum of the demand seen."""
+    """Sum of the demand seen."""
     said: float = 0.0
-    """Decaying sum of the demand forecast."""
+    """Sum of the demand forecast."""
 
 
 @dataclass(frozen=True, slots=True)
 class Season:
-    """Shape of a day and of a week, from up to 14 days of 5-minute history."""
+    """Shapes of a working day and of a weekend day, from up to 14 days of 5-minute history."""
 
     read_at: float
-    day: tuple[float, ...]
-    """Mean rps of each 5-minute slot of the day (UTC)."""
-    weekday: tuple[float, ...]
-    """Factor of each day of the week, Thursday first (the epoch's day)."""
+    working: tuple[float, ...]
+    """Mean rps of each 5-minute slot of a working day (UTC)."""
+    weekend: tuple[float, ...]
+    """The same of a Saturday or Sunday."""
     days: float
     """Days of history behind it."""
 
@@ -140,7 +142,7 @@ class ForecastMemory:
     highest: tuple[Point, ...] = ()
     """The highest demand of each day (UTC), oldest first."""
     pending: tuple[Pending, ...] = ()
-    errors: Mapping[str, Errors] = field(default_factory=dict)
+    hindsight: Mapping[str, Hindsight] = field(default_factory=dict)
     """By method."""
     season: Season | None = None
     season_wanted: bool = False
@@ -150,7 +152,7 @@ class ForecastMemory:
         return sum(p.rps for p in self.series) / len(self.series) if self.series else otherwise
 
     def after_gap(self) -> Self:
-        """Forget the series and the forecasts made from it; errors, highs and the season stay."""
+        """Forget the series and the forecasts made from it; hindsight, highs and the season stay."""
         return replace(self, series=(), pending=())
 
     def of_another_measure(self) -> Self:
@@ -164,8 +166,8 @@ class FeedbackMemory:
 
     allowance: float | None = None
     """That share, as feedback has corrected it."""
-    late: float | None = None
-    """Share of the last minute's requests that came late, times its weight; None once it has been learnt from."""
+    measured_at: float = 0.0
+    """End of the newest minute that it has learnt from."""
 
     def after_gap(self) -> Self:
         """Keep all."""

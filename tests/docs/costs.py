@@ -17,7 +17,7 @@ from gpu_fleet.config.rules.routes import MAX_BALANCER_TARGET_GROUPS
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import read_library
 from gpu_fleet.emulator import provision
-from gpu_fleet.scaling import forecast, record
+from gpu_fleet.scaling import record, season
 from gpu_fleet.scaling.observation import Reading
 from gpu_fleet.scaling.state import State
 from infra import placeholders, scaler_rights
@@ -171,7 +171,7 @@ def _state() -> State:
     """Return the example's state with the season of a fortnight of history."""
     state = worked_example.example().decision.state
     past = [Reading(15 + i % 7, state.at - 300.0 * i) for i in range(14 * 288, 0, -1)]
-    return changed(state, season=forecast.season_from(past, state.at))
+    return changed(state, season=season.season_from(past, state.at))
 
 
 def _log_bytes() -> int:

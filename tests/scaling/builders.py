@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from gpu_fleet.scaling import feedback, forecast
+from gpu_fleet.scaling import feedback, forecast, headroom
 from gpu_fleet.scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
 from gpu_fleet.scaling.policy import Policy
 from gpu_fleet.scaling.service import Pool, Service
-from gpu_fleet.scaling.state import Errors, State
+from gpu_fleet.scaling.state import Hindsight, State
 
 NOW = 1_700_000_000.0
 
@@ -52,13 +52,12 @@ def service(*pools: Pool, quotas: dict[str, int] | None = None, **changes: Any) 
 
 def learnt(rps: float) -> State:
     """What days of such a load, forecast without a miss, leave in the state: the windows are empty, nothing else is."""
-    days = forecast.HALF_LIFE_SECONDS / math.log(2) * rps
-    right = math.floor(math.log(1 / forecast.LOW) / math.log(forecast.HIGH / forecast.LOW) * forecast.BINS)
-    bins = tuple(days if n == right else 0.0 for n in range(forecast.BINS))
+    days = headroom.HALF_LIFE_SECONDS / math.log(2) * rps
+    late = tuple(days if level < 1 else 0.0 for level in headroom.LEVELS)
     peaks = [f"peak_{window:.0f}" for window in forecast.PEAKS_SECONDS]
     names = ["none", f"trend_{forecast.TREND_SECONDS:.0f}", *peaks]
-    errors = dict.fromkeys(names, Errors(bins, 0.0, days, days))
-    return remembered(errors=errors, allowance=feedback.MOST)
+    hindsight = dict.fromkeys(names, Hindsight(late, 0.0, days, days))
+    return remembered(hindsight=hindsight, allowance=feedback.MOST)
 
 
 def instances(
@@ -116,11 +115,12 @@ PARTS = {
     "stepped_at": ("guard", "stepped_at"), "required": ("guard", "required"),
     "loads_wanted_since": ("guard", "loads_wanted_since"),
     "series": ("forecast", "series"), "highest": ("forecast", "highest"), "pending": ("forecast", "pending"),
-    "errors": ("forecast", "errors"), "season": ("forecast", "season"), "season_wanted": ("forecast", "season_wanted"),
+    "hindsight": ("forecast", "hindsight"), "season": ("forecast", "season"),
+    "season_wanted": ("forecast", "season_wanted"),
     "request_weight": ("demand", "request_weight"), "counted": ("demand", "counted"),
     "answers": ("demand", "answers"), "answered": ("demand", "answered"), "answered_at": ("demand", "answered_at"),
     "dispersion": ("demand", "dispersion"), "dispersed_at": ("demand", "dispersed_at"),
-    "allowance": ("feedback", "allowance"), "late": ("feedback", "late"), "moved_at": ("mix", "moved_at"),
+    "allowance": ("feedback", "allowance"), "measured_at": ("feedback", "measured_at"), "moved_at": ("mix", "moved_at"),
     "asleep": ("zero", "asleep"), "idle_since": ("zero", "idle_since"), "idle_nodes": ("training", "idle_nodes"),
     "request": ("requests", "tokens"), "request_count": ("requests", "count"), "burst": ("burst", "last"),
     "learning_reset": ("learning", "reset"),

@@ -21,15 +21,16 @@ from gpu_fleet.config.library import library
 from gpu_fleet.config.settings import PoolSettings, ServiceSettings
 from gpu_fleet.config.stack_file import read_stack
 from gpu_fleet.config.yaml_files import library_texts, read_library
-from gpu_fleet.scaling import burst, capacity_errors, demand, forecast, learning, routing
+from gpu_fleet.scaling import burst, capacity_errors, demand, forecast, headroom, learning, routing
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.decision import Decision
+from gpu_fleet.scaling.headroom import Aim
 from gpu_fleet.scaling.observation import CapacityError, JobQueue, Observation, PoolObservation, Reading
 from gpu_fleet.scaling.policy import LoadUnit, Policy, Request, Section, Slo
 from gpu_fleet.scaling.profile import Profile, instance_capacity
 from gpu_fleet.scaling.service import Service
-from gpu_fleet.scaling.state import Errors, Point, PoolState, Season, State
+from gpu_fleet.scaling.state import Hindsight, Point, PoolState, Season, State
 from infra import listener_rule
 from lambdas.scaler.apply import plan
 from lambdas.scaler.bindings import ServiceParameter
@@ -298,12 +299,16 @@ def drain_backlog_seconds() -> None:
 
 def looked(settings: dict[str, Any], series: list[float], season: Season | None = None) -> forecast.Outlook:
     points = tuple(Point(NOW - 60 * (len(series) - n), rps) for n, rps in enumerate(series))
-    jumpy = Errors(tuple(1e5 if 40 <= n < 70 else 0.0 for n in range(forecast.BINS)), 1.0, 100.0, 100.0)
-    errors = dict.fromkeys(("none", "trend", "peak_600", "peak_3600", "seasonal"), jumpy)
-    state = changed(LIVED, series=points[:-1], errors=errors, season=season)
+    late = tuple(
+        1e5 * 0.5**n for n in range(len(headroom.LEVELS))
+    )  # at level 1 a thousandth, at 1.5 a fifty-thousandth
+    jumpy = Hindsight(late, 1.0, 1e5, 1e5)
+    hindsight = dict.fromkeys(("none", "trend_900", "peak_600", "peak_3600", "seasonal"), jumpy)
+    memory = changed(LIVED, series=points[:-1], hindsight=hindsight, season=season).forecast
     pol = policy(forecast=settings)
-    memory = state.forecast
-    return forecast.look_ahead(pol.forecast, pol.forecast_confidence, memory, points[-1], 300.0, fresh=False)[0]
+    budget = 1 - pol.forecast_confidence
+    aim = Aim(budget, budget, 2.0, 120.0, 1 + pol.forecast.max_headroom_percent / 100)
+    return forecast.look_ahead(pol.forecast, aim, memory, points[-1], 300.0, fresh=False)[0]
 
 
 @effect("forecast.method")
@@ -312,22 +317,26 @@ def method() -> None:
     assert looked({"method": "none"}, rising).rps == 20
     assert looked({"method": "trend"}, rising).rps > 20
     assert looked({"method": "peak"}, rising[::-1]).rps >= 10
-    season = Season(NOW, tuple(float(n) for n in range(forecast.SLOTS)), (1.0,) * 7, 14.0)
+    day = tuple(float(n) for n in range(288))
+    season = Season(NOW, day, day, 14.0)
     assert looked({"method": "seasonal"}, [1.0] * 5, season).method == "seasonal"
     assert looked({"method": "auto"}, rising, season).method in {"none", "trend", "peak_600", "peak_3600", "seasonal"}
 
 
 @effect("forecast.confidence")
 def confidence() -> None:
-    sure, bold = (looked({"method": "none", "confidence": share}, [10.0] * 5) for share in (0.99, 0.5))
+    sure, bold = (looked({"method": "none", "confidence": share}, [10.0] * 5) for share in (0.999, 0.99))
     assert sure.upper_rps > bold.upper_rps
 
 
 @effect("forecast.max_headroom_percent")
 def max_headroom() -> None:
-    for percent in (10, 40):
-        settings = {"method": "none", "confidence": 0.99, "max_headroom_percent": percent}
-        assert looked(settings, [10.0] * 5).headroom_percent == pytest.approx(percent)
+    least, some, most = (
+        looked({"method": "none", "confidence": 0.99999, "max_headroom_percent": percent}, [10.0] * 5).headroom_percent
+        for percent in (0, 10, 150)
+    )
+    assert least == 0
+    assert least <= some <= 10 < most
 
 
 @effect("forecast.history_days")
@@ -338,7 +347,7 @@ def history_days() -> None:
         svc = service(forecast={"method": "seasonal", "history_days": days})
         season = one(svc, busy(), 4.0, history_rps=history).state.forecast.season
         assert season is not None
-        assert (season.day[0] > 8.9) is (low > 8)
+        assert (season.working[0] > 8.9) is (low > 8)
 
 
 # Burst
