@@ -76,7 +76,7 @@ def read_setting(root: Path, policy: str, stack: str = "local", service: str | N
     return Setting(
         policy_name=name,
         service=composed,
-        profiles={pool.name: _merged_profile(pool) for pool in composed.pools},
+        profiles={pool.name: merged_profile(pool) for pool in composed.pools},
         gpus={pool.name: types[pool.types[0]].gpus for pool in composed.pools},
         algorithm=settings.services[chosen].algorithm,
         notes=tuple(notes),
@@ -107,7 +107,7 @@ def _service_name(
     return (with_policy or with_model)[0]
 
 
-def _merged_profile(pool: Pool) -> Profile:
+def merged_profile(pool: Pool) -> Profile:
     """Return the speed of one instance as that of a single engine that stands for all copies of the model.
 
     The copies share one queue. With c copies, a batch of b takes steps of base + b/c * per sequence; memory holds c

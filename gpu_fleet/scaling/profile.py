@@ -86,16 +86,34 @@ def instance_capacity(speed: Speed, request: Request, slo: Slo | None, unit: Loa
     i, o = request.input_tokens, request.output_tokens
     prefill = speed.prefill_seconds(i)
     by_memory = speed.kv_cache_tokens / (i + o / 2)
-    slots = batch = max(1.0, min(speed.max_sequences, by_memory))
+    slots = batch = slots_of(speed, request)
     reaches_slo = by_memory >= 1
     if slo is not None:
         reaches_slo = reaches_slo and _seconds_per_output_token(speed, prefill, o, 1.0) <= slo.tpot_seconds
         reaches_slo = reaches_slo and prefill <= slo.ttft_limit_seconds(i)
         batch = _largest_batch(speed, prefill, o, slo.tpot_seconds, batch)
-    rate = 1 / (o * speed.step_seconds(batch) / batch + prefill)
-    r = batch * (o * speed.decode_seconds_per_sequence + prefill) / (o * speed.decode_base_seconds)
-    capacity, slowdown = (batch, 1 + r) if unit is LoadUnit.CONCURRENCY else (rate, 1.0)
+    rate = completion_rps(speed, request, batch)
+    slowdown = rate_slowdown(speed, request, batch) if unit is LoadUnit.CONCURRENCY else 1.0
+    capacity = batch if unit is LoadUnit.CONCURRENCY else rate
     return InstanceCapacity(capacity, rate, slowdown, batch / rate, reaches_slo, slots, prefill)
+
+
+def slots_of(speed: Speed, request: Request) -> float:
+    """Return the largest batch that memory and the engine's limit allow; at least 1."""
+    return max(1.0, min(speed.max_sequences, speed.kv_cache_tokens / (request.input_tokens + request.output_tokens / 2)))
+
+
+def completion_rps(speed: Speed, request: Request, batch: float) -> float:
+    """Return the requests per second that a batch completes."""
+    prefill = speed.prefill_seconds(request.input_tokens)
+    return 1 / (request.output_tokens * speed.step_seconds(batch) / batch + prefill)
+
+
+def rate_slowdown(speed: Speed, request: Request, batch: float) -> float:
+    """Return 1+r, how many times longer a request takes in this batch than alone."""
+    o = request.output_tokens
+    work = o * speed.decode_seconds_per_sequence + speed.prefill_seconds(request.input_tokens)
+    return 1 + batch * work / (o * speed.decode_base_seconds)
 
 
 def work_share(load_share: float, slowdown: float) -> float:

@@ -13,8 +13,9 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from gpu_fleet.scaling.decision import Reason
-from gpu_fleet.scaling.policy import Policy, SizingMode
-from gpu_fleet.scaling.profile import work_share
+from gpu_fleet.scaling.lateness import Engine, late_share
+from gpu_fleet.scaling.policy import LoadUnit, Policy, Request, SizingMode
+from gpu_fleet.scaling.profile import completion_rps, rate_slowdown, slots_of, work_share
 from gpu_fleet.scaling.queueing import Queue, share_in_flight
 from gpu_fleet.scaling.reasons import sizing as reasons
 from gpu_fleet.scaling.service import Pool
@@ -25,6 +26,8 @@ TAIL_BUDGET = 0.02
 """Share of requests that may wait too long while demand is at the upper end of its forecast. Such minutes are few (one
 in 400 at confidence 0.9975), so they may fail in part: sized as strictly as an ordinary minute, they would be paid
 for twice, once by the head-room and once by the share."""
+GRID = 0.01
+"""Of the logarithms of figures that decide a share."""
 SHORT_PROMPT = 0.25
 """Length of a short prompt over the mean length."""
 
@@ -35,32 +38,73 @@ def usable_share(pool: Pool, policy: Policy, instances: int, scv: float, budget:
     Mode `threshold`: the article's `sizing.target_utilization`, as work. Mode `slo`: the largest share at which, with
     probability 1 - `policy.wait_budget`,
 
-    1. the batch stays below the number C at which the SLO's time per token is just met (C is
-       throughput_rps * service_seconds, by Little's law): the pool's requests in flight are at most instances * C
-       (`share_in_flight`). Least-outstanding routing keeps instances within about one request of each other (a standard
-       deviation of 0.5 to 0.7 in simulations of 3 to 20 instances), so an instance hardly ever passes C unless the pool
-       as a whole passes instances * C, and no imbalance is added on top. Where memory limits the batch (`slots` = C) it
-       cannot pass C, and this condition falls away;
-    2. no request waits longer than the time to first token allows, for a free slot (a `Queue` over the pool's slots)
-       or for the prompts before it to be read (each copy of the model reads one at a time).
+    1. each answer's tokens come in time, and the prompts before a request's own leave it time for its first token
+       (`lateness.late_share`);
+    2. no request waits longer than the time to first token allows for a free slot: a `Queue` over the pool's slots.
+
+    Where only C is known of a pool and not its `speed`, answers are in time while the batch stays below C
+    (C is throughput_rps * service_seconds, by Little's law): the pool's requests in flight are at most instances * C
+    (`share_in_flight`; least-outstanding routing keeps instances within about one request of each other). Where memory
+    limits the batch (`slots` = C) it cannot pass C. A request waits for prompts in a `Queue` of its own then.
 
     `budget` overrides `policy.wait_budget`: `TAIL_BUDGET` for a demand that is hardly ever reached.
     `scv` is the variance of arrivals over their mean, over about a service time: 1 is Poisson. More instances never
-    lower the share, burstier arrivals never raise it. With C = 16, slowdown 3 and a budget of 0.0025, one instance may
-    be used to 56 %, each of ten to 86 %.
+    lower the share, burstier arrivals never raise it. With a budget of 0.0025 one L4 may be used to 37 % by
+    conversations, each of eight to 54 %; one L40S to 75 %, each of eight to 90 %.
     """
     if policy.sizing_mode is SizingMode.THRESHOLD or policy.slo is None:
         return work_share(policy.sizing.target_utilization, pool.slowdown)
-    # A short prompt has the least time, and waits behind long ones all the same.
-    short_tokens = policy.request.input_tokens * SHORT_PROMPT
-    limit = max(0.0, policy.slo.ttft_limit_seconds(short_tokens) - pool.first_token_seconds * SHORT_PROMPT)
-    # Never trust arrivals to stay more even than Poisson; nor is their burstiness known to more than a hundredth.
-    scv = math.ceil(100 * max(1.0, scv)) / 100
+    # Never trust arrivals to stay more even than Poisson.
+    scv, instances = _rounded(max(1.0, scv)), max(1, instances)
     budget = policy.wait_budget if budget is None else budget
     figures = _Figures(
         pool.throughput_rps, pool.service_seconds, pool.slowdown, pool.slots, pool.first_token_seconds, pool.copies
     )
-    return _share_within_slo(figures, max(1, instances), scv, limit, budget)
+    if pool.speed is not None and policy.load.unit is LoadUnit.CONCURRENCY:
+        return _share_in_time(_engine(pool, policy, instances, scv), budget)
+    # A short prompt has the least time, and waits behind long ones all the same.
+    short_tokens = policy.request.input_tokens * SHORT_PROMPT
+    limit = max(0.0, policy.slo.ttft_limit_seconds(short_tokens) - pool.first_token_seconds * SHORT_PROMPT)
+    return _share_within_slo(figures, instances, scv, limit, budget)
+
+
+def _engine(pool: Pool, policy: Policy, instances: int, scv: float) -> Engine:
+    """One copy of the model in the pool, its figures rounded so that what was computed before is found again."""
+    if pool.speed is None or policy.slo is None:
+        raise ValueError(f"pools.{pool.name}: has no serving profile, or its policy no SLO")
+    lengths = policy.request.input_tokens, policy.request.output_tokens
+    request = Request(input_tokens=_rounded(lengths[0]), output_tokens=_rounded(lengths[1]))
+    slots, capacity = slots_of(pool.speed, request), pool.throughput_rps * pool.service_seconds / pool.copies
+    by_memory = abs(capacity / slots_of(pool.speed, policy.request) - 1) < 1e-3
+    capacity = slots if by_memory else min(slots, round(capacity, 3))
+    return Engine(request, policy.slo, pool.speed, capacity, instances * pool.copies, scv)
+
+
+def _rounded(figure: float) -> float:
+    """The figure to half a percent: closer than any is known."""
+    return math.exp((math.log(figure) // GRID) * GRID + GRID / 2)
+
+
+@lru_cache(maxsize=4096)
+def _share_in_time(engine: Engine, budget: float) -> float:
+    """`usable_share` where the speed of the engines is known."""
+    full_rps, slots = engine.throughput_rps, slots_of(engine.speed, engine.request)
+    when_full_rps = completion_rps(engine.speed, engine.request, slots)
+    queue = Queue(
+        engine.peers * slots,
+        slots / when_full_rps,
+        engine.scv,
+        rate_slowdown(engine.speed, engine.request, slots),
+    )
+    limit = engine.slo.ttft_limit_seconds(engine.request.input_tokens)
+    limit = max(0.0, limit - engine.speed.prefill_seconds(engine.request.input_tokens))
+
+    def in_time(step: int) -> bool:
+        rate = step / STEPS * full_rps
+        late = late_share(engine, rate)
+        return late <= budget and queue.keeps_wait_within(rate / when_full_rps * queue.servers, limit, budget - late)
+
+    return _highest_step(in_time, STEPS) / STEPS
 
 
 class _Figures(NamedTuple):
