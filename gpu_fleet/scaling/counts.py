@@ -38,9 +38,13 @@ def settle(context: Context, fleet: Fleet, wanted: float, band: Band, headroom: 
     chosen = _choose(context, fleet, wanted)
     grows = any(count > fleet.standing[name] for name, count in chosen.by_pool.items())
     looks = MOST_LOOKS if grows else int(chosen.by_pool != fleet.standing)
+    planned: dict[str, int] = {}
     for _ in range(looks):
         before = chosen.by_pool
-        fleet = survey(context, headroom, before)
+        # A pool that a look has dropped keeps its worth among as many as that look took it for: valued as a large one
+        # again, a lone L4 would come back.
+        planned |= {name: count for name, count in before.items() if count or name not in planned}
+        fleet = survey(context, headroom, planned)
         wanted, _ = wanted_rps(band, fleet, context.policy.horizontal.tolerance_percent)
         chosen = _choose(context, fleet, wanted)
         if chosen.by_pool == before:

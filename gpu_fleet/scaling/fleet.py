@@ -10,7 +10,7 @@ from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.missing import Missing, missing, unfilled
 from gpu_fleet.scaling.observation import Observation, PoolObservation
 from gpu_fleet.scaling.policy import Policy, SizingMode, VerticalMethod
-from gpu_fleet.scaling.service import Pool
+from gpu_fleet.scaling.service import Pool, Service
 
 LEAST_SHARE = 0.25
 """An instance never counts for less. Where the SLO demands it (prompts of 100,000 tokens before short ones, at a
@@ -44,7 +44,8 @@ def survey(context: Context, headroom: float = 1.0, instances: Mapping[str, int]
     to 64 % at the upper end; with 20 % head-room it counts for 1.2 * 33 = 40 %. An H100, 81 and 97 %: for 97 %.
 
     Traffic is split among the pools before it is balanced within one, so each pool evens out only its own part: two
-    pools of one are no pool of two. A pool without instances is valued as if it had as many as stand in all.
+    pools of one are no pool of two. A pool without instances is valued as if it had as many as stand in all, until a
+    plan gives it some (`gpu_fleet.scaling.counts.settle`).
     """
     service, policy, state = context.service, context.policy, context.state
     counts = instances if instances is not None else {pool.name: view.desired for pool, view in context.pools()}
@@ -58,7 +59,8 @@ def survey(context: Context, headroom: float = 1.0, instances: Mapping[str, int]
     ready_rps = 0.0
     for pool, view in context.pools():
         name = pool.name
-        worth[name] = _worth(context, pool, counts[name] or total, scv, headroom)
+        part_scv = thinned(scv, pool, service, counts)
+        worth[name] = _worth(context, pool, counts[name] or total, part_scv, headroom)
         gone = missing(policy.horizontal, view, context.now)
         lost[name] = min(gone.count, view.desired)
         standing[name] = view.desired - lost[name]
@@ -93,6 +95,17 @@ def _full_rps(context: Context, options: Sequence[mix.PoolOption], standing: Map
     usable = sum(counts[option.name] * option.instance_rps / full[option.name] for option in options)
     standing_rps = sum(counts[option.name] * option.instance_rps for option in options)
     return standing_rps / usable if usable > 0 else full[options[0].name]
+
+
+def thinned(scv: float, pool: Pool, service: Service, counts: Mapping[str, int]) -> float:
+    """Return the burstiness of a pool's part of the traffic, which goes by throughput; all of it where it has none.
+
+    A part p of a stream, dealt out at random, has 1 + (scv - 1) * p as variance over mean: each of its requests is kept
+    with probability p (D. R. Cox, V. Isham, "Point Processes", 1980, section 4.3). A quarter of a stream of 12 has 3.75.
+    """
+    everything = sum(counts[each.name] * each.throughput_rps for each in service.pools)
+    part = counts[pool.name] * pool.throughput_rps / everything if counts[pool.name] else 1.0
+    return 1 + (scv - 1) * part
 
 
 def _worth(context: Context, pool: Pool, among: int, scv: float, headroom: float) -> float:

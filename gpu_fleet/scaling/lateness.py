@@ -36,11 +36,11 @@ PROMPT_MEDIAN, ANSWER_MEDIAN = 0.62, 0.71
 """Median length over the mean; the longest are cut."""
 PROMPT_SECOND, PROMPT_THIRD = 2.445, 11.7
 """Moments of a prompt's length, in powers of the mean."""
-STEP = 0.5
+STEP = 0.75
 """Of the sum over answer lengths, in standard deviations of their logarithm."""
 ANSWERS = tuple(
     (ANSWER_MEDIAN * math.exp(ANSWER_SIGMA * z), STEP * math.exp(-z * z / 2) / math.sqrt(2 * math.pi))
-    for z in (STEP * k - 3.75 for k in range(15))
+    for z in (STEP * k - 3.75 for k in range(10))
 )
 """Lengths over the mean, shortest first, with their weights."""
 PROMPTS = tuple(
@@ -54,20 +54,18 @@ NEGLIGIBLE = 1e-3
 """Answers longer than those that are late so seldom, of what has been added up, are not late at all."""
 
 
-READ_BETWEEN = 0.4
+READ_BETWEEN = 0.3
 """Part of the prompts behind it that an engine among many gets while it reads."""
-BURST_POWER = 0.73
+BURST_POWER = 0.74
 """How much of a burst reaches an engine although it reads: see `_Stream.alone`."""
-BATCH_NOISE = 2.6
+BATCH_NOISE = 2.9
 """Variance of an engine's batch about its part of the pool's, over the mean."""
-READING_NOISE = 2.0
+READING_NOISE = 1.9
 """What the spread of reading times adds to the variance of the number in flight, over share of time * its scv."""
-CLUMP_SHARE = 0.33
+CLUMP_SHARE = 0.4
 """Part of an engine's own clump of arrivals that its batch still holds."""
-CATCHING_UP = 2.5
+CATCHING_UP = 2.9
 """Prompts in an answer's time from which on its delay draws in others as a mean does, not as a single event."""
-WAIT_NOISE = 0.42
-"""Part of the variance of the prompts that wait behind one that counts."""
 
 
 class Engine(NamedTuple):
@@ -124,6 +122,17 @@ class Traffic:
         self.batch = min(seen, max(slots_of(engine.speed, engine.request), engine.capacity))
         self.refill = self.alone + (1 - self.alone) * max(0.0, self.batch - 1) / self.batch
         """Prompts that come while an answer runs, of the mean: its own end brings none."""
+        kept = self.alone + (1 - self.alone) * READ_BETWEEN
+        second = self.wait_second + 2 * self.wait_seconds * self.prompt_seconds
+        self.behind_seconds = (self.prompt_seconds + self.wait_seconds * kept) * kept
+        """Mean time in which prompts come that wait when its own has been read."""
+        variance = kept**2 * second + kept * PROMPT_SECOND * self.prompt_seconds**2 - self.behind_seconds**2
+        self.behind_variance = (self.reading * self.refill) ** 2 * variance
+        """Of the time that reading those takes."""
+        self.fixed_seconds = engine.speed.decode_base_seconds
+        self.shared_seconds = engine.speed.decode_seconds_per_sequence
+        self.token_seconds = (self.fixed_seconds + self.batch * self.shared_seconds) / (1 - self.reading)
+        """Mean time of a token, with the prompts read in between."""
 
     def late_answers(self) -> float:
         """Share of the answers whose tokens come too slowly."""
@@ -139,32 +148,22 @@ class Traffic:
 
     def _late(self, tokens: float) -> float:
         """Probability that an answer of so many tokens after the first is late."""
-        speed, prompt = self.engine.speed, self.prompt_seconds
-        limit = tokens * self.engine.slo.tpot_seconds
-        usual = tokens * speed.step_seconds(self.batch) / (1 - self.reading)
-        kept = self.alone + (1 - self.alone) * READ_BETWEEN
-        behind = (prompt + self.wait_seconds * kept) * kept
-        behind_second = kept * kept * (self.wait_second + 2 * self.wait_seconds * prompt)
-        behind_variance = behind_second + kept * PROMPT_SECOND * prompt**2 - behind**2
-        # A lone engine that falls behind gets more prompts before the limit is reached.
-        late_by = (limit - usual) * self.alone
-        random = 1.0
+        limit, usual = tokens * self.engine.slo.tpot_seconds, tokens * self.token_seconds
+        # A lone engine that falls behind gets more prompts before the limit is reached: where there are few, at the
+        # mean rate, since one long prompt has made it late; where there are many, at random like those before.
+        more, random = (limit - usual) * self.alone, 1.0
         if usual < limit:
-            meanwhile = self.rate_rps * (usual + behind) * self.refill
+            meanwhile = self.rate_rps * (usual + self.behind_seconds) * self.refill
             random = meanwhile / (meanwhile + CATCHING_UP)
-        room = limit - tokens * speed.decode_base_seconds - max(0.0, self.reading * late_by * (1 - random))
-        if room <= 0:
-            return 1.0
-        count, count_variance = self._prompts(self.rate_rps * (usual + late_by * random + behind) * self.refill)
-        any_prompt = 1 - _none(count, count_variance)
-        if any_prompt <= 0:
-            return 0.0
-        read = count * prompt
-        read_variance = prompt**2 * (count * (PROMPT_SECOND - 1) + count_variance)
-        read_variance += WAIT_NOISE * (self.reading * self.refill) ** 2 * behind_variance
-        step = tokens * speed.decode_seconds_per_sequence
-        mean = read / any_prompt
-        variance = (read_variance + read**2) / any_prompt - mean**2 + step**2 * self.batch_variance
+        room = limit - tokens * self.fixed_seconds - max(0.0, self.reading * more * (1 - random))
+        seconds = usual + more * random + self.behind_seconds
+        count, count_variance = self._prompts(self.rate_rps * seconds * self.refill)
+        if room <= 0 or count <= 0:
+            return 1.0 if room <= 0 else 0.0
+        prompt, any_prompt = self.prompt_seconds, 1 - _none(count, count_variance)
+        read, variance = count * prompt, prompt**2 * (count * (PROMPT_SECOND - 1) + count_variance)
+        mean, step = read / any_prompt, tokens * self.shared_seconds
+        variance = (variance + self.behind_variance + read**2) / any_prompt - mean**2 + step**2 * self.batch_variance
         return any_prompt * _above(room, mean + step * self.batch, variance)
 
     def _prompts(self, expected: float) -> tuple[float, float]:

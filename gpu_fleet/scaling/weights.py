@@ -9,6 +9,7 @@ from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.continuity import is_extra
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.demand import Demand
+from gpu_fleet.scaling.fleet import counted_share, thinned
 from gpu_fleet.scaling.observation import Phase
 from gpu_fleet.scaling.policy import SizingMode
 from gpu_fleet.scaling.reasons import routing as reasons
@@ -21,7 +22,11 @@ def weigh(context: Context, demand: Demand, targets: Mapping[str, PoolTarget]) -
 
     A run on top of the schedule's moves weights only where a pool with traffic has nothing to serve it.
     """
-    inputs = [_input(context, demand, pool, targets[pool.name]) for pool in context.service.pools]
+    ready = {
+        pool.name: len([i for i in view.those(Phase.READY) if i.id not in targets[pool.name].take])
+        for pool, view in context.pools()
+    }
+    inputs = [_input(context, demand, pool, ready) for pool in context.service.pools]
     routing = route(context.policy.routing, inputs, context.state.routing, context.now, _queue(context, demand))
     served = any(i.weight for i in inputs) and all(i.ready for i in inputs if i.weight)
     if is_extra(context.state, context.now) and served:
@@ -42,16 +47,18 @@ def _queue(context: Context, demand: Demand) -> Queue | None:
     return Queue(demand.response_time, context.policy.sizing.target_utilization)
 
 
-def _input(context: Context, demand: Demand, pool: Pool, target: PoolTarget) -> PoolInput:
+def _input(context: Context, demand: Demand, pool: Pool, ready: Mapping[str, int]) -> PoolInput:
+    """What routing is told: traffic goes by what instances may carry, of which a few small ones keep less than many."""
     name = pool.name
-    view, correction = context.seen.pools[name], context.correction(pool)
-    ready = len([i for i in view.those(Phase.READY) if i.id not in target.take])
+    view, correction, count = context.seen.pools[name], context.correction(pool), ready[name]
     load = demand.loads.get(name)
+    scv = thinned(context.state.demand.dispersion or 1.0, pool, context.service, ready)
+    share = counted_share(pool, context.policy, count, scv)
     return PoolInput(
         name=name,
-        ready=ready,
-        capacity_rps=ready * pool.throughput_rps * correction,
+        ready=count,
+        capacity_rps=count * pool.throughput_rps * correction * share,
         weight=view.weight,
-        load_over_capacity=load / (ready * pool.capacity * correction) if load is not None and ready else None,
+        load_over_capacity=load / (count * pool.capacity * correction) if load is not None and count else None,
         response_time_seconds=context.value(view.response_time_seconds),
     )
