@@ -135,8 +135,10 @@ class Traffic:
         """Mean time of a token, with the prompts read in between."""
 
     def late_answers(self) -> float:
-        """Share of the answers whose tokens come too slowly."""
+        """Share of the answers whose tokens come too slowly; none where every answer is a single token."""
         late = 0.0
+        if self.engine.request.output_tokens <= 1:
+            return late
         for over_mean, weight in ANSWERS:
             tokens = over_mean * self.engine.request.output_tokens - 1
             if tokens >= 0.5:
@@ -197,6 +199,8 @@ def late_share(engine: Engine, rate_rps: float) -> float:
     """Return the share of requests outside the limits at a rate; 1 from the engine's throughput on."""
     if rate_rps >= engine.throughput_rps:
         return 1.0
+    if rate_rps <= 0:
+        return 0.0
     traffic = Traffic(engine, rate_rps)
     return min(1.0, traffic.late_answers() + traffic.late_first_tokens())
 
