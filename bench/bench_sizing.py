@@ -167,7 +167,9 @@ class Bench:
         return usable_share(self.pool, self.policy, self.case.instances, dispersion, budget)
 
 
-def measure(library: Library, policy_name: str, case: Case, budgets: Sequence[float], requests: int) -> Iterator[Shares]:
+def measure(
+    library: Library, policy_name: str, case: Case, budgets: Sequence[float], requests: int
+) -> Iterator[Shares]:
     """Yield the shares of a case at each budget."""
     bench = Bench(library, policy_name, case, requests)
     for budget in budgets:

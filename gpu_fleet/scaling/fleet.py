@@ -100,8 +100,8 @@ def _full_rps(context: Context, options: Sequence[mix.PoolOption], standing: Map
 def thinned(scv: float, pool: Pool, service: Service, counts: Mapping[str, int]) -> float:
     """Return the burstiness of a pool's part of the traffic, which goes by throughput; all of it where it has none.
 
-    A part p of a stream, dealt out at random, has 1 + (scv - 1) * p as variance over mean: each of its requests is kept
-    with probability p (D. R. Cox, V. Isham, "Point Processes", 1980, section 4.3). A quarter of a stream of 12 has 3.75.
+    A part p of a stream, dealt out at random, has 1 + (scv - 1) * p as variance over mean: each of its requests is
+    kept with probability p (D. R. Cox, V. Isham, "Point Processes", 1980, section 4.3). A quarter of scv 13 has 4.
     """
     everything = sum(counts[each.name] * each.throughput_rps for each in service.pools)
     part = counts[pool.name] * pool.throughput_rps / everything if counts[pool.name] else 1.0

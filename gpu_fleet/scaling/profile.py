@@ -100,7 +100,8 @@ def instance_capacity(speed: Speed, request: Request, slo: Slo | None, unit: Loa
 
 def slots_of(speed: Speed, request: Request) -> float:
     """Return the largest batch that memory and the engine's limit allow; at least 1."""
-    return max(1.0, min(speed.max_sequences, speed.kv_cache_tokens / (request.input_tokens + request.output_tokens / 2)))
+    tokens = request.input_tokens + request.output_tokens / 2
+    return max(1.0, min(speed.max_sequences, speed.kv_cache_tokens / tokens))
 
 
 def completion_rps(speed: Speed, request: Request, batch: float) -> float:
