@@ -48,7 +48,7 @@ MIXES = {
 }
 """Trace from which each mix draws its lengths."""
 DRAWN = "~"
-"""conv~ has lognormal lengths of the same means, as `gpu_fleet.traffic` draws them for a trace that knows only rates."""
+"""conv~ has lognormal lengths of the same means, as `gpu_fleet.traffic` draws them for a trace of rates."""
 COUNTS = (1, 2, 4, 8, 16, 32)
 BURSTINESS = (1.0, 2.0, 3.45)
 """Coefficient of variation of the times between arrivals; 3.45 is ServeGen's."""
@@ -202,7 +202,8 @@ def main() -> None:
         for shares in measure(library, given.policy, case, budgets, given.requests):
             sys.stdout.write(
                 f"| {case.type} | {case.mix} | {case.instances} | {case.burstiness:g} | {shares.dispersion:.2f} "
-                f"| {shares.budget:.2%} | {shares.simulated:.3f} | {shares.modelled:.3f} | {shares.off_percent:+.1f} % |\n"
+                f"| {shares.budget:.2%} | {shares.simulated:.3f} | {shares.modelled:.3f} "
+                f"| {shares.off_percent:+.1f} % |\n"
             )
             rows.append(asdict(case) | asdict(shares))
         sys.stdout.flush()

@@ -21,7 +21,7 @@ from gpu_fleet.scaling import sizing
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.decision import Decision
-from gpu_fleet.scaling.fleet import survey
+from gpu_fleet.scaling.fleet import counted_share, survey, thinned
 from gpu_fleet.scaling.observation import Instance, Observation, Phase, PoolObservation, Reading
 from gpu_fleet.scaling.profile import load_share, work_share
 from gpu_fleet.scaling.record import Record
@@ -291,8 +291,9 @@ def _sizing(minute: _Minute) -> str:
     scv = minute.state.demand.dispersion or 1.0
     rows = []
     for pool in minute.pools:
-        strict = sizing.usable_share(pool, minute.policy, minute.ready[pool.name], scv)
-        tail = sizing.usable_share(pool, minute.policy, minute.ready[pool.name], scv, sizing.TAIL_BUDGET)
+        part_scv = thinned(scv, pool, minute.record.service, minute.ready)
+        strict = sizing.usable_share(pool, minute.policy, minute.ready[pool.name], part_scv)
+        tail = sizing.usable_share(pool, minute.policy, minute.ready[pool.name], part_scv, sizing.TAIL_BUDGET)
         rows.append(
             f"| {pool.name} | {minute.ready[pool.name]} | {100 * strict:.0f} % | {100 * tail:.0f} %"
             f" | {minute.fleet_now.worth[pool.name]:.2f} |"
@@ -339,11 +340,16 @@ of all counts within the bounds that keep what runs."""
 
 
 def _routing(minute: _Minute) -> str:
-    ideal = {p.name: minute.ready[p.name] * p.throughput_rps for p in minute.pools}
+    scv, service = minute.state.demand.dispersion or 1.0, minute.record.service
+    shares = {
+        p.name: counted_share(p, minute.policy, minute.ready[p.name], thinned(scv, p, service, minute.ready))
+        for p in minute.pools
+    }
+    ideal = {p.name: minute.ready[p.name] * p.throughput_rps * shares[p.name] for p in minute.pools}
     parts = ", ".join(f"{name} {100 * value / sum(ideal.values()):.1f} %" for name, value in ideal.items())
     weights = ", ".join(f"{name} {target.weight}" for name, target in minute.decision.targets.items())
     return f"""\
-**Routing.** Shares by ready capacity: {parts}. The present weights ({weights}) are within `routing.dead_band_percent`,
+**Routing.** Shares by what the ready instances may carry: {parts}. The present weights ({weights}) are within `routing.dead_band_percent`,
 so they stay; the new instances get their part when they are healthy."""
 
 
