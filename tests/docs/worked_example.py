@@ -349,8 +349,8 @@ def _routing(minute: _Minute) -> str:
     parts = ", ".join(f"{name} {100 * value / sum(ideal.values()):.1f} %" for name, value in ideal.items())
     weights = ", ".join(f"{name} {target.weight}" for name, target in minute.decision.targets.items())
     return f"""\
-**Routing.** Shares by what the ready instances may carry: {parts}. The present weights ({weights}) are within `routing.dead_band_percent`,
-so they stay; the new instances get their part when they are healthy."""
+**Routing.** Shares by what the ready instances may carry: {parts}. The present weights ({weights}) are within
+`routing.dead_band_percent`, so they stay; the new instances get their part when they are healthy."""
 
 
 def _explained(minute: _Minute) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from gpu_fleet.scaling import sizing
 from gpu_fleet.scaling.context import Context
-from gpu_fleet.scaling.fleet import LEAST_SHARE, Fleet, lead_seconds, nothing_stands, survey
+from gpu_fleet.scaling.fleet import LEAST_SHARE, Fleet, lead_seconds, nothing_stands, survey, thinned
 from gpu_fleet.scaling.observation import Observation, Phase, PoolObservation
 from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.scaling.state import Mark, PoolState, State
@@ -190,3 +190,15 @@ def test_where_nothing_stands_one_looks_as_far_as_the_fastest_that_may_takes():
     assert horizon((600, 9, 0), (100, 9, 0)) == 100
     assert horizon((600, 9, 0), (100, 0, 0)) == 600
     assert horizon((600, 0, 0)) == 0
+
+
+def test_a_part_of_the_traffic_is_less_bursty_than_the_whole():
+    """Ten slow ones do 10 of 36 requests a second: 1 + (13 - 1) * 10/36."""
+    counts = {"slow": 10, "fast": 10}
+    assert thinned(13.0, SLOW, BOTH, counts) == pytest.approx(1 + 12 * 10 / 36)
+    assert thinned(13.0, FAST, BOTH, counts) == pytest.approx(1 + 12 * 26 / 36)
+
+
+def test_the_only_pool_has_all_of_the_burstiness_and_so_has_one_that_would_take_over():
+    assert thinned(13.0, SLOW, BOTH, {"slow": 3, "fast": 0}) == 13.0
+    assert thinned(13.0, FAST, BOTH, {"slow": 3, "fast": 0}) == 13.0
