@@ -28,7 +28,7 @@ in 400 at confidence 0.9975), so they may fail in part: sized as strictly as an 
 for twice, once by the head-room and once by the share."""
 CLOSE = 0.03
 """Misses need not be met closer: 3 % more of them are a tenth of a percent of the share."""
-GRID = 0.01
+GRID = 0.02
 """Of the logarithms of figures that decide a share."""
 SHORT_PROMPT = 0.25
 """Length of a short prompt over the mean length."""
@@ -78,12 +78,12 @@ def _engine(pool: Pool, policy: Policy, instances: int, scv: float) -> Engine:
     request = Request(input_tokens=_rounded(lengths[0]), output_tokens=_rounded(lengths[1]))
     slots, capacity = slots_of(pool.speed, request), pool.throughput_rps * pool.service_seconds / pool.copies
     by_memory = abs(capacity / slots_of(pool.speed, policy.request) - 1) < 1e-3
-    capacity = slots if by_memory else min(slots, round(capacity, 3))
+    capacity = slots if by_memory else min(slots, _rounded(capacity))
     return Engine(request, policy.slo, pool.speed, capacity, instances * pool.copies, scv)
 
 
 def _rounded(figure: float) -> float:
-    """The figure to half a percent: closer than any is known."""
+    """The figure to one percent: closer than any is known."""
     return math.exp((math.log(figure) // GRID) * GRID + GRID / 2)
 
 

@@ -12,6 +12,7 @@ from gpu_fleet.scaling.demand import Demand
 from gpu_fleet.scaling.fleet import counted_share, thinned
 from gpu_fleet.scaling.observation import Phase
 from gpu_fleet.scaling.policy import SizingMode
+from gpu_fleet.scaling.profile import load_share
 from gpu_fleet.scaling.reasons import routing as reasons
 from gpu_fleet.scaling.routing import PoolInput, Queue, Routing, route
 from gpu_fleet.scaling.service import Pool
@@ -54,11 +55,12 @@ def _input(context: Context, demand: Demand, pool: Pool, ready: Mapping[str, int
     load = demand.loads.get(name)
     scv = thinned(context.state.demand.dispersion or 1.0, pool, context.service, ready)
     share = counted_share(pool, context.policy, count, scv)
+    usable = count * pool.capacity * correction * load_share(share, pool.slowdown)
     return PoolInput(
         name=name,
         ready=count,
         capacity_rps=count * pool.throughput_rps * correction * share,
         weight=view.weight,
-        load_over_capacity=load / (count * pool.capacity * correction) if load is not None and count else None,
+        load_over_capacity=load / usable if load is not None and count else None,
         response_time_seconds=context.value(view.response_time_seconds),
     )

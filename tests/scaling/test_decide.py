@@ -7,7 +7,7 @@ import pytest
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.decision import Step
-from gpu_fleet.scaling.fleet import survey
+from gpu_fleet.scaling.fleet import counted_share, survey
 from gpu_fleet.scaling.observation import CapacityError, JobQueue, Phase, Reading
 from gpu_fleet.scaling.record import Record, dump, load
 from gpu_fleet.scaling.sizing import TAIL_BUDGET, usable_share
@@ -707,9 +707,16 @@ TWO = (pool("l4", max_instances=2, min_instances=2), pool("l40s", max_instances=
 def test_traffic_is_shared_by_what_is_ready_and_by_what_it_is_seen_to_carry():
     svc = service(*TWO, routing={"strategy": "capacity", "max_step_percent": 100, "slow_start_seconds": 0})
     views = {name: pool_seen(2, load=4, weight=500) for name in ("l4", "l40s")}
-    assert shares(svc, views)[1] == pytest.approx(6 / 8, abs=0.002)
+    l4, l40s = usable(svc)
+    assert l4 < l40s, "else the shares are those of full instances, 6 of 8"
+    assert shares(svc, views)[1] == pytest.approx(6 * l40s / (2 * l4 + 6 * l40s), abs=0.002)
     halved = replace(LIVED, pools={"l40s": PoolState(correction=0.5)})
-    assert shares(svc, views, halved)[1] == pytest.approx(3 / 5, abs=0.002)
+    assert shares(svc, views, halved)[1] == pytest.approx(3 * l40s / (2 * l4 + 3 * l40s), abs=0.002)
+
+
+def usable(svc, ready=2):
+    """What each of two instances of a pool may carry, of its throughput, under Poisson arrivals."""
+    return [counted_share(each, svc.policy, ready, 1.0) for each in svc.pools]
 
 
 def test_response_times_seen_take_traffic_from_the_slower_pool_and_old_ones_do_not():
@@ -726,14 +733,16 @@ def test_response_times_seen_take_traffic_from_the_slower_pool_and_old_ones_do_n
 
 def test_auto_looks_at_the_load_of_each_pool_over_what_it_is_seen_to_carry():
     """By its catalog the l40s has room; it was seen to carry half of that, so the same load is nearly all it can."""
-    svc = service(*TWO, routing={"drift_percent": 20})
+    svc = service(*TWO, routing={"drift_percent": 25})
     views = {"l4": pool_seen(2, load=12, weight=250), "l40s": pool_seen(2, load=18, weight=749)}
     assert not shares(svc, views)[0].state.routing.by_response_time
     decision, _ = shares(svc, views, replace(LIVED, pools={"l40s": PoolState(correction=0.5)}))
-    # utilisations 0.3 and 0.9; shared by capacity (4 and 6 rps; now 250 and 749 of 999) 0.48 and 0.72
-    spread = 100 * 99.9 * (0.9 * 6 / 749 - 0.3 * 4 / 250)
+    # Of what they may carry, 4 and 6 rps of which l4 and l40s parts are usable, 12 and 18 in flight of 40 and 20 are
+    # 0.48 and 1.18; shared by what they may carry instead of 250 and 749 they would differ by a third.
+    l4, l40s = usable(svc)
+    spread = 100 * 999 / (4 * l4 + 6 * l40s) * (18 / 20 * 6 / 749 - 12 / 40 * 4 / 250)
     assert reason(decision, "routing.drift").numbers["spread_percent"] == pytest.approx(spread)
-    assert spread == pytest.approx(24, abs=0.1)
+    assert spread == pytest.approx(34, abs=0.1)
 
 
 def test_a_training_service_holds_and_says_so_without_its_queue_and_after_a_loss_of_its_state():
