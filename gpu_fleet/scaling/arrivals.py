@@ -9,6 +9,7 @@ between the two would pass for a burst without end.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from gpu_fleet.scaling.context import Context
@@ -24,6 +25,8 @@ PRIOR_REQUESTS = 30.0
 """Requests that what is known of `DemandMemory.answers` counts for at least."""
 DISPERSION_HALF_LIFE_SECONDS = 1380.0
 """Half of what is known of burstiness comes from the last 23 minutes."""
+DISPERSION_SECONDS = DISPERSION_HALF_LIFE_SECONDS / math.log(2)
+"""Time that the mean is over, once it has been learnt for long."""
 MOST_DISPERSED = 50.0
 LONGEST_STEP_SECONDS = 600.0
 """A sample stands for the time since the last one, and for no more than this."""
@@ -126,7 +129,8 @@ def _at_engines(context: Context, memory: DemandMemory, counted: float | None, a
 def _disperse(context: Context, memory: DemandMemory) -> DemandMemory:
     """Burstiness: variance over mean of the engines' arrivals in 10 s, a mean over time that forgets.
 
-    A minute counts for the time since the last one, so that it is the same however often the service is looked at.
+    A minute counts for the time since the last one, so that it is the same however often the service is looked at. A
+    new service counts as Poisson for two minutes only: at a burstiness of 14, an hour sized for less misses the SLO.
     """
     reading = context.seen.dispersion
     newest = context.value(reading)
@@ -134,8 +138,11 @@ def _disperse(context: Context, memory: DemandMemory) -> DemandMemory:
         return memory
     seconds = reading.at - memory.dispersed_at if memory.dispersed_at else 60.0
     keep = kept(seconds, DISPERSION_HALF_LIFE_SECONDS)
+    before = memory.dispersed_seconds * keep
+    added = DISPERSION_SECONDS * (1 - keep)
     old = 1.0 if memory.dispersion is None else memory.dispersion
-    return replace(memory, dispersion=old * keep + min(MOST_DISPERSED, newest) * (1 - keep), dispersed_at=reading.at)
+    mean = (before * old + added * min(MOST_DISPERSED, newest)) / (before + added)
+    return replace(memory, dispersion=mean, dispersed_at=reading.at, dispersed_seconds=before + added)
 
 
 def _noise(memory: DemandMemory, requests: float) -> float:

@@ -113,6 +113,8 @@ class DemandMemory:
     """Variance over mean of the arrivals in 10 seconds; 1 for a Poisson process."""
     dispersed_at: float = 0.0
     """End of the newest minute that it was learnt from."""
+    dispersed_seconds: float = 120.0
+    """Time behind it, old time counting less."""
 
     def after_gap(self) -> Self:
         """Keep what was learnt, and no time of a clock that may have jumped."""

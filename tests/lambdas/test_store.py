@@ -68,7 +68,7 @@ def test_an_item_that_holds_no_state_is_a_lost_state_that_the_next_write_replace
 
 FIELDS = {
     "": "at burst demand feedback forecast guard learning mix pools requests routing since training zero",
-    "demand": "answered answered_at answers counted dispersed_at dispersion request_weight",
+    "demand": "answered answered_at answers counted dispersed_at dispersed_seconds dispersion request_weight",
     "requests": "count tokens",
     "forecast": "hindsight highest pending season season_wanted series",
     "forecast.series": "at rps",

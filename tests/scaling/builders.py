@@ -120,6 +120,7 @@ PARTS = {
     "request_weight": ("demand", "request_weight"), "counted": ("demand", "counted"),
     "answers": ("demand", "answers"), "answered": ("demand", "answered"), "answered_at": ("demand", "answered_at"),
     "dispersion": ("demand", "dispersion"), "dispersed_at": ("demand", "dispersed_at"),
+    "dispersed_seconds": ("demand", "dispersed_seconds"),
     "allowance": ("feedback", "allowance"), "measured_at": ("feedback", "measured_at"), "moved_at": ("mix", "moved_at"),
     "asleep": ("zero", "asleep"), "idle_since": ("zero", "idle_since"), "idle_nodes": ("training", "idle_nodes"),
     "request": ("requests", "tokens"), "request_count": ("requests", "count"), "burst": ("burst", "last"),

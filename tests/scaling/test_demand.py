@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_fleet.scaling.arrivals import DISPERSION_HALF_LIFE_SECONDS, MOST_DISPERSED
+from gpu_fleet.scaling.arrivals import DISPERSION_HALF_LIFE_SECONDS, DISPERSION_SECONDS, MOST_DISPERSED
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.demand import SATURATED, measure
 from gpu_fleet.scaling.observation import Reading, current
@@ -325,9 +325,9 @@ def test_arrivals_are_unknown_while_a_serving_pool_does_not_say_what_it_was_give
 BEFORE = {"at": NOW - 60, "since": NOW - 3600}
 
 
-def dispersion_of(samples, every=60.0, before=1.0):
+def dispersion_of(samples, every=60.0, before=1.0, known=DISPERSION_SECONDS):
     """What is known of burstiness after these samples of it, `every` so many seconds."""
-    state = remembered(at=NOW - 60, dispersion=before, dispersed_at=NOW)
+    state = remembered(at=NOW - 60, dispersion=before, dispersed_at=NOW, dispersed_seconds=known)
     for n, sample in enumerate(samples, start=1):
         at = NOW + n * every
         state = demand_of(seen(at=at, dispersion=Reading(sample, at)), state, now=at)[1]
@@ -352,6 +352,11 @@ def test_one_burst_does_not_make_a_service_bursty_for_hours():
     assert dispersion_of([10_000.0]) == pytest.approx(kept + (1 - kept) * MOST_DISPERSED)
 
 
+def test_a_new_service_is_taken_for_poisson_for_two_minutes_only():
+    """After ten minutes at 14 the prior weighs a sixth; by half-lives alone it would still have weighed 74 %."""
+    assert dispersion_of([14.0] * 10, known=120.0) == pytest.approx(12, abs=0.5)
+
+
 def test_the_same_minute_teaches_once():
     state = remembered(**BEFORE, dispersion=2.0, dispersed_at=NOW)
     after = demand_of(seen(dispersion=Reading(9.0, NOW)), state)[1]
@@ -360,9 +365,10 @@ def test_the_same_minute_teaches_once():
 
 def test_a_first_minute_counts_as_a_minute_and_a_long_pause_as_ten():
     view = seen(dispersion=Reading(3.0, NOW))
-    first = demand_of(view, remembered(**BEFORE))[1]
+    first = demand_of(view, remembered(**BEFORE, dispersed_seconds=DISPERSION_SECONDS))[1]
     assert first.demand.dispersion == pytest.approx(3 - 2 * 0.5 ** (1 / 23))
-    late = demand_of(view, remembered(**BEFORE, dispersed_at=NOW - 86400))[1]
+    known = {"dispersed_at": NOW - 86400, "dispersed_seconds": DISPERSION_SECONDS}
+    late = demand_of(view, remembered(**BEFORE, **known))[1]
     assert late.demand.dispersion == pytest.approx(3 - 2 * 0.5 ** (10 / 23))
 
 
