@@ -19,10 +19,10 @@ from gpu_fleet.scaling.observation import Reading
 from gpu_fleet.scaling.state import FeedbackMemory
 
 RATE = 0.004
-"""What a minute without anything late adds to the logarithm of the allowance: e-fold in eight hours."""
+"""What a minute without anything late adds to the logarithm of the allowance: e-fold in four hours."""
 RESERVE = 0.8
 """Part of what the SLO allows to fail that is spent on purpose."""
-LEAST, MOST = 0.0005, 0.2
+LEAST, MOST = 0.0001, 0.02
 """Bounds of the allowance."""
 MOST_WEIGHT = 3.0
 """A minute counts by its demand over the mean, at most threefold."""

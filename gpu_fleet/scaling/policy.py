@@ -139,7 +139,7 @@ class Forecast(Section):
     follows the day and the week; `auto` takes the method that recently carried the share `confidence` with the least
     capacity."""
     confidence: Fraction | None = None
-    """Quantile of the forecast's own recent errors that becomes head-room; unset: the forecast may miss half of the
+    """Share of the requests that head-room must keep in time, by what was seen lately; unset: it may miss half of the
     share that the SLO allows to fail, or 0.05 without an SLO."""
     max_headroom_percent: Annotated[float, Field(ge=0)] = 150
     """Largest head-room, as a share of the forecast."""

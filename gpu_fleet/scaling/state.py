@@ -35,6 +35,8 @@ class Hindsight:
 
     late: tuple[float, ...] = ()
     """Requests that would have come late, for each level of `gpu_fleet.scaling.headroom`."""
+    queued: tuple[float, ...] = ()
+    """Seconds that the queue would take now, for each level."""
     absolute: float = 0.0
     """Sum of |seen - forecast|."""
     weight: float = 0.0

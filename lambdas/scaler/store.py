@@ -15,7 +15,7 @@ from lambdas.scaler.result import error_code
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
-FORM = 2
+FORM = 3
 """The form of the items that this version writes, and the only form that it reads.
 
 Raise it when a field of `gpu_fleet.scaling.state.State` changes its name, place, unit or meaning. Reading ignores

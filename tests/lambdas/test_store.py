@@ -90,7 +90,7 @@ FIELDS = {
     "pools.marks": "errors spot until zone",
     "pools.short": "count since",
 }
-"""The fields of form 2, by the place of their object in the state."""
+"""The fields of form 3, by the place of their object in the state."""
 
 
 def fields(schema: dict[str, Any]) -> dict[str, set[str]]:
@@ -125,7 +125,7 @@ class TestForm:
     def test_the_item_has_the_form_it_was_written_in(self, world):
         DynamoStateStore(world.clients.dynamodb, TABLE).write("chat", State(at=1.0), 0)
         item = world.clients.dynamodb.get_item(TableName=TABLE, Key={"service": {"S": "chat"}})["Item"]
-        assert item["form"] == {"N": "2"}
+        assert item["form"] == {"N": "3"}
         assert item.keys() == {"service", "version", "form", "state", "writer"}
 
     def test_the_flat_state_would_pass_for_a_valid_one(self):
