@@ -66,7 +66,8 @@ def _serve(context: Context, why: list[Reason], *, first_run: bool) -> Decision:
     slept = context.state.zero.asleep
 
     demand, memory = measure(context.of(measured))
-    context = context.remember(demand=memory)
+    heavier = memory.request_weight / context.state.demand.request_weight
+    context = context.remember(demand=memory, forecast=context.state.forecast.reweighed(heavier))
     context = replace(context, state=learning.learn_capacity(context.of(measured)))
     remembered = season.read_season(
         context.policy.forecast, context.seen.history_rps, context.state.forecast, context.now

@@ -32,7 +32,7 @@ conversation trace, five apart: 0.13."""
 PRIOR_LEAD_SECONDS = 300.0
 PRIOR_STEPS = 64
 """Quantiles by which the prior's share is summed up."""
-MINUTE_SECONDS = LONGEST_QUEUE_SECONDS = 60.0
+MINUTE_SECONDS = 60.0
 BORNE = 1.04
 """Demand over what a fleet is sized for at which queues begin to grow. Sized to miss 0.25 %, eight L40S carry 92 % of
 their throughput (`sizing.usable_share`); half of the rest is borne."""
@@ -109,7 +109,7 @@ def judge(
     for level, kept, before in zip(LEVELS, record.late or nothing, record.queued or nothing, strict=True):
         ready_rps = BORNE * max(level * capacity_rps, least_rps)
         late.append(round(kept * keep + weight * late_share(seen_rps, ready_rps, aim.wait_seconds, before), 3))
-        queued.append(_queued_seconds(before, seen_rps, ready_rps, elapsed))
+        queued.append(_queued_seconds(before, seen_rps, ready_rps, elapsed, aim))
     return Hindsight(
         tuple(late),
         tuple(queued),
@@ -119,12 +119,17 @@ def judge(
     )
 
 
-def _queued_seconds(before: float, demand_rps: float, ready_rps: float, elapsed: float) -> float:
-    """How long the queue takes after a time. What takes longer than a minute is sized for (`sizing.required_rps`)."""
+def _queued_seconds(before: float, demand_rps: float, ready_rps: float, elapsed: float, aim: Aim) -> float:
+    """How long the queue takes after a time, at most twice as long as a request may wait.
+
+    So a minute that began with a queue is late as a whole, and a jump leaves none that only much head-room would work
+    off: that is what the backlog is sized for (`sizing.required_rps`).
+    """
+    longest = 2 * aim.wait_seconds
     if ready_rps <= 0:
-        return LONGEST_QUEUE_SECONDS if demand_rps > 0 else 0.0
+        return longest if demand_rps > 0 else 0.0
     grown = before + (demand_rps / ready_rps - 1) * elapsed
-    return round(min(LONGEST_QUEUE_SECONDS, max(0.0, grown)), 1)
+    return round(min(longest, max(0.0, grown)), 1)
 
 
 def late_by_level(record: Hindsight, mean_rps: float, lead_seconds: float, aim: Aim) -> tuple[float, ...]:

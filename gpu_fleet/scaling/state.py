@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
+LEAST_REWEIGHED = 1e-6
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -158,6 +160,17 @@ class ForecastMemory:
     def after_gap(self) -> Self:
         """Forget the series and the forecasts made from it; hindsight, highs and the season stay."""
         return replace(self, series=(), pending=())
+
+    def reweighed(self, factor: float) -> Self:
+        """In other units: a request was learnt to be `factor` times as much work, which is no rise of the demand."""
+        if abs(factor - 1) < LEAST_REWEIGHED:
+            return self
+
+        def points(of: tuple[Point, ...]) -> tuple[Point, ...]:
+            return tuple(replace(p, rps=p.rps * factor) for p in of)
+
+        orders = tuple(replace(p, rps={name: rps * factor for name, rps in p.rps.items()}) for p in self.pending)
+        return replace(self, series=points(self.series), highest=points(self.highest), pending=orders)
 
     def of_another_measure(self) -> Self:
         """Leave unjudged what was forecast from one measure of demand and would be judged by another."""

@@ -56,7 +56,7 @@ def learnt(rps: float) -> State:
     late = tuple(days if level < 1 else 0.0 for level in headroom.LEVELS)
     peaks = [f"peak_{window:.0f}" for window in forecast.PEAKS_SECONDS]
     names = ["none", f"trend_{forecast.TREND_SECONDS:.0f}", *peaks]
-    hindsight = dict.fromkeys(names, Hindsight(late, 0.0, days, days))
+    hindsight = dict.fromkeys(names, Hindsight(late, weight=days, said=days))
     return remembered(hindsight=hindsight, allowance=feedback.MOST)
 
 

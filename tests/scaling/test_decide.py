@@ -567,7 +567,7 @@ def test_arrivals_that_are_late_for_minutes_are_no_reason_to_forget_weeks(load):
     season = Season(NOW - 3600, (4.0,) * 288, (4.0,) * 288, 14.0)
     past = tuple(Point(NOW - 60.0 * n, 4.0) for n in range(110, 0, -1))
     state = changed(
-        LIVED, counted=True, highest=highest, season=season, series=past, hindsight={"none": Hindsight((), 1.0)}
+        LIVED, counted=True, highest=highest, season=season, series=past, hindsight={"none": Hindsight(weight=1.0)}
     )
     for minute in range(5):
         now = NOW + 60 * minute

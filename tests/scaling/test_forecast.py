@@ -43,13 +43,13 @@ def test_a_first_value_is_taken_as_it_is_with_the_priors_head_room():
     assert outlook.rps == 10.0
     assert outlook.method == "none"
     assert outlook.error_percent is None
-    # Lognormal errors with a sigma of 0.15 pass 1.21 * 1.033 for 7 % of the demand, most of which then waits too long.
-    assert outlook.upper_rps == pytest.approx(12.1, abs=0.1)
+    # Lognormal errors with a sigma of 0.165 pass 1.24 * 1.033 for 7 % of the demand, most of which then waits too long.
+    assert outlook.upper_rps == pytest.approx(12.4, abs=0.1)
 
 
 def test_the_priors_head_room_grows_with_the_lead_time():
     upper = [drive([10.0], confidence=0.995, horizon=seconds)[0][0].upper_rps for seconds in (60, 120, 300, 600)]
-    assert upper == pytest.approx([11.2, 12.0, 13.7, 15.9], abs=0.1)
+    assert upper == pytest.approx([11.3, 12.1, 13.9, 16.7], abs=0.1)
 
 
 def test_old_data_teaches_nothing():
@@ -244,9 +244,8 @@ def test_where_no_method_carries_enough_those_that_miss_alike_are_told_apart_by_
 def record(said, minutes=1000.0, late_below=1.0, share=0.05):
     """A method that said so many times what was seen; below this level of head-room, `share` would have been late."""
     weight = 60.0 * minutes
-    return Hindsight(
-        tuple(share * weight if level < late_below else 0.0 for level in LEVELS), 0.0, weight, said * weight
-    )
+    late = tuple(share * weight if level < late_below else 0.0 for level in LEVELS)
+    return Hindsight(late, weight=weight, said=said * weight)
 
 
 def taken(confidence=0.99, **hindsight):
@@ -274,11 +273,11 @@ def test_jumps_that_no_head_room_carries_are_no_reason_for_any():
 
 
 def test_after_a_jump_head_room_does_not_climb_under_a_constant_load():
-    """4 rps, then 45: half an hour later no more than a fifth is kept above it, and never was there twice as much."""
+    """4 rps, then 45: half an hour later less than a third is kept above it, and never was there twice as much."""
     outlooks, _ = drive([4.0] * 20 + [45.0] * 60, confidence=0.9975)
     after = [o.upper_rps for o in outlooks[20:]]
     assert max(after) < 45 * 1.6
-    assert after[-1] < 45 * 1.25
+    assert after[-1] < 45 * 1.3
 
 
 def test_a_jump_is_no_trend():
@@ -318,5 +317,5 @@ def test_what_was_learnt_from_the_history_is_outweighed_by_a_few_hours_of_minute
     primed = forecast.prime(Forecast(), aim(), ForecastMemory(), past, 360.0)
     assert primed.hindsight["none"].weight == pytest.approx(10 * forecast.PRIMED_SECONDS)
     assert forecast.prime(Forecast(), aim(), primed, past, 360.0).hindsight.keys() >= {"none", "seasonal"}
-    known = ForecastMemory(hindsight={"none": Hindsight((), 0.0, 10 * forecast.PRIMED_SECONDS + 1, 1.0)})
+    known = ForecastMemory(hindsight={"none": Hindsight(weight=10 * forecast.PRIMED_SECONDS + 1)})
     assert forecast.prime(Forecast(), aim(), known, past, 360.0) == known

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_fleet.scaling import headroom
-from gpu_fleet.scaling.headroom import BORNE, LEVELS, LONGEST_QUEUE_SECONDS, Aim, late_share
+from gpu_fleet.scaling.headroom import BORNE, LEVELS, Aim, late_share
 from gpu_fleet.scaling.state import Hindsight, Pending
 
 AIM = Aim(0.0025, 0.0025, 2.0, 120.0, 2.5)
@@ -65,7 +65,7 @@ def test_each_level_is_late_by_itself_and_its_queue_goes_on():
     below, above = ONE - 1, ONE + 1
     assert late[below] > 0.8
     assert late[above] == 0
-    assert record.queued[0] == LONGEST_QUEUE_SECONDS
+    assert record.queued[0] == 2 * AIM.wait_seconds
     assert record.queued[above] == 0
 
 

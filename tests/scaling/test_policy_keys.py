@@ -302,7 +302,7 @@ def looked(settings: dict[str, Any], series: list[float], season: Season | None 
     late = tuple(
         1e5 * 0.5**n for n in range(len(headroom.LEVELS))
     )  # at level 1 a thousandth, at 1.5 a fifty-thousandth
-    jumpy = Hindsight(late, 1.0, 1e5, 1e5)
+    jumpy = Hindsight(late, absolute=1.0, weight=1e5, said=1e5)
     hindsight = dict.fromkeys(("none", "trend_900", "peak_600", "peak_3600", "seasonal"), jumpy)
     memory = changed(LIVED, series=points[:-1], hindsight=hindsight, season=season).forecast
     pol = policy(forecast=settings)

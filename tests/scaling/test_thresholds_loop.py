@@ -215,4 +215,4 @@ def test_constant_noisy_work_neither_swings_nor_runs_away(kind: str, noise: floa
     }[kind]
     loop = Loop(ready, "cpu_percent", 80, signal, noise=noise, seed=seed).run(5 * 60)
     assert loop.changes(4 * 60) <= 4
-    assert max(loop.counts) <= 2.2 * ready
+    assert max(loop.counts) <= 2.5 * ready
