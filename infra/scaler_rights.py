@@ -11,7 +11,7 @@ from infra import iam
 from infra.iam import Place, Statement
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceResources:
     """The resources of one service that the scaler reads or changes."""
 

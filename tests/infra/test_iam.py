@@ -27,7 +27,16 @@ TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/state"
 LOGS = "arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/scaler"
 TEMPLATE = "arn:aws:ec2:us-east-1:123456789012:launch-template/lt-0123456789abcdef0"
 ROLE = "arn:aws:iam::123456789012:role/instance"
-SERVICE = ServiceResources([NAME], RULE, QUEUE, [TEMPLATE], ROLE, ["/aws/service/deeplearning/ami", "/mine"])
+HASH_RULE = RULE[:-1] + "0"
+SERVICE = ServiceResources(
+    group_names=[NAME],
+    listener_rule_arn=RULE,
+    hash_rule_arns=[HASH_RULE],
+    queue_arn=QUEUE,
+    launch_template_arns=[TEMPLATE],
+    instance_role_arn=ROLE,
+    ami_parameters=["/aws/service/deeplearning/ami", "/mine"],
+)
 
 
 def findings(policy: str) -> list[str]:
@@ -53,7 +62,7 @@ def own_statements() -> list[iam.Statement]:
 def all_documents() -> dict[str, list[iam.Statement]]:
     return {
         "scaler": own_statements(),
-        "services": service_statements(PLACE, [SERVICE, ServiceResources([NAME], RULE)]),
+        "services": service_statements(PLACE, [SERVICE, ServiceResources(group_names=[NAME], listener_rule_arn=RULE)]),
         "instances": instance_statements(
             PLACE,
             InstanceResources(
@@ -100,13 +109,18 @@ def test_scopable_actions_are_recognised() -> None:
 
 
 def test_without_spot_and_types_in_place_the_scaler_may_not_launch() -> None:
-    statements = service_statements(PLACE, [ServiceResources([NAME], RULE)])
+    statements = service_statements(PLACE, [ServiceResources(group_names=[NAME], listener_rule_arn=RULE)])
     assert {action for s in statements for action in s.actions} == {
         "autoscaling:SetDesiredCapacity",
         "autoscaling:SetInstanceProtection",
         "autoscaling:TerminateInstanceInAutoScalingGroup",
         "elasticloadbalancing:ModifyRule",
     }
+
+
+def test_weights_are_those_of_our_rules() -> None:
+    (weights,) = [s for s in service_statements(PLACE, [SERVICE]) if "elasticloadbalancing:ModifyRule" in s.actions]
+    assert weights.resources == [RULE, HASH_RULE]
 
 
 def test_launches_are_bound_to_our_templates() -> None:
