@@ -312,8 +312,10 @@ class TestCalls:
         queries = [
             len(a["MetricDataQueries"]) for operation, a in world.board.calls if operation == "cloudwatch.GetMetricData"
         ]
-        # 120 pools of 6 metrics and one of 9; the load balancer's own metric is read once for all.
-        assert queries == [500, 230]
+        # 120 pools of 7 of their own, of which requests_running is asked for twice: its sum and its number of values.
+        # One pool of 10: the load balancer's three are of the target group that all share here, so they are read once
+        # for all, as is its own metric.
+        assert queries == [500, 120 * 7 + 10 + 1 - 500]
 
 
 def test_the_services_own_quotas_override_the_accounts(world, keeping):
