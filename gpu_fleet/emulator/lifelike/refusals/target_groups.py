@@ -23,8 +23,7 @@ DIFFERENCE = Difference(
     ),
     source=(
         "https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html "
-        "https://docs.aws.amazon.com/elasticloadbalancing/latest/application/sticky-sessions.html "
-        "https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/2734"
+        "https://docs.aws.amazon.com/elasticloadbalancing/latest/application/sticky-sessions.html"
     ),
 )
 
@@ -71,7 +70,10 @@ def modify_target_group_attributes(moto: Any, backend: Any, target_group_arn: st
 
 
 def _check_rules_are_sticky(backend: Any, target_group_arn: str) -> None:
-    """Check the rules that share their requests between this target group and others."""
+    """Check the rules that share their requests between this target group and others.
+
+    AWS's answer is quoted in https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/2734.
+    """
     for balancer in backend.load_balancers.values():
         for listener in balancer.listeners.values():
             for rule in listener.rules.values():
