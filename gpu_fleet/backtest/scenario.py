@@ -13,7 +13,7 @@ from gpu_fleet.backtest.setting import Setting
 from gpu_fleet.backtest.trace_demand import WINDOW_SECONDS, TraceDemand, demand
 from gpu_fleet.backtest.trace_scale import scaled
 from gpu_fleet.scaling.service import Service
-from gpu_fleet.simulator.affinity import Clients
+from gpu_fleet.simulator.client_affinity import ClientPopulation
 from gpu_fleet.traffic import RateTrace, Trace
 
 BOOT_SECONDS = 300.0
@@ -32,7 +32,7 @@ class ScenarioSpec:
     factor: float
     seed: int = 0
     boot_seconds: float = BOOT_SECONDS
-    clients: Clients = field(default_factory=Clients)
+    clients: ClientPopulation = field(default_factory=ClientPopulation)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +46,7 @@ class Scenario:
     factor: float
     seed: int
     boot_seconds: float
-    clients: Clients
+    clients: ClientPopulation
     """Who sends the requests, where the policy's strategy is `sticky` or `hash`."""
     demand: TraceDemand
     clairvoyant_usd: float

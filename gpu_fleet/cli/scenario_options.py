@@ -64,7 +64,7 @@ def scenario_specs(
 ) -> list[ScenarioSpec]:
     """Return a scenario for each trace and seed. Raises DocumentError for wrong options and traces."""
     from gpu_fleet.backtest.scenario import ScenarioSpec
-    from gpu_fleet.simulator.affinity import Clients
+    from gpu_fleet.simulator.client_affinity import ClientPopulation
     from gpu_fleet.traffic.errors import trace_errors
 
     options.check()
@@ -73,7 +73,7 @@ def scenario_specs(
         with trace_errors(path):
             trace = options.cut(whole)
             factor = options.factor(setting, trace)
-        clients = Clients(options.clients)
+        clients = ClientPopulation(options.clients)
         specs += [ScenarioSpec(setting, trace, factor, seed, boot_seconds, clients) for seed in seeds]
     return specs
 

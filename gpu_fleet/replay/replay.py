@@ -25,7 +25,7 @@ from gpu_fleet.replay.type_changes import type_changes
 from gpu_fleet.scaling import record
 from gpu_fleet.scaling.observation import Phase
 from gpu_fleet.scaling.service import Service
-from gpu_fleet.simulator.affinity import Affinity, Clients
+from gpu_fleet.simulator.client_affinity import Affinity, ClientPopulation
 from gpu_fleet.simulator.feed import Feed
 from gpu_fleet.simulator.simulation import PoolWindow, Simulation, SimulationOptions, TargetChoice, Window
 from gpu_fleet.simulator.telemetry import FINE_SECONDS, MINUTE_SECONDS
@@ -154,7 +154,7 @@ class Replay:
             seed=self.cloud.options.seed,
             sample_seconds=FINE_SECONDS,
             options=SimulationOptions(
-                affinity=Affinity.of(self.service.policy.routing, Clients()),
+                affinity=Affinity.of(self.service.policy.routing, ClientPopulation()),
                 target_choice=TargetChoice.of(self._traffic_weights.algorithm),
             ),
         )

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from gpu_fleet.scaling import arrivals
-from gpu_fleet.scaling.arrivals import LONGEST_STEP_SECONDS, Arrivals, kept
+from gpu_fleet.scaling import arrival_counts
+from gpu_fleet.scaling.arrival_counts import LONGEST_STEP_SECONDS, ArrivalRates, kept
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.model import response_time, utilization
 from gpu_fleet.scaling.observation import Observation, PoolObservation, current
@@ -105,7 +105,7 @@ class _Carried:
 def measure(context: Context) -> tuple[Demand, DemandMemory]:
     """Measure the demand, and learn what a request costs and how bursty arrivals are."""
     carried = _carried(context)
-    arrived, memory = arrivals.count(context, full=carried.saturated)
+    arrived, memory = arrival_counts.count(context, full=carried.saturated)
     memory = _weigh(context, memory, carried, arrived)
     weight = memory.request_weight
     rps, at = _demanded(context.seen, carried, arrived, weight)
@@ -122,7 +122,7 @@ def measure(context: Context) -> tuple[Demand, DemandMemory]:
         backlog=backlog,
         rejected_rps=current(context.seen.rejected_rps, context.now, WAKING_SECONDS) or 0.0,
         idle=nothing_comes and not any(carried.loads.values()) and backlog == 0 and not rejected,
-        burst=arrivals.burst(context, memory),
+        burst=arrival_counts.burst(context, memory),
         utilization=u,
         response_time=response_time(carried.instance_queues, carried.capacities) if u is not None else None,
         loads=carried.loads,
@@ -176,7 +176,7 @@ def _carried(context: Context) -> _Carried:
     return carried
 
 
-def _weigh(context: Context, memory: DemandMemory, carried: _Carried, arrived: Arrivals) -> DemandMemory:
+def _weigh(context: Context, memory: DemandMemory, carried: _Carried, arrived: ArrivalRates) -> DemandMemory:
     """Work of a request, moved towards work done over arrivals where instances were not full.
 
     The engines' own count is of the same minute as the work. Where they have none, the weight also stands for what one
@@ -197,7 +197,7 @@ def _weigh(context: Context, memory: DemandMemory, carried: _Carried, arrived: A
     return replace(memory, request_weight=moved)
 
 
-def _demanded(seen: Observation, carried: _Carried, arrived: Arrivals, weight: float) -> tuple[float | None, float]:
+def _demanded(seen: Observation, carried: _Carried, arrived: ArrivalRates, weight: float) -> tuple[float | None, float]:
     """Arrivals times the work of a request; the work done where no arrivals were seen.
 
     Work done is bounded by what the instances could do. So where arrivals are known, they alone are the demand. The

@@ -16,7 +16,7 @@ conversation trace, from which `gpu_fleet.traffic` draws the requests of a trace
 
 **Neighbours.** Alone, an engine takes every request, whatever it does. One of many under least-outstanding routing gets
 a new request when one of its own has ended, and none ends while it reads: it is spared the prompts that a lone one
-meets. `Traffic.alone` says how far.
+meets. `EngineLoad.alone` says how far.
 
 The constants from `READ_BETWEEN` on are fitted to the simulator: `bench/bench_sizing.py` measures how
 close the result is, and docs/capacity.md says so.
@@ -57,7 +57,7 @@ NEGLIGIBLE = 1e-3
 READ_BETWEEN = 0.3
 """Part of the prompts behind it that an engine among many gets while it reads."""
 BURST_POWER = 0.74
-"""How much of a burst reaches an engine although it reads: see `_Stream.alone`."""
+"""How much of a burst reaches an engine although it reads: see `EngineLoad.alone`."""
 BATCH_NOISE = 2.9
 """Variance of an engine's batch about its part of the pool's, over the mean."""
 READING_NOISE = 1.9
@@ -68,7 +68,7 @@ CATCHING_UP = 2.9
 """Prompts in an answer's time from which on its delay draws in others as a mean does, not as a single event."""
 
 
-class Engine(NamedTuple):
+class EngineModel(NamedTuple):
     """One copy of the model among others like it, the typical request and the limits; a tuple, as a key of a cache."""
 
     request: Request
@@ -87,10 +87,10 @@ class Engine(NamedTuple):
         return completion_rps(self.speed, self.request, self.capacity)
 
 
-class Traffic:
+class EngineLoad:
     """What one engine meets at a rate below its throughput."""
 
-    def __init__(self, engine: Engine, rate_rps: float) -> None:
+    def __init__(self, engine: EngineModel, rate_rps: float) -> None:
         self.engine, self.rate_rps = engine, rate_rps
         request, speed, peers, scv = engine.request, engine.speed, engine.peers, engine.scv
         self.prompt_seconds = speed.prefill_seconds(request.input_tokens)
@@ -195,14 +195,14 @@ class Traffic:
         return self.alone * self.reading * late
 
 
-def late_share(engine: Engine, rate_rps: float) -> float:
+def late_share(engine: EngineModel, rate_rps: float) -> float:
     """Return the share of requests outside the limits at a rate; 1 from the engine's throughput on."""
     if rate_rps >= engine.throughput_rps:
         return 1.0
     if rate_rps <= 0:
         return 0.0
-    traffic = Traffic(engine, rate_rps)
-    return min(1.0, traffic.late_answers() + traffic.late_first_tokens())
+    load = EngineLoad(engine, rate_rps)
+    return min(1.0, load.late_answers() + load.late_first_tokens())
 
 
 def _none(mean: float, variance: float) -> float:

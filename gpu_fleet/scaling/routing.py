@@ -45,10 +45,10 @@ class PoolInput:
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class ResponseFigure:
     """The article's T, and the T from which on balancing must improve (its 4.3.2)."""
 
-    response_time: float
+    value: float
     limit: float
 
 
@@ -66,7 +66,7 @@ def route(
     pools: Sequence[PoolInput],
     state: RoutingState,
     now: float,
-    queue: Queue | None = None,
+    response: ResponseFigure | None = None,
 ) -> Routing:
     """Share the traffic among the pools.
 
@@ -75,7 +75,7 @@ def route(
     in one step. Weights are written only when some share is off by more than `dead_band_percent`, or when a pool starts
     or stops taking traffic; a move that has begun goes all the way. Under constant input it ends after finitely many
     steps, with each share within 0.5 % of the ideal.
-    `queue`: given where T chooses between static and dynamic balancing too.
+    `response`: given where T chooses between static and dynamic balancing too.
     With a lost state (`RoutingState()`), pools with traffic count as healthy for a long time.
     """
     ready = [pool for pool in pools if pool.ready > 0]
@@ -83,7 +83,7 @@ def route(
     if not ready:
         return Routing(current, (reasons.none(),), replace(state, healthy_since={}, corrections={}, moving=False))
     since = {pool.name: _healthy_since(pool, settings, state, now) for pool in ready}
-    by_response_time, why = _by_response_time(ready, settings, state, queue)
+    by_response_time, why = _by_response_time(ready, settings, state, response)
     corrections = _corrections(ready, settings, state, by_response_time=by_response_time)
     ideal, fallback = _ideal_shares(ready, settings, since, corrections, now)
     shares, cut_short = _step(ready, ideal, settings)
@@ -109,7 +109,7 @@ def _healthy_since(pool: PoolInput, settings: policy.RoutingPolicy, state: Routi
 
 
 def _by_response_time(
-    ready: Sequence[PoolInput], settings: policy.RoutingPolicy, state: RoutingState, queue: Queue | None
+    ready: Sequence[PoolInput], settings: policy.RoutingPolicy, state: RoutingState, response: ResponseFigure | None
 ) -> tuple[bool, Reason | None]:
     """Whether response times count, with a reason where `auto` changes its mind: for the pools' loads, or for T.
 
@@ -127,9 +127,9 @@ def _by_response_time(
     spread = 100 * scale * (max(loads) - min(loads))
     if not state.by_response_time and spread >= settings.drift_percent:
         return True, reasons.drift(spread, settings.drift_percent)
-    if not state.by_response_time and queue and queue.response_time > queue.limit:
-        return True, reasons.slow(queue.response_time, queue.limit)
-    short = queue is None or queue.response_time < SHORT * queue.limit
+    if not state.by_response_time and response and response.value > response.limit:
+        return True, reasons.slow(response.value, response.limit)
+    short = response is None or response.value < SHORT * response.limit
     if state.by_response_time and short and spread < BACK * settings.drift_percent:
         return False, reasons.even(spread, settings.drift_percent)
     return state.by_response_time, None

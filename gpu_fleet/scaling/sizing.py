@@ -13,7 +13,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from gpu_fleet.scaling.decision import Reason
-from gpu_fleet.scaling.lateness import Engine, late_share
+from gpu_fleet.scaling.lateness import EngineModel, late_share
 from gpu_fleet.scaling.policy import LoadUnit, Policy, Request, SizingMode
 from gpu_fleet.scaling.profile import completion_rps, rate_slowdown, slots_of, work_share
 from gpu_fleet.scaling.queueing import LEAST_PROBABILITY, Queue, share_in_flight
@@ -70,7 +70,7 @@ def usable_share(pool: Pool, policy: Policy, instances: int, scv: float, budget:
     return _share_within_slo(figures, instances, scv, limit, budget)
 
 
-def _engine(pool: Pool, policy: Policy, instances: int, scv: float) -> Engine:
+def _engine(pool: Pool, policy: Policy, instances: int, scv: float) -> EngineModel:
     """One copy of the model in the pool, its figures rounded so that what was computed before is found again."""
     if pool.speed is None or policy.slo is None:
         raise ValueError(f"pools.{pool.name}: has no serving profile, or its policy no SLO")
@@ -79,7 +79,7 @@ def _engine(pool: Pool, policy: Policy, instances: int, scv: float) -> Engine:
     slots, capacity = slots_of(pool.speed, request), pool.throughput_rps * pool.service_seconds / pool.copies
     by_memory = abs(capacity / slots_of(pool.speed, policy.request) - 1) < 1e-3
     capacity = slots if by_memory else min(slots, _rounded(capacity))
-    return Engine(request, policy.slo, pool.speed, capacity, instances * pool.copies, scv)
+    return EngineModel(request, policy.slo, pool.speed, capacity, instances * pool.copies, scv)
 
 
 def _rounded(figure: float) -> float:
@@ -88,7 +88,7 @@ def _rounded(figure: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _share_in_time(engine: Engine, budget: float) -> float:
+def _share_in_time(engine: EngineModel, budget: float) -> float:
     """`usable_share` where the speed of the engines is known."""
     full_rps, slots = engine.throughput_rps, slots_of(engine.speed, engine.request)
     when_full_rps = completion_rps(engine.speed, engine.request, slots)

@@ -14,7 +14,7 @@ from gpu_fleet.scaling.observation import Phase
 from gpu_fleet.scaling.policy import SizingMode
 from gpu_fleet.scaling.profile import load_share
 from gpu_fleet.scaling.reasons import routing as reasons
-from gpu_fleet.scaling.routing import PoolInput, Queue, Routing, route
+from gpu_fleet.scaling.routing import PoolInput, ResponseFigure, Routing, route
 from gpu_fleet.scaling.service import Pool
 
 
@@ -28,7 +28,7 @@ def weigh(context: Context, demand: Demand, targets: Mapping[str, PoolTarget]) -
         for pool, view in context.pools()
     }
     inputs = [_input(context, demand, pool, ready) for pool in context.service.pools]
-    routing = route(context.policy.routing, inputs, context.state.routing, context.now, _queue(context, demand))
+    routing = route(context.policy.routing, inputs, context.state.routing, context.now, _response(context, demand))
     served = any(i.weight for i in inputs) and all(i.ready for i in inputs if i.weight)
     if is_extra(context.state, context.now) and served:
         as_they_are = {name: view.weight for name, view in context.seen.pools.items()}
@@ -41,11 +41,11 @@ def weighted(targets: Mapping[str, PoolTarget], routing: Routing) -> Mapping[str
     return {name: replace(target, weight=routing.weights[name]) for name, target in targets.items()}
 
 
-def _queue(context: Context, demand: Demand) -> Queue | None:
+def _response(context: Context, demand: Demand) -> ResponseFigure | None:
     """In mode `threshold`, the article's own, T over the target utilisation asks for dynamic balancing."""
     if context.policy.sizing_mode is not SizingMode.THRESHOLD or demand.response_time is None:
         return None
-    return Queue(demand.response_time, context.policy.sizing.target_utilization)
+    return ResponseFigure(demand.response_time, context.policy.sizing.target_utilization)
 
 
 def _input(context: Context, demand: Demand, pool: Pool, ready: Mapping[str, int]) -> PoolInput:

@@ -16,7 +16,7 @@ from gpu_fleet.config.settings import Algorithm
 from gpu_fleet.scaling.policy import Slo
 from gpu_fleet.scaling.profile import Profile
 from gpu_fleet.simulator import kernel
-from gpu_fleet.simulator.affinity import NO_AFFINITY, Affinity
+from gpu_fleet.simulator.client_affinity import NO_AFFINITY, Affinity
 from gpu_fleet.simulator.pool_window import PoolWindow, Window
 from gpu_fleet.simulator.sketch import Sketch
 

@@ -23,7 +23,7 @@ from gpu_fleet.scaling.policy import Workload
 from gpu_fleet.scaling.profile import Profile
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator import published
-from gpu_fleet.simulator.affinity import Affinity, Clients
+from gpu_fleet.simulator.client_affinity import Affinity, ClientPopulation
 from gpu_fleet.simulator.feed import Feed, Source
 from gpu_fleet.simulator.fleet_lifecycle import FleetLifecycle
 from gpu_fleet.simulator.pool_window import Window
@@ -45,7 +45,7 @@ class WorldOptions:
     """Draws boots, faults and routing; None: `seed`."""
     start: float = START
     """Start of the run, a whole minute in seconds since the epoch."""
-    clients: Clients = field(default_factory=Clients)
+    clients: ClientPopulation = field(default_factory=ClientPopulation)
     """Who sends the requests. Matters only for the strategies `sticky` and `hash`."""
     algorithm: Algorithm = Algorithm.LEAST_OUTSTANDING_REQUESTS
     """How an instance of a pool is chosen."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_fleet.scaling.arrivals import DISPERSION_HALF_LIFE_SECONDS, DISPERSION_SECONDS, MOST_DISPERSED
+from gpu_fleet.scaling.arrival_counts import DISPERSION_HALF_LIFE_SECONDS, DISPERSION_SECONDS, MOST_DISPERSED
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.demand import SATURATED, measure
 from gpu_fleet.scaling.observation import Reading, current

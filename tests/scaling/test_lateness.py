@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_fleet.backtest.setting import read_setting
-from gpu_fleet.scaling.lateness import Engine, late_share
+from gpu_fleet.scaling.lateness import EngineModel, late_share
 from gpu_fleet.scaling.profile import Speed
 from gpu_fleet.scaling.service import Pool
 from gpu_fleet.scaling.sizing import TAIL_BUDGET, usable_share
@@ -50,9 +50,9 @@ def speed(name: str) -> Speed:
     return known
 
 
-def engine(name: str, peers: int = 1, scv: float = 1.0) -> Engine:
+def engine(name: str, peers: int = 1, scv: float = 1.0) -> EngineModel:
     assert POLICY.slo is not None
-    return Engine(POLICY.request, POLICY.slo, speed(name), pool(name).capacity, peers, scv)
+    return EngineModel(POLICY.request, POLICY.slo, speed(name), pool(name).capacity, peers, scv)
 
 
 @pytest.mark.parametrize(("name", "instances", "scv", "budget", "simulated"), SIMULATED)

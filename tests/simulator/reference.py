@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from gpu_fleet.scaling.policy import Slo
-from gpu_fleet.simulator.affinity import NO_AFFINITY, Affinity
+from gpu_fleet.simulator.client_affinity import NO_AFFINITY, Affinity
 from gpu_fleet.simulator.simulation import Engine, PoolChoice, RequestOutcome, TargetChoice
 
 SAME_TOKEN = 1e-9

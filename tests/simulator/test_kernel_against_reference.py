@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_fleet.scaling.policy import Slo
-from gpu_fleet.simulator.affinity import NO_AFFINITY, Affinity, Clients
+from gpu_fleet.simulator.client_affinity import NO_AFFINITY, Affinity, ClientPopulation
 from gpu_fleet.simulator.simulation import (
     Engine,
     PoolChoice,
@@ -62,7 +62,7 @@ plans = st.builds(
         st.just(NO_AFFINITY),
         st.builds(
             Affinity,
-            st.builds(Clients, active=st.integers(1, 30), requests_each=st.sampled_from([1.0, 3.0, 100.0])),
+            st.builds(ClientPopulation, active=st.integers(1, 30), requests_each=st.sampled_from([1.0, 3.0, 100.0])),
             stickiness_seconds=st.sampled_from([0.0, 0.2, 5.0, 1000.0]),
             digits=st.sampled_from([0, 16]),
         ),

@@ -9,7 +9,7 @@ from gpu_fleet.scaling.policy import RoutingPolicy, RoutingStrategy
 
 
 @dataclass(frozen=True, slots=True)
-class Clients:
+class ClientPopulation:
     """Clients of a service: any of the active ones sends the next request, until a new one takes its place.
 
     No trace that we know says who sent a request, so these are assumptions.
@@ -30,7 +30,7 @@ class Clients:
 class Affinity:
     """What keeps clients with a pool."""
 
-    clients: Clients = field(default_factory=Clients)
+    clients: ClientPopulation = field(default_factory=ClientPopulation)
     stickiness_seconds: float = 0.0
     """Lifetime of the cookie that leads a client back to its pool and instance, renewed by every answer; 0: none.
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/sticky-sessions.html"""
@@ -38,7 +38,7 @@ class Affinity:
     """Digits that a client's header may end in, each with weights of its own; 0: none."""
 
     @classmethod
-    def of(cls, routing: RoutingPolicy, clients: Clients) -> Affinity:
+    def of(cls, routing: RoutingPolicy, clients: ClientPopulation) -> Affinity:
         """Return what the strategy keeps clients by."""
         match routing.strategy:
             case RoutingStrategy.STICKY:

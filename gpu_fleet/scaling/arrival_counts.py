@@ -33,7 +33,7 @@ LONGEST_STEP_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Arrivals:
+class ArrivalRates:
     """Requests per second over one interval."""
 
     counted_rps: float | None
@@ -44,7 +44,7 @@ class Arrivals:
     """The interval's end; 0 where neither is known."""
 
 
-def count(context: Context, *, full: bool) -> tuple[Arrivals, DemandMemory]:
+def count(context: Context, *, full: bool) -> tuple[ArrivalRates, DemandMemory]:
     """Count what arrives, and learn how the two counts compare and how bursty arrivals are.
 
     `full`: whether instances were full, which makes clients give up.
@@ -54,7 +54,7 @@ def count(context: Context, *, full: bool) -> tuple[Arrivals, DemandMemory]:
     if counted and not full:
         memory = _compare(context, memory, counted, at)
     rps, at = _at_engines(context, memory, counted, at)
-    return Arrivals(counted, rps, at), _disperse(context, memory)
+    return ArrivalRates(counted, rps, at), _disperse(context, memory)
 
 
 def burst(context: Context, memory: DemandMemory) -> Point | None:

@@ -11,12 +11,12 @@ from gpu_fleet.config.settings import Algorithm
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.policy import RoutingPolicy, RoutingStrategy
 from gpu_fleet.scaling.service import Service
-from gpu_fleet.simulator.affinity import NO_AFFINITY, Affinity, Clients
+from gpu_fleet.simulator.client_affinity import NO_AFFINITY, Affinity, ClientPopulation
 from gpu_fleet.simulator.world import START, World
 from tests.simulator.conftest import make_service
 
 Make = Callable[..., World]
-FOR_EVER = Clients(active=400, requests_each=1e9)
+FOR_EVER = ClientPopulation(active=400, requests_each=1e9)
 
 
 def routed(**routing: object) -> Service:
@@ -30,7 +30,7 @@ STICKY = routed(strategy="sticky")
 HASH = routed(strategy="hash", hash_header="x-session-id")
 
 
-def share_of_big_after_the_move(make: Make, service: Service, clients: Clients) -> float:
+def share_of_big_after_the_move(make: Make, service: Service, clients: ClientPopulation) -> float:
     """Move all weight from `small` to `big` after ten minutes; the share of `big` in the ten minutes that follow."""
     w = make(service=service, initial={"small": 4, "big": 4}, initial_weights={"small": 1}, clients=clients)
     w.run(START + 600)
@@ -53,7 +53,7 @@ def test_new_clients_follow_the_weights(world: Make) -> None:
     move comes from a client of before it with probability 0.9 e^(-t/1000), 0.68 on average over ten minutes.
     """
     expected = 1 - 0.9 * (1 - np.exp(-0.6)) / 0.6
-    assert share_of_big_after_the_move(world, STICKY, Clients(400, 10)) == pytest.approx(expected, abs=0.03)
+    assert share_of_big_after_the_move(world, STICKY, ClientPopulation(400, 10)) == pytest.approx(expected, abs=0.03)
 
 
 def test_a_cookie_expires_without_requests(world: Make) -> None:
@@ -61,7 +61,7 @@ def test_a_cookie_expires_without_requests(world: Make) -> None:
     with the new pool: t seconds after the move a client of before it is left with probability about e^(-t/54).
     """
     brief = routed(strategy="sticky", stickiness_seconds=20)
-    assert share_of_big_after_the_move(world, brief, Clients(80, 1e9)) > 0.85
+    assert share_of_big_after_the_move(world, brief, ClientPopulation(80, 1e9)) > 0.85
 
 
 def test_sticky_clients_of_an_empty_pool_get_503(world: Make) -> None:
@@ -93,7 +93,7 @@ def test_sticky_clients_stay_with_their_instance(world: Make) -> None:
 
 def test_a_hashed_client_has_one_pool(world: Make) -> None:
     """One client that never leaves: its digit has one pool, whatever the weights of the others."""
-    one = Clients(1, 1e9)
+    one = ClientPopulation(1, 1e9)
     seen = set()
     for seed in range(8):
         both = {"small": 4, "big": 4}
@@ -109,7 +109,7 @@ def test_hashing_meets_the_shares(world: Make) -> None:
         service=HASH,
         initial={"small": 4, "big": 4},
         initial_weights={"small": 450, "big": 550},
-        clients=Clients(100_000, 1.0),
+        clients=ClientPopulation(100_000, 1.0),
     )
     small, big = w.run(START + 3600).pools
     assert big.routed / (small.routed + big.routed) == pytest.approx(0.55, abs=0.015)
@@ -118,7 +118,7 @@ def test_hashing_meets_the_shares(world: Make) -> None:
 @pytest.mark.parametrize("strategy", [s for s in RoutingStrategy if s not in ("sticky", "hash")])
 def test_other_strategies_keep_nobody(strategy: RoutingStrategy) -> None:
     routing = RoutingPolicy(strategy=strategy, static_weights={"small": 1})
-    assert Affinity.of(routing, Clients()) == NO_AFFINITY
+    assert Affinity.of(routing, ClientPopulation()) == NO_AFFINITY
 
 
 def test_the_algorithm_decides_how_long_requests_wait(world: Make) -> None:
@@ -139,7 +139,7 @@ def test_the_algorithm_decides_how_long_requests_wait(world: Make) -> None:
 ])  # fmt: skip
 def test_clients_are_at_least_one(fields: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Clients(**fields)  # type: ignore[arg-type]
+        ClientPopulation(**fields)  # type: ignore[arg-type]
 
 
 def test_hash_weights_are_given_for_each_digit_and_pool(world: Make) -> None:
