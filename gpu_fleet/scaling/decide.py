@@ -92,6 +92,9 @@ def _serve(context: Context, why: list[Reason], *, first_run: bool) -> Decision:
     counts = settle(context, fleet, wanted, band, expected.headroom)
     context = context.remember(mix=counts.memory)
     targets = pool_targets.step(context, counts, band, demand)
+    taken = any(targets.by_pool[name].desired < view.desired for name, view in context.seen.pools.items())
+    guard = window.learn(targets.memory, out=move.code == "guard.out", taken=taken, now=context.now)
+    targets = replace(targets, memory=guard)
     return _conclude(context.of(measured), demand, targets, [*why, move, *counts.reasons], required)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gpu_fleet.scaling import burst, feedback, forecast
+from gpu_fleet.scaling import burst, feedback, forecast, window
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Reason
 from gpu_fleet.scaling.demand import Demand
@@ -68,7 +68,7 @@ def _aim(context: Context) -> Aim:
         budget=budget,
         may_be_late=budget if allowance is None else allowance,
         wait_seconds=policy.slo.ttft_seconds if policy.slo else 0.0,
-        hold_seconds=policy.horizontal.scale_in_stabilization_seconds,
+        hold_seconds=window.seconds(policy.horizontal, context.state.guard, context.now),
         most=1 + policy.forecast.max_headroom_percent / 100,
     )
 

@@ -26,7 +26,7 @@ LEVELS = tuple(LOWEST * STEP**i for i in range(42))
 HALF_LIFE_SECONDS = 2 * 86400.0
 PRIOR_SECONDS = 300.0
 """A new method starts as if it had a quarter of an hour behind it,"""
-PRIOR_SIGMA = 0.165
+PRIOR_SIGMA = 0.15
 """with lognormal errors (of seen / forecast) of this sigma at a lead of five minutes. Minutes of the Azure 2023
 conversation trace, five apart: 0.13."""
 PRIOR_LEAD_SECONDS = 300.0

@@ -166,7 +166,8 @@ class Horizontal(Section):
     max_step_in: Annotated[int, Field(ge=1)] = 10
     """Most instances removed from one pool in one step."""
     scale_in_stabilization_seconds: Seconds = 120
-    """Scale in only to the highest capacity required within this time."""
+    """Scale in only to the highest capacity required within this time; longer, up to an hour, while what was taken is
+    soon missed."""
     launch_timeout_seconds: Annotated[float, Field(gt=0)] = 1200
     """An instance that is not ready after this time no longer counts as starting."""
     busy_max_drain_seconds: Seconds = 900

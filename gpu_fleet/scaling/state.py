@@ -272,7 +272,12 @@ class GuardMemory:
     stepped_at: float = 0.0
     """When instances and weights were last looked at as the schedule does (`continuity.is_extra`)."""
     required: tuple[Point, ...] = ()
-    """Capacity required within the stabilisation window."""
+    """Capacity required within the stabilisation window: each point that none since has passed."""
+    taken_at: float = 0.0
+    """When capacity was last taken, if it has not been missed since."""
+    patience: float = 1.0
+    """The window over the policy's (`gpu_fleet.scaling.window`), at `patience_at`."""
+    patience_at: float = 0.0
     loads_wanted_since: float | None = None
     """Since when an instance would have left, had it been known which is the least busy."""
 

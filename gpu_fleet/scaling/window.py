@@ -1,4 +1,9 @@
-"""The stabilisation window: out at once, in only after less was required for a while."""
+"""The stabilisation window: out at once, in only after less was required for a while.
+
+How long a while follows the noise. Capacity that is missed within an hour of being taken was taken too early: the
+window doubles, up to an hour. In six hours half of that is gone. So smooth traffic keeps the policy's two minutes, and
+a service whose bursts come every ten minutes stops taking an instance between two of them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Reason
 from gpu_fleet.scaling.figures import work_ratio, work_utilization
 from gpu_fleet.scaling.fleet import Fleet
+from gpu_fleet.scaling.policy import Horizontal
 from gpu_fleet.scaling.reasons import guard as reasons
 from gpu_fleet.scaling.state import GuardMemory, Point
 
@@ -22,13 +28,37 @@ class Band:
     """The window has been seen whole, so that less capacity may follow from it."""
 
 
+MISSED_SECONDS = LONGEST_SECONDS = 3600.0
+"""Capacity that is missed later was not taken too early; and the window grows no longer."""
+PATIENCE_HALF_LIFE_SECONDS = 6 * 3600.0
+
+
+def seconds(policy: Horizontal, memory: GuardMemory, now: float) -> float:
+    """How long the window is now: the policy's, or longer where capacity was missed soon after it was taken."""
+    shortest = policy.scale_in_stabilization_seconds
+    return max(shortest, min(LONGEST_SECONDS, shortest * _patience(memory, now)))
+
+
 def stabilise(context: Context, required_rps: float) -> tuple[Band, GuardMemory]:
     """Scale in only to the most that was required within the window (HPA's downscale stabilisation)."""
-    window, now = context.policy.horizontal.scale_in_stabilization_seconds, context.now
-    memory = context.state.guard
-    kept = (*(p for p in memory.required if now - window < p.at < now), Point(now, required_rps))
+    memory, now = context.state.guard, context.now
+    window = seconds(context.policy.horizontal, memory, now)
+    past = (p for p in memory.required if now - window < p.at < now and p.rps > required_rps)
+    kept = (*past, Point(now, required_rps))
     settled = now - context.state.since >= window
-    return Band(required_rps, max(p.rps for p in kept), settled), replace(memory, required=kept)
+    return Band(required_rps, kept[0].rps, settled), replace(memory, required=kept)
+
+
+def learn(memory: GuardMemory, *, out: bool, taken: bool, now: float) -> GuardMemory:
+    """Lengthen the window where capacity is missed (`out`) that was taken within the hour."""
+    if out and memory.taken_at and 0 <= now - memory.taken_at <= MISSED_SECONDS:
+        return replace(memory, taken_at=0.0, patience=2 * _patience(memory, now), patience_at=now)
+    return replace(memory, taken_at=now) if taken else memory
+
+
+def _patience(memory: GuardMemory, now: float) -> float:
+    aged = max(0.0, now - memory.patience_at) / PATIENCE_HALF_LIFE_SECONDS
+    return 1 + (min(memory.patience, LONGEST_SECONDS) - 1) * 0.5**aged
 
 
 def wanted_rps(band: Band, fleet: Fleet, tolerance_percent: float) -> tuple[float, Reason]:

@@ -79,7 +79,7 @@ FIELDS = {
     "feedback": "allowance measured_at",
     "burst": "last",
     "burst.last": "at rps",
-    "guard": "loads_wanted_since required stepped_at",
+    "guard": "loads_wanted_since patience patience_at required stepped_at taken_at",
     "guard.required": "at rps",
     "mix": "moved_at",
     "zero": "asleep idle_since",

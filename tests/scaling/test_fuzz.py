@@ -18,11 +18,8 @@ RANDOM = (
     + [f"chaos-{n}" for n in (1, 2, 4, 7, 8, 9)]  # lost and wrong data, hands in the console, deaths, dry zones
 )
 KNOWN: Mapping[str, str] = {
-    "steady-0": "thresholds run away: CPU that more instances do not cure",
-    "steady-1": "a move is undone by another valuation",
-    "steady-3": "answers at the engines are held against requests at the balancer",
-    "chaos-8": "thresholds run away: latency that more instances do not cure",
-    "chaos-9": "answers at the engines are held against requests at the balancer",
+    "steady-0": "CPU that more instances do not cure is tried again, and a move is undone meanwhile",
+    "chaos-9": "a signal that load does not move holds what was ordered for it",
 }
 """Stories that still fail, and why: remove each once it holds."""
 
@@ -59,18 +56,29 @@ def test_constant_load_leaves_a_fleet_as_it_is(mode: str) -> None:
     holds(check_steady(small("steady", ((240, 5.0),), policy={"sizing": {"mode": mode}})))
 
 
-@pytest.mark.xfail(strict=False, reason="the window is shorter than the noise")
+@pytest.mark.xfail(strict=False, reason="two changes in two hours, where one an hour is allowed")
 def test_bursty_arrivals_change_no_count_more_than_once_an_hour() -> None:
     holds(check_steady(small("steady", ((240, 5.0),), dispersion=4.0)))
+
+
+TRIED_AGAIN = pytest.mark.xfail(strict=False, reason="what instances do not cure is tried again after two hours")
 
 
 @pytest.mark.parametrize(
     "limit",
     [
         {"gpu_percent": 80},
-        pytest.param({"cpu_percent": 30}, marks=pytest.mark.xfail(strict=False, reason="thresholds run away")),
         pytest.param(
-            {"network_latency_seconds": 0.01}, marks=pytest.mark.xfail(strict=False, reason="thresholds run away")
+            {"cpu_percent": 30},
+            marks=pytest.mark.xfail(
+                strict=False, reason="what instances do not cure is tried again after two hours: two changes"
+            ),
+        ),
+        pytest.param(
+            {"network_latency_seconds": 0.01},
+            marks=pytest.mark.xfail(
+                strict=False, reason="what instances do not cure is tried again after two hours: two changes"
+            ),
         ),
     ],
     ids=lambda limit: next(iter(limit)),
@@ -81,7 +89,6 @@ def test_a_signal_over_its_limit_buys_no_more_than_what_cures_it(limit: dict[str
 
 
 @pytest.mark.parametrize("answers", [2, 8])
-@pytest.mark.xfail(strict=False, reason="answers at the engines are held against requests at the balancer")
 def test_equal_work_gets_an_equal_fleet_however_many_answers_a_request_asks_for(answers: int) -> None:
     """5 answers a second; one request can ask for several."""
     run = check_steady(small("steady", ((240, 5.0 / answers),), answers=answers))
@@ -89,7 +96,7 @@ def test_equal_work_gets_an_equal_fleet_however_many_answers_a_request_asks_for(
     assert run.looks[-1].desired["l4"] <= 6
 
 
-@pytest.mark.xfail(strict=False, reason="a move is undone by another valuation")
+@pytest.mark.xfail(strict=False, reason="a small instance is taken and missed between two large ones")
 def test_a_move_between_pools_is_not_undone() -> None:
     holds(check_steady(small("steady", ((240, 8.0),), start=(3, 2))))
 
@@ -98,7 +105,8 @@ def test_a_move_between_pools_is_not_undone() -> None:
     "levels",
     [
         pytest.param(
-            ((60, 3.0), (180, 30.0)), marks=pytest.mark.xfail(strict=False, reason="head-room remembers the jump")
+            ((60, 3.0), (180, 30.0)),
+            marks=pytest.mark.xfail(strict=False, reason="head-room still falls, a step an hour"),
         ),
         ((60, 30.0), (180, 3.0)),
     ],
@@ -114,7 +122,6 @@ def test_the_same_world_decided_at_another_cadence_ends_at_the_same_size() -> No
     holds(check_cadence(small("cadence", ((60, 2.0), (40, 2.0)), start=(8,))))
 
 
-@pytest.mark.xfail(strict=False, reason="what a group cannot launch counts as capacity to come")
 def test_the_count_of_a_group_that_launches_nothing_does_not_climb() -> None:
     """Somebody suspended `Launch`; the load goes from 4 to 20 rps, for which seven of the big ones suffice."""
     shut = Event(20, "shut", 100, "big")

@@ -13,7 +13,7 @@ from gpu_fleet.scaling.fleet import Fleet
 from gpu_fleet.scaling.leaving import Wish
 from gpu_fleet.scaling.observation import Phase, Reading
 from gpu_fleet.scaling.policy import Horizontal
-from gpu_fleet.scaling.state import Pending, Point, Short, State
+from gpu_fleet.scaling.state import GuardMemory, Pending, Point, Short, State
 from gpu_fleet.scaling.zones import Zones
 from tests.scaling.builders import NOW, changed, instances, policy, pool, pool_seen, remembered, seen, service
 
@@ -438,3 +438,38 @@ def test_a_boot_has_all_of_its_launch_time():
 def test_orders_taken_back_ask_for_no_loads_where_nothing_is_to_spare():
     gone = shrunk(replace(pool_seen(4), desired=5), by=2, spare=-10.0)
     assert (gone.drop, gone.take, gone.wants_loads) == (1, (), False)
+
+
+FIVE_MINUTES = Horizontal(scale_in_stabilization_seconds=300)
+
+
+def test_capacity_that_is_missed_within_the_hour_doubles_the_window():
+    memory = GuardMemory()
+    for missed, doubled in ((3600, True), (3601, False)):
+        taken = window.learn(memory, out=False, taken=True, now=NOW)
+        late = window.learn(taken, out=True, taken=False, now=NOW + missed)
+        assert window.seconds(FIVE_MINUTES, late, NOW + missed) == (600.0 if doubled else 300.0)
+
+
+def test_capacity_is_missed_once_for_each_time_it_was_taken():
+    memory = window.learn(GuardMemory(), out=False, taken=True, now=NOW)
+    for second in (60, 120, 180):
+        memory = window.learn(memory, out=True, taken=False, now=NOW + second)
+    assert window.seconds(FIVE_MINUTES, memory, NOW + 180) == pytest.approx(600, rel=0.01)
+
+
+def test_the_window_grows_to_an_hour_and_loses_half_of_its_rise_in_six():
+    memory = GuardMemory()
+    for n in range(20):
+        memory = window.learn(memory, out=False, taken=True, now=NOW + 600 * n)
+        memory = window.learn(memory, out=True, taken=False, now=NOW + 600 * n + 60)
+    assert window.seconds(FIVE_MINUTES, memory, NOW + 12_000) == 3600
+    twice = replace(GuardMemory(), patience=3.0, patience_at=NOW)
+    assert window.seconds(FIVE_MINUTES, twice, NOW + 6 * 3600) == 600
+
+
+def test_a_policy_without_a_window_or_with_a_longer_one_keeps_it():
+    memory = GuardMemory(patience=64.0, patience_at=NOW)
+    none, long = (Horizontal(scale_in_stabilization_seconds=seconds) for seconds in (0, 7200))
+    assert window.seconds(none, memory, NOW) == 0
+    assert window.seconds(long, memory, NOW) == 7200
