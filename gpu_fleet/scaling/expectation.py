@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gpu_fleet.scaling import burst, feedback, forecast, window
+from gpu_fleet.scaling import burst, feedback, forecast, learning, window
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Reason
 from gpu_fleet.scaling.demand import Demand
@@ -39,9 +39,10 @@ def expect(context: Context, demand: Demand) -> tuple[Expectation, Context]:
     policy, now, rps = context.policy, context.now, demand.known_rps
     if demand.rps is not None and demand.counted is not context.state.demand.counted:
         context = _with_another_measure(context, demand)
-    horizon = lead_seconds(context) + max(0.0, now - demand.at if demand.at else 0.0)
+    age_seconds = max(0.0, now - demand.at if demand.at else 0.0)
+    horizon = lead_seconds(context) + age_seconds
     context = context.remember(feedback=_corrected(context, rps))
-    aim = _aim(context)
+    aim = _aim(context, age_seconds)
     # What the history says is in requests, and only its shape is used: the weights of all methods scale alike.
     primed = forecast.prime(policy.forecast, aim, context.state.forecast, context.seen.history_rps, horizon)
     context = context.remember(forecast=primed)
@@ -61,8 +62,9 @@ def expect(context: Context, demand: Demand) -> tuple[Expectation, Context]:
     return expectation, context.remember(forecast=memory, burst=burst_memory)
 
 
-def _aim(context: Context) -> Aim:
-    policy = context.policy
+def _aim(context: Context, age_seconds: float) -> Aim:
+    policy, pools = context.policy, context.service.pools
+    slowest = max((learning.lead_seconds(p, context.state) for p in pools if p.max_instances > 0), default=0.0)
     budget, allowance = 1 - policy.forecast_confidence, context.state.feedback.allowance
     return Aim(
         budget=budget,
@@ -70,6 +72,7 @@ def _aim(context: Context) -> Aim:
         wait_seconds=policy.slo.ttft_seconds if policy.slo else 0.0,
         hold_seconds=window.seconds(policy.horizontal, context.state.guard, context.now),
         most=1 + policy.forecast.max_headroom_percent / 100,
+        lead_seconds=slowest + age_seconds,
     )
 
 

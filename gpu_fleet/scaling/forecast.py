@@ -74,10 +74,7 @@ def look_ahead(
         order = Pending(seen.at + horizon_seconds, forecasts, seen.at)
         memory = replace(memory, pending=(*memory.pending, order))
     mean = memory.mean_rps(otherwise=seen.rps)
-    late = {
-        name: headroom.late_by_level(memory.hindsight.get(name, Hindsight()), mean, horizon_seconds, aim)
-        for name in forecasts
-    }
+    late = {name: headroom.late_by_level(memory.hindsight.get(name, Hindsight()), mean, aim) for name in forecasts}
     method, level = _pick(policy.method, aim, late, memory.hindsight)
     record = memory.hindsight.get(method, Hindsight())
     upper = max(seen.rps, min(forecasts[method] * level, _ceiling(memory, seen)))

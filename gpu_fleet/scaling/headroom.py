@@ -54,6 +54,9 @@ class Aim:
     """Capacity stays for so long after it was last required (`horizontal.scale_in_stabilization_seconds`)."""
     most: float
     """Highest level allowed."""
+    lead_seconds: float = 300.0
+    """Of the slowest pool that may be used, with the age of the metrics. Were it that of the pools in use, a move to a
+    slower one would raise what is required, and be undone."""
 
 
 def late_share(demand_rps: float, ready_rps: float, wait_seconds: float, queued_seconds: float = 0.0) -> float:
@@ -132,10 +135,10 @@ def _queued_seconds(before: float, demand_rps: float, ready_rps: float, elapsed:
     return round(min(longest, max(0.0, grown)), 1)
 
 
-def late_by_level(record: Hindsight, mean_rps: float, lead_seconds: float, aim: Aim) -> tuple[float, ...]:
+def late_by_level(record: Hindsight, mean_rps: float, aim: Aim) -> tuple[float, ...]:
     """The share of the requests that each level would have had late, as far as one can know yet."""
     prior = PRIOR_SECONDS * mean_rps
-    sigma = round(PRIOR_SIGMA * math.sqrt(lead_seconds / PRIOR_LEAD_SECONDS), 3)
+    sigma = round(PRIOR_SIGMA * math.sqrt(aim.lead_seconds / PRIOR_LEAD_SECONDS), 3)
     assumed = _prior(sigma, aim.wait_seconds)
     seen = record.late or (0.0,) * len(LEVELS)
     total = prior + record.weight

@@ -48,7 +48,11 @@ def test_a_first_value_is_taken_as_it_is_with_the_priors_head_room():
 
 
 def test_the_priors_head_room_grows_with_the_lead_time():
-    upper = [drive([10.0], confidence=0.995, horizon=seconds)[0][0].upper_rps for seconds in (60, 120, 300, 600)]
+    point, upper = Point(START, 10.0), []
+    for seconds in (60, 120, 300, 600):
+        slow = replace(aim(0.995), lead_seconds=float(seconds))
+        outlook, _ = forecast.look_ahead(Forecast(), slow, ForecastMemory(), point, LEAD, fresh=True)
+        upper.append(outlook.upper_rps)
     assert upper == pytest.approx([11.2, 12.0, 13.7, 15.9], abs=0.1)
 
 
