@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gpu_fleet.scaling import burst, feedback, forecast, learning, window
+from gpu_fleet.scaling import burst, feedback, forecast, window
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Reason
 from gpu_fleet.scaling.demand import Demand
-from gpu_fleet.scaling.fleet import lead_seconds, ready_throughput_rps
+from gpu_fleet.scaling.fleet import lead_seconds, leads_seconds, ready_throughput_rps
 from gpu_fleet.scaling.forecast import Outlook
 from gpu_fleet.scaling.headroom import Aim
 from gpu_fleet.scaling.reasons import demand as reasons
@@ -63,8 +63,7 @@ def expect(context: Context, demand: Demand) -> tuple[Expectation, Context]:
 
 
 def _aim(context: Context, age_seconds: float) -> Aim:
-    policy, pools = context.policy, context.service.pools
-    slowest = max((learning.lead_seconds(p, context.state) for p in pools if p.max_instances > 0), default=0.0)
+    policy, slowest = context.policy, max(leads_seconds(context).values(), default=0.0)
     budget, allowance = 1 - policy.forecast_confidence, context.state.feedback.allowance
     return Aim(
         budget=budget,

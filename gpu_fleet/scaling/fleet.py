@@ -135,9 +135,14 @@ def nothing_stands(seen: Observation) -> bool:
     return all(view.desired == 0 and not view.instances for view in seen.pools.values())
 
 
+def leads_seconds(context: Context) -> Mapping[str, float]:
+    """The lead time of each pool that may be used."""
+    return {p.name: learning.lead_seconds(p, context.state) for p in context.service.pools if p.max_instances > 0}
+
+
 def lead_seconds(context: Context) -> float:
     """The lead time of the slowest pool that has instances, or of the fastest where none has."""
-    leads = {p.name: learning.lead_seconds(p, context.state) for p in context.service.pools if p.max_instances > 0}
+    leads = leads_seconds(context)
     used = [lead for name, lead in leads.items() if context.seen.pools[name].desired > 0]
     if used:
         return max(used)

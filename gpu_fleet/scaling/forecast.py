@@ -71,8 +71,7 @@ def look_ahead(
         memory = _keep_highest(policy, _learn(memory, seen, aim), seen)
     forecasts = _forecasts(memory, seen, horizon_seconds)
     if fresh:
-        order = Pending(seen.at + horizon_seconds, forecasts, seen.at)
-        memory = replace(memory, pending=(*memory.pending, order))
+        memory = _ordered(memory, seen, forecasts, horizon_seconds)
     mean = memory.mean_rps(otherwise=seen.rps)
     late = {name: headroom.late_by_level(memory.hindsight.get(name, Hindsight()), mean, aim) for name in forecasts}
     method, level = _pick(policy.method, aim, late, memory.hindsight)
@@ -80,6 +79,14 @@ def look_ahead(
     upper = max(seen.rps, min(forecasts[method] * level, _ceiling(memory, seen)))
     error = 100 * record.absolute / record.weight if record.weight > 0 else None
     return Outlook(forecasts[method], upper, method, error), memory
+
+
+def _ordered(
+    memory: ForecastMemory, seen: Point, forecasts: Mapping[str, float], horizon_seconds: float
+) -> ForecastMemory:
+    """Keep the forecasts until their time has come."""
+    order = Pending(seen.at + horizon_seconds, forecasts, seen.at)
+    return replace(memory, pending=(*memory.pending, order))
 
 
 def _keep_highest(policy: Forecast, memory: ForecastMemory, seen: Point) -> ForecastMemory:
@@ -92,11 +99,6 @@ def _keep_highest(policy: Forecast, memory: ForecastMemory, seen: Point) -> Fore
     return replace(memory, highest=(*days, seen))
 
 
-def is_young(memory: ForecastMemory, at: float) -> bool:
-    """Whether less than a day of demand is known."""
-    return not memory.highest or at - memory.highest[0].at < DAY_SECONDS
-
-
 def _ceiling(memory: ForecastMemory, seen: Point) -> float:
     """A tenth more than the highest demand of more than a day; no head-room goes beyond it.
 
@@ -104,7 +106,7 @@ def _ceiling(memory: ForecastMemory, seen: Point) -> float:
     several times the highest ever seen: a load balancer's trace (NAB) peaks at 10.6 times its mean, and twice as much
     was bought.
     """
-    if is_young(memory, seen.at):
+    if not memory.highest or seen.at - memory.highest[0].at < DAY_SECONDS:
         return math.inf
     return max(p.rps for p in memory.highest) * BEYOND
 
@@ -209,8 +211,7 @@ def prime(
             walk = replace(walk, season=season_from(history[:i], reading.at))
         seen = Point(reading.at, reading.value)
         walk = _learn(walk, seen, aim)
-        order = Pending(seen.at + horizon_seconds, _forecasts(walk, seen, horizon_seconds), seen.at)
-        walk = replace(walk, pending=(*walk.pending, order))
+        walk = _ordered(walk, seen, _forecasts(walk, seen, horizon_seconds), horizon_seconds)
     weight = max((record.weight for record in walk.hindsight.values()), default=0.0)
     part = min(1.0, PRIMED_SECONDS * mean / weight) if weight > 0 else 1.0
     return replace(memory, hindsight={name: headroom.scaled(record, part) for name, record in walk.hindsight.items()})

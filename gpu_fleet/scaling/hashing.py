@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gpu_fleet.scaling.policy import MAX_WEIGHT
+
 DIGITS = "0123456789abcdef"
 """Last characters of a header's value that hashing knows: a UUID or a hash in hexadecimal ends in each equally often.
 A load balancer compares them without regard to case."""
-
-SCALE = 999
-"""Sum of a digit's weights: none can pass the 999 that an ALB allows."""
 
 
 def digit_weights(weights: Mapping[str, int]) -> tuple[Mapping[str, int], ...]:
@@ -35,10 +34,10 @@ def digit_weights(weights: Mapping[str, int]) -> tuple[Mapping[str, int], ...]:
 
 
 def _of_digit(digit: int, ends: Mapping[str, tuple[float, float]], names: list[str]) -> Mapping[str, int]:
-    """Return one digit's weights by what its interval shares with each pool's, rounded to `SCALE` in all."""
-    exact = {name: SCALE * max(0.0, min(ends[name][1], digit + 1) - max(ends[name][0], digit)) for name in names}
+    """Return one digit's weights by what its interval shares with each pool's, rounded to `MAX_WEIGHT` in all."""
+    exact = {name: MAX_WEIGHT * max(0.0, min(ends[name][1], digit + 1) - max(ends[name][0], digit)) for name in names}
     whole = {name: int(value + 1e-6) for name, value in exact.items()}
     by_remainder = sorted(names, key=lambda name: whole[name] - exact[name])
-    for name in by_remainder[: SCALE - sum(whole.values())]:
+    for name in by_remainder[: MAX_WEIGHT - sum(whole.values())]:
         whole[name] += 1
     return whole

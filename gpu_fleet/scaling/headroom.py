@@ -25,7 +25,7 @@ LEVELS = tuple(LOWEST * STEP**i for i in range(42))
 """Capacity over the forecast: from half, for a method that forecasts too much, to eight times as much."""
 HALF_LIFE_SECONDS = 2 * 86400.0
 PRIOR_SECONDS = 300.0
-"""A new method starts as if it had a quarter of an hour behind it,"""
+"""A new method starts as if it had five minutes behind it,"""
 PRIOR_SIGMA = 0.15
 """with lognormal errors (of seen / forecast) of this sigma at a lead of five minutes. Minutes of the Azure 2023
 conversation trace, five apart: 0.13."""
@@ -38,6 +38,7 @@ BORNE = 1.04
 their throughput (`sizing.usable_share`); half of the rest is borne."""
 NOTHING = 1e-7
 """Late shares below this make no difference."""
+AT_NO_LEVEL = (0.0,) * len(LEVELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +107,9 @@ def judge(
     `least_rps`: what was ordered at any level, since capacity is never below the demand at the time of the order.
     """
     keep = 0.5 ** (elapsed / HALF_LIFE_SECONDS)
-    nothing = (0.0,) * len(LEVELS)
     weight = seen_rps * elapsed
     late, queued = [], []
-    for level, kept, before in zip(LEVELS, record.late or nothing, record.queued or nothing, strict=True):
+    for level, kept, before in zip(LEVELS, record.late or AT_NO_LEVEL, record.queued or AT_NO_LEVEL, strict=True):
         ready_rps = BORNE * max(level * capacity_rps, least_rps)
         late.append(round(kept * keep + weight * late_share(seen_rps, ready_rps, aim.wait_seconds, before), 3))
         queued.append(_queued_seconds(before, seen_rps, ready_rps, elapsed, aim))
@@ -140,7 +140,7 @@ def late_by_level(record: Hindsight, mean_rps: float, aim: Aim) -> tuple[float, 
     prior = PRIOR_SECONDS * mean_rps
     sigma = round(PRIOR_SIGMA * math.sqrt(aim.lead_seconds / PRIOR_LEAD_SECONDS), 3)
     assumed = _prior(sigma, aim.wait_seconds)
-    seen = record.late or (0.0,) * len(LEVELS)
+    seen = record.late or AT_NO_LEVEL
     total = prior + record.weight
     if total <= 0:
         return assumed

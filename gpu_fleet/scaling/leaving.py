@@ -10,15 +10,13 @@ from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Reason
 from gpu_fleet.scaling.missing import ALIVE, stuck, unfilled
 from gpu_fleet.scaling.observation import Instance, Phase, PoolObservation
-from gpu_fleet.scaling.purchase import spot_leaves_next
+from gpu_fleet.scaling.purchase import ROUNDING, spot_leaves_next
 from gpu_fleet.scaling.reasons import guard as reasons
 from gpu_fleet.scaling.service import Pool
 from gpu_fleet.scaling.zones import Zones
 
 LOADS_PATIENCE_SECONDS = 180.0
 """How long the instances' own loads are waited for before one is chosen without them."""
-ROUNDING = 1e-9
-"""Share of an instance by which rounding may miss a whole one."""
 
 
 @dataclass(frozen=True, slots=True)

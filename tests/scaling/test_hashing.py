@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_fleet.scaling.hashing import DIGITS, SCALE, digit_weights
+from gpu_fleet.scaling.hashing import DIGITS, digit_weights
+from gpu_fleet.scaling.policy import MAX_WEIGHT
 
 shares = st.dictionaries(st.sampled_from("abcde"), st.integers(0, 999), min_size=1).filter(lambda w: any(w.values()))
 
 
 def of_digits(weights: dict[str, int], pool: str) -> list[float]:
-    return [one[pool] / SCALE for one in digit_weights(weights)]
+    return [one[pool] / MAX_WEIGHT for one in digit_weights(weights)]
 
 
 def test_each_digit_has_one_pool_where_the_shares_allow_it() -> None:
@@ -23,7 +24,7 @@ def test_each_digit_has_one_pool_where_the_shares_allow_it() -> None:
 
 def test_a_digit_on_a_boundary_is_shared() -> None:
     """a has 53 %: 8.48 of 16 digits."""
-    assert of_digits({"a": 530, "b": 470}, "a") == pytest.approx([1] * 8 + [0.48] + [0] * 7, abs=1 / SCALE)
+    assert of_digits({"a": 530, "b": 470}, "a") == pytest.approx([1] * 8 + [0.48] + [0] * 7, abs=1 / MAX_WEIGHT)
 
 
 def test_weights_of_zero_stay_zero() -> None:
@@ -34,20 +35,20 @@ def test_weights_of_zero_stay_zero() -> None:
 def test_all_digits_together_have_the_services_shares(weights: dict[str, int]) -> None:
     total = sum(weights.values())
     for pool, weight in weights.items():
-        assert sum(of_digits(weights, pool)) / len(DIGITS) == pytest.approx(weight / total, abs=1 / SCALE)
+        assert sum(of_digits(weights, pool)) / len(DIGITS) == pytest.approx(weight / total, abs=1 / MAX_WEIGHT)
 
 
 @given(shares)
 def test_every_digit_leads_somewhere_and_to_no_pool_without_weight(weights: dict[str, int]) -> None:
     for one in digit_weights(weights):
-        assert sum(one.values()) == SCALE
-        assert all(0 <= weight <= SCALE for weight in one.values())
+        assert sum(one.values()) == MAX_WEIGHT
+        assert all(0 <= weight <= MAX_WEIGHT for weight in one.values())
         assert not any(one[pool] for pool, weight in weights.items() if weight == 0)
 
 
 @given(shares)
 def test_only_digits_on_boundaries_are_shared(weights: dict[str, int]) -> None:
-    shared = [one for one in digit_weights(weights) if max(one.values()) < SCALE]
+    shared = [one for one in digit_weights(weights) if max(one.values()) < MAX_WEIGHT]
     assert len(shared) < len([weight for weight in weights.values() if weight])
 
 
