@@ -286,7 +286,8 @@ class World:
                 node.drained_at = now
         group.nodes = [n for n in group.nodes if n.drained_at is None or now - n.drained_at < DRAIN_SECONDS]
         group.errors = [e for e in group.errors if now - e.at < ERRORS_KEPT_SECONDS]
-        for node in group.alive()[max(group.desired, 0) :]:  # somebody lowered the count by hand
+        surge = 1 if group.refreshing else 0
+        for node in group.alive()[max(group.desired, 0) + surge :]:  # somebody lowered the count by hand
             group.drop(node, now)
             node.drained_at = now
         if group.refreshing:

@@ -26,6 +26,8 @@ class Counts:
     fleet: Fleet
     memory: MixMemory
     reasons: tuple[Reason, ...]
+    instead_of: Mapping[str, int] | None = None
+    """As in `mix_choice.Mix`."""
 
 
 def settle(context: Context, fleet: Fleet, wanted: float, band: Band, headroom: float = 1.0) -> Counts:
@@ -34,8 +36,13 @@ def settle(context: Context, fleet: Fleet, wanted: float, band: Band, headroom: 
     More instances pool better, so each may be used more: judged by the share of the ten that stand, two might leave
     that eight would have to call back. Scaling in, one look at the smaller count is on the safe side; scaling out, the
     first look orders too many and the second too few, so looks repeat until the counts stay.
+
+    A move to other types begins in the first look, which values each type by what stands, and is held against that
+    look's counts in the later ones, which value it by the plan: at the worth of two L4s, nine that stand would seem to
+    do the work of seven, and any others cheap.
     """
     chosen = _choose(context, fleet, wanted)
+    first = chosen
     grows = any(count > fleet.standing[name] for name, count in chosen.by_pool.items())
     looks = MOST_LOOKS if grows else int(chosen.by_pool != fleet.standing)
     planned: dict[str, int] = {}
@@ -46,27 +53,28 @@ def settle(context: Context, fleet: Fleet, wanted: float, band: Band, headroom: 
         planned |= {name: count for name, count in before.items() if count or name not in planned}
         fleet = survey(context, headroom, planned)
         wanted, _ = wanted_rps(band, fleet, context.policy.horizontal.tolerance_percent)
-        chosen = _choose(context, fleet, wanted)
+        chosen = _choose(context, fleet, wanted, first)
         if chosen.by_pool == before:
             break
     return chosen
 
 
-def _choose(context: Context, fleet: Fleet, wanted: float) -> Counts:
+def _choose(context: Context, fleet: Fleet, wanted: float, first: Counts | None = None) -> Counts:
     policy, memory = context.policy, context.state.mix
     if context.state.zero.asleep:
         return Counts(dict.fromkeys(fleet.standing, 0), fleet, memory, (reasons.asleep(),))
     floor = max(policy.availability.min_instances, policy.availability.min_zones)
     if sum(fleet.standing.values()) == 0:
         floor = max(floor, policy.zero.wake_instances if zero.may_sleep(context.service) else 1)
-    chosen = _mix(context, fleet, wanted, floor)
+    chosen = _mix(context, fleet, wanted, floor, first)
     more = _to_open_zones(context, sum(chosen.counts.values()))
     if more:
-        chosen = _mix(context, fleet, wanted, max(floor, more))
-    return Counts(chosen.counts, fleet, MixMemory(context.now) if chosen.moved else memory, tuple(chosen.reasons))
+        chosen = _mix(context, fleet, wanted, max(floor, more), first)
+    memory = MixMemory(context.now) if chosen.moved else memory
+    return Counts(chosen.counts, fleet, memory, tuple(chosen.reasons), chosen.instead_of)
 
 
-def _mix(context: Context, fleet: Fleet, wanted: float, floor: int) -> mix_choice.Mix:
+def _mix(context: Context, fleet: Fleet, wanted: float, floor: int, first: Counts | None) -> mix_choice.Mix:
     state = context.state
     problem = mix_choice.MixProblem(fleet.options, wanted, context.service.vcpu_quotas, floor)
     terms = mix_choice.MoveTerms(
@@ -74,6 +82,9 @@ def _mix(context: Context, fleet: Fleet, wanted: float, floor: int) -> mix_choic
         lead_seconds={p.name: learning.lead_seconds(p, state) for p in context.service.pools},
         last_move_at=state.mix.moved_at or None,
         now=context.now,
+        may_move=first is None or first.instead_of is not None,
+        instead_of=first.instead_of if first else None,
+        margin=1 + context.policy.horizontal.tolerance_percent / 100,
     )
     return mix_choice.choose(problem, fleet.standing, terms)
 

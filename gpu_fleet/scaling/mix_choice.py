@@ -39,6 +39,12 @@ class MoveTerms:
     """Of each pool, from an instance's order to its first request."""
     last_move_at: float | None
     now: float
+    may_move: bool = True
+    """Whether a move may be made for money at all."""
+    instead_of: Mapping[str, int] | None = None
+    """The counts that a move is held against; None: the cheapest of the types in use."""
+    margin: float = 1.0
+    """What a mix that is moved to must carry, over what is required: else noise of the next minute undoes the move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +53,15 @@ class Mix:
 
     counts: Mapping[str, int]
     reasons: tuple[Reason, ...]
-    moved: bool = False
-    """The mix changed to save money, not for capacity: the caller remembers the time as `MixMemory.moved_at`."""
+    instead_of: Mapping[str, int] | None = None
+    """The counts without the move, where the mix changed to save money and not for capacity."""
     short_rps: float = 0.0
     """Work that no allowed mix carries."""
+
+    @property
+    def moved(self) -> bool:
+        """Whether the caller has to remember the time as `MixMemory.moved_at`."""
+        return self.instead_of is not None
 
 
 def choose(problem: MixProblem, current: Mapping[str, int], terms: MoveTerms) -> Mix:
@@ -71,16 +82,17 @@ def choose(problem: MixProblem, current: Mapping[str, int], terms: MoveTerms) ->
     bounded = _without_moves(problem, current)
     if all(option.at_least <= best[option.name] <= option.at_most for option in bounded.options):
         return _adjusted(problem, current, best)  # (b) is (a)
-    kept = bounded.cheapest()
+    kept = terms.instead_of or bounded.cheapest()
     if kept is None:
         # The current mix breaks a bound or quota, or only another type has room: capacity goes first.
         return _adjusted(problem, current, best)
-    if usd_per_hour(problem.options, kept) <= usd_per_hour(problem.options, best):
+    if not terms.may_move or usd_per_hour(problem.options, kept) <= usd_per_hour(problem.options, best):
         return _adjusted(problem, current, kept)
+    best = replace(problem, required_rps=problem.required_rps * terms.margin).cheapest() or best
     move = _move(problem.options, current, kept, best, terms.lead_seconds)
     refusal = _refusal(move, terms)
     if refusal is None:
-        return Mix(best, (reasons.move(move),), moved=True)
+        return Mix(best, (reasons.move(move),), instead_of=kept)
     adjusted = _adjusted(problem, current, kept)
     return Mix(adjusted.counts, (*adjusted.reasons, refusal))
 

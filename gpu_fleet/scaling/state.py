@@ -235,8 +235,6 @@ class SignalMemory:
     over_at: float = 0.0
     quiet_until: float = 0.0
     """It did not fall when instances came: until then it asks for none."""
-    pauses: int = 0
-    """Such pauses in a row; each doubles the next."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ instance; what is coming counts, so one shortage is ordered once. Whether it doe
   proportion. So a signal with a part that load does not move (CPU 20 % when idle, memory) neither holds a fleet for
   ever nor sends it back and forth;
 - a signal that falls by less than a quarter of what the fall of the share promised is not cured by instances. It asks
-  for none for two hours, then four, up to a day, unless it does react or keeps its limit for half an hour.
+  for none for a day, unless it does react or keeps its limit for half an hour.
 
 Worked: 10 instances at GPU 100 % of 80 ask for 12.5, so 3 come; at 77 % of 80, 12.5 must stay, and the 13 do. A network
 latency of 0.2 s of 0.05 asks for twice as many, once: it stays at 0.2, and they leave again.
@@ -58,7 +58,7 @@ DISPROVED = 1.15
 """A signal that keeps its limit at this multiple of the share that was too much disproves it; less may be noise."""
 PASSING_SECONDS = 600.0
 """A signal may rise on for so long after it has passed its limit: a mean follows slowly."""
-PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 7200.0, 86400.0
+PAUSE_SECONDS = 86400.0
 OVER_KEPT_SECONDS = 86400.0
 """How long it is remembered that a share was too much."""
 
@@ -126,7 +126,8 @@ def raised(context: Context, work_rps: float, fleet: Fleet, required_rps: float)
             after = _watch(before, seen, limit, moment, percent=name.endswith("_percent"))
             if after != SignalMemory():
                 signals[key] = after
-            _ask(asked, after, (pool.name, name, limit), seen, moment)
+            if view.ready_count:  # a pool that nobody is in holds nobody elsewhere
+                _ask(asked, after, (pool.name, name, limit), seen, moment)
     rps, why = _together(context, asked, moment, fleet, required_rps)
     return Raised(rps, why, replace(memory, signals=signals))
 
@@ -179,7 +180,7 @@ def _watch(
     if value > limit:
         memory = replace(memory, passed_at=moment.now)
     elif moment.now - memory.passed_at > CLEAR_SECONDS:
-        memory = replace(memory, passed=None, quiet_until=0.0, pauses=0)
+        memory = replace(memory, passed=None, quiet_until=0.0)
     if not moment.settled(reading):
         return memory
     if value <= limit:
@@ -200,14 +201,12 @@ def _over(memory: SignalMemory, value: float, limit: float, moment: _Moment, *, 
     followed, fallen = _followed(passed, value, moment)
     least_fallen = 0.5 if percent and value >= SATURATED_PERCENT else MOVED
     if fallen >= least_fallen and followed < LEAST_FOLLOWED:
-        pause = min(LONGEST_PAUSE_SECONDS, PAUSE_SECONDS * 2**memory.pauses)
         return SignalMemory(
             value=value,
             newest=memory.newest,
             passed_at=moment.now,
             passed=Passed(moment.now, value, moment.share, moment.full_rps),
-            quiet_until=moment.now + pause,
-            pauses=min(memory.pauses + 1, 10),
+            quiet_until=moment.now + PAUSE_SECONDS,
         )
     cure = moment.share * limit / max(value, min(p.rps for p in memory.newest))
     over_at = memory.over_at if memory.over is not None and memory.over <= cure else moment.now

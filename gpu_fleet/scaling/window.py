@@ -1,7 +1,7 @@
 """The stabilisation window: out at once, in only after less was required for a while.
 
-How long a while follows the noise. Capacity that is missed within an hour of being taken was taken too early: the
-window doubles, up to an hour. In six hours half of that is gone. So smooth traffic keeps the policy's two minutes, and
+How long a while follows the noise. Capacity that is missed within half an hour of being taken was taken too early: the
+window trebles, up to an hour. In six hours half of that is gone. So smooth traffic keeps the policy's two minutes, and
 a service whose bursts come every ten minutes stops taking an instance between two of them.
 """
 
@@ -28,8 +28,9 @@ class Band:
     """The window has been seen whole, so that less capacity may follow from it."""
 
 
-MISSED_SECONDS = LONGEST_SECONDS = 3600.0
-"""Capacity that is missed later was not taken too early; and the window grows no longer."""
+MISSED_SECONDS = 1800.0
+"""Capacity that is missed later was not taken too early."""
+GROWTH, LONGEST_SECONDS = 3.0, 3600.0
 PATIENCE_HALF_LIFE_SECONDS = 6 * 3600.0
 
 
@@ -50,9 +51,9 @@ def stabilise(context: Context, required_rps: float) -> tuple[Band, GuardMemory]
 
 
 def learn(memory: GuardMemory, *, out: bool, taken: bool, now: float) -> GuardMemory:
-    """Lengthen the window where capacity is missed (`out`) that was taken within the hour."""
+    """Lengthen the window where capacity is missed (`out`) that was taken within half an hour."""
     if out and memory.taken_at and 0 <= now - memory.taken_at <= MISSED_SECONDS:
-        return replace(memory, taken_at=0.0, patience=2 * _patience(memory, now), patience_at=now)
+        return replace(memory, taken_at=0.0, patience=GROWTH * _patience(memory, now), patience_at=now)
     return replace(memory, taken_at=now) if taken else memory
 
 

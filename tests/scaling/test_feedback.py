@@ -36,8 +36,8 @@ def test_a_late_minute_takes_it_back_by_how_far_it_is_over_the_target():
     assert corrected(known(0.01), 0.1, 120.0).allowance == pytest.approx(0.01 * math.exp(-24 * RATE), rel=1e-3)
 
 
-def test_one_minute_never_does_more_than_an_e_fold():
-    assert corrected(known(0.01), 1.0, 120.0, weight=3.0).allowance == pytest.approx(0.01 / math.e, rel=1e-4)
+def test_one_minute_never_takes_more_than_a_fifth():
+    assert corrected(known(0.01), 1.0, 120.0, weight=3.0).allowance == pytest.approx(0.01 * math.exp(-0.2), rel=1e-4)
 
 
 def test_a_minute_counts_by_its_demand_over_the_mean_at_most_threefold():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
@@ -17,16 +16,6 @@ RANDOM = (
     [f"steady-{n}" for n in (0, 1, 2, 3, 4, 5)]  # constant or noisy load
     + [f"chaos-{n}" for n in (1, 2, 4, 7, 8, 9)]  # lost and wrong data, hands in the console, deaths, dry zones
 )
-KNOWN: Mapping[str, str] = {
-    "steady-0": "CPU that more instances do not cure is tried again, and a move is undone meanwhile",
-    "chaos-9": "a signal that load does not move holds what was ordered for it",
-}
-"""Stories that still fail, and why: remove each once it holds."""
-
-
-def case(name: str) -> Any:
-    marks = [pytest.mark.xfail(strict=False, reason=KNOWN[name])] if name in KNOWN else []
-    return pytest.param(name, marks=marks, id=name)
 
 
 def holds(run: Run) -> None:
@@ -35,7 +24,7 @@ def holds(run: Run) -> None:
     assert not wrong, "\n".join([*(f"{violation}" for violation in wrong[:5]), described(run.story)])
 
 
-@pytest.mark.parametrize("name", [case(name) for name in RANDOM])
+@pytest.mark.parametrize("name", RANDOM)
 def test_random_stories_hold(name: str) -> None:
     holds(CHECKS[name.rsplit("-", 1)[0]](story_of(name)))
 
@@ -56,31 +45,13 @@ def test_constant_load_leaves_a_fleet_as_it_is(mode: str) -> None:
     holds(check_steady(small("steady", ((240, 5.0),), policy={"sizing": {"mode": mode}})))
 
 
-@pytest.mark.xfail(strict=False, reason="two changes in two hours, where one an hour is allowed")
 def test_bursty_arrivals_change_no_count_more_than_once_an_hour() -> None:
     holds(check_steady(small("steady", ((240, 5.0),), dispersion=4.0)))
 
 
-TRIED_AGAIN = pytest.mark.xfail(strict=False, reason="what instances do not cure is tried again after two hours")
-
-
 @pytest.mark.parametrize(
     "limit",
-    [
-        {"gpu_percent": 80},
-        pytest.param(
-            {"cpu_percent": 30},
-            marks=pytest.mark.xfail(
-                strict=False, reason="what instances do not cure is tried again after two hours: two changes"
-            ),
-        ),
-        pytest.param(
-            {"network_latency_seconds": 0.01},
-            marks=pytest.mark.xfail(
-                strict=False, reason="what instances do not cure is tried again after two hours: two changes"
-            ),
-        ),
-    ],
+    [{"gpu_percent": 80}, {"cpu_percent": 30}, {"network_latency_seconds": 0.01}],
     ids=lambda limit: next(iter(limit)),
 )
 def test_a_signal_over_its_limit_buys_no_more_than_what_cures_it(limit: dict[str, float]) -> None:
@@ -96,7 +67,6 @@ def test_equal_work_gets_an_equal_fleet_however_many_answers_a_request_asks_for(
     assert run.looks[-1].desired["l4"] <= 6
 
 
-@pytest.mark.xfail(strict=False, reason="a small instance is taken and missed between two large ones")
 def test_a_move_between_pools_is_not_undone() -> None:
     holds(check_steady(small("steady", ((240, 8.0),), start=(3, 2))))
 
@@ -104,10 +74,7 @@ def test_a_move_between_pools_is_not_undone() -> None:
 @pytest.mark.parametrize(
     "levels",
     [
-        pytest.param(
-            ((60, 3.0), (180, 30.0)),
-            marks=pytest.mark.xfail(strict=False, reason="head-room still falls, a step an hour"),
-        ),
+        ((60, 3.0), (180, 30.0)),
         ((60, 30.0), (180, 3.0)),
     ],
     ids=["up", "down"],

@@ -443,19 +443,19 @@ def test_orders_taken_back_ask_for_no_loads_where_nothing_is_to_spare():
 FIVE_MINUTES = Horizontal(scale_in_stabilization_seconds=300)
 
 
-def test_capacity_that_is_missed_within_the_hour_doubles_the_window():
+def test_capacity_that_is_missed_within_half_an_hour_trebles_the_window():
     memory = GuardMemory()
-    for missed, doubled in ((3600, True), (3601, False)):
+    for missed, trebled in ((1800, True), (1801, False)):
         taken = window.learn(memory, out=False, taken=True, now=NOW)
         late = window.learn(taken, out=True, taken=False, now=NOW + missed)
-        assert window.seconds(FIVE_MINUTES, late, NOW + missed) == (600.0 if doubled else 300.0)
+        assert window.seconds(FIVE_MINUTES, late, NOW + missed) == (900.0 if trebled else 300.0)
 
 
 def test_capacity_is_missed_once_for_each_time_it_was_taken():
     memory = window.learn(GuardMemory(), out=False, taken=True, now=NOW)
     for second in (60, 120, 180):
         memory = window.learn(memory, out=True, taken=False, now=NOW + second)
-    assert window.seconds(FIVE_MINUTES, memory, NOW + 180) == pytest.approx(600, rel=0.01)
+    assert window.seconds(FIVE_MINUTES, memory, NOW + 180) == pytest.approx(900, rel=0.01)
 
 
 def test_the_window_grows_to_an_hour_and_loses_half_of_its_rise_in_six():
