@@ -220,7 +220,7 @@ def _wrong(
     story: Story, seen: Observation, state: State, decision: Decision, now: float, *, blind: bool
 ) -> Iterator[tuple[str, str]]:
     if int(now) // 10 % LOOKED_INTO == 0:
-        if not _finite(decision.signals, decision.state):
+        if not _finite(replace(decision.signals, ratio=0.0), decision.state):  # R is infinite where nothing stands
             yield "not finite", dump(decision.signals)
         if decide(story.service, seen, state, now) != decision:
             yield "not the same twice", "the same input gave another decision"
@@ -259,7 +259,8 @@ def _wrong_count(policy: Policy, pool: Pool, view: PoolObservation, decision: De
     if not view.min_size <= target.desired <= view.max_size:
         yield "out of bounds", f"{what}, group {view.min_size} to {view.max_size}"
     least = max(pool.min_instances, view.min_size)
-    if target.desired > view.desired + policy.horizontal.max_step_out and target.desired > least:
+    refreshed = decision.refresh is not None and decision.refresh.pool == pool.name  # to as many of another type
+    if target.desired > view.desired + policy.horizontal.max_step_out and target.desired > least and not refreshed:
         yield "step out", what
     if len(target.take) > policy.horizontal.max_step_in:
         yield "step in", what
@@ -581,6 +582,9 @@ def _service(rng: random.Random, *, chaos: bool) -> Service:
     if in_place:
         others = rng.sample([rung for rung in LADDER if rung[0] != pools[0]["name"]], rng.choice([1, 2]))
         pools[0]["alternatives"] = [{"types": (f"{name}.x",), **_kind(rng, speed, usd)} for name, speed, usd in others]
+    if policy.get("load", {}).get("unit") == "requests_per_second":
+        for kind in [kind for pool in pools for kind in (pool, *pool.get("alternatives", ()))]:
+            kind["capacity"] = kind["throughput_rps"]  # in the unit of the load
     if policy.get("routing", {}).get("strategy") == "static":
         policy["routing"]["static_weights"] = {pool["name"]: rng.choice([1, 5, 100]) for pool in pools}
     return Service.model_validate({"name": "fuzz", "policy": policy, "pools": pools})

@@ -30,7 +30,9 @@ class Counts:
     """As in `mix_choice.Mix`."""
 
 
-def settle(context: Context, fleet: Fleet, wanted: float, band: Band, headroom: float = 1.0) -> Counts:
+def settle(
+    context: Context, fleet: Fleet, wanted: float, band: Band, headroom: float = 1.0, *, may_move: bool = True
+) -> Counts:
     """Choose counts that agree with the worth of an instance among as many.
 
     More instances pool better, so each may be used more: judged by the share of the ten that stand, two might leave
@@ -41,7 +43,7 @@ def settle(context: Context, fleet: Fleet, wanted: float, band: Band, headroom: 
     look's counts in the later ones, which value it by the plan: at the worth of two L4s, nine that stand would seem to
     do the work of seven, and any others cheap.
     """
-    chosen = _choose(context, fleet, wanted)
+    chosen = _choose(context, fleet, wanted, may_move=may_move)
     first = chosen
     grows = any(count > fleet.standing[name] for name, count in chosen.by_pool.items())
     looks = MOST_LOOKS if grows else int(chosen.by_pool != fleet.standing)
@@ -53,40 +55,46 @@ def settle(context: Context, fleet: Fleet, wanted: float, band: Band, headroom: 
         planned |= {name: count for name, count in before.items() if count or name not in planned}
         fleet = survey(context, headroom, planned)
         wanted, _ = wanted_rps(band, fleet, context.policy.horizontal.tolerance_percent)
-        chosen = _choose(context, fleet, wanted, first)
+        chosen = _choose(context, fleet, wanted, may_move=first.instead_of is not None, instead_of=first.instead_of)
         if chosen.by_pool == before:
             break
     return chosen
 
 
-def _choose(context: Context, fleet: Fleet, wanted: float, first: Counts | None = None) -> Counts:
+def _choose(
+    context: Context, fleet: Fleet, wanted: float, *, may_move: bool, instead_of: Mapping[str, int] | None = None
+) -> Counts:
     policy, memory = context.policy, context.state.mix
     if context.state.zero.asleep:
         return Counts(dict.fromkeys(fleet.standing, 0), fleet, memory, (reasons.asleep(),))
     floor = max(policy.availability.min_instances, policy.availability.min_zones)
     if sum(fleet.standing.values()) == 0:
         floor = max(floor, policy.zero.wake_instances if zero.may_sleep(context.service) else 1)
-    chosen = _mix(context, fleet, wanted, floor, first)
+    terms = _terms(context, may_move=may_move, instead_of=instead_of)
+    chosen = _mix(context, fleet, wanted, floor, terms)
     more = _to_open_zones(context, sum(chosen.counts.values()))
     if more:
-        chosen = _mix(context, fleet, wanted, max(floor, more), first)
+        chosen = _mix(context, fleet, wanted, max(floor, more), terms)
     memory = MixMemory(context.now) if chosen.moved else memory
     return Counts(chosen.counts, fleet, memory, tuple(chosen.reasons), chosen.instead_of)
 
 
-def _mix(context: Context, fleet: Fleet, wanted: float, floor: int, first: Counts | None) -> mix_choice.Mix:
-    state = context.state
+def _mix(context: Context, fleet: Fleet, wanted: float, floor: int, terms: mix_choice.MoveTerms) -> mix_choice.Mix:
     problem = mix_choice.MixProblem(fleet.options, wanted, context.service.vcpu_quotas, floor)
-    terms = mix_choice.MoveTerms(
-        context.policy.vertical,
+    return mix_choice.choose(problem, fleet.standing, terms)
+
+
+def _terms(context: Context, *, may_move: bool, instead_of: Mapping[str, int] | None) -> mix_choice.MoveTerms:
+    state, policy = context.state, context.policy
+    return mix_choice.MoveTerms(
+        policy.vertical,
         lead_seconds={p.name: learning.lead_seconds(p, state) for p in context.service.pools},
         last_move_at=state.mix.moved_at or None,
         now=context.now,
-        may_move=first is None or first.instead_of is not None,
-        instead_of=first.instead_of if first else None,
-        margin=1 + context.policy.horizontal.tolerance_percent / 100,
+        may_move=may_move,
+        instead_of=instead_of,
+        margin=1 + policy.horizontal.tolerance_percent / 100,
     )
-    return mix_choice.choose(problem, fleet.standing, terms)
 
 
 def _to_open_zones(context: Context, wanted: int) -> int:

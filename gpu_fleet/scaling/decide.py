@@ -89,7 +89,7 @@ def _serve(context: Context, why: list[Reason], *, first_run: bool) -> Decision:
     band, guard = window.stabilise(context, required.rps)
     context = context.remember(guard=guard)
     wanted, move = window.wanted_rps(band, fleet, context.policy.horizontal.tolerance_percent)
-    counts = settle(context, fleet, wanted, band, expected.headroom)
+    counts = settle(context, fleet, wanted, band, expected.headroom, may_move=not required.by_signal)
     context = context.remember(mix=counts.memory)
     targets = pool_targets.step(context, counts, band, demand)
     taken = any(targets.by_pool[name].desired < view.desired for name, view in context.seen.pools.items())

@@ -74,7 +74,8 @@ def look_ahead(
         memory = _ordered(memory, seen, forecasts, horizon_seconds)
     mean = memory.mean_rps(otherwise=seen.rps)
     late = {name: headroom.late_by_level(memory.hindsight.get(name, Hindsight()), mean, aim) for name in forecasts}
-    method, level = _pick(policy.method, aim, late, memory.hindsight)
+    method = _pick(policy.method, aim, late, memory.hindsight)
+    level = _level(aim, headroom.late_by_level(memory.hindsight.get(method, Hindsight()), mean, aim, forgiving=True))
     record = memory.hindsight.get(method, Hindsight())
     upper = max(seen.rps, min(forecasts[method] * level, _ceiling(memory, seen)))
     error = 100 * record.absolute / record.weight if record.weight > 0 else None
@@ -164,8 +165,8 @@ def _slope(points: Sequence[Point]) -> float:
 
 def _pick(
     wanted: ForecastMethod, aim: Aim, late: Mapping[str, Sequence[float]], hindsight: Mapping[str, Hindsight]
-) -> tuple[str, float]:
-    """Choose the policy's method, and the least head-room with which that keeps within what may be late.
+) -> str:
+    """Choose the policy's method.
 
     `auto` chooses among all methods, `peak` between its windows: the one that orders the least for the policy's own
     budget. What feedback lets on top lowers the head-room and never the method: a step that the season foresees each
@@ -183,10 +184,14 @@ def _pick(
             return math.inf, headroom.share_at(late[name], aim.most)
         return level * record.said / max(record.weight, 1e-9), 0.0
 
-    best = min(judged, key=cost)
-    least = headroom.share_at(late[best], aim.most)
-    level = headroom.lowest_level(late[best], headroom.allowed(aim.may_be_late, least), aim.most)
-    return best, aim.most if level is None else level
+    return min(judged, key=cost)
+
+
+def _level(aim: Aim, late: Sequence[float]) -> float:
+    """The least head-room that keeps within what may be late."""
+    least = headroom.share_at(late, aim.most)
+    level = headroom.lowest_level(late, headroom.allowed(aim.may_be_late, least), aim.most)
+    return aim.most if level is None else level
 
 
 def prime(

@@ -6,8 +6,10 @@ matter). The requests that would have been late are summed up by level, old ones
 within the budget is taken. So a steady service pays for little head-room and a jumpy one for much, and neither an
 error's distribution nor its tail has to be assumed.
 
-A jump that no level within the policy's bound would have carried is no reason for head-room: it makes every level
-late alike. So what counts is how much later a level is than the highest.
+One jump is no pattern. So each level is forgiven its worst episode, the time from a jump until capacity ordered at it
+stands: a service that went from 10 to 20 rps in its first hour would else keep twice what it needs for days. The second
+jump counts. Jumps that no level within the policy's bound would have carried are no reason for head-room either: they
+make every level late alike, so what counts is how much later a level is than the highest.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ PRIOR_LEAD_SECONDS = 300.0
 PRIOR_STEPS = 64
 """Quantiles by which the prior's share is summed up."""
 MINUTE_SECONDS = 60.0
+EPISODE_SECONDS = 600.0
+"""An episode is a lead time and this: minutes until a jump is seen, and until its queue is gone. The rest counts."""
 BORNE = 1.04
 """Demand over what a fleet is sized for at which queues begin to grow. Sized to miss 0.25 %, eight L40S carry 92 % of
 their throughput (`sizing.usable_share`); half of the rest is borne."""
@@ -108,14 +112,25 @@ def judge(
     """
     keep = 0.5 ** (elapsed / HALF_LIFE_SECONDS)
     weight = seen_rps * elapsed
-    late, queued = [], []
-    for level, kept, before in zip(LEVELS, record.late or AT_NO_LEVEL, record.queued or AT_NO_LEVEL, strict=True):
+    longest = seen_rps * (aim.lead_seconds + EPISODE_SECONDS)
+    late, queued, episodes, calms, worst = [], [], [], [], []
+    known = (record.late, record.queued, record.episode, record.calm, record.worst)
+    for level, *kept in zip(LEVELS, *(values or AT_NO_LEVEL for values in known), strict=True):
         ready_rps = BORNE * max(level * capacity_rps, least_rps)
-        late.append(round(kept * keep + weight * late_share(seen_rps, ready_rps, aim.wait_seconds, before), 3))
-        queued.append(_queued_seconds(before, seen_rps, ready_rps, elapsed, aim))
+        more = weight * late_share(seen_rps, ready_rps, aim.wait_seconds, kept[1])
+        calm = 0.0 if more else min(kept[3] + elapsed, aim.lead_seconds)
+        episode = 0.0 if calm >= aim.lead_seconds else kept[2] if calm else min(kept[2] + more, longest)
+        late.append(round(kept[0] * keep + more, 3))
+        queued.append(_queued_seconds(kept[1], seen_rps, ready_rps, elapsed, aim))
+        episodes.append(round(episode, 3))
+        calms.append(calm)
+        worst.append(round(max(kept[4] * keep, episode), 3))
     return Hindsight(
         tuple(late),
         tuple(queued),
+        tuple(episodes),
+        tuple(calms),
+        tuple(worst),
         record.absolute * keep + abs(seen_rps - capacity_rps) * elapsed,
         record.weight * keep + weight,
         record.said * keep + capacity_rps * elapsed,
@@ -135,12 +150,18 @@ def _queued_seconds(before: float, demand_rps: float, ready_rps: float, elapsed:
     return round(min(longest, max(0.0, grown)), 1)
 
 
-def late_by_level(record: Hindsight, mean_rps: float, aim: Aim) -> tuple[float, ...]:
-    """The share of the requests that each level would have had late, as far as one can know yet."""
+def late_by_level(record: Hindsight, mean_rps: float, aim: Aim, *, forgiving: bool = False) -> tuple[float, ...]:
+    """The share of the requests that each level would have had late, as far as is known.
+
+    `forgiving`: but for its worst episode. That decides how much head-room there is; which method foresees the most
+    is told by all that was late.
+    """
     prior = PRIOR_SECONDS * mean_rps
     sigma = round(PRIOR_SIGMA * math.sqrt(aim.lead_seconds / PRIOR_LEAD_SECONDS), 3)
     assumed = _prior(sigma, aim.wait_seconds)
     seen = record.late or AT_NO_LEVEL
+    if forgiving:
+        seen = tuple(max(0.0, late - worst) for late, worst in zip(seen, record.worst or AT_NO_LEVEL, strict=True))
     total = prior + record.weight
     if total <= 0:
         return assumed
@@ -190,6 +211,9 @@ def scaled(record: Hindsight, part: float) -> Hindsight:
     return Hindsight(
         tuple(round(late * part, 3) for late in record.late),
         record.queued,
+        record.episode,
+        record.calm,
+        tuple(round(late * part, 3) for late in record.worst),
         record.absolute * part,
         record.weight * part,
         record.said * part,

@@ -26,6 +26,8 @@ class Requirement:
     """The article's R: above 1 the service scales out."""
     reasons: tuple[Reason, ...]
     thresholds: ThresholdMemory
+    by_signal: bool = False
+    """A node signal decides it, so it follows what stands."""
 
 
 def require(context: Context, demand: Demand, expected: Expectation, fleet: Fleet) -> Requirement:
@@ -37,4 +39,4 @@ def require(context: Context, demand: Demand, expected: Expectation, fleet: Flee
     r = work_ratio(u, fleet, policy.horizontal.tolerance_percent)
     why = sizing.reason(policy, raised.rps, (u, demand.response_time, r), fleet.worth)
     reasons = (*expected.reasons, why, *raised.reasons)
-    return Requirement(raised.rps, expected.outlook.upper_rps, u, r, reasons, raised.memory)
+    return Requirement(raised.rps, expected.outlook.upper_rps, u, r, reasons, raised.memory, raised.by_signal)

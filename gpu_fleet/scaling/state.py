@@ -39,6 +39,12 @@ class Hindsight:
     """Requests that would have come late, for each level of `gpu_fleet.scaling.headroom`."""
     queued: tuple[float, ...] = ()
     """Seconds that the queue would take now, for each level."""
+    episode: tuple[float, ...] = ()
+    """Those late since the last break of a lead time, for each level."""
+    calm: tuple[float, ...] = ()
+    """Seconds without any, for each level."""
+    worst: tuple[float, ...] = ()
+    """Those of the largest episode, for each level."""
     absolute: float = 0.0
     """Sum of |seen - forecast|."""
     weight: float = 0.0

@@ -70,6 +70,8 @@ class Raised:
     rps: float
     reasons: tuple[Reason, ...]
     memory: ThresholdMemory
+    by_signal: bool = False
+    """A node signal asks for more than the load does, or holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def raised(context: Context, work_rps: float, fleet: Fleet, required_rps: float)
             if view.ready_count:  # a pool that nobody is in holds nobody elsewhere
                 _ask(asked, after, (pool.name, name, limit), seen, moment)
     rps, why = _together(context, asked, moment, fleet, required_rps)
-    return Raised(rps, why, replace(memory, signals=signals))
+    return Raised(rps, why, replace(memory, signals=signals), by_signal=rps > required_rps)
 
 
 def _signals(context: Context, pool: Pool, view: PoolObservation) -> Iterator[tuple[str, Reading | None, float]]:

@@ -69,6 +69,31 @@ def test_each_level_is_late_by_itself_and_its_queue_goes_on():
     assert record.queued[above] == 0
 
 
+def after_jumps(jumps: int) -> Hindsight:
+    """Hours at 10 rps; a jump to 20 rps is met by what was ordered for 10 for four minutes, an hour apart."""
+    record = Hindsight()
+    for minute in range(60 * (jumps + 1)):
+        jumped = minute >= 60 and minute % 60 < 4
+        record = headroom.judge(record, 10.0, 0.0, 20.0 if jumped else 10.0, AIM, 60.0)
+    return record
+
+
+def test_one_jump_is_no_pattern_and_the_second_counts():
+    once, twice = (headroom.late_by_level(after_jumps(jumps), 10.0, AIM, forgiving=True)[ONE + 2] for jumps in (1, 2))
+    assert once < 0.006  # what is assumed before anything is known
+    assert twice > 0.02
+    assert headroom.late_by_level(after_jumps(1), 10.0, AIM)[ONE + 2] > 0.02  # what chooses the method forgives nothing
+
+
+def test_no_more_than_a_lead_time_and_ten_minutes_are_forgiven():
+    """At half of what comes a level is late all the time, whatever it is forgiven."""
+    record = Hindsight()
+    for _ in range(120):
+        record = headroom.judge(record, 10.0, 0.0, 20.0, AIM, 60.0)
+    assert record.worst[ONE] == pytest.approx(20.0 * (AIM.lead_seconds + headroom.EPISODE_SECONDS), rel=0.05)
+    assert headroom.late_by_level(record, 20.0, AIM, forgiving=True)[ONE] > 0.8
+
+
 def test_half_of_the_weight_is_gone_after_two_days():
     record = headroom.judge(Hindsight(), 10.0, 0.0, 20.0, AIM, 60.0)
     after = headroom.judge(record, 10.0, 0.0, 0.0, AIM, headroom.HALF_LIFE_SECONDS)
