@@ -340,6 +340,12 @@ class Policy(Section):
         return self.sizing.mode or (SizingMode.SLO if self.slo else SizingMode.THRESHOLD)
 
     @property
+    def refuses(self) -> bool:
+        """Whether full engines refuse requests."""
+        serves = self.workload is Workload.INFERENCE and self.overload.refuse
+        return serves and (self.slo is not None or self.overload.max_wait_seconds is not None)
+
+    @property
     def wait_budget(self) -> float:
         """Share of requests that may wait too long: half of the share that the SLO allows to fail. The other half is
         for demand above its forecast.

@@ -10,15 +10,15 @@ L40S that serves llama-3.1-8b-fp8 under the policy `chat` 7.67. The SLO gives a 
 reading it takes 0.29 s, so a request may wait 6.33 s: 48 requests, or 56010 tokens of prompts.
 
 The engine does not ask how long the prompt is that it refuses. The SLO may give long ones more time, so what counts is
-how long a long one may wait. Bound by the typical prompt, engines refuse what they would serve in time where prompts are
-longer than the policy says: of Mooncake's conversations (12035 tokens) under `chat`, 10 %.
+how long a long one may wait. Bound by the typical prompt, engines refuse what they would serve in time where prompts
+are longer than the policy says: of Mooncake's conversations (12035 tokens) under `chat`, 10 %.
 """
 
 from __future__ import annotations
 
 import math
 
-from gpu_fleet.scaling.policy import Policy, Workload
+from gpu_fleet.scaling.policy import Policy
 from gpu_fleet.scaling.profile import Speed, completion_rps, slots_of
 
 LONG_PROMPT = 4.0
@@ -32,7 +32,7 @@ def max_wait_seconds(policy: Policy, speed: Speed) -> float | None:
     What the limit on the time to first token leaves beside reading the prompt, a typical or a long one, whichever may
     wait longer, unless the policy says otherwise. Where even an idle instance is too slow, no bound keeps the SLO.
     """
-    if policy.workload is Workload.TRAINING or not policy.overload.refuse:
+    if not policy.refuses:
         return None
     if policy.overload.max_wait_seconds is not None:
         return policy.overload.max_wait_seconds

@@ -488,6 +488,26 @@ def test_an_overloaded_fleet_refuses_what_would_wait_too_long_and_serves_the_res
     assert unbounded.p99_ttft_seconds == pytest.approx(1500, rel=0.2)
 
 
+def test_refused_requests_are_seen_as_demand_and_as_late(world: Make) -> None:
+    """One instance under 40 requests a second: the load balancer counts all of them, the engine ends a part."""
+    w = world(Requests.poisson(40.0, 900.0), initial={"small": 1})
+    w.run(at(900))
+    seen, pool = w.observe(w.now), w.totals.window.total
+    assert pool.rejected_queue_full > 0.5 * pool.routed
+    assert seen.arrivals_rps is not None
+    assert seen.arrivals_rps.value == pytest.approx(40, rel=0.1)
+    assert seen.engine_rps is not None
+    assert seen.engine_rps.value < 20
+    assert seen.matched_rps is not None
+    assert seen.matched_rps.value == pytest.approx(40, rel=0.15)
+    assert seen.late_share is not None
+    assert seen.late_share.value > 0.5
+    served = seen.pools["small"].response_time_seconds
+    assert served is not None
+    # As long as a request waits, though most answers come at once.
+    assert served.value > 1.0
+
+
 def test_a_request_at_the_traces_last_moment_is_served(world: Make) -> None:
     result = run(world(Requests(np.array([0.0, 600.0]), 600.0)), Fixed({}), 60.0)
     assert result.requests == 2
