@@ -9,7 +9,11 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 
+from gpu_fleet.config.settings import Container
 from gpu_fleet.scaling.policy import Policy
+from gpu_fleet.scaling.profile import Speed
+from gpu_fleet.scaling.queue_limit import max_queued_requests, max_queued_tokens
+from gpu_fleet.scaling.service import Alternative, Pool
 
 
 class QueueOption(StrEnum):
@@ -52,3 +56,26 @@ def as_served(policy: Policy, image: str) -> Policy:
     if not policy.overload.refuse or queue_option(image) is not None:
         return policy
     return policy.model_copy(update={"overload": policy.overload.model_copy(update={"refuse": False})})
+
+
+def bounded(container: Container, policy: Policy, pool: Pool) -> Container:
+    """Return the container of the pool's instances, with its engine's queue bounded unless the user has done so.
+
+    All types of a pool boot alike. Where they change in place, the fastest counts: the others let requests wait longer,
+    and none refuses what it would serve in time.
+    """
+    option = queue_option(container.image)
+    if option is None or has_argument(container.args, option):
+        return container
+    bounds = [_bound(option, policy, kind, kind.speed) for kind in pool.kinds if kind.speed is not None]
+    known = [bound for bound in bounds if bound is not None]
+    if not known or len(known) < len(bounds):
+        return container
+    return container.model_copy(update={"args": (*container.args, option.value, str(max(known)))})
+
+
+def _bound(option: QueueOption, policy: Policy, kind: Alternative, speed: Speed) -> int | None:
+    if option is QueueOption.SGLANG:
+        return max_queued_requests(policy, speed)
+    tokens = max_queued_tokens(policy, speed)
+    return None if tokens is None else tokens * kind.copies
