@@ -87,7 +87,11 @@ class ServiceDashboard:
     def _user_charts(self) -> list[DashboardChart]:
         first_header = self._of_target_groups("TargetResponseTime", "p95")
         return [
-            DashboardChart("Requests a minute", self._of_target_groups("RequestCount", "Sum")),
+            DashboardChart(
+                "Requests a minute, and those refused",
+                self._of_target_groups("RequestCount", "Sum")
+                + self._of_target_groups("HTTPCode_Target_5XX_Count", "Sum", ", refused or failed"),
+            ),
             DashboardChart("Time to the first header, 95th percentile (s)", first_header),
             DashboardChart("Time to the first token, 95th percentile (s)", self._of_instances("ttft_p95_seconds")),
             DashboardChart("Requests that missed the SLO (%)", self._late_percent()),
@@ -132,10 +136,10 @@ class ServiceDashboard:
             metrics.append([{"expression": f"100 * late{i} / judged{i}", "id": f"share{i}", "label": pool}])
         return metrics
 
-    def _of_target_groups(self, name: str, statistic: str) -> list[Metric]:
-        """Return, for each pool, a metric that the load balancer publishes."""
+    def _of_target_groups(self, name: str, statistic: str, suffix: str = "") -> list[Metric]:
+        """Return, for each pool, a metric that the load balancer publishes; the suffix goes behind the pool's name."""
         return [
             ["AWS/ApplicationELB", name, "TargetGroup", target_group, "LoadBalancer", self.load_balancer,
-             {"label": pool, "stat": statistic}]
+             {"label": pool + suffix, "stat": statistic}]
             for pool, target_group in self.target_groups.items()
         ]  # fmt: skip

@@ -10,6 +10,7 @@ import pulumi
 import pulumi_aws as aws
 
 from gpu_fleet.config import naming
+from gpu_fleet.config.queue_option import bounded
 from gpu_fleet.config.settings import PoolSettings, ServiceSettings
 from gpu_fleet.scaling.hashing import DIGITS, digit_weights
 from gpu_fleet.scaling.policy import RoutingStrategy, Workload
@@ -160,12 +161,13 @@ class ServiceComponent(pulumi.ComponentResource):
 
     def _make_pool(self, name: str, args: ServiceArgs, shared: _Shared, pool: str, settings: PoolSettings) -> GpuPool:
         rules = [shared.listener_rule, *shared.hash_rules] if shared.listener_rule else []
+        (model,) = (one for one in args.model.pools if one.name == pool)
         return GpuPool(
             f"{name}-{pool}",
             GpuPoolArgs(
                 settings=settings,
                 policy=args.model.policy,
-                container=args.settings.container,
+                container=bounded(args.settings.container, args.model.policy, model),
                 region=args.region,
                 vpc_id=args.network.vpc_id,
                 target_group=shared.target_groups.get(pool),

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from gpu_fleet.config import naming
 from gpu_fleet.config.document import Path as KeyPath
 from gpu_fleet.config.fit import PlanProblem
+from gpu_fleet.config.queue_option import bounded
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.config.validation import until_hole
 from gpu_fleet.scaling.service import Service
@@ -54,8 +55,9 @@ def _boot_problems(
     project: str, stack: str, settings: StackSettings, model: Service, at: KeyPath
 ) -> Iterator[PlanProblem]:
     value, region = settings.services[model.name], settings.region
+    containers = [bounded(value.container, model.policy, pool) for pool in model.pools]
     boot = user_data.boot_settings(
-        value.container,
+        max(containers, key=lambda container: sum(map(len, container.args))),
         model.policy,
         region=region,
         idle_timeout_seconds=settings.load_balancer.idle_timeout_seconds,

@@ -106,6 +106,7 @@ class Run:
             "gpu_hours": result.gpu_hours,
             "lost_requests": result.lost,
             "rejected_requests": result.rejected,
+            "refused_requests": result.refused,
             "scale_events": result.scale_events,
             "p95_ttft_seconds": result.p95_ttft_seconds,
             "p99_ttft_seconds": result.p99_ttft_seconds,

@@ -72,6 +72,9 @@ def read_setting(root: Path, policy: str, stack: str = "local", service: str | N
     merged = [pool.name for pool in composed.pools if pool.copies > 1]
     if merged:
         notes.append(f"the copies of the model on one instance are simulated as one: {', '.join(merged)}")
+    if library.policies[name].overload.refuse and not composed.policy.overload.refuse:
+        image = settings.services[chosen].container.image
+        notes.append(f"any number of requests waits in an engine: {image} tells no version with a bounded queue")
     types = library.catalog.types
     return Setting(
         policy_name=name,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gpu_fleet.backtest.run import Run
     from gpu_fleet.backtest.setting import Setting
 
-FILE_WIDTH = 140
+FILE_WIDTH = 150
 """Least columns of a table that goes to a file, since nobody can widen a file."""
 COLUMNS = (
     "contender",
@@ -24,6 +24,7 @@ COLUMNS = (
     "p95 TTFT s",
     "lost",
     "rejected",
+    "refused",
     "changes",
     "target",
 )
@@ -52,6 +53,7 @@ def print_tables(setting: Setting, runs: Sequence[Run]) -> None:
         )
     for note in (
         *setting.notes,
+        "refused: those of the rejected that an engine with a full queue turned away; TTFT is of the served requests",
         f"maxima of the pools were raised to {MAXIMUM_FACTOR:g} times what the peak needs; dim: misses the SLO",
     ):
         console.print(f"note: {note}", style="dim", highlight=False)
@@ -89,6 +91,7 @@ def _table(runs: Sequence[Run]) -> Table:
             "-" if line.p95_ttft_seconds is None else f"{line.p95_ttft_seconds:.2f}",
             f"{line.lost:,.0f}",
             f"{line.rejected:,.0f}",
+            f"{line.refused:,.0f}",
             f"{line.scale_events:,.0f}",
             line.target,
             style="bold" if line.ours else ("dim" if not line.meets_slo else None),

@@ -10,6 +10,7 @@ from gpu_fleet.config.document import Document, DocumentError
 from gpu_fleet.config.fit import PlanProblem
 from gpu_fleet.config.library import Library
 from gpu_fleet.config.project_file import PROJECT
+from gpu_fleet.config.queue_option import as_served
 from gpu_fleet.config.rules import each
 from gpu_fleet.config.rules.plan import library_problems
 from gpu_fleet.config.settings import PoolSettings, ServiceSettings, StackSettings
@@ -55,7 +56,7 @@ def services(settings: StackSettings, library: Library, document: Document | Non
 def _services(name: str, value: ServiceSettings, settings: StackSettings, library: Library) -> Iterator[Service]:
     yield Service(
         name=name,
-        policy=library.policies[value.policy],
+        policy=as_served(library.policies[value.policy], value.container.image),
         pools=tuple(
             pool(pool_name, pool_value, value.policy, library, pool_value.zones or settings.network.zones)
             for pool_name, pool_value in value.pools.items()

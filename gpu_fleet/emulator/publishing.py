@@ -25,6 +25,8 @@ class Traffic:
     """The load balancer's view of one target group in one window."""
 
     requests: int
+    refused: int = 0
+    """Those of them that a target answered with 503."""
     response_seconds: float | None = None
     """Sum over the requests of the time to the response's first header; None if no request was answered."""
     slowest_seconds: float | None = None
@@ -80,6 +82,9 @@ class Publisher:
     def _publish_target_group(self, at: float, dimensions: _Dimensions, seen: Traffic) -> None:
         requests = DataPoint(seen.requests, seen.requests, 1.0, 1.0, None, "Count")
         self._put_minute(dimensions, "RequestCount", at, requests)
+        if seen.refused > 0:
+            refused = DataPoint(seen.refused, seen.refused, 1.0, 1.0, None, "Count")
+            self._put_minute(dimensions, "HTTPCode_Target_5XX_Count", at, refused)
         if seen.response_seconds is None:
             return
         mean = seen.response_seconds / seen.requests

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from gpu_fleet.config.library import Library
+from gpu_fleet.config.queue_option import as_served
 from gpu_fleet.config.settings import ServiceSettings
 from gpu_fleet.scaling.profile import Profile
+from gpu_fleet.scaling.queue_limit import max_queued_tokens
 from gpu_fleet.scaling.service import Pool
 from gpu_fleet.simulator.simulation import Engine
 
@@ -20,6 +22,8 @@ class InstanceHardware:
     profile: Profile
     copies: int
     """Engines that it runs, one for each copy of the model."""
+    max_queued_tokens: int | None
+    """Bound of each engine's queue; None: no bound."""
     gpus: int
     on_demand_usd_per_hour: float
     spot_usd_per_hour: float | None
@@ -27,7 +31,7 @@ class InstanceHardware:
     @property
     def engine(self) -> Engine:
         """The engine of one copy."""
-        return Engine.of(self.profile)
+        return Engine.of(self.profile, self.max_queued_tokens)
 
     def usd_per_hour(self, *, spot: bool) -> float:
         """Return the price; a spot instance without a known price costs as much as on demand."""
@@ -45,7 +49,7 @@ def service_hardware(settings: ServiceSettings, library: Library) -> Hardware:
 
     Raises ValueError where the model has no profile for a type; settings that were checked against the library have.
     """
-    policy = library.policies[settings.policy]
+    policy = as_served(library.policies[settings.policy], settings.container.image)
     model = library.profiles.models[policy.model]
     hardware: dict[str, dict[str, InstanceHardware]] = {}
     for name, pool in settings.pools.items():
@@ -59,6 +63,7 @@ def service_hardware(settings: ServiceSettings, library: Library) -> Hardware:
             hardware[name][type_] = InstanceHardware(
                 profile=profile,
                 copies=entry.gpus // gpus,
+                max_queued_tokens=max_queued_tokens(policy, profile),
                 gpus=entry.gpus,
                 on_demand_usd_per_hour=entry.on_demand_usd_per_hour,
                 spot_usd_per_hour=entry.spot_usd_per_hour,

@@ -239,8 +239,10 @@ class Replay:
     def _publish_traffic(self, edge: float, window: Window) -> None:
         traffic: dict[str, Traffic] = {}
         for name, pool in zip(self._pools, window.pools, strict=True):
-            mean = pool.ttft_mean_seconds
-            traffic[self._target_groups[name]] = Traffic(pool.routed, None if mean is None else mean * pool.routed)
+            mean = pool.response_mean_seconds
+            traffic[self._target_groups[name]] = Traffic(
+                pool.routed, pool.rejected_queue_full, None if mean is None else mean * pool.routed
+            )
         unserved = window.unrouted + sum(pool.rejected_no_target for pool in window.pools)
         self.cloud.publish(
             at=self.start + edge - MINUTE_SECONDS, traffic=traffic, rejected={self._load_balancer: unserved}

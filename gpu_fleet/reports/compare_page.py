@@ -60,6 +60,8 @@ class Line:
     p95_ttft_seconds: float | None
     lost: float
     rejected: float
+    refused: float
+    """Those of the rejected that reached an instance whose queue was full."""
     scale_events: float
     target: str
     """Pool and target share; several if they differ between seeds."""
@@ -109,6 +111,7 @@ def _line(runs: Sequence[Run]) -> Line:
         p95_ttft_seconds=float(np.mean(ttfts)) if ttfts else None,
         lost=float(np.mean([run.result.lost for run in runs])),
         rejected=float(np.mean([run.result.rejected for run in runs])),
+        refused=float(np.mean([run.result.refused for run in runs])),
         scale_events=float(np.mean([run.result.scale_events for run in runs])),
         target=" / ".join(targets),
     )
@@ -159,6 +162,7 @@ COLUMNS = (
     Column("p95_ttft_seconds", "p95 first token", ",.2f", "s"),
     Column("lost", "lost", ",.0f"),
     Column("rejected", "rejected", ",.0f"),
+    Column("refused", "of them by a full engine", ",.0f"),
     Column("scale_events", "changes", ",.0f"),
     Column("target", "on, target"),
 )

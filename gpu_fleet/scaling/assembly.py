@@ -7,7 +7,7 @@ was not seen stays None; zero is a value only where something shows that it is z
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gpu_fleet.scaling.observation import (
@@ -71,7 +71,11 @@ class PoolSeries:
     """RequestCount, sums by minute; None where it could not be read, or the pool is behind no load balancer."""
     heartbeat: Series = ()
     """HealthyHostCount, by minute."""
+    refused: Series = ()
+    """HTTPCode_Target_5XX_Count, sums by minute: requests of `requests` that no engine served, most of them because its
+    queue was full. Published only where not zero."""
     response_time: Series = ()
+    """TargetResponseTime, means by minute, over the refused ones as well."""
     publishers: Series = ()
     """By 10 s: instances that published their counts."""
     running: Series = ()
@@ -132,12 +136,12 @@ def assemble(policy: Policy, facts: ServiceFacts, series: ServiceSeries, now: fl
         arrivals_rps=arrivals,
         burst_rps=last and Reading(max(0.0, last.value), last.at),
         engine_rps=last and minute_of(engines, last.at),
-        matched_rps=arrivals and minute_of(engines, arrivals.at),
+        matched_rps=arrivals and _matched(engines, series, arrivals.at),
         dispersion=last and dispersion(of_service, last.at),
         rejected_rps=_rejected(series, oldest),
         input_tokens=_over_pools(pools, series, lambda pool: pool.input_tokens, oldest),
         output_tokens=_over_pools(pools, series, lambda pool: pool.output_tokens, oldest),
-        late_share=minute_share([(pool.judged, pool.late) for pool in series.pools.values()], oldest),
+        late_share=minute_share([part for pool in series.pools.values() for part in _judged(pool)], oldest),
         history_rps=series.history_rps,
         jobs=_jobs(facts, series, oldest),
     )
@@ -176,7 +180,7 @@ class _Pool:
             waiting=self.minute_waiting,
             publishers=self.minute_publishers and self.minute_publishers.value,
             rate_rps=self.rate,
-            response_time_seconds=self._newest(published.response_time),
+            response_time_seconds=self._newest(_of_the_served(published)),
             ttft_seconds=self._newest(published.ttft),
             cpu_percent=self._newest(published.cpu),
             memory_percent=self._newest(published.memory),
@@ -228,6 +232,44 @@ def _rates(facts: PoolFacts, published: PoolSeries, now: float) -> Series:
     minutes = dict.fromkeys(latest_ends(now, MINUTE_SECONDS, 5), 0.0)
     minutes |= {reading.at: reading.value for reading in known}
     return tuple(Reading(minutes[at], at) for at in sorted(minutes))
+
+
+def _of_the_served(published: PoolSeries) -> Series:
+    """Response times without the refused requests, which are answered at once.
+
+    Else a pool would look the faster the more it refuses, and routing would send it more: of 100 requests in a minute
+    that took 0.5 s on average, 20 refused, the others took 0.625 s.
+    """
+    requests = {reading.at: reading.value for reading in published.requests or ()}
+    refused = {reading.at: reading.value for reading in published.refused}
+    served = {at: 1 - refused.get(at, 0.0) / count for at, count in requests.items() if count > refused.get(at, 0.0)}
+    return tuple(
+        Reading(reading.value / served.get(reading.at, 1.0), reading.at)
+        for reading in published.response_time
+        if reading.at in served or not refused.get(reading.at)
+    )
+
+
+def _matched(engines: Sequence[Series], series: ServiceSeries, end: float) -> Reading | None:
+    """What reached the engines in the minute up to `end`: what they took, and what they refused.
+
+    Without the latter a full fleet's engines would seem to make ever less of the load balancer's requests.
+    """
+    taken = minute_of(engines, end)
+    if taken is None:
+        return None
+    refused = sum(reading.value for pool in series.pools.values() for reading in pool.refused if reading.at == end)
+    return Reading(taken.value + refused / MINUTE_SECONDS, end)
+
+
+def _judged(published: PoolSeries) -> tuple[tuple[Series, Series], ...]:
+    """Pairs of what was held against the SLO and what missed it: as the engines counted, and what they refused.
+
+    Refusals are known by whole minutes, older than the engines' newest 10 s. Each falls into one minute of theirs.
+    """
+    until = published.judged[-1].at if published.judged else -math.inf
+    refused = tuple(reading for reading in published.refused if reading.at <= until)
+    return (published.judged, published.late), (refused, refused)
 
 
 def _from_the_start(facts: PoolFacts, sums: Series, until: float, now: float) -> Series:

@@ -204,6 +204,17 @@ class Availability(Section):
     """Availability zones that hold them."""
 
 
+class Overload(Section):
+    """What an engine does with more requests than it can serve in time."""
+
+    refuse: bool = True
+    """Refuse (503) what would wait too long, so that the rest is served in time; false lets any number wait. Only for
+    engines that have an option for it, and only with an SLO or `max_wait_seconds`."""
+    max_wait_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Longest wait in an engine's queue, of which a full instance makes a number; unset: what the SLO's time to first
+    token leaves beside reading the typical prompt."""
+
+
 class CapacityErrors(Section):
     """Reaction when a launch fails: AWS has no such instance, or refuses for any other reason."""
 
@@ -315,6 +326,7 @@ class Policy(Section):
     horizontal: Horizontal = Horizontal()
     vertical: Vertical = Vertical()
     availability: Availability = Availability()
+    overload: Overload = Overload()
     capacity_errors: CapacityErrors = CapacityErrors()
     routing: RoutingPolicy = RoutingPolicy()
     zero: Zero = Zero()
@@ -326,6 +338,12 @@ class Policy(Section):
     def sizing_mode(self) -> SizingMode:
         """The mode in force: `sizing.mode`, else `slo` if there is an SLO."""
         return self.sizing.mode or (SizingMode.SLO if self.slo else SizingMode.THRESHOLD)
+
+    @property
+    def refuses(self) -> bool:
+        """Whether full engines refuse requests."""
+        serves = self.workload is Workload.INFERENCE and self.overload.refuse
+        return serves and (self.slo is not None or self.overload.max_wait_seconds is not None)
 
     @property
     def wait_budget(self) -> float:

@@ -65,12 +65,15 @@ class RunResult:
     machine_hours: Mapping[str, float]
     lost: int
     rejected: int
+    refused: int
+    """Those of the rejected that reached an instance whose queue was full."""
     scale_events: int
     launches: int
     failed_launches: int
     capacity_errors: int
     interruptions: int
     p50_ttft_seconds: float | None
+    """Of the requests that were served, as all latencies here."""
     p95_ttft_seconds: float | None
     p99_ttft_seconds: float | None
     p95_tpot_seconds: float | None
@@ -125,6 +128,7 @@ def _result(world: World) -> RunResult:
         machine_hours={name: seconds / 3600 for name, seconds in totals.machine_seconds.items()},
         lost=total.lost,
         rejected=total.rejected,
+        refused=total.rejected_queue_full,
         scale_events=totals.scale_events,
         launches=totals.launches,
         failed_launches=totals.failed_launches,

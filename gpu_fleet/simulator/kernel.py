@@ -2,6 +2,7 @@
 
 One instance, as `gpu_fleet.scaling.profile` describes it:
 
+- a request is refused when the prompts that wait or are in prefill have reached a number of tokens;
 - requests wait in order of arrival; the first is admitted when the batch has a place and memory has room for its
   tokens;
 - an admitted prompt is prefilled alone, and decoding pauses meanwhile; the end of the prefill yields the first token;
@@ -130,6 +131,7 @@ INSTANCE = np.dtype(
         ("clock_at", "f8"),
         ("prefill_end", "f8"),
         ("kv_tokens", "f8"),  # reserved
+        ("queued_tokens", "f8"),  # prompts that wait or are in prefill
         ("integrated_until", "f8"),  # the integrals below are complete up to this time
         ("running_seconds", "f8"),
         ("waiting_seconds", "f8"),
@@ -161,7 +163,7 @@ ENGINE = np.dtype(
         ("decode_per_sequence", "f8"),
         ("kv_tokens", "f8"),
         ("max_sequences", "i8"),
-        ("max_waiting", "i8"),  # -1: no limit
+        ("max_queued_tokens", "f8"),  # infinity: no limit
     ],
     align=True,
 )
@@ -473,6 +475,8 @@ def _execute_event(m: KernelState, i: int, now: float) -> None:
         r = instance.prefilling
         request = m.requests[r]
         instance.prefilling = -1
+        # With an empty queue the sum is 0: clear what rounding left of it.
+        instance.queued_tokens = instance.queued_tokens - request.input_tokens if instance.head >= 0 else 0.0
         instance.clock_at = now
         request.first = now
         ttft = now - request.at
@@ -647,16 +651,9 @@ def _arrive(m: KernelState, now: float, input_tokens: float, output_tokens: floa
         _reject(m, p, REJECTED_TOO_LONG, TOO_LONG)
         return
     _integrate(m, i, now)
-    if engine.max_waiting >= 0 and instance.waiting >= engine.max_waiting:
-        at_once = (
-            instance.waiting == 0
-            and instance.prefilling < 0
-            and instance.batch < engine.max_sequences
-            and instance.kv_tokens + kv_tokens <= engine.kv_tokens
-        )
-        if not at_once:
-            _reject(m, p, REJECTED_QUEUE_FULL, QUEUE_FULL)
-            return
+    if instance.queued_tokens >= engine.max_queued_tokens:
+        _reject(m, p, REJECTED_QUEUE_FULL, QUEUE_FULL)
+        return
     r = core.free
     request = m.requests[r]
     core.free = request.next
@@ -678,6 +675,7 @@ def _arrive(m: KernelState, now: float, input_tokens: float, output_tokens: floa
         instance.head = r
     instance.tail = r
     instance.waiting += 1
+    instance.queued_tokens += input_tokens
     if instance.prefilling < 0 and instance.head == r:
         _advance_clock(m, i, now)
         _admit(m, i, now)
@@ -784,7 +782,8 @@ def join(m: KernelState, i: int, p: int, e: int, now: float, number: int) -> Non
     instance.event_index = instance.prefilling = instance.head = instance.tail = -1
     instance.batch = instance.waiting = instance.served = instance.served_at_sample = 0
     instance.late_firsts = instance.late_paces = 0
-    instance.clock = instance.kv_tokens = instance.served_input = instance.served_output = 0.0
+    instance.clock = instance.kv_tokens = instance.queued_tokens = 0.0
+    instance.served_input = instance.served_output = 0.0
     instance.running_seconds = instance.waiting_seconds = instance.busy_seconds = instance.present_seconds = 0.0
     instance.clock_at = instance.integrated_until = instance.emptied_at = now
     m.outstanding[p, pool.targets] = 0

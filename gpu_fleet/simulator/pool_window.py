@@ -21,6 +21,7 @@ class PoolWindow:
     """Completed within the SLO."""
     rejected_no_target: int = 0
     rejected_queue_full: int = 0
+    """Refused by an instance (HTTPCode_Target_5XX_Count)."""
     rejected_too_long: int = 0
     lost: int = 0
     first_tokens: int = 0
@@ -80,6 +81,12 @@ class PoolWindow:
     def ttft_mean_seconds(self) -> float | None:
         """Mean time to first token."""
         return self.ttft_seconds_sum / self.first_tokens if self.first_tokens else None
+
+    @property
+    def response_mean_seconds(self) -> float | None:
+        """Mean time to a response's first header (TargetResponseTime): refused requests are answered at once."""
+        answered = self.first_tokens + self.rejected_queue_full
+        return self.ttft_seconds_sum / answered if answered else None
 
     @property
     def e2e_mean_seconds(self) -> float | None:

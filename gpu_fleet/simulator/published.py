@@ -88,10 +88,12 @@ def _pool_series(readable: _Readable, p: int, of_instance: Mapping[str, Mapping[
     balancer, samples = readable.balancer, readable.samples
     lengths = telemetry.lengths(now, p, oldest)
     counts = ((minute.at, minute.window.pools[p].routed) for minute in balancer)
+    refusals = ((minute.at, minute.window.pools[p].rejected_queue_full) for minute in balancer)
     return PoolSeries(
         requests=tuple(Reading(count, at) for at, count in counts if count),
         heartbeat=tuple(Reading(1.0, minute.at) for minute in balancer if minute.heartbeat[p]),
-        response_time=_latest(balancer, p, lambda window: window.ttft_mean_seconds),
+        refused=tuple(Reading(count, at) for at, count in refusals if count),
+        response_time=_latest(balancer, p, lambda window: window.response_mean_seconds),
         publishers=_sums(samples, p, "pool_targets"),
         running=_sums(samples, p, "pool_running"),
         waiting=_sums(samples, p, "pool_waiting"),

@@ -66,7 +66,7 @@ class RequestOutcome(IntEnum):
     NO_TARGET = kernel.NO_TARGET
     """Rejected (503): its pool had no target, or all weights were 0."""
     QUEUE_FULL = kernel.QUEUE_FULL
-    """Rejected by an instance whose queue was full."""
+    """Refused (503) by an instance whose queue was full."""
     TOO_LONG = kernel.TOO_LONG
     """Rejected by an instance whose memory cannot hold it even when empty."""
     LOST = kernel.LOST
@@ -83,11 +83,12 @@ class Engine:
     decode_seconds_per_sequence: float
     kv_cache_tokens: float
     max_sequences: int
-    max_waiting: int | None = None
-    """Longest queue of waiting requests; None: no limit, as in vLLM."""
+    max_queued_tokens: float | None = None
+    """When the prompts of the requests without a first token have so many tokens, what comes is refused, as by vLLM's
+    max-num-queued-tokens. None: no limit."""
 
     @classmethod
-    def of(cls, profile: Profile) -> Self:
+    def of(cls, profile: Profile, max_queued_tokens: float | None = None) -> Self:
         """Return the engine that a serving profile describes."""
         return cls(
             prefill_base_seconds=profile.prefill_base_seconds,
@@ -96,6 +97,7 @@ class Engine:
             decode_seconds_per_sequence=profile.decode_seconds_per_sequence,
             kv_cache_tokens=float(profile.kv_cache_tokens),
             max_sequences=profile.max_sequences,
+            max_queued_tokens=max_queued_tokens,
         )
 
 
@@ -561,7 +563,7 @@ def _initial_state(engines: Sequence[Engine], count: int, instances: int, reques
         row["decode_per_sequence"] = engine.decode_seconds_per_sequence
         row["kv_tokens"] = engine.kv_cache_tokens
         row["max_sequences"] = engine.max_sequences
-        row["max_waiting"] = -1 if engine.max_waiting is None else engine.max_waiting
+        row["max_queued_tokens"] = np.inf if engine.max_queued_tokens is None else engine.max_queued_tokens
     return state
 
 

@@ -21,6 +21,7 @@ from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation, Phase
 from gpu_fleet.scaling.policy import Workload
 from gpu_fleet.scaling.profile import Profile
+from gpu_fleet.scaling.queue_limit import max_queued_tokens
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator import published
 from gpu_fleet.simulator.client_affinity import Affinity, ClientPopulation
@@ -140,7 +141,7 @@ class World:
         self.ends = options.start + source.span_seconds
         self._gpus = machines.gpus
         self.simulation = Simulation(
-            [Engine.of(profiles[pool.name]) for pool in service.pools],
+            [_engine(service, profiles[pool.name]) for pool in service.pools],
             slo=service.policy.slo,
             seed=seed,
             sample_seconds=FINE_SECONDS,
@@ -316,6 +317,11 @@ def _check(
     for name in names:
         if name not in profiles:
             raise ValueError(f"profiles: must have one for pool {name}")
+
+
+def _engine(service: Service, profile: Profile) -> Engine:
+    """Return the engine of an instance, which refuses what the service's policy lets it refuse."""
+    return Engine.of(profile, max_queued_tokens(service.policy, profile))
 
 
 def _minute_of_world(at: float, window: Window, groups: Sequence[SimulatedGroup]) -> MinuteOfWorld:

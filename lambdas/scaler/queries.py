@@ -32,6 +32,7 @@ class PoolQueries:
 
     requests: Query | None = None
     heartbeat: Query | None = None
+    refused: Query | None = None
     response_time: Query | None = None
     publishers: Query | None = None
     running: Query | None = None
@@ -55,9 +56,9 @@ class PoolQueries:
     def minute(self) -> Iterable[Query]:
         """Those over the newest minutes."""
         pool = (
-            self.requests, self.heartbeat, self.response_time, self.publishers, self.running, self.waiting,
-            self.finished, self.judged, self.late, self.input_tokens, self.output_tokens, self.ttft, self.cpu,
-            self.memory, self.gpu, self.kv_cache, self.network_latency,
+            self.requests, self.heartbeat, self.refused, self.response_time, self.publishers, self.running,
+            self.waiting, self.finished, self.judged, self.late, self.input_tokens, self.output_tokens, self.ttft,
+            self.cpu, self.memory, self.gpu, self.kv_cache, self.network_latency,
         )  # fmt: skip
         yield from (query for query in pool if query is not None)
         for queries in self.of_instance.values():
@@ -73,6 +74,7 @@ class PoolQueries:
         return PoolSeries(
             requests=answers.of(self.requests) if counted else None,
             heartbeat=answers.of(self.heartbeat),
+            refused=answers.of(self.refused),
             response_time=answers.of(self.response_time),
             publishers=answers.of(self.publishers),
             running=answers.of(self.running),
@@ -191,6 +193,7 @@ def _pool_queries(parameter: ServiceParameter, name: str, state: State, instance
     return PoolQueries(
         requests=alb("RequestCount", "Sum"),
         heartbeat=alb("HealthyHostCount", "Average"),
+        refused=alb("HTTPCode_Target_5XX_Count", "Sum") if policy.refuses else None,
         response_time=alb("TargetResponseTime", "Average"),
         publishers=counts("requests_running", "SampleCount"),
         running=counts("requests_running"),

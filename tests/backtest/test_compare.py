@@ -39,6 +39,7 @@ KEYS = {
     "gpu_hours",
     "lost_requests",
     "rejected_requests",
+    "refused_requests",
     "scale_events",
     "p95_ttft_seconds",
     "p99_ttft_seconds",

@@ -69,6 +69,13 @@ def test_an_unhealthy_host_shows_in_its_minute(up: Any) -> None:
     assert read(up, "HealthyHostCount", "Minimum", of_targets(up))[-1] == 1
 
 
+def test_requests_that_a_target_refused_are_counted_beside_all_of_its_requests(up: Any) -> None:
+    up.cloud.publish(traffic={up.target_group: Traffic(10, refused=4, response_seconds=3.0)})
+    up.pass_time(60)
+    assert read(up, "RequestCount", "Sum", of_targets(up)) == [10]
+    assert read(up, "HTTPCode_Target_5XX_Count", "Sum", of_targets(up)) == [4]
+
+
 def test_rejected_requests_count_for_the_load_balancer(up: Any) -> None:
     up.cloud.publish(rejected={up.balancer: 7})
     up.pass_time(60)

@@ -95,7 +95,9 @@ class Life:
                 engines = {id_: gauges(self.pool, kind, use) for id_, kind in ready.items()}
                 self.cloud.publish(at=self.cloud.now - 10, engines=engines)
             self.cloud.publish(
-                at=begin, traffic={self.target_group: Traffic(round(60 * rps), 30 * rps)}, rejected={self.balancer: 0}
+                at=begin,
+                traffic={self.target_group: Traffic(round(60 * rps), response_seconds=30 * rps)},
+                rejected={self.balancer: 0},
             )
             self.runs.append(self.function.invoke({"source": "schedule"}))
 

@@ -436,6 +436,35 @@ def test_every_service_has_a_dashboard_of_whole_metrics(program: Any, stack: str
                 assert all(part is not None for part in metric)
 
 
+def test_each_pools_engine_gets_the_bound_of_its_own_queue(program: Any) -> None:
+    """The stack's vLLM has the option: tokens of prompts, more for a faster type; a training worker gets nothing."""
+    run = program("prod")
+    scripts = [base64.b64decode(template.inputs["userData"]).decode() for template in run.of("LaunchTemplate")]
+    (parameter,) = [one.inputs["value"] for one in run.of("Parameter") if '"name":"chat"' in one.inputs["value"]]
+    found = [re.findall(r"--max-num-queued-tokens (\d+)", script) for script in scripts]
+    pools = json.loads(parameter)["service"]["pools"]
+    assert len([bound for bound in found if bound]) >= len(pools)
+    assert all(len(bound) <= 1 for bound in found)
+    trained = [script for script in scripts if "WORKLOAD=training" in script]
+    assert trained
+    assert not [script for script in trained if "queued" in script]
+    bounds = sorted({int(bound) for one in found for bound in one})
+    assert bounds[0] > 1000
+    assert len(bounds) == len({tuple(pool["types"]) for pool in pools})
+
+
+def test_the_dashboard_shows_what_targets_refused_beside_all_requests(program: Any) -> None:
+    shown = [
+        Counter(metric[1] for metric in widget["properties"]["metrics"])
+        for board in program("prod").of("Dashboard")
+        for widget in json.loads(board.inputs["dashboardBody"])["widgets"]
+        if widget["properties"]["title"] == "Requests a minute, and those refused"
+    ]
+    serving = [names for names in shown if names]
+    assert serving
+    assert all(names["RequestCount"] == names["HTTPCode_Target_5XX_Count"] > 0 for names in serving)
+
+
 def test_the_dashboard_shows_the_share_of_late_requests_of_each_pool_that_serves(program: Any) -> None:
     """Sum over sum: the mean of the instances' shares would count an idle instance like a busy one."""
     shown: dict[str, list[Any]] = {}

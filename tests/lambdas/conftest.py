@@ -313,6 +313,12 @@ class World:
         if healthy is not None:
             self.publish("HealthyHostCount", healthy, at, namespace="AWS/ApplicationELB", **dimensions)
 
+    def publish_refused(self, pool: str, at: float, count: float, service: str = "chat") -> None:
+        """Publish how many of a minute's requests the pool's targets answered with 5XX."""
+        arn = self.pools[service][pool].target_group_arn
+        dimensions = {"TargetGroup": arn.rpartition(":")[2], "LoadBalancer": self.load_balancer}
+        self.publish("HTTPCode_Target_5XX_Count", count, at, namespace="AWS/ApplicationELB", **dimensions)
+
     # ---- run ----------------------------------------------------------------------------------------------------
 
     def scaler(self, decide: Decide) -> Runtime:

@@ -270,6 +270,33 @@ class TestEngine:
             engine(world, "late_requests", 0, pool="l40s", at=MINUTE - 60 + 10 * i)
         assert world.observe().late_share == Reading(0.02, MINUTE)
 
+    def test_requests_that_engines_refused_are_demand_and_late(self, world):
+        world.stand(pools={"l4": 2}, policy={"slo": {"ttft_seconds": 2}})
+        world.publish_requests("l4", MINUTE - 60, 60)
+        world.publish_refused("l4", MINUTE - 60, 30)
+        engine(world, "judged_requests", 5, 5, at=MINUTE - 10)
+        engine(world, "late_requests", 0, 0, at=MINUTE - 10)
+        seen = world.observe()
+        assert seen.arrivals_rps == Reading(1, MINUTE)
+        assert seen.late_share is not None
+        assert seen.late_share.value == pytest.approx(30 / 40)
+
+    @pytest.mark.parametrize(
+        ("policy", "asked"),
+        [
+            ({"slo": {"ttft_seconds": 2}}, True),
+            ({"overload": {"max_wait_seconds": 9}}, True),
+            ({"slo": {"ttft_seconds": 2}, "overload": {"refuse": False}}, False),
+            ({}, False),
+        ],
+    )
+    def test_refusals_are_read_where_engines_refuse(self, world, keeping, policy, asked):
+        world.stand(pools={"l4": 2}, policy=policy)
+        world.run(keeping)
+        (call,) = [arguments for operation, arguments in world.board.calls if operation == "cloudwatch.GetMetricData"]
+        names = [query["MetricStat"]["Metric"]["MetricName"] for query in call["MetricDataQueries"]]
+        assert ("HTTPCode_Target_5XX_Count" in names) is asked
+
     def test_late_requests_are_not_read_without_an_slo(self, world):
         world.stand(pools={"l4": 1})
         engine(world, "judged_requests", 10, at=MINUTE - 10)

@@ -201,8 +201,8 @@ class FleetDesk:
             on_demand_usd_per_hour=3.6,
         )
         types = {
-            "g6.xlarge": InstanceHardware(PROFILE, copies, copies, 3.6, 1.8),
-            "g6e.xlarge": InstanceHardware(FASTER, 1, 1, 7.2, None),
+            "g6.xlarge": InstanceHardware(PROFILE, copies, None, copies, 3.6, 1.8),
+            "g6e.xlarge": InstanceHardware(FASTER, 1, None, 1, 7.2, None),
         }
         service = Service(name="chat", policy=Policy(model="m"), pools=(pool,))
         self.gone: list[str] = []

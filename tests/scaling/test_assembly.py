@@ -186,6 +186,61 @@ def test_a_503_within_the_window_counts_whatever_came_after_it():
     assert seen({"l4": (facts(0), published)}).rejected_rps is None
 
 
+def test_requests_that_the_engines_refused_are_demand_and_are_late():
+    """Of 600 requests in the minute 120 were refused; the engines took 480, and of 50 that ended lately 5 were late."""
+    published = replace(
+        BUSY,
+        finished=fine(*[8] * 8),
+        refused=(Reading(120, MINUTE),),
+        response_time=series(0.5),
+        judged=fine(50, *[0] * 5),
+        late=fine(5, *[0] * 5),
+    )
+    observation = seen({"l4": (facts(), published)})
+    assert observation.arrivals_rps == Reading(10, MINUTE)
+    assert observation.engine_rps == Reading(8, MINUTE)
+    assert observation.matched_rps == Reading(10, MINUTE)
+    assert observation.late_share is not None
+    assert observation.late_share.value == pytest.approx((5 + 120) / (50 + 120))
+
+
+def test_a_minute_without_refusals_is_as_before():
+    published = replace(BUSY, refused=(Reading(120, MINUTE - 60),), judged=fine(*[10] * 6), late=fine(*[1] * 6))
+    observation = seen({"l4": (facts(), published)})
+    assert observation.matched_rps == Reading(10, MINUTE)
+    assert observation.late_share is not None
+    assert observation.late_share.value == pytest.approx(0.1)
+
+
+def test_each_minute_of_refusals_counts_once():
+    """The engines' minute ends 30 s before now, the load balancer's newest at least 60 s: no minute falls into two."""
+    judged, late = (series(*[value] * 30, end=MINUTE - 30, step=10) for value in (10, 0))
+    shares = []
+    for ended in (0, 60, 120, 180):
+        published = replace(BUSY, judged=judged, late=late, refused=(Reading(40, MINUTE - ended),))
+        share = seen({"l4": (facts(), published)}).late_share
+        assert share is not None
+        shares.append(share.value)
+    assert shares == [0, pytest.approx(40 / 100), 0, 0]
+
+
+def test_a_pool_that_refuses_does_not_look_fast():
+    """60 requests of 0.75 s and 60 refused at once are 0.375 s on average."""
+    published = replace(BUSY, requests=series(120), refused=series(60), response_time=series(0.375))
+    view = seen({"l4": (facts(), published)}).pools["l4"]
+    assert view.response_time_seconds == Reading(0.75, MINUTE)
+
+
+def test_a_pool_that_refuses_everything_has_no_response_time():
+    published = replace(BUSY, requests=series(120), refused=series(120), response_time=series(0.001))
+    assert seen({"l4": (facts(), published)}).pools["l4"].response_time_seconds is None
+
+
+def test_a_response_time_whose_requests_were_not_read_stands():
+    published = replace(BUSY, requests=None, response_time=series(0.375))
+    assert seen({"l4": (facts(), published)}).pools["l4"].response_time_seconds == Reading(0.375, MINUTE)
+
+
 @given(st.lists(st.tuples(st.integers(1, 8), st.floats(0, 100), st.integers(0, 5000)), min_size=1, max_size=4))
 def test_the_service_is_the_sum_of_its_pools(parts: list[tuple[int, float, int]]) -> None:
     """However the same work is parted among pools, arrivals and loads add up to it."""

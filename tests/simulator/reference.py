@@ -60,6 +60,10 @@ class Instance:
         """Number of requests it holds."""
         return len(self.waiting) + len(self.batch) + (self.prefilling is not None)
 
+    def without_first_token(self) -> list[Request]:
+        """Return the requests that wait or are in prefill."""
+        return [*self.waiting, *([self.prefilling] if self.prefilling else [])]
+
     def kv_tokens(self, request: Request) -> float:
         """Return the memory reserved for a request."""
         return request.input_tokens + self.output_reserved * request.output_tokens
@@ -124,7 +128,7 @@ class Instance:
 
     def lose_all(self) -> None:
         """Lose all requests, as the instance dies."""
-        for request in [*self.waiting, *self.batch, *([self.prefilling] if self.prefilling else [])]:
+        for request in [*self.without_first_token(), *self.batch]:
             request.outcome = RequestOutcome.LOST
         self.waiting.clear()
         self.batch.clear()
@@ -270,9 +274,8 @@ class Balancer:
         if instance.kv_tokens(request) > instance.engine.kv_cache_tokens:
             request.outcome = RequestOutcome.TOO_LONG
             return
-        limit = instance.engine.max_waiting
-        at_once = instance.prefilling is None and not instance.waiting and instance.fits(request)
-        if limit is not None and len(instance.waiting) >= limit and not at_once:
+        limit = instance.engine.max_queued_tokens
+        if limit is not None and sum(r.input_tokens for r in instance.without_first_token()) >= limit:
             request.outcome = RequestOutcome.QUEUE_FULL
             return
         request.pool = pool

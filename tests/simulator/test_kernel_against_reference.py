@@ -79,7 +79,8 @@ def engines_of(plan: Plan, random: np.random.Generator) -> list[Engine]:
             decode_seconds_per_sequence=float(random.choice([0.0, random.uniform(1e-4, 0.02)])),
             kv_cache_tokens=float(random.uniform(400, 6000)),
             max_sequences=int(random.integers(1, 17)),
-            max_waiting=int(random.integers(0, 4)) if plan.queue_limit else None,
+            # Whole prompts of 150 tokens on average: no sum is so near the limit that rounding decides.
+            max_queued_tokens=float(random.uniform(1, 600)) if plan.queue_limit else None,
         )
         for _ in range(plan.pools)
     ]

@@ -89,12 +89,35 @@ def test_a_request_too_long_for_the_memory_is_rejected() -> None:
     assert simulation.window().total.slo_attainment == 0.0
 
 
-def test_a_full_queue_rejects_and_an_idle_instance_without_a_queue_does_not() -> None:
-    engine = Engine(0.0, 0.001, 0.01, 0.0, 10_000, 1, max_waiting=0)
+def test_a_full_queue_refuses_and_an_idle_instance_takes_any_prompt() -> None:
+    """Each prompt is read in 0.1 s or, of 600 tokens, 0.6 s; the fourth comes to 600 tokens without a first token."""
+    engine = Engine(0.0, 0.001, 0.01, 0.0, 10_000, 4, max_queued_tokens=400)
     simulation = one_instance(engine)
-    simulation.run(10.0, [0.0, 0.1, 5.0], [100, 100, 100], [10, 10, 10])
+    simulation.run(10.0, [0.0, 1.0, 1.05, 1.1, 2.0], [100, 100, 600, 100, 100], [10] * 5)
     assert simulation.requests().outcome.tolist() == [
         RequestOutcome.COMPLETED,
+        RequestOutcome.COMPLETED,
+        RequestOutcome.COMPLETED,
+        RequestOutcome.QUEUE_FULL,
+        RequestOutcome.COMPLETED,
+    ]
+    total = simulation.window().total
+    assert (total.routed, total.rejected_queue_full, total.ended) == (5, 1, 5)
+    assert total.ttft.count == 4
+
+
+def test_a_drained_instance_that_comes_back_has_an_empty_queue() -> None:
+    """The slot of an instance that died with a full queue serves the next one."""
+    engine = Engine(0.0, 0.001, 0.01, 0.0, 10_000, 1, max_queued_tokens=200)
+    simulation = Simulation([engine], options=KEPT)
+    first = simulation.join(0)
+    simulation.run(1.0, [0.0, 0.0, 0.0], [100, 500, 100], [1000, 10, 10])
+    simulation.kill(first)
+    simulation.join(0)
+    simulation.run(2.0, [1.0], [100], [10])
+    assert simulation.requests().outcome.tolist() == [
+        RequestOutcome.LOST,
+        RequestOutcome.LOST,
         RequestOutcome.QUEUE_FULL,
         RequestOutcome.COMPLETED,
     ]

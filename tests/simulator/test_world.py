@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation, Phase, Reading
-from gpu_fleet.scaling.policy import Workload
+from gpu_fleet.scaling.policy import Overload, Workload
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator.drive import run
 from gpu_fleet.simulator.simulated_fleet import BootTime, CapacityShortage, Faults, MachineModel
@@ -462,6 +462,50 @@ def test_a_run_accounts_for_every_request_and_every_machine(world: Make) -> None
     assert series.starting[0].tolist() == [0] + [2] * 4 + [0] * 25
     assert series.arrivals_rps.sum() * 60 == result.requests
     assert series.ended.sum() <= result.requests
+
+
+def test_an_overloaded_fleet_refuses_what_would_wait_too_long_and_serves_the_rest_in_time(world: Make) -> None:
+    """Nearly twice what one instance completes in 14 places of its batch, 14 / (150 x 0.0284 s + 14 x 0.11 s) = 2.4."""
+    source = Requests.poisson(4.5, 1800.0)
+    service, engine = make_service(), PROFILE.model_copy(update={"max_sequences": 14})
+    found = {}
+    for refuse in (True, False):
+        policy = service.policy.model_copy(update={"overload": Overload(refuse=refuse)})
+        found[refuse] = run(
+            World(service.model_copy(update={"policy": policy}), source, dict.fromkeys(("small", "big"), engine),
+                  initial={"small": 1}),
+            Fixed({}),
+            60.0,
+        )  # fmt: skip
+    bounded, unbounded = found[True], found[False]
+    assert bounded.requests == unbounded.requests == source.at.size
+    assert (unbounded.refused, unbounded.rejected) == (0, 0)
+    assert bounded.refused == bounded.rejected > 0.4 * bounded.requests
+    # A refused request has missed the SLO, and has no time to first token.
+    assert 0.35 < bounded.slo_attainment <= 1 - bounded.refused / bounded.requests
+    assert unbounded.slo_attainment < 0.05
+    assert bounded.p99_ttft_seconds == pytest.approx(3, abs=1)
+    assert unbounded.p99_ttft_seconds == pytest.approx(1500, rel=0.2)
+
+
+def test_refused_requests_are_seen_as_demand_and_as_late(world: Make) -> None:
+    """One instance under 40 requests a second: the load balancer counts all of them, the engine ends a part."""
+    w = world(Requests.poisson(40.0, 900.0), initial={"small": 1})
+    w.run(at(900))
+    seen, pool = w.observe(w.now), w.totals.window.total
+    assert pool.rejected_queue_full > 0.5 * pool.routed
+    assert seen.arrivals_rps is not None
+    assert seen.arrivals_rps.value == pytest.approx(40, rel=0.1)
+    assert seen.engine_rps is not None
+    assert seen.engine_rps.value < 20
+    assert seen.matched_rps is not None
+    assert seen.matched_rps.value == pytest.approx(40, rel=0.15)
+    assert seen.late_share is not None
+    assert seen.late_share.value > 0.5
+    served = seen.pools["small"].response_time_seconds
+    assert served is not None
+    # As long as a request waits, though most answers come at once.
+    assert served.value > 1.0
 
 
 def test_a_request_at_the_traces_last_moment_is_served(world: Make) -> None:
