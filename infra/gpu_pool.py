@@ -253,7 +253,7 @@ def _mixed_instances_policy(
 
 
 def _user_data(args: GpuPoolArgs) -> pulumi.Output[str]:
-    """Return the boot script in base64."""
+    """Return user data in base64."""
 
     def render(resolved: Sequence[str | None]) -> str:
         log_group, queue_url = resolved
@@ -265,6 +265,6 @@ def _user_data(args: GpuPoolArgs) -> pulumi.Output[str]:
             log_group=log_group or "",
             queue_url=queue_url,
         )
-        return base64.b64encode(render_user_data(boot).encode()).decode()
+        return base64.b64encode(render_user_data(boot)).decode()
 
     return pulumi.Output.all(args.log_group, args.queue_url).apply(render)

@@ -3,11 +3,9 @@
 set -euo pipefail
 exec > >(tee -a /var/log/gpu-fleet-boot.log) 2>&1
 
-install -d -m 0755 /etc/gpu-fleet /opt/gpu-fleet /opt/models
+install -d -m 0755 /etc/gpu-fleet /opt/gpu-fleet/node /opt/models /var/lib/gpu-fleet
 
-cat > /opt/gpu-fleet/node.py <<'GPU_FLEET_END'
 @NODE@
-GPU_FLEET_END
 
 cat > /etc/gpu-fleet/agent.json <<'GPU_FLEET_END'
 @AGENT@
@@ -61,12 +59,12 @@ cat > /opt/gpu-fleet/serve.sh <<'GPU_FLEET_END'
 #!/bin/bash
 set -euo pipefail
 docker rm --force engine > /dev/null 2>&1 || true
-exec docker run --name engine --gpus all --publish @PORT@:@PORT@ --ipc host --env-file /etc/gpu-fleet/container.env \
-  --volume /opt/models:/root/.cache/huggingface --stop-timeout @STOP_SECONDS@ \
+exec docker run --name engine --gpus all --publish @PORT@:@PORT@ @PUBLISH_METRICS@--ipc host --env-file /etc/gpu-fleet/container.env \
+  --volume /opt/models:/root/.cache/huggingface --stop-signal SIGTERM --stop-timeout @STOP_SECONDS@ \
   --log-driver awslogs --log-opt awslogs-region=@REGION@ --log-opt awslogs-group=@LOG_GROUP@ \
   @IMAGE@ @ARGS@
 GPU_FLEET_END
-chmod 0755 /opt/gpu-fleet/*
+chmod 0755 /opt/gpu-fleet/*.sh
 
 unit() {
   cat > "/etc/systemd/system/$1.service"
@@ -82,13 +80,14 @@ ExecStop=/usr/bin/docker stop engine
 Restart=always
 RestartSec=5
 TimeoutStartSec=3600
-TimeoutStopSec=@STOP_SECONDS@
+TimeoutStopSec=@UNIT_STOP_SECONDS@
 GPU_FLEET_END
 for name in metrics lifecycle; do
   unit "gpu-fleet-$name" <<GPU_FLEET_END
 [Service]
 EnvironmentFile=/etc/gpu-fleet/node.env
-ExecStart=/usr/bin/python3 /opt/gpu-fleet/node.py $name
+Environment=PYTHONPATH=/opt/gpu-fleet
+ExecStart=/usr/bin/python3 -m node $name
 Restart=on-failure
 RestartSec=5
 GPU_FLEET_END
