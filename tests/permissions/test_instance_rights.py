@@ -243,7 +243,9 @@ def requests(
         folder = run_boot_script(service.scripts[0], tmp_path_factory.mktemp(service.name))
         _bash(folder, [str(folder / "opt/gpu-fleet/pull.sh")])
         if service.name == "fine-tuning":
-            (folder / "bin/docker").write_text("#!/bin/bash\necho false\n")
+            looks = folder / "looks"
+            ends = f'echo . >> {looks}; [ "$(wc -l < {looks})" -gt 9 ] && echo false || echo true'
+            (folder / "bin/docker").write_text(f"#!/bin/bash\n{ends}\n")
         run_node(folder, next(iter(service.groups)), port)
         by_service[service.name] = [*script_requests(folder, service), *agent_requests(folder)]
     return by_service

@@ -1,0 +1,164 @@
+"""The life of an instance: its program run for real, against an emulated AWS that refuses what AWS refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.infra.instance_world import BUSY, IDLE, InstanceWorld, end, instance_world, until
+
+STATE = "/latest/meta-data/autoscaling/target-lifecycle-state"
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[InstanceWorld]:
+    with instance_world(tmp_path) as world:
+        yield world
+
+
+@pytest.fixture
+def serving(instance: InstanceWorld) -> InstanceWorld:
+    """An instance in service, with connections that the load balancer keeps until the engine closes them."""
+    instance.serve()
+    assert instance.state == "InService"
+    lifelike = instance.cloud.lifelike
+    instance.on_stop = lambda: lifelike.lifecycle.targets.finish_drain(instance.first)
+    return instance
+
+
+# --- the end ------------------------------------------------------------------------------------------------------
+
+
+def test_the_end_is_told_once_aws_waits_for_it(serving: InstanceWorld) -> None:
+    """AWS deregisters first, and refuses until then. The engine is stopped, so that kept connections close."""
+    serving.pages = [BUSY]
+    process = serving.start("lifecycle")
+    until(process, lambda: serving.requested.count(STATE) > 1)
+    serving.scale(0)
+    assert serving.state == "Terminating"
+    seen = len(serving.requested)
+    until(process, lambda: serving.requested[seen:].count("/metrics") > 5)
+    assert not serving.stopped
+    assert serving.actions() == []
+    serving.pages = [IDLE]
+    assert [line["drained"] for line in end(process) if "drained" in line] == [True]
+    assert serving.stopped
+    assert serving.actions()[-1] == "complete-lifecycle-action drained CONTINUE"
+    assert serving.state == "gone"
+
+
+def test_an_engine_whose_connections_do_not_close_waits_for_the_load_balancer(serving: InstanceWorld) -> None:
+    """The hook is refused for the whole deregistration delay, and then completed."""
+    serving.on_stop = lambda: None
+    serving.scale(0)
+    process = serving.start("lifecycle")
+    until(process, lambda: len(serving.actions(accepted=False)) > 10)
+    serving.pass_time(1400)
+    assert serving.state == "Terminating"
+    serving.pass_time(200)
+    end(process)
+    assert serving.actions()[-1] == "complete-lifecycle-action drained CONTINUE"
+
+
+def test_a_deleted_group_ends_the_tries(serving: InstanceWorld) -> None:
+    serving.on_stop = lambda: None
+    serving.scale(0)
+    process = serving.start("lifecycle")
+    until(process, lambda: len(serving.actions(accepted=False)) > 2)
+    with serving.lock:
+        serving.cloud.client("autoscaling").delete_auto_scaling_group(
+            AutoScalingGroupName="gpu-fleet-chat-l4", ForceDelete=True
+        )
+    end(process)
+
+
+def test_idle_moments_between_requests_do_not_end_a_drain(serving: InstanceWorld) -> None:
+    serving.pages = [IDLE, BUSY, IDLE, BUSY, IDLE, BUSY, IDLE, IDLE, IDLE]
+    serving.scale(0)
+    process = serving.start("lifecycle", IDLE_SECONDS="0.015")
+    end(process)
+    assert serving.requested.count("/metrics") >= 8
+
+
+def test_a_drain_ends_at_its_limit_and_leaves_the_engine_serving(serving: InstanceWorld) -> None:
+    serving.pages = [BUSY]
+    serving.scale(0)
+    process = serving.start("lifecycle", MAX_DRAIN_SECONDS="0.2")
+    until(process, lambda: len(serving.actions(accepted=False)) > 2)
+    assert not serving.stopped
+    serving.pass_time(1600)
+    assert [line["drained"] for line in end(process) if "drained" in line] == [False]
+
+
+def test_heartbeats_keep_a_long_drain_open(serving: InstanceWorld) -> None:
+    """The load balancer has let go, and a request still runs: the hook's own timeout is 10 minutes."""
+    serving.pages = [BUSY]
+    serving.scale(0)
+    serving.pass_time(1510)
+    assert serving.state == "Terminating:Wait"
+    with serving.lock:  # its own program sends heartbeats here, not the emulator's
+        serving.cloud.lifelike.lifecycle.members[serving.first].answers = False
+    process = serving.start("lifecycle", HEARTBEAT_SECONDS="0")
+    for _ in range(5):
+        seen = len(serving.actions())
+        until(process, lambda seen=seen: len(serving.actions()) > seen)
+        serving.pass_time(400)
+    assert serving.state == "Terminating:Wait"
+    serving.pages = [IDLE]
+    end(process)
+
+
+def test_an_engine_that_does_not_answer_is_busy_for_a_while(serving: InstanceWorld) -> None:
+    serving.health, serving.pages = 200, ["\x00not metrics\n"]
+    serving.listening = lambda: False  # type: ignore[method-assign]
+    serving.scale(0)
+    process = serving.start("lifecycle", UNKNOWN_SECONDS="1000", MAX_DRAIN_SECONDS="0.3")
+    until(process, lambda: "complete-lifecycle-action drained CONTINUE" in serving.actions(accepted=False))
+    process.kill()
+    assert '"drained": false' in process.communicate()[0]
+    process = serving.start("lifecycle", UNKNOWN_SECONDS="0.1")
+    said = end(process)
+    assert next(line["taken_for"] for line in said if "taken_for" in line) == "idle"
+
+
+def test_metrics_without_a_gauge_that_we_know_are_busy_and_told_once(serving: InstanceWorld) -> None:
+    serving.pages = ["process_cpu_seconds_total 12\n"]
+    serving.scale(0)
+    process = serving.start("lifecycle", MAX_DRAIN_SECONDS="0.3")
+    until(process, lambda: bool(serving.actions(accepted=False)))
+    serving.pass_time(1600)
+    said = end(process)
+    assert len([line for line in said if "unknown_metrics" in line]) == 1
+    assert [line["drained"] for line in said if "drained" in line] == [False]
+    assert "no count of requests that we know" in serving.log()[0]["unknown_metrics"]
+
+
+def test_a_stopped_engine_is_idle(serving: InstanceWorld) -> None:
+    serving.container = False
+    serving.scale(0)
+    assert [line["drained"] for line in end(serving.start("lifecycle")) if "drained" in line] == [True]
+
+
+def test_a_training_node_finishes_its_job_and_takes_no_other(serving: InstanceWorld) -> None:
+    serving.scale(0)
+    process = serving.start("lifecycle", WORKLOAD="training")
+    until(process, lambda: serving.stopped)
+    looks = len(serving.calls)
+    until(process, lambda: len(serving.calls) > looks + 5)
+    assert not [action for action in serving.actions() if action.startswith("complete")]
+    serving.container = False
+    assert [line["drained"] for line in end(process) if "drained" in line] == [True]
+
+
+def test_a_job_is_not_lost_because_docker_does_not_answer(serving: InstanceWorld) -> None:
+    serving.container = None
+    serving.scale(0)
+    process = serving.start("lifecycle", WORKLOAD="training", UNKNOWN_SECONDS="1000", MAX_DRAIN_SECONDS="1000")
+    looks = len(serving.calls)
+    until(process, lambda: len(serving.calls) > looks + 20)
+    assert not [action for action in serving.actions(accepted=False) if action.startswith("complete")]
+    process.kill()
+    process.wait()
+    end(serving.start("lifecycle", WORKLOAD="training", UNKNOWN_SECONDS="0.1"))
