@@ -92,7 +92,9 @@ def delete_timeout_seconds(policy: Policy) -> int:
 def lifecycle_hooks(policy: Policy) -> Mapping[str, Mapping[str, Any]]:
     """Return the properties of a group's lifecycle hooks by name.
 
-    A launch whose model does not answer in time is abandoned and tried anew; a drain that takes too long is ended.
+    An instance that sends no heartbeat for so long is dead: its launch is abandoned and tried anew, its drain is ended.
+    Heartbeats keep a hook open for 100 times its timeout at most, and 48 hours:
+    https://docs.aws.amazon.com/autoscaling/ec2/userguide/lifecycle-hooks.html
     """
     horizontal = policy.horizontal
     return {

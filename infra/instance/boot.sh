@@ -15,15 +15,42 @@ cat > /etc/gpu-fleet/node.env <<'GPU_FLEET_END'
 @NODE_ENVIRONMENT@
 GPU_FLEET_END
 
+# A boot that fails is given up at once: the group launches another instance, and the log group has the reason.
+why=
+at_exit() {
+  if [ "$1" -ne 0 ]; then
+    echo "boot failed: ${why:=$2}"
+    while IFS= read -r line; do export "${line?}"; done < /etc/gpu-fleet/node.env
+    PYTHONPATH=/opt/gpu-fleet python3 -m node abandon "boot: $why"
+  fi
+}
+trap 'at_exit "$?" "failed: $BASH_COMMAND"' EXIT
+give_up() {
+  why=$1
+  exit 1
+}
+
 install -m 0600 /dev/null /etc/gpu-fleet/container.env
 cat > /etc/gpu-fleet/container.env <<'GPU_FLEET_END'
 @CONTAINER_ENVIRONMENT@
 GPU_FLEET_END
 
-# Secrets are read at boot; user data never contains them.
+# Secrets are read at boot; user data never contains them. An engine without its secret would start: without a key it
+# serves everybody, without a token it cannot load its model.
 add_secret() {
-  printf '%s=%s\n' "$1" "$(aws secretsmanager get-secret-value --region @REGION@ --secret-id "$2" --query SecretString --output text)" \
-    >> /etc/gpu-fleet/container.env
+  local value pause
+  for pause in 2 4 8 16 32 64 0; do
+    if value=$(aws secretsmanager get-secret-value --region @REGION@ --secret-id "$2" --query SecretString --output text); then
+      case "$value" in
+        "" | None) give_up "secret $2 for $1 has no text" ;;
+        *$'\n'*) give_up "secret $2 for $1 has several lines, which Docker's file of variables cannot hold" ;;
+      esac
+      printf '%s=%s\n' "$1" "$value" >> /etc/gpu-fleet/container.env
+      return
+    fi
+    sleep "$pause"
+  done
+  give_up "secret $2 for $1 cannot be read"
 }
 @SECRETS@
 
@@ -48,8 +75,12 @@ registry=@REGISTRY@
 if [ -n "$registry" ]; then
   aws ecr get-login-password --region "$(echo "$registry" | cut -d. -f4)" | docker login --username AWS --password-stdin "$registry"
 fi
-# If the registry is unreachable, use a local image.
-docker pull @IMAGE@ || docker image inspect @IMAGE@ > /dev/null
+# If the registry is unreachable, use a local image, or try again: some registries limit pulls for minutes.
+for pause in 5 10 20 40 80 0; do
+  if docker pull @IMAGE@ || docker image inspect @IMAGE@ > /dev/null; then exit 0; fi
+  sleep "$pause"
+done
+exit 1
 GPU_FLEET_END
 
 # The container has its own network: with a hop limit of 1 the metadata token for the instance's role does not cross the

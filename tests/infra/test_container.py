@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.instance.node import container
+from infra.instance.node import boot_progress, container
 
 
 @pytest.fixture
@@ -50,6 +50,24 @@ def test_the_newest_log_line_may_be_on_either_stream(path: Path) -> None:
     assert container.last_log_line() == b"Capturing CUDA graphs: 40 %\n"
     program(path, "docker", "exit 1")
     assert container.last_log_line() is None
+
+
+def test_the_signs_of_this_machine_are_there(path: Path) -> None:
+    program(path, "docker", "exit 1")
+    program(path, "systemctl", "echo 0")
+    signs = boot_progress.look()
+    assert signs.used_bytes > 2**20
+    assert signs.received_bytes >= 0
+    assert signs.read_bytes >= 0
+    assert (signs.log_line, signs.restarts) == (None, 0)
+
+
+def test_what_is_written_is_seen(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one file system, whether Docker and the weights share it with the root or not."""
+    monkeypatch.setattr(boot_progress, "FOLDERS", (str(path), str(path), str(path / "missing")))
+    once = boot_progress._used_bytes()
+    monkeypatch.setattr(boot_progress, "FOLDERS", (str(path),))
+    assert once == pytest.approx(boot_progress._used_bytes(), rel=0.01)
 
 
 # --- the round trip ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,113 @@ def serving(instance: InstanceWorld) -> InstanceWorld:
     lifelike = instance.cloud.lifelike
     instance.on_stop = lambda: lifelike.lifecycle.targets.finish_drain(instance.first)
     return instance
+
+
+# --- the start ----------------------------------------------------------------------------------------------------
+
+
+def test_an_instance_enters_service_once_its_model_answers(instance: InstanceWorld) -> None:
+    instance.health, instance.tag_answers = 503, ["", ""]
+    process = instance.start("lifecycle", HEARTBEAT_SECONDS="1000")
+    until(process, lambda: instance.requested.count("/health") > 3)
+    assert instance.actions() == []
+    instance.health = 200
+    until(process, lambda: instance.state == "InService")
+    process.kill()
+    process.wait()
+    assert instance.actions() == ["complete-lifecycle-action model-answers CONTINUE"]
+
+
+def test_a_hook_that_is_refused_at_first_is_completed_later(instance: InstanceWorld) -> None:
+    """The image is on the AMI: the model answers before AWS waits for the hook."""
+    instance.scale(0)
+    with instance.lock:
+        instance.cloud.client("autoscaling").set_desired_capacity(
+            AutoScalingGroupName="gpu-fleet-chat-l4", DesiredCapacity=1
+        )
+        instance.pass_time(2)
+        instance.first = list(instance.cloud.lifelike.lifecycle.members)[-1]
+    assert instance.state == "Pending"
+    process = instance.start("lifecycle")
+    until(process, lambda: len(instance.actions(accepted=False)) > 3)
+    instance.pass_time(30)
+    until(process, lambda: instance.state == "InService")
+    process.kill()
+    process.wait()
+
+
+def test_a_throttled_call_is_repeated(instance: InstanceWorld) -> None:
+    instance.refused["complete-lifecycle-action"] = 45
+    process = instance.start("lifecycle", LONGEST_PAUSE_SECONDS="0.01")
+    until(process, lambda: instance.state == "InService")
+    process.kill()
+    process.wait()
+
+
+def test_a_slow_load_goes_on_beyond_the_timeout(instance: InstanceWorld) -> None:
+    """The hook's timeout is 20 minutes, and the weights take 50."""
+    instance.health, instance.log_lines = 503, (f"loaded {i} of 30 shards" for i in itertools.count())
+    process = instance.start("lifecycle")
+    for _ in range(5):
+        seen = len(instance.actions())
+        until(process, lambda seen=seen: len(instance.actions()) > seen)
+        instance.pass_time(600)
+    assert instance.state == "Pending:Wait"
+    instance.health = 200
+    until(process, lambda: instance.state == "InService")
+    process.kill()
+    process.wait()
+    assert set(instance.actions()[:-1]) == {"record-lifecycle-action-heartbeat model-answers"}
+
+
+def test_a_launch_without_progress_is_given_up(instance: InstanceWorld) -> None:
+    instance.health, instance.container = 503, False
+    said = end(instance.start("lifecycle", NO_PROGRESS_SECONDS="0.3"))
+    assert "no sign of progress" in said[0]["abandoned"]
+    assert instance.actions()[-1] == "complete-lifecycle-action model-answers ABANDON"
+    instance.pass_time(200)
+    assert instance.state == "gone"
+    (event,) = instance.log()
+    assert event["instance"] == instance.first
+    assert "no sign of progress" in event["abandoned"]
+
+
+def test_a_crash_loop_is_given_up_although_it_logs(instance: InstanceWorld) -> None:
+    instance.health, instance.log_lines = 503, (f"Traceback {i}" for i in itertools.count())
+    process = instance.start("lifecycle", CRASHES="3", CRASH_LOOP_SECONDS="0.1")
+    until(process, lambda: len(instance.actions()) > 5)
+    assert instance.state == "Pending:Wait"
+    instance.restarts = 3
+    said = end(process)
+    assert said[0]["abandoned"] == "the engine has ended 3 times before it answered"
+    assert instance.stopped
+    (failed,) = [a for a in instance.activities() if a["StatusCode"] == "Cancelled"]
+    assert "abandoned: Lifecycle Action Completed with ABANDON Result" in failed["StatusMessage"]
+
+
+def test_a_launch_that_goes_on_for_ever_is_given_up(instance: InstanceWorld) -> None:
+    """An engine that logs each minute that it waits for its other processes is as good as dead."""
+    instance.health, instance.log_lines = 503, (f"still waiting {i}" for i in itertools.count())
+    said = end(instance.start("lifecycle", LAUNCH_TIMEOUT_SECONDS="0.2", NO_PROGRESS_SECONDS="100"))
+    assert "not healthy after" in said[0]["abandoned"]
+
+
+def test_giving_up_is_repeated_until_it_is_accepted(instance: InstanceWorld) -> None:
+    instance.health, instance.container = 503, False
+    instance.refused["complete-lifecycle-action"] = 5
+    end(instance.start("lifecycle", NO_PROGRESS_SECONDS="0.1"))
+    assert instance.actions()[-1] == "complete-lifecycle-action model-answers ABANDON"
+
+
+def test_an_instance_that_leaves_before_it_served_does_not_wait(instance: InstanceWorld) -> None:
+    instance.health = 503
+    instance.state_answers = ["Terminated"] * 1000
+    process = instance.start("lifecycle")
+    until(process, lambda: bool(instance.actions(accepted=False)))
+    process.kill()
+    process.wait()
+    assert instance.actions(accepted=False)[0] == "complete-lifecycle-action drained CONTINUE"
+    assert instance.requested.count("/metrics") == 0
 
 
 # --- the end ------------------------------------------------------------------------------------------------------

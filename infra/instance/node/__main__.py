@@ -2,7 +2,19 @@
 
 import sys
 
-from . import life, scraper
+from . import imds, launch, life, scraper
+from .lifecycle_hooks import Hooks
+
+
+def main(command, *words):
+    """Run one of the three commands."""
+    if command == "metrics":
+        scraper.run()
+    elif command == "lifecycle":
+        life.run()
+    elif command == "abandon":
+        launch.abandon(Hooks(*imds.identity()), " ".join(words))
+
 
 if __name__ == "__main__":
-    {"metrics": scraper.run, "lifecycle": life.run}[sys.argv[1]]()
+    main(*sys.argv[1:])

@@ -4,18 +4,23 @@ import time
 
 from . import container, imds
 from .drain import drain
-from .lifecycle_hooks import DONE, Hooks
-from .node_settings import LAUNCHING_HOOK, POLL_SECONDS, TERMINATING_HOOK
+from .launch import LaunchWatch, abandon
+from .lifecycle_hooks import Hooks
+from .node_settings import POLL_SECONDS, TERMINATING_HOOK
 
 
 def run(clock=time.monotonic, sleep=time.sleep):
-    """Complete the launching hook once the model answers, and drain the instance when its group ends it."""
-    hooks, tries = Hooks(*imds.identity()), 0
+    """Bring the instance into service, and drain it when its group ends it."""
+    hooks = Hooks(*imds.identity())
+    launch = LaunchWatch(hooks)
     while True:
         if imds.leaving():
-            drain(hooks, clock, sleep)
+            if launch.over or container.healthy():
+                drain(hooks)
             hooks.complete_until_accepted(TERMINATING_HOOK, "CONTINUE")
             return
-        if tries < 10 and container.healthy():
-            tries = 10 if hooks.complete(LAUNCHING_HOOK, "CONTINUE") == DONE else tries + 1
+        hopeless = launch.turn(clock())
+        if hopeless:
+            abandon(hooks, hopeless)
+            return
         sleep(POLL_SECONDS)
