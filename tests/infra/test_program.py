@@ -389,6 +389,24 @@ def test_each_failing_service_raises_an_alarm(program: Any, stack: str) -> None:
     assert (of_stack["datapointsToAlarm"], of_stack["evaluationPeriods"]) == (2, 3)
 
 
+def test_a_service_without_a_ready_instance_raises_an_alarm(program: Any, stack: str) -> None:
+    """Longer than a launch may take, so that a service that wakes does not."""
+    run = program(stack)
+    services = {
+        t.inputs["tags"]["gpu-fleet:service"] for t in run.of("LogGroup") if "gpu-fleet:service" in t.inputs["tags"]
+    }
+    alarms = [a.inputs for a in run.of("MetricAlarm") if a.name.endswith("-unserved")]
+    assert len(alarms) == len({a["dimensions"]["service"] for a in alarms} & services) == len(services) > 0
+    for alarm in alarms:
+        assert (alarm["namespace"], alarm["metricName"], alarm["statistic"]) == (
+            "GpuFleet/Scaler",
+            "unserved",
+            "Minimum",
+        )
+        assert alarm["period"] * alarm["datapointsToAlarm"] > 1200
+        assert alarm["evaluationPeriods"] > alarm["datapointsToAlarm"]
+
+
 def test_the_backstop_only_adds(program: Any) -> None:
     policies = program("prod").of("Policy")
     steps = [p for p in policies if p.type == "aws:autoscaling/policy:Policy"]
