@@ -112,6 +112,8 @@ Restart=always
 RestartSec=5
 TimeoutStartSec=3600
 TimeoutStopSec=@UNIT_STOP_SECONDS@
+[Install]
+WantedBy=multi-user.target
 GPU_FLEET_END
 for name in metrics lifecycle; do
   unit "gpu-fleet-$name" <<GPU_FLEET_END
@@ -121,7 +123,11 @@ Environment=PYTHONPATH=/opt/gpu-fleet
 ExecStart=/usr/bin/python3 -m node $name
 Restart=on-failure
 RestartSec=5
+[Install]
+WantedBy=multi-user.target
 GPU_FLEET_END
 done
+# This script runs at the first boot only; the units also start after a reboot.
 systemctl daemon-reload
+systemctl enable engine gpu-fleet-metrics gpu-fleet-lifecycle
 systemctl start --no-block engine gpu-fleet-metrics gpu-fleet-lifecycle

@@ -55,6 +55,21 @@ def started(instance: InstanceWorld) -> list[str]:
     return [call for call in instance.calls if call.startswith("systemctl") and "engine" in call]
 
 
+def test_a_boot_starts_the_units_now_and_after_a_reboot(instance: InstanceWorld) -> None:
+    done = boot(instance, replace(PLAIN, secrets={"HF_TOKEN": secret(instance, SecretString="s3 cr$t")}))
+    assert done.returncode == 0, done.stdout
+    assert container_environment(instance) == "\nHF_TOKEN=s3 cr$t\n"
+    units = "engine gpu-fleet-metrics gpu-fleet-lifecycle"
+    assert started(instance) == [
+        f"systemctl enable {units} -> 0",
+        f"systemctl start --no-block {units} -> 0",
+    ]
+    for name in units.split():
+        unit = (instance.folder / f"etc/systemd/system/{name}.service").read_text()
+        assert unit.endswith("[Install]\nWantedBy=multi-user.target\n")
+    assert instance.actions() == []
+
+
 def test_the_units_run_what_the_boot_wrote(instance: InstanceWorld) -> None:
     boot(instance, PLAIN)
     unit = (instance.folder / "etc/systemd/system/gpu-fleet-lifecycle.service").read_text()

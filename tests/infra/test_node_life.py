@@ -136,6 +136,29 @@ def test_an_instance_that_leaves_before_it_served_does_not_wait(instance: Instan
     assert instance.requested.count("/metrics") == 0
 
 
+# --- a reboot -----------------------------------------------------------------------------------------------------
+
+
+def test_after_a_reboot_the_launch_is_not_completed_again(serving: InstanceWorld) -> None:
+    process = serving.start("lifecycle")
+    until(process, lambda: serving.requested.count(STATE) > 5)
+    process.kill()
+    process.wait()
+    assert [call for call in serving.calls if call.startswith("aws")] == []
+
+
+def test_a_hook_that_is_over_is_given_up(serving: InstanceWorld) -> None:
+    """The record of the launch is lost: refusals end after some minutes, and the instance serves on."""
+    (serving.folder / "state/launched").unlink()
+    process = serving.start("lifecycle", LONGEST_PAUSE_SECONDS="0.01")
+    until(process, (serving.folder / "state/launched").exists)
+    refusals = len(serving.actions(accepted=False))
+    until(process, lambda: serving.requested.count(STATE) > 5)
+    process.kill()
+    process.wait()
+    assert len(serving.actions(accepted=False)) == refusals == 40
+
+
 # --- the end ------------------------------------------------------------------------------------------------------
 
 

@@ -82,6 +82,23 @@ def test_an_engine_that_waits_for_its_first_request_has_no_load(instance, agent,
     assert {agent.recv(512) for _ in range(2)} == {b"requests_running:0|g", b"requests_waiting:0|g"}
 
 
+def test_a_worker_that_does_not_stand_runs_no_job(instance, agent, running) -> None:
+    """It is known, not missing: a node whose jobs are unknown is never taken."""
+    instance.container = False
+    running.append(start(instance, agent, WORKLOAD="training"))
+    assert agent.recv(512) == b"jobs_running:0|g"
+
+
+def test_a_worker_of_which_nothing_is_known_publishes_nothing(instance, agent, running) -> None:
+    instance.container = None
+    running.append(start(instance, agent, WORKLOAD="training"))
+    while len([call for call in instance.calls if "docker inspect" in call]) < 10:
+        assert running[0].poll() is None
+    agent.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        agent.recv(512)
+
+
 def test_a_scraper_outlives_its_engine_and_its_pages(instance, agent, running) -> None:
     instance.pages = ["\x00", 'a{b="c} 1\nvllm:num_requests_running{profile="x"} x\n', "jobs_running 1\n"]
     running.append(start(instance, agent))

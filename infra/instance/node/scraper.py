@@ -19,14 +19,14 @@ def silent():
 
 
 def seen(new, old, seconds):
-    """Return what to publish of this scrape."""
+    """Return what to publish of this scrape. A worker that does not stand runs no job, and that is known."""
     if new is not None:
         values = gauges(new, old, seconds, SLO)
         if not values and in_hand(new, ENGINE) == 0:
             values = {"requests_running": 0.0, "requests_waiting": 0.0}  # its first request has yet to come
         latency = container.network_latency_seconds()
         return values if latency is None else {**values, "network_latency_seconds": latency}
-    return {}
+    return {"jobs_running": 0.0} if TRAINING and container.stands() is False else {}
 
 
 def publish(values, sender):
