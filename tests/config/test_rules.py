@@ -736,7 +736,7 @@ RULES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "10:49: gpu-fleet:services.chat.container.secrets: must make an IAM policy of at most 10240 "
-                "characters for the instances (got 11985)"
+                "characters for the instances (got 12017)"
             ),
         ],
     ),

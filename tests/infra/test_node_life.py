@@ -293,3 +293,51 @@ def test_a_job_is_not_lost_because_docker_does_not_answer(serving: InstanceWorld
     process.kill()
     process.wait()
     end(serving.start("lifecycle", WORKLOAD="training", UNKNOWN_SECONDS="0.1"))
+
+
+# --- a frozen engine ----------------------------------------------------------------------------------------------
+
+HELD = "vllm:num_requests_running 3\nvllm:generation_tokens_total 100\nvllm:prompt_tokens_total 900\n"
+
+
+def test_a_frozen_engine_is_replaced(serving: InstanceWorld) -> None:
+    """Health is 200 and requests are held, but no counter moves. Its drain does not wait for them either."""
+    serving.pages = [HELD]
+    process = serving.start("lifecycle", STALL_SECONDS="0.2")
+    until(process, lambda: serving.state.startswith("Terminating"))
+    said = end(process)
+    assert serving.stopped
+    assert "none of its counters has moved" in serving.log()[0]["unhealthy"]
+    assert [line["drained"] for line in said if "drained" in line] == [False]
+    assert serving.actions()[-1] == "complete-lifecycle-action drained CONTINUE"
+    serving.pass_time(30)
+    with serving.lock:
+        assert len(serving.cloud.client("autoscaling").describe_auto_scaling_instances()["AutoScalingInstances"]) == 1
+
+
+def test_a_refused_report_of_a_frozen_engine_is_repeated(serving: InstanceWorld) -> None:
+    serving.pages, serving.refused["set-instance-health"] = [HELD], 3
+    process = serving.start("lifecycle", STALL_SECONDS="0.1")
+    until(process, lambda: serving.state == "Terminating")
+    process.kill()
+    process.wait()
+    assert len(serving.log()) == 1
+
+
+@pytest.mark.parametrize(
+    ("page", "environment"),
+    [
+        (HELD.replace("running 3", "running 0"), {}),
+        ("vllm:num_requests_running 3\n", {}),
+        ("jobs_running 1\nrequests_finished_total 3\n", {"WORKLOAD": "training"}),
+    ],
+    ids=["idle", "without counters", "a training worker"],
+)
+def test_an_engine_that_may_be_working_is_left_alone(serving: InstanceWorld, page: str, environment: dict) -> None:
+    serving.pages = [page]
+    process = serving.start("lifecycle", STALL_SECONDS="0", **environment)
+    polls = len(serving.requested)
+    until(process, lambda: len(serving.requested) > polls + 40)
+    process.kill()
+    process.wait()
+    assert serving.state == "InService"

@@ -34,6 +34,9 @@ IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/engine:1"
 COMMANDS = {
     "autoscaling complete-lifecycle-action": "autoscaling:CompleteLifecycleAction",
     "autoscaling record-lifecycle-action-heartbeat": "autoscaling:RecordLifecycleActionHeartbeat",
+    "autoscaling set-instance-health": "autoscaling:SetInstanceHealth",
+    "logs create-log-stream": "logs:CreateLogStream",
+    "logs put-log-events": "logs:PutLogEvents",
     "secretsmanager get-secret-value": "secretsmanager:GetSecretValue",
     # https://docs.aws.amazon.com/cli/latest/reference/ecr/get-login-password.html
     "ecr get-login-password": "ecr:GetAuthorizationToken",
@@ -145,7 +148,7 @@ def port() -> Iterator[int]:
 
 
 def run_node(folder: Path, group: str, port: int) -> None:
-    """Run the node's program from the launching hook to the end of the drain."""
+    """Run the node's program from the launching hook to the end of the drain, with an engine that freezes."""
     settings = dict(line.split("=", 1) for line in (folder / "etc/gpu-fleet/node.env").read_text().splitlines())
     environment = {
         **settings, "PATH": f"{folder / 'bin'}:/usr/bin:/bin", "PORT": str(port), "IMDS_URL": f"http://127.0.0.1:{port}",
@@ -154,7 +157,7 @@ def run_node(folder: Path, group: str, port: int) -> None:
     }  # fmt: skip
     Engine.group, Engine.state, Engine.page, Engine.loading = group, "InService", HELD, 3
     command = [sys.executable, "-m", "node", "lifecycle"]
-    last = "complete-lifecycle-action"
+    last = "complete-lifecycle-action" if settings["WORKLOAD"] == "training" else "set-instance-health"
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         try:
             for _ in range(3000):
@@ -281,13 +284,22 @@ def test_no_instance_can_end_an_instance_or_change_a_group(services: dict[str, S
     group, tags = next(iter(services[name].groups.items()))
     for action in (
         "TerminateInstanceInAutoScalingGroup", "SetDesiredCapacity", "SetInstanceProtection", "UpdateAutoScalingGroup",
-        "SetInstanceHealth", "DetachInstances", "EnterStandby", "PutLifecycleHook", "DeleteLifecycleHook",
+        "DetachInstances", "EnterStandby", "PutLifecycleHook", "DeleteLifecycleHook",
         "CreateOrUpdateTags",
     ):  # fmt: skip
         call = request(f"autoscaling:{action}", group_arn(group), tagged(tags))
         assert granted_by([services[name].policy], call) == set()
     instance = f"arn:aws:ec2:{WHERE}:instance/i-2"
     assert granted_by([services[name].policy], request("ec2:TerminateInstances", instance)) == set()
+
+
+def test_an_instance_sets_the_health_of_its_own_service_alone(services: dict[str, Service]) -> None:
+    for service in services.values():
+        for other in services.values():
+            for group, tags in other.groups.items():
+                call = request("autoscaling:SetInstanceHealth", group_arn(group), tagged(tags))
+                allowed = bool(granted_by([service.policy], call))
+                assert allowed == (service is other and service.name != "fine-tuning"), f"{service.name} on {group}"
 
 
 def test_an_instance_completes_only_the_hooks_of_its_own_service(services: dict[str, Service]) -> None:

@@ -51,11 +51,11 @@ class Work:
         return requests is None or requests > 0
 
 
-def drain(hooks, clock=time.monotonic, sleep=time.sleep):
+def drain(hooks, stall, clock=time.monotonic, sleep=time.sleep):
     """Wait until the instance is idle, at most MAX_DRAIN_SECONDS, and stop the engine.
 
     Inference: the load balancer sends no more requests; nothing must run or wait for IDLE_SECONDS. Then the engine is
-    stopped, since the load balancer waits for connections that it keeps open.
+    stopped, since the load balancer waits for connections that it keeps open; a frozen engine is stopped at once.
     Training: SIGTERM tells the worker to finish its job and take no other, and its container ends by itself.
     """
     began = beaten = clock()
@@ -70,11 +70,12 @@ def drain(hooks, clock=time.monotonic, sleep=time.sleep):
         elif idle_since is None:
             idle_since = now
         idle = idle_since is not None and (TRAINING or now - idle_since >= IDLE_SECONDS)
-        if idle or now - began >= MAX_DRAIN_SECONDS:
+        frozen = stall.frozen_for(page, now) is not None
+        if idle or frozen or now - began >= MAX_DRAIN_SECONDS:
             break
         if now - beaten >= HEARTBEAT_SECONDS:
             hooks.heartbeat(TERMINATING_HOOK)
             beaten = now
     say(drained=idle, seconds=round(now - began))
-    if idle and not TRAINING:
+    if (idle or frozen) and not TRAINING:
         container.stop()

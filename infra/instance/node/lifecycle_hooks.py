@@ -43,6 +43,10 @@ class Hooks:
         """Restart the hook's timeout; return one of the four answers."""
         return self._call("record-lifecycle-action-heartbeat", hook)
 
+    def mark_unhealthy(self):
+        """Let the group replace the instance; return whether AWS accepted it."""
+        return self._aws("set-instance-health", "--instance-id", self.instance, "--health-status", "Unhealthy") == DONE
+
     def _call(self, action, hook, *more):
         where = ["--auto-scaling-group-name", self.group, "--instance-id", self.instance]
         return self._aws(action, "--lifecycle-hook-name", hook, *where, *more)
