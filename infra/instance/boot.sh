@@ -86,6 +86,8 @@ GPU_FLEET_END
 # The container has its own network: with a hop limit of 1 the metadata token for the instance's role does not cross the
 # bridge. The kernel forwards the load balancer's connections with their source addresses, without a proxy.
 # --ipc host: vLLM's processes share memory, https://docs.vllm.ai/en/latest/deployment/docker.html
+# mode=non-blocking: a log service that is slow or away would otherwise block the engine at its next line; lines beyond
+# the buffer are lost. https://docs.docker.com/engine/logging/configure/#configure-the-delivery-mode-of-log-messages
 cat > /opt/gpu-fleet/serve.sh <<'GPU_FLEET_END'
 #!/bin/bash
 set -euo pipefail
@@ -93,6 +95,7 @@ docker rm --force engine > /dev/null 2>&1 || true
 exec docker run --name engine --gpus all --publish @PORT@:@PORT@ @PUBLISH_METRICS@--ipc host --env-file /etc/gpu-fleet/container.env \
   --volume /opt/models:/root/.cache/huggingface --stop-signal SIGTERM --stop-timeout @STOP_SECONDS@ \
   --log-driver awslogs --log-opt awslogs-region=@REGION@ --log-opt awslogs-group=@LOG_GROUP@ \
+  --log-opt mode=non-blocking --log-opt max-buffer-size=16m \
   @IMAGE@ @ARGS@
 GPU_FLEET_END
 chmod 0755 /opt/gpu-fleet/*.sh

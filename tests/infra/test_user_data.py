@@ -183,6 +183,13 @@ def test_an_engine_with_a_port_for_metrics_shows_it_to_the_instance_alone() -> N
     assert "METRICS_PORT" not in heredocs(render_script(PLAIN))["/etc/gpu-fleet/node.env"]
 
 
+def test_a_slow_log_service_never_blocks_the_engine() -> None:
+    words = shlex.split(heredocs(render_script(PLAIN))["/opt/gpu-fleet/serve.sh"].replace("\\\n", " "))
+    options = dict(words[i + 1].split("=", 1) for i, word in enumerate(words) if word == "--log-opt")
+    assert options["mode"] == "non-blocking"
+    assert options["max-buffer-size"] == "16m"
+
+
 @pytest.mark.parametrize(("boot", "seconds"), [(PLAIN, 30), (FULL, 21600)], ids=["plain", "full"])
 def test_docker_ends_the_container_before_systemd_does(boot: BootSettings, seconds: int) -> None:
     files = heredocs(render_script(boot))
