@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lambdas.scaler import activities
 from tests.infra.instance_world import BUSY, IDLE, InstanceWorld, end, instance_world, until
 
 STATE = "/latest/meta-data/autoscaling/target-lifecycle-state"
@@ -109,6 +110,8 @@ def test_a_crash_loop_is_given_up_although_it_logs(instance: InstanceWorld) -> N
     assert instance.stopped
     (failed,) = [a for a in instance.activities() if a["StatusCode"] == "Cancelled"]
     assert "abandoned: Lifecycle Action Completed with ABANDON Result" in failed["StatusMessage"]
+    seen = activities.parse(instance.activities(), instance.cloud.now)
+    assert [(error.zone, error.spot, error.booted) for error in seen.capacity_errors] == [("", None, True)]
 
 
 def test_a_launch_that_goes_on_for_ever_is_given_up(instance: InstanceWorld) -> None:
