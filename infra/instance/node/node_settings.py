@@ -32,7 +32,7 @@ LAUNCH_TIMEOUT_SECONDS = _seconds("LAUNCH_TIMEOUT_SECONDS", "1200")
 """The launching hook's heartbeat timeout."""
 LONGEST_LAUNCH_SECONDS = 4 * LAUNCH_TIMEOUT_SECONDS
 """A launch is given up after this time even if it goes on: an engine that logs that it waits also goes on."""
-NO_PROGRESS_SECONDS = min(_seconds("NO_PROGRESS_SECONDS", "600"), LAUNCH_TIMEOUT_SECONDS)
+NO_PROGRESS_SECONDS = _seconds("NO_PROGRESS_SECONDS", str(LAUNCH_TIMEOUT_SECONDS / 2))
 """A launch is given up after so long without a sign of progress. Estimate: compiling and capturing CUDA graphs is the
 longest step without disk or network, and it logs."""
 PROGRESS_BYTES = _seconds("PROGRESS_BYTES", str(64 * 2**20))
