@@ -92,7 +92,9 @@ def delete_timeout_seconds(policy: Policy) -> int:
 def lifecycle_hooks(policy: Policy) -> Mapping[str, Mapping[str, Any]]:
     """Return the properties of a group's lifecycle hooks by name.
 
-    A launch whose model does not answer in time is abandoned and tried anew; a drain that takes too long is ended.
+    An instance that sends no heartbeat for so long is dead: its launch is abandoned and tried anew, its drain is ended.
+    Heartbeats keep a hook open for 100 times its timeout at most, and 48 hours:
+    https://docs.aws.amazon.com/autoscaling/ec2/userguide/lifecycle-hooks.html
     """
     horizontal = policy.horizontal
     return {
@@ -253,7 +255,7 @@ def _mixed_instances_policy(
 
 
 def _user_data(args: GpuPoolArgs) -> pulumi.Output[str]:
-    """Return the boot script in base64."""
+    """Return user data in base64."""
 
     def render(resolved: Sequence[str | None]) -> str:
         log_group, queue_url = resolved
@@ -265,6 +267,6 @@ def _user_data(args: GpuPoolArgs) -> pulumi.Output[str]:
             log_group=log_group or "",
             queue_url=queue_url,
         )
-        return base64.b64encode(render_user_data(boot).encode()).decode()
+        return base64.b64encode(render_user_data(boot)).decode()
 
     return pulumi.Output.all(args.log_group, args.queue_url).apply(render)

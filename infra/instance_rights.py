@@ -25,7 +25,7 @@ class InstanceResources:
 def instance_statements(place: Place, resources: InstanceResources) -> list[Statement]:
     """Return the rights of a service's instances: report their own progress, and read what they start with."""
     return [
-        *_lifecycle_statements(place, resources.group_tags),
+        *_lifecycle_statements(place, resources),
         Statement(
             "PublishMetrics",
             ["cloudwatch:PutMetricData"],
@@ -41,20 +41,19 @@ def instance_statements(place: Place, resources: InstanceResources) -> list[Stat
     ]
 
 
-def _lifecycle_statements(place: Place, group_tags: Mapping[str, str]) -> list[Statement]:
-    """Return the rights to complete a group's lifecycle hooks. A condition on tags names the groups.
+def _lifecycle_statements(place: Place, resources: InstanceResources) -> list[Statement]:
+    """Return the rights to complete a group's lifecycle hooks and, for inference, to call an instance of it unhealthy,
+    which replaces it. A condition on tags names the groups.
 
     Their names are not known when the role is created: the groups refer to the launch template, which refers to this
-    role. A prefix of their names could match another service's groups.
+    role. A prefix of their names could match another service's groups. IAM knows no condition for an instance's own id.
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2autoscaling.html
     """
-    return [
-        Statement(
-            "OwnLifecycle",
-            ["autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat"],
-            [place.group_arn("*")],
-            {"StringEquals": {f"aws:ResourceTag/{key}": value for key, value in sorted(group_tags.items())}},
-        )
-    ]
+    actions = ["autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat"]
+    if resources.queue_arn is None:
+        actions.append("autoscaling:SetInstanceHealth")
+    tags = {f"aws:ResourceTag/{key}": value for key, value in sorted(resources.group_tags.items())}
+    return [Statement("OwnLifecycle", actions, [place.group_arn("*")], {"StringEquals": tags})]
 
 
 def _session_statements(place: Place) -> list[Statement]:

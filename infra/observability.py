@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
+from gpu_fleet.config import naming
 from gpu_fleet.config.settings import ObservabilitySettings
 from infra import iam
 from infra.dashboard import SCALER_NAMESPACE, ServiceDashboard
@@ -18,6 +20,18 @@ SILENCE_PERIODS = 3
 """Minutes without a run. CloudWatch looks back further before it reports missing data, but does not say how far; its
 own example has five periods for three:
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html"""
+
+
+UNSERVED_MINUTES = 5
+"""Beyond the launch timeout. A service that wakes has no instance for as long as a launch takes."""
+
+MISSED_RUNS = 2
+"""Minutes of these that may have no metric."""
+
+
+def unserved_minutes(launch_timeout_seconds: float) -> int:
+    """Return after how many minutes without a ready instance an alarm rings: 25 for a launch timeout of 1200 s."""
+    return math.ceil(naming.hook_seconds(launch_timeout_seconds) / 60) + UNSERVED_MINUTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +52,8 @@ class WatchedService:
     name: str
     pools: Mapping[str, WatchedPool]
     dashboard_name: str
+    launch_timeout_seconds: float
+    """Of its policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +222,19 @@ class Observability(pulumi.ComponentResource):
             metric_name="held",
             statistic="Minimum",
             evaluation_periods=10,
+            threshold=1,
+            **common,
+        )
+
+        minutes = unserved_minutes(service.launch_timeout_seconds)
+        self._make_alarm(
+            f"{name}-{service.name}-unserved",
+            f"Service {service.name} wants instances and has had none ready for longer than a launch may take.",
+            args,
+            metric_name="unserved",
+            statistic="Minimum",
+            evaluation_periods=minutes,
+            datapoints_to_alarm=minutes - MISSED_RUNS,
             threshold=1,
             **common,
         )

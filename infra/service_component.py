@@ -126,6 +126,7 @@ class ServiceComponent(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self)
         shared = self._make_shared(name, args)
         self.workload = args.model.policy.workload
+        self.launch_timeout_seconds = args.model.policy.horizontal.launch_timeout_seconds
         self.target_groups = shared.target_groups
         self.listener_rule_arn = shared.listener_rule.arn if shared.listener_rule else None
         self.hash_rules = shared.hash_rules

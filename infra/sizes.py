@@ -64,12 +64,12 @@ def _boot_problems(
         log_group=naming.log_group(project, stack, model.name),
         queue_url=placeholders.queue_url(f"{project}-{stack}-{model.name}", region),
     )
-    size = len(user_data.render_user_data(boot).encode())
+    size = len(user_data.render_user_data(boot))
     if size > user_data.MAX_BYTES:
         yield PlanProblem(
             (*at, "container"),
-            f"must make a boot script of at most {user_data.MAX_BYTES} bytes with its args, environment and secrets "
-            f"(got {size})",
+            f"must make a boot script of at most {user_data.MAX_BYTES} bytes, compressed, with its args, environment "
+            f"and secrets (got {size})",
         )
 
 

@@ -210,6 +210,7 @@ def watched_services(args: StackArgs, services: Services) -> list[WatchedService
                 for pool_name, pool in service.pools.items()
             },
             dashboard_name=naming.dashboard(args.project, args.stack, service_name),
+            launch_timeout_seconds=service.launch_timeout_seconds,
         )
         for service_name, service in services.items()
     ]

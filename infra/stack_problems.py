@@ -22,7 +22,7 @@ from gpu_fleet.config.stack_file import (
 )
 from gpu_fleet.config.yaml_files import library_texts, read_library, read_text
 from gpu_fleet.scaling.service import Service
-from infra import sizes
+from infra import engine_problems, sizes
 
 
 def stack_problems(root: Path, stack: str, library: Library | None, project: str | None = None) -> list[Problem]:
@@ -77,6 +77,7 @@ def _composed(reading: StackReading, library: Library) -> tuple[tuple[Service, .
     document = reading.document
     services, problems = compose(reading.settings, library, reading.wrong)
     problems += affinity.problems(reading.settings, library)
+    problems += engine_problems.problems(reading.settings, services)
     problems += sizes.problems(document.project, document.stack, reading.settings, services)
     reported = {problem.path for problem in reading.wrong}
     more = [document.problem(problem.path, problem.text) for problem in problems if problem.path not in reported]

@@ -1,16 +1,23 @@
-"""The boot script of an instance, rendered from the files in infra/instance. Pure: text in, text out."""
+"""User data of an instance: its boot script, rendered from the files in infra/instance, compressed."""
 
 from __future__ import annotations
 
+import ast
+import io
 import json
 import re
 import shlex
+import struct
+import tokenize
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gpu_fleet.config import naming
 from gpu_fleet.config.settings import Container
 from gpu_fleet.scaling.policy import Policy, Slo, Workload
+from infra.instance.node.engines import ENGINES, ServingEngine, of_image
 
 FOLDER = Path(__file__).parent / "instance"
 LAUNCHING_HOOK = "model-answers"
@@ -19,11 +26,11 @@ TERMINATING_HOOK = "drained"
 MAX_BYTES = 16384
 """Before base64: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html"""
 
-KEEP_ALIVE = "VLLM_HTTP_TIMEOUT_KEEP_ALIVE"
-"""Seconds: https://docs.vllm.ai/en/latest/configuration/env_vars.html"""
-
 INFERENCE_STOP_SECONDS = 30
 """Between SIGTERM and SIGKILL. An instance for inference has drained before its container stops."""
+
+UNIT_STOP_SECONDS = 15
+"""What systemd waits longer than Docker does, so that Docker ends the container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,7 @@ class BootSettings:
     image: str
     log_group: str
     max_drain_seconds: int
+    launch_timeout_seconds: int = 1200
     training: bool = False
     slo: Slo | None = None
     """Limits by which the instance counts its late requests."""
@@ -61,7 +69,7 @@ def boot_settings(
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html#http-502-issues
     """
     training = policy.workload is Workload.TRAINING
-    defaults = {} if training else {KEEP_ALIVE: str(idle_timeout_seconds + 10)}
+    defaults = {} if training else dict.fromkeys(_keep_alive_variables(container.image), str(idle_timeout_seconds + 10))
     return BootSettings(
         region=region,
         image=container.image,
@@ -72,19 +80,44 @@ def boot_settings(
         health_path=container.health_path,
         log_group=log_group,
         max_drain_seconds=int(policy.horizontal.busy_max_drain_seconds),
+        launch_timeout_seconds=naming.hook_seconds(policy.horizontal.launch_timeout_seconds),
         training=training,
         slo=policy.slo,
     )
 
 
-def render_user_data(boot: BootSettings) -> str:
-    """Return the script.
+def _keep_alive_variables(image: str) -> list[str]:
+    """Return the variables that an engine of this image reads; those of all engines for an image that we do not know.
 
-    `infra.sizes` checks that EC2 accepts its length, `gpu_fleet.config.rules` that no value contains a line break.
+    An engine ignores another's.
     """
-    registry = boot.image.partition("/")[0]
+    known = of_image(image)
+    engines = (known,) if known else ENGINES
+    return [engine.keep_alive_variable for engine in engines if engine.keep_alive_variable]
+
+
+def render_user_data(boot: BootSettings) -> bytes:
+    """Return the boot script, compressed: cloud-init, which Amazon Linux and Ubuntu run, unpacks it.
+
+    The bytes depend on nothing but the script and the build of zlib; with another build, an update makes a new version
+    of the launch template, which replaces no instance. `infra.sizes` checks that EC2 accepts their number.
+    https://docs.cloud-init.io/en/latest/explanation/format/index.html (gzip compressed content)
+    https://docs.aws.amazon.com/linux/al2023/ug/cloud-init.html
+    """
+    script = render_script(boot).encode()
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9)
+    # No name, no time, no operating system: https://www.rfc-editor.org/rfc/rfc1952
+    header = bytes([0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 2, 255])
+    end = struct.pack("<LL", zlib.crc32(script), len(script))
+    return header + packer.compress(script) + packer.flush() + end
+
+
+def render_script(boot: BootSettings) -> str:
+    """Return the boot script. `gpu_fleet.config.rules` checks that no value contains a line break."""
+    stop_seconds = boot.max_drain_seconds if boot.training else INFERENCE_STOP_SECONDS
+    registry, engine = boot.image.partition("/")[0], of_image(boot.image)
     values = {
-        "NODE": _with_tabs(_without_comments((FOLDER / "node.py").read_text(encoding="utf-8"))),
+        "NODE": "\n\n".join(_node_files()),
         "AGENT": _agent_config(boot.region),
         "NODE_ENVIRONMENT": _environment_file(
             {
@@ -94,6 +127,9 @@ def render_user_data(boot: BootSettings) -> str:
                 "HEALTH_PATH": boot.health_path,
                 "WORKLOAD": "training" if boot.training else "inference",
                 "MAX_DRAIN_SECONDS": str(boot.max_drain_seconds),
+                "LAUNCH_TIMEOUT_SECONDS": str(boot.launch_timeout_seconds),
+                "LOG_GROUP": boot.log_group,
+                **_engine_environment(engine),
                 "LAUNCHING_HOOK": LAUNCHING_HOOK,
                 "TERMINATING_HOOK": TERMINATING_HOOK,
                 **({"SLO": _limits(boot.slo)} if boot.slo else {}),
@@ -103,19 +139,58 @@ def render_user_data(boot: BootSettings) -> str:
         "SECRETS": "\n".join(f"add_secret {shlex.quote(k)} {shlex.quote(v)}" for k, v in sorted(boot.secrets.items())),
         "PORT": str(boot.port),
         "REGISTRY": shlex.quote(registry) if ".dkr.ecr." in registry else "''",
+        "PUBLISH_METRICS": _publish_metrics(engine),
         "IMAGE": shlex.quote(boot.image),
         "ARGS": " ".join(shlex.quote(arg) for arg in boot.args),
         "LOG_GROUP": shlex.quote(boot.log_group),
         "REGION": shlex.quote(boot.region),
         # A training worker finishes its job after SIGTERM.
-        "STOP_SECONDS": str(boot.max_drain_seconds if boot.training else INFERENCE_STOP_SECONDS),
+        "STOP_SECONDS": str(stop_seconds),
+        "UNIT_STOP_SECONDS": str(stop_seconds + UNIT_STOP_SECONDS),
     }
     script = _without_comments((FOLDER / "boot.sh").read_text(encoding="utf-8"))
     return re.sub(r"@([A-Z_]+)@", lambda placeholder: values[placeholder[1]], script)
 
 
+def _engine_environment(engine: ServingEngine | None) -> dict[str, str]:
+    """Return what the image tells of its engine."""
+    if engine is None:
+        return {}
+    port = {"METRICS_PORT": str(engine.metrics_port)} if engine.metrics_port else {}
+    return {"ENGINE": engine.name, **port}
+
+
+def _publish_metrics(engine: ServingEngine | None) -> str:
+    """Return the option by which the instance alone reaches the engine's port of metrics, if it has one."""
+    return f"--publish 127.0.0.1:{engine.metrics_port}:{engine.metrics_port} " if engine and engine.metrics_port else ""
+
+
+def _node_files() -> list[str]:
+    """Return the commands that write the node's program."""
+    return [
+        f"cat > /opt/gpu-fleet/node/{path.name} <<'GPU_FLEET_END'\n{bare_python(path.read_text(encoding='utf-8'))}"
+        "\nGPU_FLEET_END"
+        for path in sorted((FOLDER / "node").glob("*.py"))
+    ]
+
+
+def bare_python(text: str) -> str:
+    """Return a program without its docstrings, comment lines and empty lines: a user needs their room for arguments."""
+    lines, drop = text.rstrip("\n").split("\n"), set()
+    for node in ast.walk(ast.parse(text)):
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else []:
+            value = getattr(statement, "value", None)
+            if isinstance(statement, ast.Expr) and isinstance(value, ast.Constant) and isinstance(value.value, str):
+                drop.update(range(statement.lineno, (statement.end_lineno or statement.lineno) + 1))
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in (tokenize.COMMENT, tokenize.NL) and not token.line[: token.start[1]].strip():
+            drop.add(token.start[0])
+    return "\n".join(line for i, line in enumerate(lines, 1) if i not in drop)
+
+
 def _limits(slo: Slo) -> str:
-    """Return the limits as `node.py` reads them."""
+    """Return the limits as the node reads them."""
     return f"{slo.ttft_seconds:g} {slo.ttft_seconds_per_1000_input_tokens:g} {slo.tpot_seconds:g}"
 
 
@@ -123,11 +198,6 @@ def _without_comments(text: str) -> str:
     """Return the text without its comment lines; the first line and every `#!` line stay."""
     first, *rest = text.rstrip("\n").split("\n")
     return "\n".join([first, *(line for line in rest if not line.lstrip().startswith("#") or line.startswith("#!"))])
-
-
-def _with_tabs(text: str) -> str:
-    """Return Python with a tab for each four spaces of indentation, which leaves a user 1 KB more for arguments."""
-    return re.sub(r"^(?: {4})+", lambda spaces: "\t" * (len(spaces[0]) // 4), text, flags=re.MULTILINE)
 
 
 def _agent_config(region: str) -> str:

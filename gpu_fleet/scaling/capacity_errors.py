@@ -40,12 +40,13 @@ def mark(policy: CapacityErrors, remembered: PoolState, seen: PoolObservation, n
     for (zone, spot), error in {(e.zone, spot): e for e in errors for spot in _markets(e)}.items():
         count = marks[zone, spot].errors + 1 if (zone, spot) in marks else 1
         seconds = min(LONGEST_SECONDS, policy.avoid_seconds * 2 ** (count - 1))
-        marks[zone, spot] = Mark(zone, error.at + seconds, count, spot, error.why)
+        marks[zone, spot] = Mark(zone, error.at + seconds, count, spot, error.why, error.booted)
     newest = max([remembered.marked_at, *(e.at for e in errors)])
     for instance in seen.those(Phase.STARTING, Phase.READY):
-        if instance.since > newest and _launched(instance, now):
-            marks.pop((instance.zone, instance.spot), None)
-            marks.pop(("", instance.spot), None)
+        if instance.since > newest:
+            for key in ((instance.zone, instance.spot), ("", instance.spot)):
+                if key in marks and _works(instance, marks[key], now):
+                    del marks[key]
     return replace(remembered, marks=tuple(marks.values()), marked_at=newest)
 
 
@@ -53,8 +54,9 @@ def _markets(error: CapacityError) -> tuple[bool, ...]:
     return (False, True) if error.spot is None else (error.spot,)
 
 
-def _launched(instance: Instance, now: float) -> bool:
-    return instance.phase is Phase.READY or now - instance.since >= LAUNCHED_SECONDS
+def _works(instance: Instance, mark: Mark, now: float) -> bool:
+    """Whether the instance shows that what the mark says is over."""
+    return instance.phase is Phase.READY or (not mark.booted and now - instance.since >= LAUNCHED_SECONDS)
 
 
 def open_zones(pool: Pool, seen: PoolObservation, remembered: PoolState, now: float) -> set[str]:

@@ -35,9 +35,9 @@ def missing(policy: Horizontal, seen: PoolObservation, now: float) -> Missing:
 
 
 def stuck(policy: Horizontal, seen: PoolObservation, now: float) -> tuple[str, ...]:
-    """Instances that still start although the launch timeout has passed."""
+    """Instances that still start although the launch timeout has passed, and do not say themselves that they go on."""
     late = policy.launch_timeout_seconds
-    return tuple(i.id for i in seen.those(Phase.STARTING) if now - i.since > late)
+    return tuple(i.id for i in seen.those(Phase.STARTING) if now - i.since > late and not i.booting)
 
 
 def unfilled(seen: PoolObservation) -> int:

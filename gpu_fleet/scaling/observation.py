@@ -46,6 +46,8 @@ class Instance:
     since: float
     """When it was launched (seconds since the epoch)."""
     spot: bool = False
+    booting: bool = False
+    """It waits for its launching hook, which its own heartbeats keep open: AWS ends one that sends none."""
     ready_at: float | None = None
     """When it became ready, where that was seen: from it the pool's lead time is learnt."""
     load: Reading | None = None
@@ -67,6 +69,8 @@ class CapacityError:
     """Whether it concerns spot instances or on-demand ones; None: both."""
     why: str = field(default="", compare=False)
     """AWS's own words, shortened: for whoever reads the reasons."""
+    booted: bool = False
+    """Whether the instance could be launched, and was given up before it served: another that boots proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,7 @@ class Horizontal(Section):
     """Scale in only to the highest capacity required within this time; longer, up to an hour, while what was taken is
     soon missed."""
     launch_timeout_seconds: Annotated[float, Field(gt=0)] = 1200
-    """An instance that is not ready after this time no longer counts as starting."""
+    """An instance that is not ready after this time, and no longer shows progress, does not count as starting."""
     busy_max_drain_seconds: Seconds = 900
     """Time for a draining instance to finish its requests."""
 

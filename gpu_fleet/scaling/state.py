@@ -77,6 +77,8 @@ class Mark:
     spot: bool = False
     why: str = ""
     """Why the launch failed, in AWS's words."""
+    booted: bool = False
+    """Whether the instance was launched, and given up before it served: only one that serves clears the mark."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,9 @@
 set -euo pipefail
 exec > >(tee -a /var/log/gpu-fleet-boot.log) 2>&1
 
-install -d -m 0755 /etc/gpu-fleet /opt/gpu-fleet /opt/models
+install -d -m 0755 /etc/gpu-fleet /opt/gpu-fleet/node /opt/models /var/lib/gpu-fleet
 
-cat > /opt/gpu-fleet/node.py <<'GPU_FLEET_END'
 @NODE@
-GPU_FLEET_END
 
 cat > /etc/gpu-fleet/agent.json <<'GPU_FLEET_END'
 @AGENT@
@@ -17,15 +15,42 @@ cat > /etc/gpu-fleet/node.env <<'GPU_FLEET_END'
 @NODE_ENVIRONMENT@
 GPU_FLEET_END
 
+# A boot that fails is given up at once: the group launches another instance, and the log group has the reason.
+why=
+at_exit() {
+  if [ "$1" -ne 0 ]; then
+    echo "boot failed: ${why:=$2}"
+    while IFS= read -r line; do export "${line?}"; done < /etc/gpu-fleet/node.env
+    PYTHONPATH=/opt/gpu-fleet python3 -m node abandon "boot: $why"
+  fi
+}
+trap 'at_exit "$?" "failed: $BASH_COMMAND"' EXIT
+give_up() {
+  why=$1
+  exit 1
+}
+
 install -m 0600 /dev/null /etc/gpu-fleet/container.env
 cat > /etc/gpu-fleet/container.env <<'GPU_FLEET_END'
 @CONTAINER_ENVIRONMENT@
 GPU_FLEET_END
 
-# Secrets are read at boot; user data never contains them.
+# Secrets are read at boot; user data never contains them. An engine without its secret would start: without a key it
+# serves everybody, without a token it cannot load its model.
 add_secret() {
-  printf '%s=%s\n' "$1" "$(aws secretsmanager get-secret-value --region @REGION@ --secret-id "$2" --query SecretString --output text)" \
-    >> /etc/gpu-fleet/container.env
+  local value pause
+  for pause in 2 4 8 16 32 64 0; do
+    if value=$(aws secretsmanager get-secret-value --region @REGION@ --secret-id "$2" --query SecretString --output text); then
+      case "$value" in
+        "" | None) give_up "secret $2 for $1 has no text" ;;
+        *$'\n'*) give_up "secret $2 for $1 has several lines, which Docker's file of variables cannot hold" ;;
+      esac
+      printf '%s=%s\n' "$1" "$value" >> /etc/gpu-fleet/container.env
+      return
+    fi
+    sleep "$pause"
+  done
+  give_up "secret $2 for $1 cannot be read"
 }
 @SECRETS@
 
@@ -50,23 +75,30 @@ registry=@REGISTRY@
 if [ -n "$registry" ]; then
   aws ecr get-login-password --region "$(echo "$registry" | cut -d. -f4)" | docker login --username AWS --password-stdin "$registry"
 fi
-# If the registry is unreachable, use a local image.
-docker pull @IMAGE@ || docker image inspect @IMAGE@ > /dev/null
+# If the registry is unreachable, use a local image, or try again: some registries limit pulls for minutes.
+for pause in 5 10 20 40 80 0; do
+  if docker pull @IMAGE@ || docker image inspect @IMAGE@ > /dev/null; then exit 0; fi
+  sleep "$pause"
+done
+exit 1
 GPU_FLEET_END
 
 # The container has its own network: with a hop limit of 1 the metadata token for the instance's role does not cross the
 # bridge. The kernel forwards the load balancer's connections with their source addresses, without a proxy.
 # --ipc host: vLLM's processes share memory, https://docs.vllm.ai/en/latest/deployment/docker.html
+# mode=non-blocking: a log service that is slow or away would otherwise block the engine at its next line; lines beyond
+# the buffer are lost. https://docs.docker.com/engine/logging/configure/#configure-the-delivery-mode-of-log-messages
 cat > /opt/gpu-fleet/serve.sh <<'GPU_FLEET_END'
 #!/bin/bash
 set -euo pipefail
 docker rm --force engine > /dev/null 2>&1 || true
-exec docker run --name engine --gpus all --publish @PORT@:@PORT@ --ipc host --env-file /etc/gpu-fleet/container.env \
-  --volume /opt/models:/root/.cache/huggingface --stop-timeout @STOP_SECONDS@ \
+exec docker run --name engine --gpus all --publish @PORT@:@PORT@ @PUBLISH_METRICS@--ipc host --env-file /etc/gpu-fleet/container.env \
+  --volume /opt/models:/root/.cache/huggingface --stop-signal SIGTERM --stop-timeout @STOP_SECONDS@ \
   --log-driver awslogs --log-opt awslogs-region=@REGION@ --log-opt awslogs-group=@LOG_GROUP@ \
+  --log-opt mode=non-blocking --log-opt max-buffer-size=16m \
   @IMAGE@ @ARGS@
 GPU_FLEET_END
-chmod 0755 /opt/gpu-fleet/*
+chmod 0755 /opt/gpu-fleet/*.sh
 
 unit() {
   cat > "/etc/systemd/system/$1.service"
@@ -82,16 +114,23 @@ ExecStop=/usr/bin/docker stop engine
 Restart=always
 RestartSec=5
 TimeoutStartSec=3600
-TimeoutStopSec=@STOP_SECONDS@
+TimeoutStopSec=@UNIT_STOP_SECONDS@
+[Install]
+WantedBy=multi-user.target
 GPU_FLEET_END
 for name in metrics lifecycle; do
   unit "gpu-fleet-$name" <<GPU_FLEET_END
 [Service]
 EnvironmentFile=/etc/gpu-fleet/node.env
-ExecStart=/usr/bin/python3 /opt/gpu-fleet/node.py $name
+Environment=PYTHONPATH=/opt/gpu-fleet
+ExecStart=/usr/bin/python3 -m node $name
 Restart=on-failure
 RestartSec=5
+[Install]
+WantedBy=multi-user.target
 GPU_FLEET_END
 done
+# This script runs at the first boot only; the units also start after a reboot.
 systemctl daemon-reload
+systemctl enable engine gpu-fleet-metrics gpu-fleet-lifecycle
 systemctl start --no-block engine gpu-fleet-metrics gpu-fleet-lifecycle

@@ -59,8 +59,12 @@ _MARKET = re.compile(r"^\s*Could not launch (Spot|On-Demand) Instances\.\s*", re
 _ON_PURPOSE = re.compile(r"InitiatedShutdown|Spot\w*(Termination|Shutdown)", re.IGNORECASE)
 """An instance that boots was ended by somebody, or taken back: it could be launched."""
 
+_GIVEN_UP = re.compile(r"failed to complete user's Lifecycle Action", re.IGNORECASE)
+"""An instance that booted gave its launch up, or sent no heartbeat: image, secret, weights or engine do not work.
+https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-lifecycle-hooks-troubleshooting.html"""
+
 _BOILERPLATE = re.compile(
-    r"\s*Launching EC2 instance failed\.?|\s*Encoded authorization failure message:\s*\S+"
+    r"\s*Launching EC2 instance failed\.?|with token [-0-9a-f]+ |\s*Encoded authorization failure message:\s*\S+"
     r"|\s*Please visit http\S+ to request an adjustment to this limit\.?",
     re.IGNORECASE,
 )
@@ -94,7 +98,9 @@ def parse(activities: Sequence[Any], now: float) -> FailedLaunches:
         message = activity.get("StatusMessage") or activity.get("Description", "")
         if not _failed_launch(activity, message) or now - at > LOOK_BACK_SECONDS:
             continue
-        error = CapacityError(_zone(activity, message), at, _spot(message), _shortened(message))
+        given_up = _GIVEN_UP.search(message) is not None
+        spot = None if given_up else _spot(message)
+        error = CapacityError(_zone(activity, message), at, spot, _shortened(message), given_up)
         errors.append(error)
         if not _CAPACITY.search(message):
             other[error.why] = None
@@ -106,8 +112,9 @@ def _failed_launch(activity: Any, message: str) -> bool:
     description = activity.get("Description", "")
     if description and not description.startswith("Launching"):
         return False
-    if activity["StatusCode"] == "Cancelled":  # launched, and ended by EC2 before it was in service
-        return "Termination Reason:" in message and not _ON_PURPOSE.search(message)
+    if activity["StatusCode"] == "Cancelled":  # launched, and ended by EC2 or by itself before it was in service
+        ended = "Termination Reason:" in message and not _ON_PURPOSE.search(message)
+        return ended or _GIVEN_UP.search(message) is not None
     return activity["StatusCode"] == "Failed"
 
 

@@ -42,6 +42,11 @@ class Member:
         return self.lifecycle.startswith(LEAVING)
 
     @property
+    def booting(self) -> bool:
+        """Whether it waits for its launching hook."""
+        return self.lifecycle == "Pending:Wait"
+
+    @property
     def in_service(self) -> bool:
         """Whether the group counts it as in service."""
         return self.lifecycle == "InService"

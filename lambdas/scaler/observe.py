@@ -206,6 +206,7 @@ def _instances(
                 # EC2 shows a new instance some seconds after Auto Scaling does: it was launched just now.
                 since=facts.launched_at if facts else now,
                 spot=facts.spot if facts else False,
+                booting=member.booting,
                 ready_at=book.ready_at(member.id, phase, now),
             )
         )

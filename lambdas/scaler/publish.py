@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
+from gpu_fleet.scaling.decision import Decision
 from gpu_fleet.scaling.observation import Observation
 from lambdas.scaler.result import Outcome, Result
 
@@ -35,6 +36,8 @@ def publish(result: Result, observation: Observation | None, stack: str) -> None
         _add(metrics, "forecast_rps", MetricUnit.CountPerSecond, signals.forecast_rps)
         _add(metrics, "required_rps", MetricUnit.CountPerSecond, signals.required_rps)
         _add(metrics, "usd_per_hour", MetricUnit.NoUnit, signals.usd_per_hour)
+    if decision is not None and observation is not None:
+        _add(metrics, "unserved", MetricUnit.Count, int(_unserved(decision, observation)))
     metrics.flush_metrics()
     if decision is None or observation is None:
         return
@@ -46,6 +49,14 @@ def publish(result: Result, observation: Observation | None, stack: str) -> None
         if name in observation.pools:
             _add(metrics, "ready", MetricUnit.Count, observation.pools[name].ready_count)
         metrics.flush_metrics()
+
+
+def _unserved(decision: Decision, observation: Observation) -> bool:
+    """Whether instances are wanted and none is ready. What is wanted may not be ordered: a pool that cannot launch gets
+    no orders.
+    """
+    wanted = any(target.desired > 0 for target in decision.targets.values()) or (decision.signals.required_rps or 0) > 0
+    return wanted and not any(pool.ready_count for pool in observation.pools.values())
 
 
 def publish_run(results: Sequence[Result], stack: str) -> None:

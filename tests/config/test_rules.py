@@ -5,6 +5,7 @@ Each of these files once passed, and ended in a traceback of the program or a re
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -693,16 +694,37 @@ RULES: dict[str, tuple[str, list[str]]] = {
             )
         ],
     ),
-    # sizes
-    "a boot script over 16 KB": (
-        in_container(f"environment: {{A: {'x' * 16000}}}"),
+    # engines
+    "SGLang without metrics": (
+        changed("vllm/vllm-openai:v1", "lmsysorg/sglang:v0.5.5"),
         [
             (
-                "10:7: gpu-fleet:services.chat.container: must make a boot script of at most 16384 bytes with its "
-                "args, environment and secrets (got 29913)"
+                "10:7: gpu-fleet:services.chat.container.args: must have --enable-metrics, without which sglang "
+                "publishes no metrics, and its load is unknown (got none)"
             )
         ],
     ),
+    "llama.cpp without metrics": (
+        changed(
+            '"vllm/vllm-openai:v1"', '"ghcr.io/ggml-org/llama.cpp:server-cuda", args: [-m, /m.gguf, --metrics-off]'
+        ),
+        [
+            (
+                "10:68: gpu-fleet:services.chat.container.args: must have --metrics, without which llama.cpp "
+                "publishes no metrics, and its load is unknown (got -m /m.gguf --metrics-off)"
+            )
+        ],
+    ),
+    "Triton's health path": (
+        changed("vllm/vllm-openai:v1", "nvcr.io/nvidia/tritonserver:25.09-trtllm-python-py3"),
+        [
+            (
+                "10:7: gpu-fleet:services.chat.container.health_path: must be a path that triton answers, as "
+                "/v2/health/ready (got /health)"
+            )
+        ],
+    ),
+    # sizes
     "rights of instances over 10,240": (
         in_container(
             "secrets: {"
@@ -713,12 +735,8 @@ RULES: dict[str, tuple[str, list[str]]] = {
         ),
         [
             (
-                "10:7: gpu-fleet:services.chat.container: must make a boot script of at most 16384 bytes with its "
-                "args, environment and secrets (got 25019)"
-            ),
-            (
                 "10:49: gpu-fleet:services.chat.container.secrets: must make an IAM policy of at most 10240 "
-                "characters for the instances (got 11985)"
+                "characters for the instances (got 12017)"
             ),
         ],
     ),
@@ -782,6 +800,14 @@ def test_a_file_is_refused_where_and_why(tmp_path: Path, library: Library, rule:
         in_container(f"health_path: '/{'h' * 1022}?'"),
         in_container('environment: {A: "tab\tand émoji 🎉"}'),
         in_pool("volume_gib: 86"),
+        changed('"vllm/vllm-openai:v1"', '"lmsysorg/sglang:v1", args: [bash, -c, "launch_server --enable-metrics"]'),
+        changed(
+            '"vllm/vllm-openai:v1"',
+            '"ghcr.io/ggml-org/llama.cpp:server", environment: {LLAMA_ARG_ENDPOINT_METRICS: "1"}',
+        ),
+        changed('"vllm/vllm-openai:v1"', '"nvcr.io/nvidia/tritonserver:v1", health_path: /v2/health/live'),
+        changed("vllm/vllm-openai:v1", "my/sglang:v1"),
+        GOOD + TRAINING.replace("image: tune", "image: 'lmsysorg/sglang:v1'"),
         changed("vllm/vllm-openai:v1", "123456789012.dkr.ecr.us-east-1.amazonaws.com/a/b_c:v1@sha256:" + "0" * 64),
     ],
 )
@@ -844,6 +870,19 @@ def test_a_project_with_another_name_has_its_keys_under_it(tmp_path: Path, libra
     assert "Pulumi.yaml:1:1: name: must be a-z and 0-9, with single - between them" in str(
         stack_problems(tmp_path, "dev", library)[0]
     )
+
+
+def test_a_boot_script_over_16_kb_is_refused(tmp_path: Path, library: Library) -> None:
+    """What is sent counts: a text that repeats is compressed, one that does not is not."""
+    digits = "".join(hashlib.sha256(bytes([i])).hexdigest() for i in range(256))
+    assert problems_of(tmp_path, library, in_container(f"environment: {{A: {'x' * 16000}}}")) == []
+    (problem,) = problems_of(tmp_path, library, in_container(f"environment: {{A: {digits}}}"))
+    begin, _, got = problem.rpartition(" (got ")
+    assert begin == (
+        "Pulumi.dev.yaml:10:7: gpu-fleet:services.chat.container: must make a boot script of at most 16384 bytes, "
+        "compressed, with its args, environment and secrets"
+    )
+    assert 16384 < int(got.rstrip(")")) < 22000
 
 
 def test_a_service_whose_policy_does_not_fit_into_a_parameter_is_refused(tmp_path: Path, library: Library) -> None:

@@ -21,7 +21,7 @@ from gpu_fleet.scaling import record, season
 from gpu_fleet.scaling.observation import Reading
 from gpu_fleet.scaling.state import State
 from infra import placeholders, scaler_rights
-from infra.instance import node
+from infra.instance.node import gauges
 from infra.service_parameter import parameter_value
 from infra.sizes import MAX_SERVICE_POLICIES
 from lambdas.scaler import log, queries
@@ -242,16 +242,7 @@ def month_table() -> str:
 
 def metrics_of_an_instance() -> int:
     """Return the number of metrics that an instance of an inference service publishes."""
-    engine = {
-        *node.GAUGES,
-        *node.SHARES,
-        *node.MEANS,
-        "finished_rps",
-        "ttft_p95_seconds",
-        "judged_requests",
-        "late_requests",
-        "network_latency_seconds",
-    }
+    engine = {*gauges.published(), "network_latency_seconds"}
     of_jobs = {name for name in engine if name.startswith("job")}
     host = json.loads((ROOT / "infra/instance/agent.json").read_text())["metrics"]["metrics_collected"]
     return len(engine - of_jobs) + sum(len(host[kind]["measurement"]) for kind in ("nvidia_gpu", "cpu", "mem"))

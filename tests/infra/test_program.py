@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import inspect
 import json
 import re
@@ -174,7 +175,7 @@ def test_instances_are_closed(program: Any, stack: str) -> None:
 
 def test_the_boot_script_is_the_pools_own(program: Any) -> None:
     for template in program("prod").of("LaunchTemplate"):
-        script = base64.b64decode(template.inputs["userData"]).decode()
+        script = gzip.decompress(base64.b64decode(template.inputs["userData"])).decode()
         service = "fine-tuning" if "fine-tuning" in template.name else "chat"
         assert f"awslogs-group=/gpu-fleet/prod/{service} " in script
         assert ("QUEUE_URL=https://sqs" in script) == (service == "fine-tuning")
@@ -188,7 +189,7 @@ def test_the_engine_keeps_connections_longer_than_the_load_balancer(program: Any
     for template in run.of("LaunchTemplate"):
         keep_alive = re.search(
             r"^VLLM_HTTP_TIMEOUT_KEEP_ALIVE=(\d+)$",
-            base64.b64decode(template.inputs["userData"]).decode(),
+            gzip.decompress(base64.b64decode(template.inputs["userData"])).decode(),
             re.MULTILINE,
         )
         if "fine-tuning" in template.name:
@@ -199,7 +200,7 @@ def test_the_engine_keeps_connections_longer_than_the_load_balancer(program: Any
     services = json.loads(pulumi_config(root, "dev")["gpu-fleet:services"])
     services["chat"]["container"]["environment"] = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "7"}
     (template,) = program("dev", **{"gpu-fleet:services": json.dumps(services)}).of("LaunchTemplate")
-    assert "VLLM_HTTP_TIMEOUT_KEEP_ALIVE=7\n" in base64.b64decode(template.inputs["userData"]).decode()
+    assert "VLLM_HTTP_TIMEOUT_KEEP_ALIVE=7\n" in gzip.decompress(base64.b64decode(template.inputs["userData"])).decode()
 
 
 def test_launches_and_ends_wait_for_their_hooks(program: Any, stack: str) -> None:
@@ -386,6 +387,24 @@ def test_each_failing_service_raises_an_alarm(program: Any, stack: str) -> None:
     assert list(of_stack["dimensions"]) == ["stack"]
     assert own["dimensions"]["service"] == "chat"
     assert (of_stack["datapointsToAlarm"], of_stack["evaluationPeriods"]) == (2, 3)
+
+
+def test_a_service_without_a_ready_instance_raises_an_alarm(program: Any, stack: str) -> None:
+    """Longer than a launch may take, so that a service that wakes does not."""
+    run = program(stack)
+    services = {
+        t.inputs["tags"]["gpu-fleet:service"] for t in run.of("LogGroup") if "gpu-fleet:service" in t.inputs["tags"]
+    }
+    alarms = [a.inputs for a in run.of("MetricAlarm") if a.name.endswith("-unserved")]
+    assert len(alarms) == len({a["dimensions"]["service"] for a in alarms} & services) == len(services) > 0
+    for alarm in alarms:
+        assert (alarm["namespace"], alarm["metricName"], alarm["statistic"]) == (
+            "GpuFleet/Scaler",
+            "unserved",
+            "Minimum",
+        )
+        assert alarm["period"] * alarm["datapointsToAlarm"] > 1200
+        assert alarm["evaluationPeriods"] > alarm["datapointsToAlarm"]
 
 
 def test_the_backstop_only_adds(program: Any) -> None:

@@ -228,8 +228,19 @@ def test_an_instance_that_ec2_ends_before_it_serves_could_not_be_launched():
     assert parse(activity(volumes, status="Cancelled")).capacity_errors[0].spot is None
     by_hand = f"{began}Client.UserInitiatedShutdown: User initiated shutdown"
     assert parse(activity(by_hand, status="Cancelled")) == parse()
-    abandoned = "Instance failed to complete user's Lifecycle Action: Lifecycle Action with token 1 was abandoned"
-    assert parse(activity(abandoned, status="Cancelled")) == parse()
+
+
+@pytest.mark.parametrize("how", ["Heartbeat Timeout", "Lifecycle Action Completed with ABANDON Result"])
+def test_an_instance_that_gives_its_launch_up_is_a_launch_that_failed(how):
+    """The image is wrong, a secret cannot be read, the engine crashes: the same in every zone and market."""
+    token = "e85eb647-4fe0-4909-b341-a6c42d8aba1f"
+    words = f"Instance failed to complete user's Lifecycle Action: Lifecycle Action with token {token} was abandoned: "
+    failed = parse(activity(f"{words}{how}", status="Cancelled", details='{"Availability Zone":"us-east-1d"}'))
+    (error,) = failed.capacity_errors
+    assert (error.zone, error.spot, error.booted) == ("", None, True)
+    assert failed.other == (
+        f"Instance failed to complete user's Lifecycle Action: Lifecycle Action was abandoned: {how}",
+    )
 
 
 def test_what_operators_have_to_do_is_told_once_and_a_lack_of_capacity_is_not_told():

@@ -7,9 +7,11 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch-Agent-
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
-from types import ModuleType
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from gpu_fleet.scaling.observation import Reading
 from gpu_fleet.scaling.policy import Slo
 from gpu_fleet.scaling.state import State
 from infra.iam import METRICS_NAMESPACE
-from infra.user_data import BootSettings, render_user_data
+from infra.user_data import BootSettings, render_script
 from tests.scaling.builders import remembered
 
 Metric = tuple[str, str, frozenset[tuple[str, str]]]
@@ -46,14 +48,13 @@ def engine_page(running: int, waiting: int, ended: int, kv_share: float) -> str:
 class Node:
     """The instances of a pool, as their boot script configures them."""
 
-    def __init__(self, world: Any, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, world: Any, pool: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         boot = BootSettings("us-east-1", "vllm/vllm-openai:v0.11.0", "/gpu-fleet/test", 900, slo=Slo(ttft_seconds=2))
-        script = render_user_data(boot)
+        script = render_script(boot)
         for line in _file(script, "/etc/gpu-fleet/node.env").splitlines():
             monkeypatch.setenv(*line.split("=", 1))
         self.agent: dict[str, Any] = json.loads(_file(script, "/etc/gpu-fleet/agent.json"))["metrics"]
-        self.scraper = ModuleType("node")
-        exec(_file(script, "/opt/gpu-fleet/node.py"), self.scraper.__dict__)
+        self.scraper = _imported(script, folder, monkeypatch)
         self.world, self.pool, self.patch = world, pool, monkeypatch
         self.published: set[Metric] = set()
 
@@ -76,14 +77,14 @@ class Node:
                 raise StopIteration
 
         clock = iter(range(0, 10 * len(pages) * 2, 5))
-        patch = self.patch.setitem
-        patch(self.scraper.__dict__, "scrape", lambda: self.scraper.parse(remaining.pop(0)))
-        patch(self.scraper.__dict__, "network", lambda: round_trip_seconds)
-        patch(self.scraper.__dict__, "leaving", lambda: False)
-        patch(self.scraper.__dict__, "publish", lambda values, _: rows.append(values))
-        patch(self.scraper.__dict__, "time", _Time(lambda: float(next(clock)), pause))
+        scraper, patch = self.scraper, self.patch.setattr
+        patch(scraper.container, "scrape", lambda: scraper.container.parse(remaining.pop(0)))
+        patch(scraper.container, "network_latency_seconds", lambda: round_trip_seconds)
+        patch(scraper, "silent", lambda: False)
+        patch(scraper, "publish", lambda values, _: rows.append(values))
+        patch(scraper, "time", _Time(lambda: float(next(clock)), pause))
         with pytest.raises(StopIteration):
-            self.scraper.metrics()
+            scraper.run()
         return rows
 
     def _renamed(self, host: dict[str, float]) -> dict[str, float]:
@@ -106,21 +107,33 @@ class _Time:
         self.monotonic, self.sleep = monotonic, sleep
 
 
+def _imported(script: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the scraper as the script writes it, with the settings of the environment."""
+    package = folder / "node"
+    package.mkdir()
+    for name in re.findall(r"cat > /opt/gpu-fleet/node/(\w+\.py) ", script):
+        (package / name).write_text(_file(script, f"/opt/gpu-fleet/node/{name}"))
+    monkeypatch.syspath_prepend(str(folder))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "node"]:
+        monkeypatch.delitem(sys.modules, name)
+    return importlib.import_module("node.scraper")
+
+
 def _file(script: str, path: str) -> str:
-    match = re.search(rf"cat > {re.escape(path)} <<'GPU_FLEET_END'\n(.*?)\nGPU_FLEET_END\n", script, re.DOTALL)
+    match = re.search(rf"cat > {re.escape(path)} <<'GPU_FLEET_END'\n(.*?)\n?GPU_FLEET_END\n", script, re.DOTALL)
     assert match is not None
     return match[1]
 
 
 @pytest.fixture
-def node(world: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def node(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`node(policy)`: the two instances of a service's only pool, after two minutes of 1 request per second."""
 
     def stand(policy: dict[str, Any]) -> Node:
         world.stand(pools={"l4": 2}, policy=policy)
         for minutes in (2, 1):
             world.publish_requests("l4", _minute(world) - 60 * minutes, 60, healthy=2)
-        return Node(world, "l4", monkeypatch)
+        return Node(world, "l4", tmp_path, monkeypatch)
 
     return stand
 

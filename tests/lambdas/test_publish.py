@@ -52,7 +52,7 @@ def test_signals_are_published_by_service_and_counts_by_pool(reported, published
     by_service = {name: value for (dimensions, name), value in metrics.items() if dimensions == SERVICE}
     assert by_service == {
         "errors": 0, "superseded": 0, "held": 0, "utilization": 0.5, "response_time": 0.4, "ratio": 0.6,
-        "demand_rps": 3.0, "forecast_rps": 4.0, "required_rps": 5.0, "usd_per_hour": 1.6,
+        "demand_rps": 3.0, "forecast_rps": 4.0, "required_rps": 5.0, "usd_per_hour": 1.6, "unserved": 0,
     }  # fmt: skip
     assert {name: value for (dimensions, name), value in metrics.items() if dimensions == L4} == {
         "desired": 4, "weight": 300, "ready": 1,
@@ -78,6 +78,29 @@ def test_a_failure_is_counted_even_without_a_decision(published):
 def test_an_unreadable_state_is_no_error(published):
     faults = (Fault(ErrorCode.STATE_UNREADABLE, "old"),)
     assert published(Result("chat", Outcome.UNCHANGED, faults=faults), None)[SERVICE, "errors"] == 0
+
+
+@pytest.mark.parametrize(
+    ("desired", "required_rps", "ready", "unserved"),
+    [
+        (4, 5.0, 1, 0),
+        (4, 5.0, 0, 1),
+        (0, 5.0, 0, 1),  # its pools cannot launch, so nothing is ordered
+        (4, None, 0, 1),  # training
+        (0, 0.0, 0, 0),  # asleep
+        (0, None, 0, 0),
+    ],
+)
+def test_a_service_that_wants_instances_and_has_none_is_counted(
+    reported, published, desired, required_rps, ready, unserved
+):
+    result, _, observation, _ = reported
+    decision = result.decision
+    targets = {name: replace(target, desired=desired) for name, target in decision.targets.items()}
+    decision = replace(decision, targets=targets, signals=replace(decision.signals, required_rps=required_rps))
+    pools = {name: replace(pool, instances=pool.instances if ready else ()) for name, pool in observation.pools.items()}
+    metrics = published(replace(result, decision=decision), replace(observation, pools=pools))
+    assert metrics[SERVICE, "unserved"] == unserved
 
 
 def test_a_held_decision_is_counted(reported, published):

@@ -7,6 +7,7 @@ records its calls. The calls of agents and Docker are from their documentation.
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import re
 import shlex
@@ -33,6 +34,9 @@ IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/engine:1"
 COMMANDS = {
     "autoscaling complete-lifecycle-action": "autoscaling:CompleteLifecycleAction",
     "autoscaling record-lifecycle-action-heartbeat": "autoscaling:RecordLifecycleActionHeartbeat",
+    "autoscaling set-instance-health": "autoscaling:SetInstanceHealth",
+    "logs create-log-stream": "logs:CreateLogStream",
+    "logs put-log-events": "logs:PutLogEvents",
     "secretsmanager get-secret-value": "secretsmanager:GetSecretValue",
     # https://docs.aws.amazon.com/cli/latest/reference/ecr/get-login-password.html
     "ecr get-login-password": "ecr:GetAuthorizationToken",
@@ -70,7 +74,7 @@ def services(program: Callable[..., Any], root: Path) -> dict[str, Service]:
         }
         own = {group: tags for group, tags in groups.items() if tags["gpu-fleet:service"] == name}
         templates = [t for t in run.of("LaunchTemplate") if f"{t.name}-0123abc" in own]
-        scripts = tuple(base64.b64decode(t.inputs["userData"]).decode() for t in templates)
+        scripts = tuple(gzip.decompress(base64.b64decode(t.inputs["userData"])).decode() for t in templates)
         assert len(scripts) == len(own) > 0
         by_name[name] = Service(name, json.loads(policy.inputs["policy"]), own, scripts)
     return by_name
@@ -83,12 +87,13 @@ def run_boot_script(script: str, folder: Path) -> Path:
     """Run a boot script, with everything that it writes below the folder, and return the folder."""
     bin_ = folder / "bin"
     bin_.mkdir(parents=True)
-    whole = re.sub(r"(?<![\w./])/(?=(?:etc|opt|var/log|tmp)/)", f"{folder}/", script)
+    whole = re.sub(r"(?<![\w./])/(?=(?:etc|opt|var/log|var/lib|tmp)/)", f"{folder}/", script)
     for path in ("etc/systemd/system", "var/log", "tmp"):
         (folder / path).mkdir(parents=True)
     for name in ("systemctl", "docker", "curl", "dpkg"):
         (bin_ / name).write_text("#!/bin/bash\nexit 0\n")
-    (bin_ / "aws").write_text(f'#!/bin/bash\nprintf "%q " "$@" >> {folder}/calls; echo >> {folder}/calls\n')
+    record = f'printf "%q " "$@" >> {folder}/calls; echo >> {folder}/calls'
+    (bin_ / "aws").write_text(f'#!/bin/bash\n{record}\n[ "$1" != secretsmanager ] || echo s3cret\n')
     for path in bin_.iterdir():
         path.chmod(0o755)
     _bash(folder, ["-c", whole])
@@ -97,22 +102,32 @@ def run_boot_script(script: str, folder: Path) -> Path:
 
 def _bash(folder: Path, arguments: list[str]) -> None:
     environment = {"PATH": f"{folder / 'bin'}:/usr/bin:/bin"}
-    done = subprocess.run(["bash", *arguments], capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(
+        ["bash", *arguments], capture_output=True, text=True, check=False, env=environment, timeout=60
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-class Engine(BaseHTTPRequestHandler):
-    """An idle engine, and the metadata of an instance with this group and state."""
+HELD = "vllm:num_requests_running 1\nvllm:generation_tokens_total 5\n"
 
-    group, state = "", ""
+
+class Engine(BaseHTTPRequestHandler):
+    """An engine with this page, and the metadata of an instance with this group and state."""
+
+    group, state, page, loading = "", "", "", 0
+    """`loading`: health checks that still fail."""
 
     def do_PUT(self) -> None:
         self._answer("token")
 
     def do_GET(self) -> None:
+        if self.path == "/health" and Engine.loading > 0:
+            Engine.loading -= 1
+            self.send_error(503)
+            return
         answers = {"instance-id": "i-1", "tags/instance/aws:autoscaling:groupName": self.group}
         answers["autoscaling/target-lifecycle-state"] = self.state
-        self._answer(answers.get(self.path.removeprefix("/latest/meta-data/"), "vllm:num_requests_running 0\n"))
+        self._answer(answers.get(self.path.removeprefix("/latest/meta-data/"), self.page))
 
     def _answer(self, text: str) -> None:
         self.send_response(200)
@@ -133,21 +148,23 @@ def port() -> Iterator[int]:
 
 
 def run_node(folder: Path, group: str, port: int) -> None:
-    """Run the node's program from the launching hook to the end of the drain."""
+    """Run the node's program from the launching hook to the end of the drain, with an engine that freezes."""
     settings = dict(line.split("=", 1) for line in (folder / "etc/gpu-fleet/node.env").read_text().splitlines())
     environment = {
         **settings, "PATH": f"{folder / 'bin'}:/usr/bin:/bin", "PORT": str(port), "IMDS_URL": f"http://127.0.0.1:{port}",
-        "POLL_SECONDS": "0.01", "HEARTBEAT_SECONDS": "0",
+        "POLL_SECONDS": "0.01", "SCRAPE_SECONDS": "0.01", "HEARTBEAT_SECONDS": "0", "IDLE_SECONDS": "0.1",
+        "STALL_SECONDS": "0.05", "STATE_FOLDER": str(folder), "PYTHONPATH": str(folder / "opt/gpu-fleet"),
     }  # fmt: skip
-    Engine.group, Engine.state = group, "InService"
-    command = [sys.executable, str(folder / "opt/gpu-fleet/node.py"), "lifecycle"]
+    Engine.group, Engine.state, Engine.page, Engine.loading = group, "InService", HELD, 3
+    command = [sys.executable, "-m", "node", "lifecycle"]
+    last = "complete-lifecycle-action" if settings["WORKLOAD"] == "training" else "set-instance-health"
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         try:
             for _ in range(3000):
-                if "complete-lifecycle-action" in _calls(folder):
+                if last in _calls(folder):
                     break
                 time.sleep(0.01)
-            Engine.state = "Terminated"
+            Engine.state, Engine.page = "Terminated", HELD.replace("running 1", "running 0")
             assert process.wait(30) == 0
         finally:
             process.kill()
@@ -165,9 +182,13 @@ def script_requests(folder: Path, service: Service) -> Iterator[Request]:
         action = COMMANDS[" ".join(words[:2])]
         options = dict(pairwise(words))
         if action.startswith("autoscaling:"):
-            group = options["--auto-scaling-group-name"]
+            # Health is set by the instance alone: AWS finds its group.
+            group = options.get("--auto-scaling-group-name", next(iter(service.groups)))
             assert options["--instance-id"] == "i-1"
             yield request(action, group_arn(group), tagged(service.groups[group]))
+        elif action.startswith("logs:"):
+            stream = f"{options['--log-group-name']}:log-stream:{options['--log-stream-name']}"
+            yield request(action, f"arn:aws:logs:{WHERE}:log-group:{stream}")
         elif action.startswith("secretsmanager:"):
             yield request(action, options["--secret-id"])
             # The user's key encrypts the secret: Secrets Manager decrypts on behalf of the caller.
@@ -225,7 +246,9 @@ def requests(
         folder = run_boot_script(service.scripts[0], tmp_path_factory.mktemp(service.name))
         _bash(folder, [str(folder / "opt/gpu-fleet/pull.sh")])
         if service.name == "fine-tuning":
-            (folder / "bin/docker").write_text("#!/bin/bash\necho false\n")
+            looks = folder / "looks"
+            ends = f'echo . >> {looks}; [ "$(wc -l < {looks})" -gt 9 ] && echo false || echo true'
+            (folder / "bin/docker").write_text(f"#!/bin/bash\n{ends}\n")
         run_node(folder, next(iter(service.groups)), port)
         by_service[service.name] = [*script_requests(folder, service), *agent_requests(folder)]
     return by_service
@@ -261,13 +284,22 @@ def test_no_instance_can_end_an_instance_or_change_a_group(services: dict[str, S
     group, tags = next(iter(services[name].groups.items()))
     for action in (
         "TerminateInstanceInAutoScalingGroup", "SetDesiredCapacity", "SetInstanceProtection", "UpdateAutoScalingGroup",
-        "SetInstanceHealth", "DetachInstances", "EnterStandby", "PutLifecycleHook", "DeleteLifecycleHook",
+        "DetachInstances", "EnterStandby", "PutLifecycleHook", "DeleteLifecycleHook",
         "CreateOrUpdateTags",
     ):  # fmt: skip
         call = request(f"autoscaling:{action}", group_arn(group), tagged(tags))
         assert granted_by([services[name].policy], call) == set()
     instance = f"arn:aws:ec2:{WHERE}:instance/i-2"
     assert granted_by([services[name].policy], request("ec2:TerminateInstances", instance)) == set()
+
+
+def test_an_instance_sets_the_health_of_its_own_service_alone(services: dict[str, Service]) -> None:
+    for service in services.values():
+        for other in services.values():
+            for group, tags in other.groups.items():
+                call = request("autoscaling:SetInstanceHealth", group_arn(group), tagged(tags))
+                allowed = bool(granted_by([service.policy], call))
+                assert allowed == (service is other and service.name != "fine-tuning"), f"{service.name} on {group}"
 
 
 def test_an_instance_completes_only_the_hooks_of_its_own_service(services: dict[str, Service]) -> None:

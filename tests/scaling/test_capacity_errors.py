@@ -113,6 +113,26 @@ def test_a_boot_of_some_seconds_is_no_launch_that_works_yet():
         assert ([m for m in mark(POLICY, state, view, NOW + 60).marks if not m.spot] == []) is cleared
 
 
+def test_a_boot_clears_no_mark_of_boots_that_fail():
+    """An engine that crashes: the group launches instance after instance, and each boots for minutes."""
+    state = marked(CapacityError("", NOW, None, booted=True))
+    for phase, left in ((Phase.STARTING, {False, True}), (Phase.READY, {True})):
+        view = replace(pool_seen(2), instances=instances(1, phase, "new", since=NOW + 60))
+        assert {m.spot for m in mark(POLICY, state, view, NOW + 400).marks} == left
+
+
+def test_boots_that_fail_in_a_row_double_the_time_although_others_boot_between():
+    state, view = PoolState(), replace(pool_seen(2), instances=instances(1, Phase.STARTING, "new", since=NOW))
+    lengths = []
+    for at in (NOW + 300, NOW + 700, NOW + 1100):
+        errors = (CapacityError("", at, None, booted=True),)
+        state = mark(POLICY, state, replace(view, capacity_errors=errors), at)
+        lengths.append(max(one.until for one in state.marks) - at)
+        booting = replace(view, instances=instances(1, Phase.STARTING, "next", since=at + 60))
+        state = mark(POLICY, state, booting, at + 200)
+    assert lengths == [300, 600, 1200]
+
+
 def test_an_instance_from_before_the_error_clears_nothing():
     state = marked(CapacityError("", NOW))
     view = replace(pool_seen(2), instances=instances(1, Phase.STARTING, "old", since=NOW - 30))

@@ -430,6 +430,13 @@ def test_with_a_tolerance_of_a_hundred_percent_twice_as_much_is_needed_and_half_
     assert isinstance(reason.sentence, str)
 
 
+def test_a_boot_that_shows_progress_is_not_stuck():
+    """Weights of 140 GB: the instance keeps its launching hook open, and AWS ends it when it does not."""
+    view = pool_seen(2, starting=2, starting_since=NOW - 3000)
+    booting = replace(view, instances=tuple(replace(i, booting=i.id == "s-0") for i in view.instances))
+    assert missing.missing(Horizontal(launch_timeout_seconds=1200), booting, NOW).stuck == ("s-1",)
+
+
 def test_a_boot_has_all_of_its_launch_time():
     view = pool_seen(0, starting=1, starting_since=NOW - 1200)
     assert missing.missing(Horizontal(launch_timeout_seconds=1200), view, NOW).stuck == ()
