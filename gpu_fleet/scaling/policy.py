@@ -207,9 +207,10 @@ class Availability(Section):
 class Overload(Section):
     """What an engine does with more requests than it can serve in time."""
 
-    refuse: bool = True
+    refuse: bool = False
     """Refuse (503) what would wait too long, so that the rest is served in time; false lets any number wait. Only for
-    engines that have an option for it, and only with an SLO or `max_wait_seconds`."""
+    engines that have an option for it, and only with an SLO or `max_wait_seconds`. Not the default: prompts are counted
+    and free slots are not, so behind a few long prompts a small engine also refuses what it could serve in time."""
     max_wait_seconds: Annotated[float, Field(gt=0)] | None = None
     """Longest wait in an engine's queue, of which a full instance makes a number; unset: what the SLO's time to first
     token leaves beside reading the typical prompt."""

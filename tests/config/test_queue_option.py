@@ -67,11 +67,12 @@ SPEED = {
     "decode_seconds_per_sequence": 0.0006,
     "kv_cache_tokens": 200_000,
 }
+REFUSE = {"refuse": True}
 VLLM, SGLANG = "vllm/vllm-openai:v0.29.0", "lmsysorg/sglang:v0.5.20"
 
 
 def test_each_pools_engines_get_the_bound_of_their_type() -> None:
-    ours, slow, fast = policy(), pool(speed=SPEED), pool(speed={**SPEED, "kv_cache_tokens": 400_000})
+    ours, slow, fast = policy(overload=REFUSE), pool(speed=SPEED), pool(speed={**SPEED, "kv_cache_tokens": 400_000})
     slow_args, fast_args = (bounded(container(VLLM, "--model", "m"), ours, one).args for one in (slow, fast))
     assert slow.speed is not None
     tokens = max_queued_tokens(ours, slow.speed)
@@ -80,7 +81,7 @@ def test_each_pools_engines_get_the_bound_of_their_type() -> None:
 
 
 def test_vllm_counts_over_all_copies_and_sglang_for_each() -> None:
-    ours, one, four = policy(), pool(speed=SPEED), pool(speed=SPEED, copies=4)
+    ours, one, four = policy(overload=REFUSE), pool(speed=SPEED), pool(speed=SPEED, copies=4)
     assert one.speed is not None
     tokens, requests = max_queued_tokens(ours, one.speed), max_queued_requests(ours, one.speed)
     assert tokens is not None
@@ -89,7 +90,7 @@ def test_vllm_counts_over_all_copies_and_sglang_for_each() -> None:
 
 
 def test_where_types_change_in_place_the_fastest_counts() -> None:
-    ours = policy()
+    ours = policy(overload=REFUSE)
     fast = pool(speed={**SPEED, "kv_cache_tokens": 400_000})
     other = {name: getattr(fast, name) for name in Alternative.model_fields}
     both = pool(speed=SPEED, alternatives=(other,))
@@ -108,15 +109,15 @@ def test_where_types_change_in_place_the_fastest_counts() -> None:
     ids=["an engine without the option", "the user's own", "refuse: false", "no SLO", "training"],
 )
 def test_else_the_arguments_stay_the_users(given: Container, changes: dict[str, Any]) -> None:
-    assert bounded(given, policy(**changes), pool(speed=SPEED)) == given
+    assert bounded(given, policy(**{"overload": REFUSE, **changes}), pool(speed=SPEED)) == given
 
 
 def test_a_pool_without_a_profile_has_no_bound() -> None:
-    assert bounded(container(VLLM), policy(), pool()) == container(VLLM)
+    assert bounded(container(VLLM), policy(overload=REFUSE), pool()) == container(VLLM)
 
 
 def test_a_policy_refuses_only_with_an_engine_that_can() -> None:
-    ours = policy(overload={"max_wait_seconds": 5})
+    ours = policy(overload=REFUSE | {"max_wait_seconds": 5})
     assert as_served(ours, "vllm/vllm-openai:v0.29.0") == ours
     unable = as_served(ours, "vllm/vllm-openai:v0.11.0")
     assert (unable.overload.refuse, unable.overload.max_wait_seconds) == (False, 5)

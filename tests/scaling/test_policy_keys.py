@@ -569,7 +569,9 @@ def refuse() -> None:
 
 @effect("overload.max_wait_seconds")
 def max_wait() -> None:
-    short, long = (max_queued_tokens(policy(overload={"max_wait_seconds": s}), PROFILE) for s in (1, 10))
+    short, long = (
+        max_queued_tokens(policy(overload={"refuse": True, "max_wait_seconds": s}), PROFILE) for s in (1, 10)
+    )
     assert short is not None
     assert long == pytest.approx(10 * short, abs=10)
 

@@ -8,6 +8,7 @@ from gpu_fleet.scaling.profile import Speed
 from gpu_fleet.scaling.queue_limit import max_queued_requests, max_queued_tokens, max_wait_seconds
 from tests.scaling.builders import policy
 
+REFUSE = {"refuse": True}
 REQUEST = {"input_tokens": 1000, "output_tokens": 100}
 SPEED = Speed(
     prefill_base_seconds=0.05,
@@ -22,7 +23,7 @@ COMPLETED_RPS = 40 / 14
 
 
 def test_a_full_instance_admits_what_may_wait_within_the_time_to_first_token() -> None:
-    ours = policy(request=REQUEST, slo={"ttft_seconds": 3.25, "tpot_seconds": 0.1})
+    ours = policy(request=REQUEST, slo={"ttft_seconds": 3.25, "tpot_seconds": 0.1}, overload=REFUSE)
     assert max_wait_seconds(ours, SPEED) == pytest.approx(3.0)
     assert max_queued_tokens(ours, SPEED) == round(3 * COMPLETED_RPS * 1000) == 8571
     assert max_queued_requests(ours, SPEED) == 8
@@ -31,17 +32,17 @@ def test_a_full_instance_admits_what_may_wait_within_the_time_to_first_token() -
 def test_a_long_prompt_may_wait_for_longer_where_the_slo_says_so() -> None:
     """4000 tokens are read in 0.85 s, and their limit is 7.25 s."""
     slo = {"ttft_seconds": 3.25, "ttft_seconds_per_1000_input_tokens": 1, "tpot_seconds": 0.1}
-    assert max_wait_seconds(policy(request=REQUEST, slo=slo), SPEED) == pytest.approx(6.4)
+    assert max_wait_seconds(policy(request=REQUEST, slo=slo, overload=REFUSE), SPEED) == pytest.approx(6.4)
 
 
 def test_a_wait_of_the_policys_own_needs_no_slo() -> None:
-    ours = policy(request=REQUEST, slo=None, overload={"max_wait_seconds": 14})
+    ours = policy(request=REQUEST, slo=None, overload=REFUSE | {"max_wait_seconds": 14})
     assert max_queued_tokens(ours, SPEED) == 40_000
     assert max_queued_requests(ours, SPEED) == 40
 
 
 def test_one_request_may_always_wait() -> None:
-    ours = policy(request=REQUEST, overload={"max_wait_seconds": 0.0001})
+    ours = policy(request=REQUEST, overload=REFUSE | {"max_wait_seconds": 0.0001})
     assert (max_queued_tokens(ours, SPEED), max_queued_requests(ours, SPEED)) == (1, 1)
 
 
@@ -57,7 +58,7 @@ def test_one_request_may_always_wait() -> None:
     ids=["no SLO", "reading alone is too slow", "refuse: false", "refuse: false and a wait", "training"],
 )
 def test_else_any_number_waits(changes: dict[str, object]) -> None:
-    ours = policy(**{"request": REQUEST, **changes})
+    ours = policy(**{"request": REQUEST, "overload": REFUSE, **changes})
     assert max_wait_seconds(ours, SPEED) is None
     assert max_queued_tokens(ours, SPEED) is None
     assert max_queued_requests(ours, SPEED) is None

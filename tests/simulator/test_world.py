@@ -490,7 +490,10 @@ def test_an_overloaded_fleet_refuses_what_would_wait_too_long_and_serves_the_res
 
 def test_refused_requests_are_seen_as_demand_and_as_late(world: Make) -> None:
     """One instance under 40 requests a second: the load balancer counts all of them, the engine ends a part."""
-    w = world(Requests.poisson(40.0, 900.0), initial={"small": 1})
+    service = make_service()
+    policy = service.policy.model_copy(update={"overload": Overload(refuse=True)})
+    service = service.model_copy(update={"policy": policy})
+    w = world(Requests.poisson(40.0, 900.0), service, initial={"small": 1})
     w.run(at(900))
     seen, pool = w.observe(w.now), w.totals.window.total
     assert pool.rejected_queue_full > 0.5 * pool.routed
