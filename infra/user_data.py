@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import json
 import re
@@ -12,6 +11,8 @@ import tokenize
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from gpu_fleet.config import naming
@@ -165,27 +166,30 @@ def _publish_metrics(engine: ServingEngine | None) -> str:
     return f"--publish 127.0.0.1:{engine.metrics_port}:{engine.metrics_port} " if engine and engine.metrics_port else ""
 
 
-def _node_files() -> list[str]:
+@cache
+def _node_files() -> tuple[str, ...]:
     """Return the commands that write the node's program."""
-    return [
+    return tuple(
         f"cat > /opt/gpu-fleet/node/{path.name} <<'GPU_FLEET_END'\n{bare_python(path.read_text(encoding='utf-8'))}"
         "\nGPU_FLEET_END"
         for path in sorted((FOLDER / "node").glob("*.py"))
-    ]
+    )
+
+
+_STATEMENT_BEGINS = {tokenize.NEWLINE, tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT}
+"""What stands before the first token of a statement."""
 
 
 def bare_python(text: str) -> str:
     """Return a program without its docstrings, comment lines and empty lines: a user needs their room for arguments."""
     lines, drop = text.rstrip("\n").split("\n"), set()
-    for node in ast.walk(ast.parse(text)):
-        body = getattr(node, "body", None)
-        for statement in body if isinstance(body, list) else []:
-            value = getattr(statement, "value", None)
-            if isinstance(statement, ast.Expr) and isinstance(value, ast.Constant) and isinstance(value.value, str):
-                drop.update(range(statement.lineno, (statement.end_lineno or statement.lineno) + 1))
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+    tokens, before = list(tokenize.generate_tokens(io.StringIO(text).readline)), tokenize.NEWLINE
+    for token, after in pairwise(tokens):
         if token.type in (tokenize.COMMENT, tokenize.NL) and not token.line[: token.start[1]].strip():
             drop.add(token.start[0])
+        elif token.type == tokenize.STRING and before in _STATEMENT_BEGINS and after.type == tokenize.NEWLINE:
+            drop.update(range(token.start[0], token.end[0] + 1))
+        before = token.type
     return "\n".join(line for i, line in enumerate(lines, 1) if i not in drop)
 
 
