@@ -117,11 +117,12 @@ def judge(
     known = (record.late, record.queued, record.episode, record.calm, record.worst)
     for level, *kept in zip(LEVELS, *(values or AT_NO_LEVEL for values in known), strict=True):
         ready_rps = BORNE * max(level * capacity_rps, least_rps)
-        more = weight * late_share(seen_rps, ready_rps, aim.wait_seconds, kept[1])
+        spare = kept[1] == 0 and ready_rps >= seen_rps  # as almost always at almost every level
+        more = 0.0 if spare else weight * late_share(seen_rps, ready_rps, aim.wait_seconds, kept[1])
         calm = 0.0 if more else min(kept[3] + elapsed, aim.lead_seconds)
         episode = 0.0 if calm >= aim.lead_seconds else kept[2] if calm else min(kept[2] + more, longest)
         late.append(round(kept[0] * keep + more, 3))
-        queued.append(_queued_seconds(kept[1], seen_rps, ready_rps, elapsed, aim))
+        queued.append(0.0 if spare else _queued_seconds(kept[1], seen_rps, ready_rps, elapsed, aim))
         episodes.append(round(episode, 3))
         calms.append(calm)
         worst.append(round(max(kept[4] * keep, episode), 3))
