@@ -435,11 +435,12 @@ def check_cadence(story: Story) -> Run:
     for cadence, run in runs.items():
         usual.violations += [] if run is usual else run.violations
         last = [fmean(look.size_rps for look in r.looks if look.minute > story.minutes - 30) for r in (run, usual)]
-        largest = max(pool.throughput_rps for pool in story.service.pools)
+        largest = max(kind.throughput_rps for pool in story.service.pools for kind in pool.kinds)
         if abs(last[0] - last[1]) > largest:
             text = f"each {cadence} s: {last[0]:.1f} rps, each 60 s: {last[1]:.1f}"
             usual.violations.append(Violation("cadence: size", story.minutes, text))
-        if abs(run.usd / usual.usd - 1) > 0.1:
+        # An instance a run, as `max_step_in` may say, is more an hour where runs are more frequent.
+        if abs(run.usd / usual.usd - 1) > 0.1 and story.service.policy.horizontal.max_step_in > 1:
             text = f"each {cadence} s: {run.usd:.2f} USD, each 60 s: {usual.usd:.2f}"
             usual.violations.append(Violation("cadence: cost", story.minutes, text))
     for run in runs.values():
