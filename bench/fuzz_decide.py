@@ -436,7 +436,7 @@ def check_cadence(story: Story) -> Run:
         usual.violations += [] if run is usual else run.violations
         last = [fmean(look.size_rps for look in r.looks if look.minute > story.minutes - 30) for r in (run, usual)]
         largest = max(kind.throughput_rps for pool in story.service.pools for kind in pool.kinds)
-        if abs(last[0] - last[1]) > largest:
+        if abs(last[0] - last[1]) > max(largest, 0.05 * max(last)):  # bursts of which minute are seen differs
             text = f"each {cadence} s: {last[0]:.1f} rps, each 60 s: {last[1]:.1f}"
             usual.violations.append(Violation("cadence: size", story.minutes, text))
         # An instance a run, as `max_step_in` may say, is more an hour where runs are more frequent.
