@@ -110,13 +110,18 @@ class Node:
         return Phase.READY if self.sick_at is None else Phase.UNHEALTHY
 
 
+def _batch(kind: Alternative) -> float:
+    """Requests in service when an instance is full, by Little's law, whatever unit its load is counted in."""
+    return kind.throughput_rps * kind.service_seconds
+
+
 def _slots(kind: Alternative) -> float:
-    return kind.slots or kind.capacity
+    return kind.slots or _batch(kind)
 
 
 def _ends_rps(kind: Alternative, batch: float) -> float:
     """Requests that an instance ends per second with so many in service."""
-    a = kind.capacity / (kind.throughput_rps * kind.slowdown)
+    a = _batch(kind) / (kind.throughput_rps * kind.slowdown)
     b = (kind.slowdown - 1) / (kind.throughput_rps * kind.slowdown)
     return batch / (a + b * batch) if batch > 0 else 0.0
 
