@@ -93,9 +93,9 @@ cat > /opt/gpu-fleet/serve.sh <<'GPU_FLEET_END'
 set -euo pipefail
 docker rm --force engine > /dev/null 2>&1 || true
 exec docker run --name engine --gpus all --publish @PORT@:@PORT@ @PUBLISH_METRICS@--ipc host --env-file /etc/gpu-fleet/container.env \
-  --volume /opt/models:/root/.cache/huggingface --stop-signal SIGTERM --stop-timeout @STOP_SECONDS@ \
+  --volume /opt/models:/root/.cache/huggingface --stop-timeout @STOP_SECONDS@ \
   --log-driver awslogs --log-opt awslogs-region=@REGION@ --log-opt awslogs-group=@LOG_GROUP@ \
-  --log-opt mode=non-blocking --log-opt max-buffer-size=16m \
+  --log-opt mode=non-blocking --log-opt max-buffer-size=16m --stop-signal SIGTERM \
   @IMAGE@ @ARGS@
 GPU_FLEET_END
 chmod 0755 /opt/gpu-fleet/*.sh
