@@ -75,8 +75,8 @@ def look_ahead(
     mean = memory.mean_rps(otherwise=seen.rps)
     late = {name: headroom.late_by_level(memory.hindsight.get(name, Hindsight()), mean, aim) for name in forecasts}
     method = _pick(policy.method, aim, late, memory.hindsight)
-    level = _level(aim, headroom.late_by_level(memory.hindsight.get(method, Hindsight()), mean, aim, forgiving=True))
     record = memory.hindsight.get(method, Hindsight())
+    level = _level(aim, headroom.late_by_level(record, mean, aim, forgiving=True))
     upper = max(seen.rps, min(forecasts[method] * level, _ceiling(memory, seen)))
     error = 100 * record.absolute / record.weight if record.weight > 0 else None
     return Outlook(forecasts[method], upper, method, error), memory

@@ -115,17 +115,18 @@ def judge(
     longest = seen_rps * (aim.lead_seconds + EPISODE_SECONDS)
     late, queued, episodes, calms, worst = [], [], [], [], []
     known = (record.late, record.queued, record.episode, record.calm, record.worst)
-    for level, *kept in zip(LEVELS, *(values or AT_NO_LEVEL for values in known), strict=True):
+    by_level = zip(LEVELS, *(values or AT_NO_LEVEL for values in known), strict=True)
+    for level, late_before, queue, episode, calm, worst_before in by_level:
         ready_rps = BORNE * max(level * capacity_rps, least_rps)
-        spare = kept[1] == 0 and ready_rps >= seen_rps  # as almost always at almost every level
-        more = 0.0 if spare else weight * late_share(seen_rps, ready_rps, aim.wait_seconds, kept[1])
-        calm = 0.0 if more else min(kept[3] + elapsed, aim.lead_seconds)
-        episode = 0.0 if calm >= aim.lead_seconds else kept[2] if calm else min(kept[2] + more, longest)
-        late.append(round(kept[0] * keep + more, 3))
-        queued.append(0.0 if spare else _queued_seconds(kept[1], seen_rps, ready_rps, elapsed, aim))
-        episodes.append(round(episode, 3))
-        calms.append(calm)
-        worst.append(round(max(kept[4] * keep, episode), 3))
+        spare = queue == 0 and ready_rps >= seen_rps  # as almost always at almost every level
+        more = 0.0 if spare else weight * late_share(seen_rps, ready_rps, aim.wait_seconds, queue)
+        calm_now = 0.0 if more else min(calm + elapsed, aim.lead_seconds)
+        episode_now = 0.0 if calm_now >= aim.lead_seconds else min(episode + more, longest) if more else episode
+        late.append(round(late_before * keep + more, 3))
+        queued.append(0.0 if spare else _queued_seconds(queue, seen_rps, ready_rps, elapsed, aim))
+        episodes.append(round(episode_now, 3))
+        calms.append(calm_now)
+        worst.append(round(max(worst_before * keep, episode_now), 3))
     return Hindsight(
         tuple(late),
         tuple(queued),
