@@ -109,10 +109,9 @@ def rename_service(config: Config) -> None:
 
 
 def make_sticky(config: Config) -> None:
-    """Set the policy, and the instance that each pool then needs."""
+    """Set the policy, and remove the pool that may be empty: sticky clients of an empty pool would get 503."""
     services(config)["chat"]["policy"] = "sticky"
-    for pool in pools(config).values():
-        pool["min"] = 1
+    del pools(config)["l40s"]
 
 
 CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
