@@ -1,8 +1,8 @@
 """The serving engines that we know, by the container's image: how each is started and reached.
 
 This is the only place that tells an engine from its image. What an engine publishes is known where it is read, on the
-instance: `infra/instance/node/engines.py`, under the same names. SIGTERM ends each of them in order, whatever signal
-its image would get.
+instance: `infra/instance/node/engine_metrics.py`, under the same names. SIGTERM ends each of them in order, whatever
+signal its image would get.
 """
 
 from __future__ import annotations

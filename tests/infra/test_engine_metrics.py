@@ -9,7 +9,7 @@ import pytest
 
 from gpu_fleet.config import engines
 from infra.instance.node import gauges
-from infra.instance.node.engines import ENGINES, MetricSelector
+from infra.instance.node.engine_metrics import ENGINES, MetricSelector
 from infra.instance.node.exposition import parse
 
 PAGES = Path(__file__).parent / "expositions"
