@@ -10,7 +10,7 @@ import pulumi
 import pulumi_aws as aws
 
 from gpu_fleet.config import naming
-from gpu_fleet.config.queue_option import bounded
+from gpu_fleet.config.queue_options import bounded
 from gpu_fleet.config.settings import PoolSettings, ServiceSettings
 from gpu_fleet.scaling.hashing import DIGITS, digit_weights
 from gpu_fleet.scaling.policy import RoutingStrategy, Workload
