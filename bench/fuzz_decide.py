@@ -36,7 +36,7 @@ from bench.fuzz_world import START, Event, Story, World
 from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.decision import Decision
 from gpu_fleet.scaling.observation import Observation, Phase, PoolObservation
-from gpu_fleet.scaling.policy import Policy, SizingMode, VerticalMethod
+from gpu_fleet.scaling.policy import Policy, RoutingStrategy, SizingMode, VerticalMethod
 from gpu_fleet.scaling.record import dump, load
 from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.scaling.state import State
@@ -329,7 +329,11 @@ def settled(run: Run, since: float) -> Iterator[Violation]:
     service = run.story.service
     # Without the vertical axis only the first pool grows.
     grow = service.pools[:1] if service.policy.vertical.method is VerticalMethod.OFF else service.pools
-    could = sum(pool.max_instances * pool.throughput_rps for pool in grow)
+    lowered = {event.pool: int(event.value) for event in run.story.events if event.kind == "high"}
+    most = {p.name: min(p.max_instances, lowered.get(p.name, p.max_instances)) * p.throughput_rps for p in grow}
+    weights = service.policy.routing.static_weights if service.policy.routing.strategy is RoutingStrategy.STATIC else {}
+    parts = [most.get(name, 0.0) * sum(weights.values()) / weight for name, weight in weights.items() if weight]
+    could = min(parts, default=sum(most.values()))
     asleep = service.policy.zero.idle_seconds is not None
     short = [look for look in looks if look.ready_rps < min(look.rps, could) * 0.999]
     if len(short) > 0.05 * len(looks) and not asleep:

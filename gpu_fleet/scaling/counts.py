@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gpu_fleet.scaling import capacity_errors, learning, mix_choice, zero
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.decision import Reason
+from gpu_fleet.scaling.fixed_shares import pinned
 from gpu_fleet.scaling.fleet import Fleet, survey
 from gpu_fleet.scaling.reasons import zero as reasons
 from gpu_fleet.scaling.state import MixMemory
@@ -80,7 +81,11 @@ def _choose(
 
 
 def _mix(context: Context, fleet: Fleet, wanted: float, floor: int, terms: mix_choice.MoveTerms) -> mix_choice.Mix:
-    problem = mix_choice.MixProblem(fleet.options, wanted, context.service.vcpu_quotas, floor)
+    options = fleet.options
+    if fleet.shares:  # what a pool cannot carry of its share, the others cannot carry for it
+        options = pinned(options, fleet.shares, wanted)
+        wanted = min(wanted, sum(option.at_least * option.instance_rps for option in options))
+    problem = mix_choice.MixProblem(options, wanted, context.service.vcpu_quotas, floor)
     return mix_choice.choose(problem, fleet.standing, terms)
 
 
@@ -103,8 +108,8 @@ def _to_open_zones(context: Context, wanted: int) -> int:
 
     A group launches in the zone where it has fewest instances, so each additional one opens another zone, and an order
     that is not filled yet may open one. Nothing is added while `wanted` is less than what is there (what leaves is
-    never the last of its zone), where no zone that would count can be had, or where there are already more instances
-    than the pools have zones (then more would not help, and the group's own rebalancing spreads them).
+    never the last of its zone), where no pool with room has a zone that would count, or where there are already more
+    instances than the pools have zones (then more would not help, and the group's own rebalancing spreads them).
     """
     least = context.policy.availability.min_zones
     if least == 1:
@@ -113,7 +118,7 @@ def _to_open_zones(context: Context, wanted: int) -> int:
     known, others = 0, set[str]()
     for pool, view in context.pools():
         known += len(zones_of(pool, view))
-        if pool.max_instances > 0:
+        if view.desired < min(pool.max_instances, view.max_size):
             others |= capacity_errors.open_zones(pool, view, context.state.pools[pool.name], context.now)
     others -= {"", *zones.alive}
     lacking = min(zones.least - len(zones.alive), len(others))

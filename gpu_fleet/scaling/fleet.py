@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gpu_fleet.scaling import capacity_errors, learning, mix, sizing
 from gpu_fleet.scaling.context import Context
+from gpu_fleet.scaling.fixed_shares import carried_rps, fixed_shares
 from gpu_fleet.scaling.missing import Missing, missing, unfilled
 from gpu_fleet.scaling.observation import Observation, PoolObservation
 from gpu_fleet.scaling.policy import Policy, SizingMode, VerticalMethod
@@ -30,9 +31,12 @@ class Fleet:
     """Desired counts without those, and without orders that the group cannot fill now."""
     ready_rps: float
     standing_rps: float
-    """Worth of what stands within the bounds: what exceeds them leaves, and is neither counted nor made up for."""
+    """Demand that what stands within the bounds carries: what exceeds them leaves, and is neither counted nor made up
+    for."""
     full_rps: float = 1.0
     """Work of a full instance: the mean of those that stand, else of the first pool."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """Of the traffic, by pool, where weights are fixed; empty where they follow capacity."""
 
 
 def survey(context: Context, headroom: float = 1.0, instances: Mapping[str, int] | None = None) -> Fleet:
@@ -84,8 +88,11 @@ def survey(context: Context, headroom: float = 1.0, instances: Mapping[str, int]
                 quota=pool.quota,
             )
         )
-    standing_rps = sum(min(standing[option.name], option.at_most) * option.instance_rps for option in options)
-    return Fleet(tuple(options), worth, lost, standing, ready_rps, standing_rps, _full_rps(context, options, standing))
+    shares = fixed_shares(policy.routing, options)
+    within = {option.name: min(standing[option.name], option.at_most) for option in options}
+    standing_rps = carried_rps(options, within, shares)
+    full_rps = _full_rps(context, options, standing)
+    return Fleet(tuple(options), worth, lost, standing, ready_rps, standing_rps, full_rps, shares)
 
 
 def _full_rps(context: Context, options: Sequence[mix.PoolOption], standing: Mapping[str, int]) -> float:

@@ -301,6 +301,15 @@ def _together(
         if pool.name in asked.raised
     )
     raised_rps = (moment.full_rps + more) * worth if asked.raised else 0.0
+    if fleet.shares:  # only the pool's own instances take work from it
+        raised_rps = max(
+            (
+                asked.raised[name] * context.seen.pools[name].ready_count * fleet.worth[name] / share
+                for name, share in fleet.shares.items()
+                if name in asked.raised
+            ),
+            default=0.0,
+        )
     if raised_rps > rps and raised_rps >= held_rps:
         rps = raised_rps
         why += [reasons.threshold_passed(*one, rps) for one in asked.passed]
