@@ -44,8 +44,9 @@ from gpu_fleet.scaling.state import State
 ITEM_BYTES = 400_000
 """DynamoDB: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html"""
 SETTLE_MINUTES = 120
-SAME_MOVE_MINUTES = 10
-"""Changes in the same direction that follow each other within this time are steps of one change."""
+SAME_MOVE_MINUTES = 60
+"""Changes in the same direction that follow each other within this time are steps of one change: a fleet that shrinks
+slowly does not oscillate."""
 LOOKED_INTO = 7
 """One decision in so many is decided again and searched for what is not finite, which stays in a state."""
 FIRST = 12
