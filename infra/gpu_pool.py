@@ -14,7 +14,7 @@ from gpu_fleet.config import naming
 from gpu_fleet.config.settings import Container, PoolSettings
 from gpu_fleet.scaling.policy import Policy, VerticalMethod, Workload
 from infra.target_group import deregistration_seconds
-from infra.user_data import LAUNCHING_HOOK, TERMINATING_HOOK, boot_settings, render_user_data
+from infra.user_data import LAUNCHING_HOOK, TERMINATING_HOOK, Surroundings, boot_settings, render_user_data
 
 GROUP_METRICS = (
     aws.autoscaling.Metric.GROUP_DESIRED_CAPACITY,
@@ -32,6 +32,8 @@ class GpuPoolArgs:
     settings: PoolSettings
     policy: Policy
     container: Container
+    pulled_image: pulumi.Input[str]
+    """The container's image as instances pull it."""
     region: str
     vpc_id: pulumi.Input[str]
     target_group: aws.lb.TargetGroup | None
@@ -258,15 +260,14 @@ def _user_data(args: GpuPoolArgs) -> pulumi.Output[str]:
     """Return user data in base64."""
 
     def render(resolved: Sequence[str | None]) -> str:
-        log_group, queue_url = resolved
-        boot = boot_settings(
-            args.container,
-            args.policy,
+        log_group, queue_url, pulled_image = resolved
+        around = Surroundings(
             region=args.region,
-            idle_timeout_seconds=args.idle_timeout_seconds,
             log_group=log_group or "",
+            idle_timeout_seconds=args.idle_timeout_seconds,
             queue_url=queue_url,
+            pulled_image=pulled_image or "",
         )
-        return base64.b64encode(render_user_data(boot)).decode()
+        return base64.b64encode(render_user_data(boot_settings(args.container, args.policy, around))).decode()
 
-    return pulumi.Output.all(args.log_group, args.queue_url).apply(render)
+    return pulumi.Output.all(args.log_group, args.queue_url, args.pulled_image).apply(render)

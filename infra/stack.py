@@ -10,11 +10,13 @@ import pulumi
 import pulumi_aws as aws
 
 from gpu_fleet.config import naming
+from gpu_fleet.config.image_registry import cache_prefixes
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.scaling.policy import RoutingStrategy, Workload
 from gpu_fleet.scaling.service import Service as ServiceModel
 from infra import deployed, iam, listener_rule, placeholders
 from infra.deployed import NOT_DEPLOYED, DeployedService, DeployedStack
+from infra.image_caches import ImageCaches, ImageCachesArgs
 from infra.load_balancer import LoadBalancer, LoadBalancerArgs
 from infra.network import Network, NetworkArgs
 from infra.observability import Observability, ObservabilityArgs, WatchedPool, WatchedService
@@ -60,6 +62,7 @@ class Shared:
     place: pulumi.Output[iam.Place]
     network: Network
     load_balancer: LoadBalancer
+    image_caches: ImageCaches
 
 
 def make_stack(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
@@ -69,7 +72,9 @@ def make_stack(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
     watched = watched_services(args, services)
     scaler = make_scaler(args, shared, services, watched)
     observability = make_observability(args, shared, scaler, watched)
-    make_destroy_guard(args, [shared.network, shared.load_balancer, *services.values(), scaler, observability])
+    make_destroy_guard(
+        args, [shared.network, shared.load_balancer, shared.image_caches, *services.values(), scaler, observability]
+    )
     return {
         deployed.EXPORT: outputs_for_next_update(args.settings, shared.network, services),
         "url": shared.load_balancer.url,
@@ -92,7 +97,7 @@ def make_stack(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
 
 
 def make_shared(args: StackArgs) -> Shared:
-    """Create the network and the load balancer."""
+    """Create the network, the load balancer and the image caches."""
     place = provider_place()
     network = Network(args.name, NetworkArgs(args.settings.network, args.settings.region, args.tags))
     load_balancer = LoadBalancer(
@@ -106,7 +111,8 @@ def make_shared(args: StackArgs) -> Shared:
             tags=args.tags,
         ),
     )
-    return Shared(place, network, load_balancer)
+    image_caches = ImageCaches(args.name, ImageCachesArgs(args.settings.image_caches))
+    return Shared(place, network, load_balancer, image_caches)
 
 
 def provider_place() -> pulumi.Output[iam.Place]:
@@ -187,6 +193,8 @@ def service_args(args: StackArgs, shared: Shared, model: ServiceModel, prioritie
         log_group_name=naming.log_group(args.project, args.stack, model.name),
         region=settings.region,
         place=shared.place,
+        cache_prefixes=cache_prefixes(settings, args.name),
+        cache_rules=shared.image_caches.rules,
         network=shared.network,
         load_balancer=shared.load_balancer,
         internal=settings.load_balancer.internal,

@@ -40,6 +40,7 @@ class BootSettings:
 
     region: str
     image: str
+    """As the user names it, which tells the engine."""
     log_group: str
     max_drain_seconds: int
     launch_timeout_seconds: int = 1200
@@ -52,34 +53,49 @@ class BootSettings:
     """Environment variable -> ARN of the secret that holds its value."""
     port: int = 8000
     health_path: str = "/health"
+    pulled_image: str = ""
+    """The same image in a cache of its registry; empty: it is pulled by its own name."""
 
 
-def boot_settings(
-    container: Container,
-    policy: Policy,
-    *,
-    region: str,
-    idle_timeout_seconds: int,
-    log_group: str,
-    queue_url: str | None = None,
-) -> BootSettings:
-    """Return the boot settings of a service's instances; `idle_timeout_seconds` is the load balancer's.
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the stack has for the instances of a service."""
+
+    region: str
+    log_group: str
+    idle_timeout_seconds: int
+    """Of the load balancer."""
+    queue_url: str | None = None
+    """For training only."""
+    pulled_image: str = ""
+    """The container's image in a cache of its registry; empty: it is pulled by its own name."""
+
+
+def boot_settings(container: Container, policy: Policy, around: Surroundings) -> BootSettings:
+    """Return the boot settings of a service's instances.
 
     The engine must keep a connection open longer than the load balancer does. Otherwise it closes connections that the
     load balancer is about to reuse, which gives a 502. vLLM's default of 5 s is far too short.
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html#http-502-issues
     """
     training = policy.workload is Workload.TRAINING
-    defaults = {} if training else dict.fromkeys(_keep_alive_variables(container.image), str(idle_timeout_seconds + 10))
+    defaults = (
+        {} if training else dict.fromkeys(_keep_alive_variables(container.image), str(around.idle_timeout_seconds + 10))
+    )
     return BootSettings(
-        region=region,
+        region=around.region,
         image=container.image,
+        pulled_image=around.pulled_image,
         args=container.args,
-        environment={**defaults, **container.environment, **({"QUEUE_URL": queue_url} if queue_url else {})},
+        environment={
+            **defaults,
+            **container.environment,
+            **({"QUEUE_URL": around.queue_url} if around.queue_url else {}),
+        },
         secrets=container.secrets,
         port=container.port,
         health_path=container.health_path,
-        log_group=log_group,
+        log_group=around.log_group,
         max_drain_seconds=int(policy.horizontal.busy_max_drain_seconds),
         launch_timeout_seconds=naming.hook_seconds(policy.horizontal.launch_timeout_seconds),
         training=training,
@@ -116,7 +132,8 @@ def render_user_data(boot: BootSettings) -> bytes:
 def render_script(boot: BootSettings) -> str:
     """Return the boot script. `gpu_fleet.config.rules` checks that no value contains a line break."""
     stop_seconds = boot.max_drain_seconds if boot.training else INFERENCE_STOP_SECONDS
-    registry, engine = boot.image.partition("/")[0], of_image(boot.image)
+    image, engine = boot.pulled_image or boot.image, of_image(boot.image)
+    registry = image.partition("/")[0]
     values = {
         "NODE": "\n\n".join(_node_files()),
         "AGENT": _agent_config(boot.region),
@@ -141,7 +158,7 @@ def render_script(boot: BootSettings) -> str:
         "PORT": str(boot.port),
         "REGISTRY": shlex.quote(registry) if ".dkr.ecr." in registry else "''",
         "PUBLISH_METRICS": _publish_metrics(engine),
-        "IMAGE": shlex.quote(boot.image),
+        "IMAGE": shlex.quote(image),
         "ARGS": " ".join(shlex.quote(arg) for arg in boot.args),
         "LOG_GROUP": shlex.quote(boot.log_group),
         "REGION": shlex.quote(boot.region),

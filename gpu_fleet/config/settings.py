@@ -192,6 +192,16 @@ class Container(Section):
     """Path that returns 200 once the model answers."""
 
 
+class ImageCache(Section):
+    """ECR's pull-through cache of one registry: images are pulled from there once, and from ECR by every instance."""
+
+    credentials_arn: Annotated[str, _arn("secretsmanager")] | None = None
+    """Secret with a login, named ecr-pullthroughcache/... and encrypted with aws/secretsmanager; required for
+    docker.io, ghcr.io and registry.gitlab.com unless the rule exists already."""
+    existing_prefix: str | None = None
+    """Prefix of a pull-through cache rule that this account and region have already; unset: the stack makes one."""
+
+
 class Algorithm(StrEnum):
     """How a target group chooses the instance for a request.
 
@@ -262,6 +272,8 @@ class StackSettings(Section):
     load_balancer: LoadBalancerSettings = LoadBalancerSettings()
     scaler: ScalerSettings = ScalerSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
+    image_caches: dict[str, ImageCache] = Field(default={})
+    """Registries whose images instances pull through ECR, by host, like docker.io; see docs/boot.md."""
     tags: dict[str, str] = Field(default={})
     """Tags of every resource that supports tags."""
     allow_disruption: bool = False

@@ -72,12 +72,16 @@ cat > /opt/gpu-fleet/pull.sh <<'GPU_FLEET_END'
 #!/bin/bash
 set -euo pipefail
 registry=@REGISTRY@
-if [ -n "$registry" ]; then
-  aws ecr get-login-password --region "$(echo "$registry" | cut -d. -f4)" | docker login --username AWS --password-stdin "$registry"
-fi
+pull() {
+  if [ -n "$registry" ]; then
+    aws ecr get-login-password --region "$(echo "$registry" | cut -d. -f4)" |
+      docker login --username AWS --password-stdin "$registry" || return 1
+  fi
+  docker pull @IMAGE@
+}
 # If the registry is unreachable, use a local image, or try again: some registries limit pulls for minutes.
 for pause in 5 10 20 40 80 0; do
-  if docker pull @IMAGE@ || docker image inspect @IMAGE@ > /dev/null; then exit 0; fi
+  if pull || docker image inspect @IMAGE@ > /dev/null; then exit 0; fi
   sleep "$pause"
 done
 exit 1

@@ -87,6 +87,13 @@ def with_clients(more: str) -> str:
     return changed("{internal: true}", f"{{{more}}}")
 
 
+LOGIN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/hub-AbCdEf"
+
+
+def with_cache(caches: str) -> str:
+    return GOOD + f"  gpu-fleet:image_caches: {{{caches}}}\n"
+
+
 def in_container(more: str) -> str:
     return changed('{image: "vllm/vllm-openai:v1"}', f'{{image: "vllm/vllm-openai:v1", {more}}}')
 
@@ -544,6 +551,72 @@ RULES: dict[str, tuple[str, list[str]]] = {
     "a subscription in place of its topic": (
         GOOD + "  gpu-fleet:observability: {alarm_topic_arn: 'arn:aws:sns:us-east-1:123456789012:a:0-0'}\n",
         [("13:29: gpu-fleet:observability.alarm_topic_arn: must be a topic, not a subscription to one (got a:0-0)")],
+    ),
+    "a cache of a registry that ECR cannot cache": (
+        with_cache("nvcr.io: {}"),
+        [
+            (
+                "13:28: gpu-fleet:image_caches.nvcr.io: must be a registry that ECR can cache; did you mean ghcr.io? "
+                "(got nvcr.io)"
+            )
+        ],
+    ),
+    "a cache of Docker Hub without a login": (
+        with_cache("docker.io: {}"),
+        [
+            (
+                "13:28: gpu-fleet:image_caches.docker.io: must have credentials_arn, a secret with a login to "
+                "docker.io, or existing_prefix, that of a rule that exists (got neither)"
+            )
+        ],
+    ),
+    "a login whose secret has another name": (
+        with_cache("docker.io: {credentials_arn: 'arn:aws:secretsmanager:us-east-1:123456789012:secret:hub-AbCdEf'}"),
+        [
+            (
+                "13:40: gpu-fleet:image_caches.docker.io.credentials_arn: must be an ARN of a "
+                "secret:ecr-pullthroughcache (got secret:hub-AbCdEf)"
+            )
+        ],
+    ),
+    "a login in another region": (
+        with_cache(f"docker.io: {{credentials_arn: '{LOGIN.replace('us-east-1', 'us-west-2')}'}}"),
+        [
+            (
+                "13:40: gpu-fleet:image_caches.docker.io.credentials_arn: must be in us-east-1, the stack's region "
+                "(got us-west-2)"
+            )
+        ],
+    ),
+    "a login to a registry that has none": (
+        with_cache(f"quay.io: {{credentials_arn: '{LOGIN}'}}"),
+        [
+            (
+                "13:38: gpu-fleet:image_caches.quay.io.credentials_arn: must be left out: quay.io needs none "
+                f"(got {LOGIN})"
+            )
+        ],
+    ),
+    "a login for a rule that has one": (
+        with_cache(f"docker.io: {{existing_prefix: hub, credentials_arn: '{LOGIN}'}}"),
+        [
+            (
+                "13:62: gpu-fleet:image_caches.docker.io.credentials_arn: must be left out: the existing rule has its "
+                f"own (got {LOGIN})"
+            )
+        ],
+    ),
+    "a prefix that ECR refuses, and one for two registries": (
+        with_cache(
+            "docker.io: {existing_prefix: Hub/}, quay.io: {existing_prefix: q1}, ghcr.io: {existing_prefix: q1}"
+        ),
+        [
+            (
+                "13:40: gpu-fleet:image_caches.docker.io.existing_prefix: must be 2 to 30 characters a-z, 0-9 with "
+                "/ . _ - between two of them (got Hub/)"
+            ),
+            "13:106: gpu-fleet:image_caches.ghcr.io.existing_prefix: must be another than that of quay.io (got q1)",
+        ],
     ),
     "a secret of another region": (
         in_container("secrets: {A: 'arn:aws:secretsmanager:us-west-2:123456789012:secret:a-AbCdEf'}"),

@@ -76,6 +76,10 @@ class InstanceWorld:
     refused: dict[str, int] = field(default_factory=dict)
     """How often each `aws` operation is still refused."""
     on_stop: Callable[[], None] = lambda: None
+    logged_in: set[str] = field(default_factory=set)
+    """Registries that Docker has a login to."""
+    images: set[str] = field(default_factory=set)
+    """Images that Docker has."""
     _line: str = ""
 
     # -- the cloud --------------------------------------------------------------------------------------------------
@@ -171,6 +175,14 @@ class InstanceWorld:
         if words[0] == "logs":
             self._line = next(self.log_lines, self._line)
             return 0, self._line + "\n"
+        if words[0] == "login":
+            self.logged_in.add(words[-1])
+        if words[0] == "pull" and ".dkr.ecr." in words[1] and words[1].partition("/")[0] not in self.logged_in:
+            return 1, "Error response from daemon: no basic auth credentials"
+        if words[:2] == ["image", "inspect"]:
+            return (
+                (0, "[]") if words[2] in self.images else (1, f"Error response from daemon: No such image: {words[2]}")
+            )
         return (0, "") if words[0] in ("login", "pull", "image", "run", "rm", "stop") else (1, "unknown command")
 
     def _systemctl(self, words: list[str]) -> tuple[int, str]:

@@ -156,3 +156,39 @@ def test_a_registry_that_refuses_for_minutes_is_tried_again(instance: InstanceWo
     )
     assert done.returncode == code
     assert len(tries.read_text().splitlines()) == min(failures + 1, 6)
+
+
+ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+
+
+def pull(instance: InstanceWorld) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(instance.folder / "opt/gpu-fleet/pull.sh")],
+        capture_output=True, text=True, check=False, env=instance.environment,
+    )  # fmt: skip
+
+
+def test_a_cached_image_is_pulled_from_ecr_and_its_engine_is_known_all_the_same(instance: InstanceWorld) -> None:
+    boot(instance, replace(PLAIN, pulled_image=f"{ECR}/hub/vllm/vllm-openai:v0.11.0"))
+    assert pull(instance).returncode == 0
+    assert instance.calls[-1] == f"docker pull {ECR}/hub/vllm/vllm-openai:v0.11.0 -> 0"
+    serve = (instance.folder / "opt/gpu-fleet/serve.sh").read_text()
+    assert f" {ECR}/hub/vllm/vllm-openai:v0.11.0 \n" in serve
+    assert "\nENGINE=vllm\n" in (instance.folder / "etc/gpu-fleet/node.env").read_text()
+
+
+def test_a_refused_login_to_ecr_is_tried_again(instance: InstanceWorld) -> None:
+    """The role's rights take some seconds to reach every endpoint."""
+    boot(instance, replace(PLAIN, pulled_image=f"{ECR}/engine:1"))
+    instance.refused["get-login-password"] = 2
+    assert pull(instance).returncode == 0
+    assert (instance.folder / "slept").read_text().split() == ["5", "10"]
+
+
+def test_without_ecr_an_image_that_is_there_already_serves(instance: InstanceWorld) -> None:
+    boot(instance, replace(PLAIN, pulled_image=f"{ECR}/engine:1"))
+    instance.refused["get-login-password"] = 99
+    instance.images = {f"{ECR}/engine:1"}
+    assert pull(instance).returncode == 0
+    instance.images = set()
+    assert pull(instance).returncode == 1

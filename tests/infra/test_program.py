@@ -578,3 +578,35 @@ def test_a_mistake_is_one_line_without_a_traceback(program: Any, key: str, value
     with pytest.raises(pulumi.RunError) as caught:
         program("dev", **{key: value})
     assert str(caught.value).splitlines()[-1].startswith(f"Pulumi.dev.yaml: {message}")
+
+
+CACHED = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+
+
+def boot_scripts(run: Any) -> dict[str, str]:
+    return {t.name: gzip.decompress(base64.b64decode(t.inputs["userData"])).decode() for t in run.of("LaunchTemplate")}
+
+
+def test_instances_pull_an_image_through_the_stacks_cache(program: Any) -> None:
+    run = program("prod")
+    (rule,) = run.of("PullThroughCacheRule")
+    assert rule.inputs == {
+        "ecrRepositoryPrefix": "gpu-fleet-prod/docker-hub",
+        "upstreamRegistryUrl": "registry-1.docker.io",
+        "credentialArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/docker-hub-AbCdEf",
+    }
+    scripts = boot_scripts(run)
+    chat = [script for name, script in scripts.items() if "-chat-" in name]
+    assert all(f"docker pull {CACHED}/gpu-fleet-prod/docker-hub/vllm/vllm-openai:v0.29.0" in each for each in chat)
+    assert f"docker pull {CACHED}/fine-tuning:1.0.0" in scripts["gpu-fleet-prod-fine-tuning-l40s"]
+    assert all(rule.urn in group.depends_on for group in run.of("Group"))
+
+
+def test_an_existing_cache_is_used_and_not_made(program: Any) -> None:
+    run = program("local", **{"gpu-fleet:image_caches": '{"docker.io": {"existing_prefix": "hub"}}'})
+    assert run.of("PullThroughCacheRule") == []
+    assert all(f"docker pull {CACHED}/hub/vllm/vllm-openai:v0.29.0" in each for each in boot_scripts(run).values())
+
+
+def test_without_a_cache_an_image_is_pulled_by_its_own_name(program: Any) -> None:
+    assert all("docker pull vllm/vllm-openai:v0.29.0" in each for each in boot_scripts(program("local")).values())

@@ -214,10 +214,11 @@ def agent_requests(folder: Path) -> Iterator[Request]:
     for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
         yield request(action, f"arn:aws:logs:{WHERE}:log-group:{group}:log-stream:0123abc")
     # https://docs.aws.amazon.com/AmazonECR/latest/userguide/security-iam-awsmanpol.html (PullOnly)
-    if IMAGE in words or "/fine-tuning:" in serve:
-        repository = next(word for word in words if ".dkr.ecr." in word).partition("/")[2].partition(":")[0]
-        for action in ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"):
-            yield request(action, f"arn:aws:ecr:{WHERE}:repository/{repository}")
+    (repository,) = [word.partition("/")[2].partition(":")[0] for word in words if ".dkr.ecr." in word]
+    # A first pull through a cache: https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-iam.html
+    fills = ("ecr:BatchImportUpstreamImage", "ecr:CreateRepository") if "/docker-hub/" in repository else ()
+    for action in ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", *fills):
+        yield request(action, f"arn:aws:ecr:{WHERE}:repository/{repository}")
     # Metrics, and the tag with the name of its group:
     # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/create-iam-roles-for-cloudwatch-agent.html
     agent = json.loads((folder / "etc/gpu-fleet/agent.json").read_text())["metrics"]
@@ -276,6 +277,8 @@ def test_the_calls_cover_an_instances_whole_life(requests: dict[str, list[Reques
     """Otherwise a call that the test does not make would count as allowed."""
     assert {each.action for each in requests["chat"]} >= {*COMMANDS.values(), "kms:Decrypt"}
     assert "secretsmanager:GetSecretValue" not in {each.action for each in requests["chat-large"]}
+    for name, cached in (("chat", False), ("chat-large", True), ("fine-tuning", False)):
+        assert ("ecr:CreateRepository" in {each.action for each in requests[name]}) == cached
     assert "sqs:ReceiveMessage" in {each.action for each in requests["fine-tuning"]}
 
 

@@ -7,7 +7,18 @@ unreadable value stops only the rules that need it.
 from __future__ import annotations
 
 from gpu_fleet.config.fit import PlanProblem
-from gpu_fleet.config.rules import addresses, containers, each, names, pools, regions, retention, routes, tags
+from gpu_fleet.config.rules import (
+    addresses,
+    containers,
+    each,
+    names,
+    pools,
+    regions,
+    registries,
+    retention,
+    routes,
+    tags,
+)
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.config.validation import until_hole
 
@@ -19,6 +30,7 @@ def settings_problems(settings: StackSettings) -> list[PlanProblem]:
         addresses.client_problems,
         regions.load_balancer_problems,
         regions.topic_problems,
+        registries.problems,
         retention.problems,
         names.collision_problems,
         names.prefix_problems,
