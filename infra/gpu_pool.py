@@ -11,7 +11,7 @@ import pulumi
 import pulumi_aws as aws
 
 from gpu_fleet.config import naming
-from gpu_fleet.config.settings import Container, PoolSettings
+from gpu_fleet.config.settings import Boot, Container, PoolSettings
 from gpu_fleet.scaling.policy import Policy, VerticalMethod, Workload
 from infra.target_group import deregistration_seconds
 from infra.user_data import LAUNCHING_HOOK, TERMINATING_HOOK, Surroundings, boot_settings, render_user_data
@@ -32,6 +32,7 @@ class GpuPoolArgs:
     settings: PoolSettings
     policy: Policy
     container: Container
+    boot: Boot
     pulled_image: pulumi.Input[str]
     """The container's image as instances pull it."""
     region: str
@@ -208,6 +209,8 @@ class GpuPool(pulumi.ComponentResource):
                     ebs=aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
                         volume_type="gp3",
                         volume_size=args.settings.volume_gib,
+                        iops=args.boot.volume_iops,
+                        throughput=args.boot.volume_throughput_mib_per_second,
                         encrypted="true",
                         delete_on_termination="true",
                     ),
@@ -268,6 +271,7 @@ def _user_data(args: GpuPoolArgs) -> pulumi.Output[str]:
             queue_url=queue_url,
             pulled_image=pulled_image or "",
         )
-        return base64.b64encode(render_user_data(boot_settings(args.container, args.policy, around))).decode()
+        boot = boot_settings(args.container, args.boot, args.policy, around)
+        return base64.b64encode(render_user_data(boot)).decode()
 
     return pulumi.Output.all(args.log_group, args.queue_url, args.pulled_image).apply(render)

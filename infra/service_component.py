@@ -179,6 +179,7 @@ class ServiceComponent(pulumi.ComponentResource):
                 settings=settings,
                 policy=args.model.policy,
                 container=bounded(args.settings.container, args.model.policy, model),
+                boot=args.settings.boot,
                 pulled_image=args.place.apply(lambda place: args.pulled_image(place).name),
                 region=args.region,
                 vpc_id=args.network.vpc_id,

@@ -64,7 +64,7 @@ def _boot_problems(
         pulled_image=placeholders.image(project, stack, settings, value).name,
     )
     longest = max(containers, key=lambda container: sum(map(len, container.args)))
-    boot = user_data.boot_settings(longest, model.policy, around)
+    boot = user_data.boot_settings(longest, value.boot, model.policy, around)
     size = len(user_data.render_user_data(boot))
     if size > user_data.MAX_BYTES:
         yield PlanProblem(

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from gpu_fleet.config import naming
-from gpu_fleet.config.settings import Container
+from gpu_fleet.config.settings import Boot, Container
 from gpu_fleet.scaling.policy import Policy, Slo, Workload
 from infra.instance.node.engines import ENGINES, ServingEngine, of_image
 
@@ -53,6 +53,8 @@ class BootSettings:
     """Environment variable -> ARN of the secret that holds its value."""
     port: int = 8000
     health_path: str = "/health"
+    instance_store: bool = True
+    """Whether images, weights and compiled kernels go to the instance store where there is one."""
     pulled_image: str = ""
     """The same image in a cache of its registry; empty: it is pulled by its own name."""
 
@@ -71,7 +73,7 @@ class Surroundings:
     """The container's image in a cache of its registry; empty: it is pulled by its own name."""
 
 
-def boot_settings(container: Container, policy: Policy, around: Surroundings) -> BootSettings:
+def boot_settings(container: Container, boot: Boot, policy: Policy, around: Surroundings) -> BootSettings:
     """Return the boot settings of a service's instances.
 
     The engine must keep a connection open longer than the load balancer does. Otherwise it closes connections that the
@@ -85,6 +87,7 @@ def boot_settings(container: Container, policy: Policy, around: Surroundings) ->
     return BootSettings(
         region=around.region,
         image=container.image,
+        instance_store=boot.instance_store,
         pulled_image=around.pulled_image,
         args=container.args,
         environment={
@@ -154,6 +157,8 @@ def render_script(boot: BootSettings) -> str:
             }
         ),
         "CONTAINER_ENVIRONMENT": _environment_file(boot.environment),
+        "DISK": _without_comments((FOLDER / "disk.sh").read_text(encoding="utf-8")).rstrip("\n"),
+        "DISK_USE": "store" if boot.instance_store else "volume",
         "SECRETS": "\n".join(f"add_secret {shlex.quote(k)} {shlex.quote(v)}" for k, v in sorted(boot.secrets.items())),
         "PORT": str(boot.port),
         "REGISTRY": shlex.quote(registry) if ".dkr.ecr." in registry else "''",

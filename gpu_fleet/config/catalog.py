@@ -40,6 +40,8 @@ class InstanceType(Section):
     """vCPUs, which EC2's quotas count."""
     memory_gib: Annotated[float, Field(gt=0)]
     """Main memory, GiB."""
+    instance_store_gib: Annotated[float, Field(ge=0)] = 0
+    """Instance store, GiB, all its disks together; 0: none."""
     on_demand_usd_per_hour: Annotated[float, Field(gt=0)]
     """On-demand price, Linux, in the catalog's region."""
     spot_usd_per_hour: Annotated[float, Field(gt=0)] | None = None
@@ -64,7 +66,7 @@ class Catalog(Section):
     spot_source: str = ""
     """Source of the spot prices, or the basis of their estimates."""
     hardware_source: str = ""
-    """Source of GPUs, memory and vCPUs."""
+    """Source of GPUs, memory, vCPUs and instance store."""
     boot_source: str = ""
     """Source of `boot_seconds`."""
     quotas: dict[str, Quota]

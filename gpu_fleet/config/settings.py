@@ -192,6 +192,26 @@ class Container(Section):
     """Path that returns 200 once the model answers."""
 
 
+MIN_VOLUME_IOPS, MAX_VOLUME_IOPS = 3000, 80000
+MIN_VOLUME_THROUGHPUT, MAX_VOLUME_THROUGHPUT = 125, 2000
+"""Of a gp3 volume, MiB/s. The first of both pairs is what a volume has unless it is given more, at no extra price:
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html"""
+
+
+class Boot(Section):
+    """How the instances of a service get from launch to their first answer; docs/boot.md compares the ways."""
+
+    instance_store: bool = True
+    """Put Docker's images, the weights and compiled kernels on the instance store where the type has one; it costs
+    nothing. Off: all of it is on the root volume, where an AMI of your own may have brought it."""
+    volume_iops: Annotated[int, Field(ge=MIN_VOLUME_IOPS, le=MAX_VOLUME_IOPS)] = MIN_VOLUME_IOPS
+    """IOPS of the root volume (gp3), at most 500 for each GiB; more than 3000 cost extra."""
+    volume_throughput_mib_per_second: Annotated[int, Field(ge=MIN_VOLUME_THROUGHPUT, le=MAX_VOLUME_THROUGHPUT)] = (
+        MIN_VOLUME_THROUGHPUT
+    )
+    """Throughput of the root volume, MiB/s, at most a quarter of its IOPS; more than 125 cost extra."""
+
+
 class ImageCache(Section):
     """ECR's pull-through cache of one registry: images are pulled from there once, and from ECR by every instance."""
 
@@ -235,7 +255,7 @@ class PoolSettings(Section):
     spot_percent: Annotated[int, Field(ge=0, le=100)] = 0
     """Share of spot instances above the base."""
     volume_gib: Annotated[int, Field(ge=30, le=16384)] = 200
-    """Root volume, for the system, the image and the model's weights."""
+    """Root volume: the system and, on a type without an instance store, the image and the model's weights."""
     ami_parameter: str = DEFAULT_AMI_PARAMETER
     """SSM parameter with the AMI's id."""
 
@@ -257,6 +277,7 @@ class ServiceSettings(Section):
     hand, `round_robin` each in turn, `weighted_random` any, seldom one that answers with errors. The lengths of a
     model's requests differ by orders of magnitude, so requests wait least with the first."""
     container: Container
+    boot: Boot = Boot()
     pools: Annotated[dict[str, PoolSettings], Field(min_length=1, max_length=MAX_POOLS)]
     """One to five pools, by name; their order means nothing."""
     vcpu_quotas: dict[str, Annotated[int, Field(ge=0)]] = Field(default={})

@@ -87,6 +87,10 @@ def with_clients(more: str) -> str:
     return changed("{internal: true}", f"{{{more}}}")
 
 
+def with_boot(keys: str) -> str:
+    return changed("      pools:", f"      boot: {{{keys}}}\n      pools:")
+
+
 LOGIN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/hub-AbCdEf"
 
 
@@ -678,21 +682,41 @@ RULES: dict[str, tuple[str, list[str]]] = {
     ),
     # pools
     "a volume smaller than the AMI": (
-        in_pool("volume_gib: 60"),
+        in_pool("volume_gib: 74"),
+        [("12:50: gpu-fleet:services.chat.pools.l4.volume_gib: must be at least 75: the size of the AMI (got 74)")],
+    ),
+    "a volume smaller than AMI, image and weights, off the instance store": (
+        in_pool("volume_gib: 80").replace("      pools:", "      boot: {instance_store: false}\n      pools:"),
         [
             (
-                "12:50: gpu-fleet:services.chat.pools.l4.volume_gib: must be at least 86: the AMI 50, the image 27, "
-                "the weights of llama-3.1-8b-fp8 8.5 GiB (got 60)"
+                "13:50: gpu-fleet:services.chat.pools.l4.volume_gib: must be at least 86: the AMI 50, the image 27, "
+                "the weights of llama-3.1-8b-fp8 8.5 GiB (got 80)"
             )
         ],
     ),
-    "a volume smaller than AMI, image and weights": (
-        in_pool("volume_gib: 80"),
+    "more throughput than the IOPS carry": (
+        with_boot("volume_iops: 3000, volume_throughput_mib_per_second: 751"),
         [
             (
-                "12:50: gpu-fleet:services.chat.pools.l4.volume_gib: must be at least 86: the AMI 50, the image 27, "
-                "the weights of llama-3.1-8b-fp8 8.5 GiB (got 80)"
+                "11:33: gpu-fleet:services.chat.boot.volume_throughput_mib_per_second: must be at most 750, a quarter "
+                "of volume_iops (got 751)"
             )
+        ],
+    ),
+    "more IOPS than the volume's size carries": (
+        with_boot("volume_iops: 50000").replace("max: 4}", "max: 4, volume_gib: 99}"),
+        [
+            (
+                "11:14: gpu-fleet:services.chat.boot.volume_iops: must be at most 49500, 500 for each GiB of pool "
+                "l4's volume (got 50000)"
+            )
+        ],
+    ),
+    "rates that no gp3 volume has": (
+        with_boot("volume_iops: 80001, volume_throughput_mib_per_second: 100"),
+        [
+            "11:14: gpu-fleet:services.chat.boot.volume_iops: must be at most 80000 (got 80001)",
+            ("11:34: gpu-fleet:services.chat.boot.volume_throughput_mib_per_second: must be at least 125 (got 100)"),
         ],
     ),
     "Inferentia": (
@@ -872,7 +896,9 @@ def test_a_file_is_refused_where_and_why(tmp_path: Path, library: Library, rule:
         GOOD + SECOND.replace("paths: [/v2/*]", 'hosts: [a.example.com]\n      paths: ["/v2/*"]'),
         in_container(f"health_path: '/{'h' * 1022}?'"),
         in_container('environment: {A: "tab\tand émoji 🎉"}'),
-        in_pool("volume_gib: 86"),
+        in_pool("volume_gib: 75"),
+        with_boot("instance_store: false").replace("max: 4}", "max: 4, volume_gib: 86}"),
+        with_boot("volume_iops: 40000, volume_throughput_mib_per_second: 2000"),
         changed('"vllm/vllm-openai:v1"', '"lmsysorg/sglang:v1", args: [bash, -c, "launch_server --enable-metrics"]'),
         changed(
             '"vllm/vllm-openai:v1"',
@@ -955,7 +981,7 @@ def test_a_boot_script_over_16_kb_is_refused(tmp_path: Path, library: Library) -
         "Pulumi.dev.yaml:10:7: gpu-fleet:services.chat.container: must make a boot script of at most 16384 bytes, "
         "compressed, with its args, environment and secrets"
     )
-    assert 16384 < int(got.rstrip(")")) < 22000
+    assert 16384 < int(got.rstrip(")")) < 24000
 
 
 def test_a_service_whose_policy_does_not_fit_into_a_parameter_is_refused(tmp_path: Path, library: Library) -> None:

@@ -61,9 +61,16 @@ def test_a_boot_starts_the_units_now_and_after_a_reboot(instance: InstanceWorld)
     assert container_environment(instance) == "\nHF_TOKEN=s3 cr$t\n"
     units = "engine gpu-fleet-metrics gpu-fleet-lifecycle"
     assert started(instance) == [
-        f"systemctl enable {units} -> 0",
+        f"systemctl enable gpu-fleet-disk {units} -> 0",
         f"systemctl start --no-block {units} -> 0",
     ]
+    calls = [call for call in instance.calls if call.startswith("systemctl")]
+    # Docker is stopped before its folders move, and starts with the engine.
+    assert (
+        calls.index("systemctl stop docker.socket docker.service containerd.service -> 0")
+        < calls.index("systemctl start gpu-fleet-disk -> 0")
+        < calls.index(f"systemctl start --no-block {units} -> 0")
+    )
     for name in units.split():
         unit = (instance.folder / f"etc/systemd/system/{name}.service").read_text()
         assert unit.endswith("[Install]\nWantedBy=multi-user.target\n")

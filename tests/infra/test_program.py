@@ -610,3 +610,25 @@ def test_an_existing_cache_is_used_and_not_made(program: Any) -> None:
 
 def test_without_a_cache_an_image_is_pulled_by_its_own_name(program: Any) -> None:
     assert all("docker pull vllm/vllm-openai:v0.29.0" in each for each in boot_scripts(program("local")).values())
+
+
+def with_boot(root: Path, **boot: Any) -> dict[str, str]:
+    services = json.loads(pulumi_config(root, "local")["gpu-fleet:services"])
+    services["chat"]["boot"] = boot
+    return {"gpu-fleet:services": json.dumps(services)}
+
+
+def test_volumes_have_the_rates_of_the_stacks_file(program: Any, root: Path) -> None:
+    def rates(run: Any) -> set[tuple[int, int]]:
+        devices = [t.inputs["blockDeviceMappings"][0]["ebs"] for t in run.of("LaunchTemplate")]
+        return {(ebs["iops"], ebs["throughput"]) for ebs in devices}
+
+    assert rates(program("local")) == {(3000, 125)}
+    fast = with_boot(root, volume_iops=6000, volume_throughput_mib_per_second=1000)
+    assert rates(program("local", **fast)) == {(6000, 1000)}
+
+
+@pytest.mark.parametrize(("instance_store", "use"), [(True, "store"), (False, "volume")])
+def test_the_disks_use_is_that_of_the_stacks_file(program: Any, root: Path, instance_store: bool, use: str) -> None:
+    scripts = boot_scripts(program("local", **with_boot(root, instance_store=instance_store)))
+    assert all(f"ExecStart=/opt/gpu-fleet/disk.sh {use}\n" in script for script in scripts.values())

@@ -56,7 +56,7 @@ def shellcheck() -> str:
 def test_a_shell_understands_it(boot: BootSettings, tmp_path: Path) -> None:
     script = render_script(boot)
     files = heredocs(script)
-    for name in ("/opt/gpu-fleet/pull.sh", "/opt/gpu-fleet/serve.sh"):
+    for name in ("/opt/gpu-fleet/disk.sh", "/opt/gpu-fleet/pull.sh", "/opt/gpu-fleet/serve.sh"):
         (tmp_path / Path(name).name).write_text(files[name])
     (tmp_path / "boot.sh").write_text(script)
     for path in tmp_path.glob("*.sh"):
@@ -70,7 +70,8 @@ def test_the_shell_linter_finds_nothing(boot: BootSettings, tmp_path: Path) -> N
     script = render_script(boot)
     files = heredocs(script)
     (tmp_path / "boot.sh").write_text(script)
-    (tmp_path / "pull.sh").write_text(files["/opt/gpu-fleet/pull.sh"])
+    for name in ("disk.sh", "pull.sh"):
+        (tmp_path / name).write_text(files[f"/opt/gpu-fleet/{name}"])
     # The user's own arguments may contain what only looks like an expansion (SC2016).
     done = subprocess.run(
         [linter, "--exclude=SC2016", *map(str, tmp_path.glob("*.sh"))], capture_output=True, text=True, check=False

@@ -18,6 +18,7 @@ from gpu_fleet.config.rules import (
     retention,
     routes,
     tags,
+    volumes,
 )
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.config.validation import until_hole
@@ -43,7 +44,13 @@ def settings_problems(settings: StackSettings) -> list[PlanProblem]:
         at = ("services", name)
         problems += until_hole(names.name_problems, at, name)
         problems += until_hole(regions.secret_problems, at, service, settings)
-        for rule in (containers.problems, routes.path_problems, routes.host_problems, routes.count_problems):
+        for rule in (
+            containers.problems,
+            routes.path_problems,
+            routes.host_problems,
+            routes.count_problems,
+            volumes.rate_problems,
+        ):
             problems += until_hole(rule, at, service)
         for pool_name, pool in each.pools(service):
             for pool_rule in (pools.count_problems, pools.type_problems, pools.image_problems, pools.boot_problems):
