@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gpu_fleet.config.model_weights import WeightsPlace
 from infra.iam import METRICS_NAMESPACE, Place, Statement
 
 
@@ -20,6 +21,7 @@ class InstanceResources:
     """Of the container's image."""
     image_is_cached: bool = False
     """Whether that repository is filled by a pull-through cache."""
+    weights: WeightsPlace | None = None
     secret_arns: Sequence[str] = ()
     kms_key_arn: str | None = None
     """The key that encrypts the secrets."""
@@ -40,6 +42,7 @@ def instance_statements(place: Place, resources: InstanceResources) -> list[Stat
         *_session_statements(place),
         *_queue_statements(resources.queue_arn),
         *_image_statements(resources),
+        *_weights_statements(place, resources.weights),
         *_secret_statements(place, resources),
     ]
 
@@ -101,6 +104,20 @@ def _image_statements(resources: InstanceResources) -> list[Statement]:
     return [
         Statement("RegistryToken", ["ecr:GetAuthorizationToken"], ["*"]),
         Statement("PullImage", ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", *fills], [repository]),
+    ]
+
+
+def _weights_statements(place: Place, weights: WeightsPlace | None) -> list[Statement]:
+    """Return the rights to read the files of one folder of a bucket, and to list that folder alone.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/walkthrough1.html
+    """
+    if weights is None:
+        return []
+    arn = f"arn:{place.partition}:s3:::{weights.bucket}"
+    return [
+        Statement("ReadWeights", ["s3:GetObject"], [f"{arn}/{weights.prefix}/*"]),
+        Statement("ListWeights", ["s3:ListBucket"], [arn], {"StringLike": {"s3:prefix": f"{weights.prefix}/*"}}),
     ]
 
 

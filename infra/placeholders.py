@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpu_fleet.config import naming
+from gpu_fleet.config import model_weights, naming
 from gpu_fleet.config.image_registry import PulledImage, cache_prefixes, ecr_registry, pulled_image
+from gpu_fleet.config.model_weights import WeightsPlace
 from gpu_fleet.config.rules.regions import partition
 from gpu_fleet.config.settings import ServiceSettings, StackSettings
 from gpu_fleet.scaling.hashing import DIGITS
@@ -82,6 +83,11 @@ def image(project: str, stack: str, settings: StackSettings, service: ServiceSet
     return pulled_image(service.container.image, cache_prefixes(settings, f"{project}-{stack}"), registry)
 
 
+def weights_place(project: str, stack: str, settings: StackSettings, service: str) -> WeightsPlace | None:
+    """Return where the weights of a service are."""
+    return model_weights.place(project, stack, "0" * 12, service, settings.services[service])
+
+
 def instance_statements(project: str, stack: str, settings: StackSettings, model: Service) -> list[Statement]:
     """Return the rights of the service's instances."""
     service = settings.services[model.name]
@@ -94,6 +100,7 @@ def instance_statements(project: str, stack: str, settings: StackSettings, model
         queue_arn=stack_place.arn("sqs", _queue(name)) if training else None,
         ecr_repository_arn=instance_rights.ecr_repository_arn(pulled.name, stack_place.partition),
         image_is_cached=pulled.cached,
+        weights=weights_place(project, stack, settings, model.name),
         secret_arns=tuple(service.container.secrets.values()),
         kms_key_arn=service.container.kms_key_arn,
     )

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from gpu_fleet.config import naming
+from gpu_fleet.config import model_weights, naming
 from gpu_fleet.config.image_registry import PulledImage, ecr_registry, pulled_image
+from gpu_fleet.config.model_weights import WeightsPlace
 from gpu_fleet.config.queue_option import bounded
 from gpu_fleet.config.settings import PoolSettings, ServiceSettings
 from gpu_fleet.scaling.hashing import DIGITS, digit_weights
@@ -33,6 +34,8 @@ WEIGHTS = "actions[*].forward.targetGroups[*].weight"
 class ServiceArgs:
     """What a service needs from the stack."""
 
+    project: str
+    stack: str
     settings: ServiceSettings
     model: ServiceModel
     """The same service as the scaling model sees it."""
@@ -72,6 +75,10 @@ class ServiceArgs:
         """Return the container's image as instances pull it."""
         registry = ecr_registry(place.account, self.region)
         return pulled_image(self.settings.container.image, self.cache_prefixes, registry)
+
+    def weights_place(self, place: iam.Place) -> WeightsPlace | None:
+        """Return where the weights are in S3, if they are."""
+        return model_weights.place(self.project, self.stack, place.account, self.model.name, self.settings)
 
     def pool_tags(self, pool: str) -> Mapping[str, str]:
         """Return the tags of a pool's resources."""
@@ -180,6 +187,7 @@ class ServiceComponent(pulumi.ComponentResource):
                 policy=args.model.policy,
                 container=bounded(args.settings.container, args.model.policy, model),
                 boot=args.settings.boot,
+                weights=args.place.apply(args.weights_place),
                 pulled_image=args.place.apply(lambda place: args.pulled_image(place).name),
                 region=args.region,
                 vpc_id=args.network.vpc_id,
@@ -375,6 +383,7 @@ def _instance_policy(args: ServiceArgs, place: iam.Place, log_group_arn: str, qu
         queue_arn=queue_arn,
         ecr_repository_arn=ecr_repository_arn(image.name, place.partition),
         image_is_cached=image.cached,
+        weights=args.weights_place(place),
         secret_arns=tuple(container.secrets.values()),
         kms_key_arn=container.kms_key_arn,
     )

@@ -62,6 +62,7 @@ def _boot_problems(
         idle_timeout_seconds=settings.load_balancer.idle_timeout_seconds,
         queue_url=placeholders.queue_url(f"{project}-{stack}-{model.name}", region),
         pulled_image=placeholders.image(project, stack, settings, value).name,
+        weights=placeholders.weights_place(project, stack, settings, model.name),
     )
     longest = max(containers, key=lambda container: sum(map(len, container.args)))
     boot = user_data.boot_settings(longest, value.boot, model.policy, around)

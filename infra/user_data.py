@@ -16,7 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from gpu_fleet.config import naming
-from gpu_fleet.config.settings import Boot, Container
+from gpu_fleet.config.model_weights import CONTAINER_PATH, WeightsPlace, served
+from gpu_fleet.config.settings import Boot, Container, WeightsLoad
 from gpu_fleet.scaling.policy import Policy, Slo, Workload
 from infra.instance.node.engines import ENGINES, ServingEngine, of_image
 
@@ -53,6 +54,8 @@ class BootSettings:
     """Environment variable -> ARN of the secret that holds its value."""
     port: int = 8000
     health_path: str = "/health"
+    copied_weights: str = ""
+    """URI of the folder in S3 that the instance copies to its disk; empty: none."""
     instance_store: bool = True
     """Whether images, weights and compiled kernels go to the instance store where there is one."""
     pulled_image: str = ""
@@ -69,6 +72,8 @@ class Surroundings:
     """Of the load balancer."""
     queue_url: str | None = None
     """For training only."""
+    weights: WeightsPlace | None = None
+    """Where the weights are in S3; None: the engine loads them from where its arguments say."""
     pulled_image: str = ""
     """The container's image in a cache of its registry; empty: it is pulled by its own name."""
 
@@ -81,13 +86,21 @@ def boot_settings(container: Container, boot: Boot, policy: Policy, around: Surr
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html#http-502-issues
     """
     training = policy.workload is Workload.TRAINING
+    stream = boot.weights is not None and boot.weights.load is WeightsLoad.STREAM
+    uri = around.weights.uri if around.weights else ""
+    if boot.weights is not None:
+        container = served(container, boot.weights, uri)
     defaults = (
         {} if training else dict.fromkeys(_keep_alive_variables(container.image), str(around.idle_timeout_seconds + 10))
     )
+    if stream:
+        # The engine's own reader of S3 asks the environment for the region.
+        defaults |= dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), around.region)
     return BootSettings(
         region=around.region,
         image=container.image,
         instance_store=boot.instance_store,
+        copied_weights="" if stream else uri,
         pulled_image=around.pulled_image,
         args=container.args,
         environment={
@@ -162,6 +175,11 @@ def render_script(boot: BootSettings) -> str:
         "SECRETS": "\n".join(f"add_secret {shlex.quote(k)} {shlex.quote(v)}" for k, v in sorted(boot.secrets.items())),
         "PORT": str(boot.port),
         "REGISTRY": shlex.quote(registry) if ".dkr.ecr." in registry else "''",
+        "WEIGHTS": "",
+        "WEIGHTS_URI": shlex.quote(boot.copied_weights),
+        "WANT_WEIGHTS": "Wants=gpu-fleet-weights.service\n" if boot.copied_weights else "",
+        "AWAIT_WEIGHTS": "ExecStartPre=/usr/bin/systemctl start gpu-fleet-weights\n" if boot.copied_weights else "",
+        "MOUNT_WEIGHTS": f"--volume /opt/models/weights:{CONTAINER_PATH}:ro " if boot.copied_weights else "",
         "PUBLISH_METRICS": _publish_metrics(engine),
         "IMAGE": shlex.quote(image),
         "ARGS": " ".join(shlex.quote(arg) for arg in boot.args),
@@ -172,6 +190,9 @@ def render_script(boot: BootSettings) -> str:
         "UNIT_STOP_SECONDS": str(stop_seconds + UNIT_STOP_SECONDS),
     }
     script = _without_comments((FOLDER / "boot.sh").read_text(encoding="utf-8"))
+    if boot.copied_weights:
+        part = _without_comments((FOLDER / "weights.sh").read_text(encoding="utf-8"))
+        script = script.replace("@WEIGHTS@", part)
     return re.sub(r"@([A-Z_]+)@", lambda placeholder: values[placeholder[1]], script)
 
 

@@ -7,10 +7,10 @@ ECR fetches it from Docker Hub: https://docs.aws.amazon.com/AmazonECR/latest/use
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gpu_fleet.config import naming
 from gpu_fleet.config.settings import StackSettings
 
 DOCKER_HUB = "docker.io"
@@ -77,10 +77,7 @@ def cache_prefix(name: str, host: str) -> str:
     A name that does not fit is cut and ends in four digits of its hash, so that two stacks do not share a cache.
     """
     short_name = UPSTREAMS[host].short_name
-    room = MAX_PREFIX - len(short_name) - 1
-    if len(name) > room:
-        name = f"{name[: room - 5].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:4]}"
-    return f"{name}/{short_name}"
+    return f"{naming.cut(name, MAX_PREFIX - len(short_name) - 1)}/{short_name}"
 
 
 def cache_prefixes(settings: StackSettings, name: str) -> dict[str, str]:

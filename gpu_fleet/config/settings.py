@@ -184,8 +184,8 @@ class Container(Section):
     """Customer managed key that encrypts the secrets; unset: Secrets Manager's own. Its policy must let the account's
     roles use it."""
     uses_instance_role: bool = False
-    """Let the container use the instance's role, for example to read a model from a bucket that admits this role.
-    Training workers always use it: they take their jobs from the queue."""
+    """Let the container use the instance's role, for example to read from a bucket that admits this role. Training
+    workers always use it, to take their jobs from the queue, and engines that stream their weights."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Port on which the container listens."""
     health_path: str = "/health"
@@ -198,12 +198,35 @@ MIN_VOLUME_THROUGHPUT, MAX_VOLUME_THROUGHPUT = 125, 2000
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html"""
 
 
+class WeightsLoad(StrEnum):
+    """How weights get from S3 into a GPU."""
+
+    COPY = "copy"
+    STREAM = "stream"
+
+
+class Weights(Section):
+    """Weights of a service in S3, filled by `gpu-fleet weights`."""
+
+    bucket: (
+        Annotated[str, _matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket's name of 3 to 63 characters")] | None
+    ) = None
+    """A bucket of yours in the stack's region; unset: the stack makes one, `<project>-<stack>-weights-<account>`."""
+    prefix: str | None = None
+    """Folder of the model's files in the bucket; unset: the service's name."""
+    load: WeightsLoad = WeightsLoad.COPY
+    """`copy`: the instance copies the files to its disk while it pulls the image. `stream`: vLLM reads them from S3
+    into the GPU (Run:ai Model Streamer); its container then uses the instance's role."""
+
+
 class Boot(Section):
     """How the instances of a service get from launch to their first answer; docs/boot.md compares the ways."""
 
     instance_store: bool = True
     """Put Docker's images, the weights and compiled kernels on the instance store where the type has one; it costs
     nothing. Off: all of it is on the root volume, where an AMI of your own may have brought it."""
+    weights: Weights | None = None
+    """Load the weights from S3 instead of a public hub; `{}` for all defaults."""
     volume_iops: Annotated[int, Field(ge=MIN_VOLUME_IOPS, le=MAX_VOLUME_IOPS)] = MIN_VOLUME_IOPS
     """IOPS of the root volume (gp3), at most 500 for each GiB; more than 3000 cost extra."""
     volume_throughput_mib_per_second: Annotated[int, Field(ge=MIN_VOLUME_THROUGHPUT, le=MAX_VOLUME_THROUGHPUT)] = (

@@ -91,6 +91,8 @@ done
 exit 1
 GPU_FLEET_END
 
+@WEIGHTS@
+
 # The container has its own network: with a hop limit of 1 the metadata token for the instance's role does not cross the
 # bridge. The kernel forwards the load balancer's connections with their source addresses, without a proxy.
 # /root/.cache/vllm: a container that starts again finds what torch.compile made:
@@ -103,7 +105,7 @@ cat > /opt/gpu-fleet/serve.sh <<'GPU_FLEET_END'
 set -euo pipefail
 docker rm --force engine > /dev/null 2>&1 || true
 exec docker run --name engine --gpus all --publish @PORT@:@PORT@ @PUBLISH_METRICS@--ipc host --env-file /etc/gpu-fleet/container.env \
-  --volume /opt/models:/root/.cache/huggingface --volume /opt/compiled:/root/.cache/vllm --stop-timeout @STOP_SECONDS@ \
+  --volume /opt/models:/root/.cache/huggingface --volume /opt/compiled:/root/.cache/vllm @MOUNT_WEIGHTS@--stop-timeout @STOP_SECONDS@ \
   --log-driver awslogs --log-opt awslogs-region=@REGION@ --log-opt awslogs-group=@LOG_GROUP@ \
   --log-opt mode=non-blocking --log-opt max-buffer-size=16m --stop-signal SIGTERM \
   @IMAGE@ @ARGS@
@@ -128,9 +130,9 @@ unit engine <<'GPU_FLEET_END'
 [Unit]
 After=docker.service network-online.target
 Requires=docker.service
-[Service]
+@WANT_WEIGHTS@[Service]
 ExecStartPre=/opt/gpu-fleet/pull.sh
-ExecStart=/opt/gpu-fleet/serve.sh
+@AWAIT_WEIGHTS@ExecStart=/opt/gpu-fleet/serve.sh
 ExecStop=/usr/bin/docker stop engine
 Restart=always
 RestartSec=5

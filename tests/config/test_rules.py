@@ -694,6 +694,41 @@ RULES: dict[str, tuple[str, list[str]]] = {
             )
         ],
     ),
+    "weights that no known engine streams": (
+        changed('{image: "vllm/vllm-openai:v1"}', "{image: 'own/engine:1'}", with_boot("weights: {load: stream}")),
+        [
+            (
+                "11:24: gpu-fleet:services.chat.boot.weights.load: must be copy: of the engines that we know, vLLM "
+                "alone streams (got stream)"
+            )
+        ],
+    ),
+    "weights of a model without a name": (
+        with_boot("weights: {}"),
+        [
+            (
+                "10:7: gpu-fleet:services.chat.container.args: must name the model, as without boot.weights: it is "
+                "the name that requests use (got no model)"
+            )
+        ],
+    ),
+    "a folder and a bucket that S3 has not": (
+        changed(
+            '"vllm/vllm-openai:v1"}',
+            '"vllm/vllm-openai:v1", args: [own/model]}',
+            with_boot("weights: {bucket: My_Bucket, prefix: /a}"),
+        ),
+        [
+            (
+                "11:24: gpu-fleet:services.chat.boot.weights.bucket: must be a bucket's name of 3 to 63 characters "
+                "(got My_Bucket)"
+            ),
+            (
+                "11:43: gpu-fleet:services.chat.boot.weights.prefix: must be letters, digits and ! - _ . ' ( ) with "
+                "single / (got /a)"
+            ),
+        ],
+    ),
     "more throughput than the IOPS carry": (
         with_boot("volume_iops: 3000, volume_throughput_mib_per_second: 751"),
         [

@@ -148,6 +148,8 @@ class InstanceWorld:
             return 254, f"An error occurred (ThrottlingException) when calling {operation}: Rate exceeded\n"
         if (service, operation) == ("ecr", "get-login-password"):
             return 0, "password\n"
+        if (service, operation) == ("s3", "sync"):
+            return self._sync(rest)
         options = dict(zip(rest[::2], rest[1::2], strict=True))
         query = options.pop("--query", None)
         options.pop("--output", None)
@@ -161,6 +163,25 @@ class InstanceWorld:
             return 254, f"\n{error}\n"
         answer.pop("ResponseMetadata")
         return 0, f"{jmespath.search(query, answer) if query else json.dumps(answer, default=str)}\n"
+
+    def _sync(self, words: list[str]) -> tuple[int, str]:
+        """`aws s3 sync s3://... folder`: https://docs.aws.amazon.com/cli/latest/reference/s3/sync.html"""
+        flags, (uri, folder) = set(words[:-2]), words[-2:]
+        assert flags <= {"--only-show-errors", "--delete"}, flags
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        s3 = boto3.client("s3", "us-east-1")
+        try:
+            objects = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+        except ClientError as error:
+            return 1, f"fatal error: {error}"
+        wanted = {Path(folder) / each["Key"].removeprefix(prefix): each["Key"] for each in objects}
+        for path, key in wanted.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            s3.download_file(bucket, key, str(path))
+        for path in Path(folder).rglob("*") if "--delete" in flags else ():
+            if path.is_file() and path not in wanted:
+                path.unlink()
+        return 0, ""
 
     def _docker(self, words: list[str]) -> tuple[int, str]:
         if self.container is None:

@@ -199,3 +199,65 @@ def test_without_ecr_an_image_that_is_there_already_serves(instance: InstanceWor
     assert pull(instance).returncode == 0
     instance.images = set()
     assert pull(instance).returncode == 1
+
+
+URI = "s3://own-bucket/chat/"
+
+
+def with_weights(instance: InstanceWorld, **files: bytes) -> None:
+    s3 = instance.cloud.client("s3")
+    s3.create_bucket(Bucket="own-bucket")
+    for name, body in files.items():
+        s3.put_object(Bucket="own-bucket", Key=f"chat/{name}", Body=body)
+    s3.put_object(Bucket="own-bucket", Key="chat-large/other", Body=b"of another service")
+
+
+def copy_weights(instance: InstanceWorld) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(instance.folder / "opt/gpu-fleet/weights.sh")],
+        capture_output=True, text=True, check=False, env=instance.environment,
+    )  # fmt: skip
+
+
+def test_weights_are_copied_beside_the_pull_and_the_engine_waits_for_them(instance: InstanceWorld) -> None:
+    with_weights(instance, config=b"{}", model=b"weights")
+    assert boot(instance, replace(PLAIN, copied_weights=URI)).returncode == 0
+    unit = (instance.folder / "etc/systemd/system/engine.service").read_text()
+    assert "Requires=docker.service\nWants=gpu-fleet-weights.service\n[Service]\n" in unit
+    assert "pull.sh\nExecStartPre=/usr/bin/systemctl start gpu-fleet-weights\nExecStart=" in unit
+    unit = (instance.folder / "etc/systemd/system/gpu-fleet-weights.service").read_text()
+    assert f"AWS_CONFIG_FILE={instance.folder}/etc/gpu-fleet/aws.config\n" in unit
+    assert (
+        (instance.folder / "etc/gpu-fleet/aws.config").read_text().startswith("[default]\nregion = us-east-1\ns3 =\n")
+    )
+    folder = instance.folder / "opt/models/weights"
+    folder.mkdir(parents=True)
+    (folder / "old").touch()
+    instance.refused["sync"] = 2
+    assert copy_weights(instance).returncode == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"config": b"{}", "model": b"weights"}
+    assert (instance.folder / "slept").read_text().split() == ["5", "10"]
+    assert "--volume" in (serve := (instance.folder / "opt/gpu-fleet/serve.sh").read_text())
+    assert f"--volume {instance.folder}/opt/models/weights:/weights:ro " in serve
+
+
+def test_a_folder_without_weights_is_said_and_not_waited_for(instance: InstanceWorld) -> None:
+    with_weights(instance)
+    boot(instance, replace(PLAIN, copied_weights=URI))
+    done = copy_weights(instance)
+    assert done.returncode == 1
+    assert done.stdout == f"there are no weights at {URI}\n"
+    assert not (instance.folder / "slept").exists()
+
+
+def test_a_bucket_that_never_answers_fails_the_copy(instance: InstanceWorld) -> None:
+    boot(instance, replace(PLAIN, copied_weights=URI))
+    assert copy_weights(instance).returncode == 1
+    assert (instance.folder / "slept").read_text().split() == ["5", "10", "20", "40", "80", "0"]
+
+
+def test_without_weights_in_s3_nothing_is_copied(instance: InstanceWorld) -> None:
+    boot(instance, PLAIN)
+    assert not (instance.folder / "opt/gpu-fleet/weights.sh").exists()
+    assert "gpu-fleet-weights" not in (instance.folder / "etc/systemd/system/engine.service").read_text()
+    assert ":/weights" not in (instance.folder / "opt/gpu-fleet/serve.sh").read_text()

@@ -632,3 +632,43 @@ def test_volumes_have_the_rates_of_the_stacks_file(program: Any, root: Path) -> 
 def test_the_disks_use_is_that_of_the_stacks_file(program: Any, root: Path, instance_store: bool, use: str) -> None:
     scripts = boot_scripts(program("local", **with_boot(root, instance_store=instance_store)))
     assert all(f"ExecStart=/opt/gpu-fleet/disk.sh {use}\n" in script for script in scripts.values())
+
+
+def chat_with(root: Path, weights: dict[str, str]) -> dict[str, str]:
+    return with_boot(root, weights=weights)
+
+
+def test_weights_lie_in_the_stacks_bucket_and_the_role_reads_its_own_folder(program: Any, root: Path) -> None:
+    run = program("local", **chat_with(root, {}))
+    (bucket,) = run.of("Bucket")
+    assert bucket.inputs["bucket"] == "gpu-fleet-local-weights-123456789012"
+    assert {r.type.rsplit(":", 1)[-1] for r in run.resources if r.name == "gpu-fleet-local-weights"} >= {
+        "BucketPublicAccessBlock",
+        "BucketPolicy",
+        "BucketLifecycleConfiguration",
+    }
+    assert run.exports["weights_bucket"] == "gpu-fleet-local-weights-123456789012"
+    (policy,) = [p for p in run.of("RolePolicy") if p.name == "gpu-fleet-local-chat-instance"]
+    arn = "arn:aws:s3:::gpu-fleet-local-weights-123456789012"
+    granted = {s["Sid"]: s for s in json.loads(policy.inputs["policy"])["Statement"]}
+    assert granted["ReadWeights"]["Resource"] == [f"{arn}/chat/*"]
+    assert granted["ListWeights"]["Resource"] == [arn]
+    assert granted["ListWeights"]["Condition"] == {"StringLike": {"s3:prefix": "chat/*"}}
+    for template in run.of("LaunchTemplate"):
+        assert template.inputs["metadataOptions"]["httpPutResponseHopLimit"] == 1
+    for script in boot_scripts(run).values():
+        assert "s3://gpu-fleet-local-weights-123456789012/chat/ /opt/models/weights" in script
+        assert "--model /weights --max-model-len 16384" in script
+        assert "--served-model-name RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8" in script
+
+
+def test_weights_of_a_given_bucket_are_streamed_by_the_containers_role(program: Any, root: Path) -> None:
+    run = program("local", **chat_with(root, {"bucket": "mine", "prefix": "llama/8b", "load": "stream"}))
+    assert run.of("Bucket") == []
+    for template in run.of("LaunchTemplate"):
+        assert template.inputs["metadataOptions"]["httpPutResponseHopLimit"] == 2
+    for script in boot_scripts(run).values():
+        assert "--model s3://mine/llama/8b/ " in script
+        assert "--load-format runai_streamer" in script
+        assert "\nAWS_REGION=us-east-1\n" in script
+        assert "s3 sync" not in script

@@ -19,6 +19,7 @@ from gpu_fleet.config.rules import (
     routes,
     tags,
     volumes,
+    weight_folders,
 )
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.config.validation import until_hole
@@ -49,6 +50,7 @@ def settings_problems(settings: StackSettings) -> list[PlanProblem]:
             routes.path_problems,
             routes.host_problems,
             routes.count_problems,
+            weight_folders.problems,
             volumes.rate_problems,
         ):
             problems += until_hole(rule, at, service)

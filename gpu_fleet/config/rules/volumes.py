@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from gpu_fleet.config.document import Path as KeyPath
 from gpu_fleet.config.fit import PlanProblem
 from gpu_fleet.config.library import Library
+from gpu_fleet.config.model_weights import streams
 from gpu_fleet.config.rules import each
 from gpu_fleet.config.settings import DEFAULT_AMI_PARAMETER, MAX_VOLUME_IOPS, PoolSettings, ServiceSettings
 from gpu_fleet.scaling.policy import Policy
@@ -55,7 +56,7 @@ def problems(
     is_default = pool.ami_parameter == DEFAULT_AMI_PARAMETER
     moving = {
         "the image": IMAGE_GIB.get(_repository(service.container.image), 0),
-        f"the weights of {policy.model}": model.weights_gib if model is not None else 0,
+        f"the weights of {policy.model}": model.weights_gib if model is not None and not streams(service) else 0,
     }
     stores = _stores(pool, library) if service.boot.instance_store else {}
     for type_name, store_gib in stores.items():
