@@ -40,14 +40,14 @@ class InstanceType(Section):
     """vCPUs, which EC2's quotas count."""
     memory_gib: Annotated[float, Field(gt=0)]
     """Main memory, GiB."""
-    instance_store_gib: Annotated[float, Field(ge=0)] = 0
-    """Instance store, GiB, all its disks together; 0: none."""
     on_demand_usd_per_hour: Annotated[float, Field(gt=0)]
     """On-demand price, Linux, in the catalog's region."""
     spot_usd_per_hour: Annotated[float, Field(gt=0)] | None = None
     """Expected spot price; required for a pool with a spot share."""
     boot_seconds: Annotated[float, Field(ge=0)] = 180
     """Time from the launch to the start of the serving container."""
+    instance_store_gb: Annotated[float, Field(ge=0)] = 0
+    """Size of its own disks together, GB (10^9 bytes), as AWS gives it; 0: none."""
     quota: str
     """On-demand quota that the type counts against, a key of `quotas`."""
     spot_quota: str

@@ -1134,3 +1134,22 @@ def test_the_algorithm_is_one_of_a_target_group(
         "round_robin, weighted_random (got fastest)"
     )
     assert problems_of(tmp_path, library, text) == ([] if fits else [expected])
+
+
+def test_an_instance_store_smaller_than_image_and_weights_is_refused(tmp_path: Path, library: Library) -> None:
+    def with_store(gigabytes: float) -> Library:
+        small = library.catalog.types["g6.xlarge"].model_copy(update={"instance_store_gb": gigabytes})
+        catalog = library.catalog.model_copy(update={"types": {**library.catalog.types, "g6.xlarge": small}})
+        return Library(library.policies, catalog, library.profiles)
+
+    (problem,) = problems_of(tmp_path, with_store(30), GOOD)
+    assert problem == (
+        "Pulumi.dev.yaml:12:9: gpu-fleet:services.chat.pools.l4: must have types with an instance store of at least "
+        "36 GiB: the image 27, the weights of llama-3.1-8b-fp8 8.5 GiB, or boot.instance_store: false (got g6.xlarge "
+        "with 28)"
+    )
+    assert problems_of(tmp_path, with_store(30), with_boot("instance_store: false")) == []
+    assert problems_of(tmp_path, with_store(39), GOOD) == []
+    # Without a store, the volume holds everything.
+    (problem,) = problems_of(tmp_path, with_store(0), in_pool("volume_gib: 80"))
+    assert "volume_gib: must be at least 86" in problem

@@ -22,6 +22,8 @@ IMAGE_GIB = {"vllm/vllm-openai": 27}
 """On disk, GiB: 28.6 GB (https://github.com/vllm-project/vllm/pull/22377). The size of other images is unknown."""
 
 
+GIB_PER_GB = 1e9 / 2**30
+
 MAX_IOPS_PER_GIB, MAX_MIB_PER_IOPS = 500, 0.25
 """Of a gp3 volume: IOPS for each GiB, and MiB/s for each of its IOPS:
 https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html#gp3-ebs-volume-type"""
@@ -64,7 +66,7 @@ def problems(
             yield PlanProblem(
                 at,
                 f"must have types with an instance store of at least {math.ceil(sum(moving.values()))} GiB: "
-                f"{_sizes(moving)} GiB, or boot.instance_store: false (got {type_name} with {store_gib:g})",
+                f"{_sizes(moving)} GiB, or boot.instance_store: false (got {type_name} with {store_gib:.0f})",
             )
     on_store = bool(stores) and all(stores.values())
     parts = {"the AMI": AMI_USED_GIB if is_default else 0, **({} if on_store else moving)}
@@ -75,10 +77,10 @@ def problems(
 
 
 def _stores(pool: PoolSettings, library: Library) -> dict[str, float]:
-    """Return the size of the instance store of each type that the pool may launch, as far as the catalog has it."""
+    """Return the GiB of the instance store of each type that the pool may launch, as far as the catalog has it."""
     names = [*pool.types, *(name for types in pool.alternatives for name in types)]
     types = library.catalog.types
-    return {name: types[name].instance_store_gib for name in names if name in types}
+    return {name: types[name].instance_store_gb * GIB_PER_GB for name in names if name in types}
 
 
 def _sizes(parts: Mapping[str, float]) -> str:
