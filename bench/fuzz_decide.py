@@ -36,7 +36,7 @@ from bench.fuzz_world import START, Event, Story, World
 from gpu_fleet.scaling.decide import decide
 from gpu_fleet.scaling.decision import Decision
 from gpu_fleet.scaling.observation import Observation, Phase, PoolObservation
-from gpu_fleet.scaling.policy import Policy, SizingMode
+from gpu_fleet.scaling.policy import Policy, SizingMode, VerticalMethod
 from gpu_fleet.scaling.record import dump, load
 from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.scaling.state import State
@@ -326,8 +326,11 @@ def settled(run: Run, since: float) -> Iterator[Violation]:
     yield from _runs_away(run, looks)
     yield from _oscillates(run, looks)
     yield from _comes_back(run, looks)
-    could = sum(pool.max_instances * pool.throughput_rps for pool in run.story.service.pools)
-    asleep = run.story.service.policy.zero.idle_seconds is not None
+    service = run.story.service
+    # Without the vertical axis only the first pool grows.
+    grow = service.pools[:1] if service.policy.vertical.method is VerticalMethod.OFF else service.pools
+    could = sum(pool.max_instances * pool.throughput_rps for pool in grow)
+    asleep = service.policy.zero.idle_seconds is not None
     short = [look for look in looks if look.ready_rps < min(look.rps, could) * 0.999]
     if len(short) > 0.05 * len(looks) and not asleep:
         yield Violation("starved", short[0].minute, f"{short[0].ready_rps:.2f} rps ready of {short[0].rps:.2f}")
@@ -585,7 +588,7 @@ def _service(rng: random.Random, *, chaos: bool) -> Service:
         pools[0]["alternatives"] = [{"types": (f"{name}.x",), **_kind(rng, speed, usd)} for name, speed, usd in others]
     if policy.get("load", {}).get("unit") == "requests_per_second":
         for kind in [kind for pool in pools for kind in (pool, *pool.get("alternatives", ()))]:
-            kind["capacity"] = kind["throughput_rps"]  # in the unit of the load
+            kind |= {"capacity": kind["throughput_rps"], "slowdown": 1.0}  # in the unit of the load, as composed
     if policy.get("routing", {}).get("strategy") == "static":
         policy["routing"]["static_weights"] = {pool["name"]: rng.choice([1, 5, 100]) for pool in pools}
     return Service.model_validate({"name": "fuzz", "policy": policy, "pools": pools})

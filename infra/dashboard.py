@@ -124,16 +124,21 @@ class ServiceDashboard:
         ]
 
     def _late_percent(self) -> list[Metric]:
-        """Return, for each pool that serves, the share of its requests that its instances count as late.
+        """Return, for each pool that serves, the share of its requests that its instances count as late or refused.
 
         Sums over sums: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/using-metric-math.html
+        SUM of an array passes over what is missing, as 5XX are where there was none; without requests that instances
+        have judged the share is unknown.
         """
         metrics: list[Metric] = []
+        failed = self._of_target_groups("HTTPCode_Target_5XX_Count", "Sum")
         for i, pool in enumerate(self.target_groups):
             for id_, name in ((f"late{i}", "late_requests"), (f"judged{i}", "judged_requests")):
                 options = {"id": id_, "stat": "Sum", "visible": False}
                 metrics.append([METRICS_NAMESPACE, name, "AutoScalingGroupName", self.groups[pool], options])
-            metrics.append([{"expression": f"100 * late{i} / judged{i}", "id": f"share{i}", "label": pool}])
+            metrics.append([*failed[i][:-1], {"id": f"refused{i}", "stat": "Sum", "visible": False}])
+            share = f"100 * SUM([late{i}, refused{i}]) / SUM([judged{i}, refused{i}])"
+            metrics.append([{"expression": f"IF(judged{i} >= 0, {share})", "id": f"share{i}", "label": pool}])
         return metrics
 
     def _of_target_groups(self, name: str, statistic: str, suffix: str = "") -> list[Metric]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from gpu_fleet.config.engines import DEFAULT_HEALTH_PATH, ServingEngine, of_image
 from gpu_fleet.config.fit import PlanProblem
 from gpu_fleet.config.settings import Container, StackSettings
 from gpu_fleet.config.validation import until_hole
 from gpu_fleet.scaling.policy import Workload
 from gpu_fleet.scaling.service import Service
-from infra.instance.node.engines import ServingEngine, of_image
 
 
 def problems(settings: StackSettings, models: Sequence[Service]) -> list[PlanProblem]:
@@ -33,7 +33,7 @@ def _service_problems(settings: StackSettings, name: str) -> Iterator[PlanProble
             f"must have {engine.metrics_flag}, without which {engine.name} publishes no metrics, and its load is "
             f"unknown (got {' '.join(container.args) or 'none'})",
         )
-    if engine.health_path != container.health_path and container.health_path == ServingEngine("").health_path:
+    if engine.health_path != container.health_path and container.health_path == DEFAULT_HEALTH_PATH:
         yield PlanProblem(
             (*at, "health_path"),
             f"must be a path that {engine.name} answers, as {engine.health_path} (got {container.health_path})",

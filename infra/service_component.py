@@ -12,7 +12,7 @@ import pulumi_aws as aws
 from gpu_fleet.config import model_weights, naming
 from gpu_fleet.config.image_registry import PulledImage, ecr_registry, pulled_image
 from gpu_fleet.config.model_weights import WeightsPlace
-from gpu_fleet.config.queue_option import bounded
+from gpu_fleet.config.queue_options import bounded
 from gpu_fleet.config.settings import PoolSettings, ServiceSettings
 from gpu_fleet.scaling.hashing import DIGITS, digit_weights
 from gpu_fleet.scaling.policy import RoutingStrategy, Workload

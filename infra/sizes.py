@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from gpu_fleet.config import naming
 from gpu_fleet.config.document import Path as KeyPath
 from gpu_fleet.config.fit import PlanProblem
-from gpu_fleet.config.queue_option import bounded
+from gpu_fleet.config.queue_options import bounded
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.config.validation import until_hole
 from gpu_fleet.scaling.service import Service

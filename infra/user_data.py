@@ -16,10 +16,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from gpu_fleet.config import naming
+from gpu_fleet.config.engines import ENGINES, ServingEngine, of_image
 from gpu_fleet.config.model_weights import CONTAINER_PATH, WeightsPlace, served
 from gpu_fleet.config.settings import Boot, Container, WeightsLoad
 from gpu_fleet.scaling.policy import Policy, Slo, Workload
-from infra.instance.node.engines import ENGINES, ServingEngine, of_image
 
 FOLDER = Path(__file__).parent / "instance"
 LAUNCHING_HOOK = "model-answers"

@@ -160,6 +160,7 @@ def run(
             seed=scenario.seed,
             clients=scenario.clients,
             algorithm=scenario.setting.algorithm,
+            queue_options=scenario.setting.queue_options,
             keep_minutes=details or give_up,
         ),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gpu_fleet.config.composition import services
 from gpu_fleet.config.document import DocumentError, Problem
+from gpu_fleet.config.engines import QueueOption, queue_options
 from gpu_fleet.config.library import Library
 from gpu_fleet.config.policy_files import policy_library
 from gpu_fleet.config.settings import Algorithm, ServiceSettings
@@ -32,6 +33,8 @@ class Setting:
     """GPUs of one instance, by pool."""
     algorithm: Algorithm = Algorithm.LEAST_OUTSTANDING_REQUESTS
     """How the load balancer chooses an instance of a pool."""
+    queue_options: tuple[QueueOption, ...] = ()
+    """What its engines count, where the policy lets them refuse."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -72,8 +75,8 @@ def read_setting(root: Path, policy: str, stack: str = "local", service: str | N
     merged = [pool.name for pool in composed.pools if pool.copies > 1]
     if merged:
         notes.append(f"the copies of the model on one instance are simulated as one: {', '.join(merged)}")
-    if library.policies[name].overload.refuse and not composed.policy.overload.refuse:
-        image = settings.services[chosen].container.image
+    image = settings.services[chosen].container.image
+    if library.policies[name].refuses and not composed.policy.refuses:
         notes.append(f"any number of requests waits in an engine: {image} tells no version with a bounded queue")
     types = library.catalog.types
     return Setting(
@@ -82,6 +85,7 @@ def read_setting(root: Path, policy: str, stack: str = "local", service: str | N
         profiles={pool.name: merged_profile(pool) for pool in composed.pools},
         gpus={pool.name: types[pool.types[0]].gpus for pool in composed.pools},
         algorithm=settings.services[chosen].algorithm,
+        queue_options=queue_options(image),
         notes=tuple(notes),
     )
 

@@ -10,7 +10,7 @@ from gpu_fleet.config.document import Document, DocumentError
 from gpu_fleet.config.fit import PlanProblem
 from gpu_fleet.config.library import Library
 from gpu_fleet.config.project_file import PROJECT
-from gpu_fleet.config.queue_option import as_served
+from gpu_fleet.config.queue_options import as_served
 from gpu_fleet.config.rules import each
 from gpu_fleet.config.rules.plan import library_problems
 from gpu_fleet.config.settings import PoolSettings, ServiceSettings, StackSettings

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from gpu_fleet.config.engines import queue_options
 from gpu_fleet.config.library import Library
-from gpu_fleet.config.queue_option import as_served
+from gpu_fleet.config.queue_options import as_served, counted
 from gpu_fleet.config.settings import ServiceSettings
 from gpu_fleet.scaling.profile import Profile
-from gpu_fleet.scaling.queue_limit import max_queued_tokens
+from gpu_fleet.scaling.queue_limit import QueueLimit, queue_limit
 from gpu_fleet.scaling.service import Pool
 from gpu_fleet.simulator.simulation import Engine
 
@@ -22,8 +23,8 @@ class InstanceHardware:
     profile: Profile
     copies: int
     """Engines that it runs, one for each copy of the model."""
-    max_queued_tokens: int | None
-    """Bound of each engine's queue; None: no bound."""
+    queue_limit: QueueLimit
+    """What each engine holds at most."""
     gpus: int
     on_demand_usd_per_hour: float
     spot_usd_per_hour: float | None
@@ -31,7 +32,7 @@ class InstanceHardware:
     @property
     def engine(self) -> Engine:
         """The engine of one copy."""
-        return Engine.of(self.profile, self.max_queued_tokens)
+        return Engine.of(self.profile, self.queue_limit)
 
     def usd_per_hour(self, *, spot: bool) -> float:
         """Return the price; a spot instance without a known price costs as much as on demand."""
@@ -49,7 +50,8 @@ def service_hardware(settings: ServiceSettings, library: Library) -> Hardware:
 
     Raises ValueError where the model has no profile for a type; settings that were checked against the library have.
     """
-    policy = as_served(library.policies[settings.policy], settings.container.image)
+    image = settings.container.image
+    policy, options = as_served(library.policies[settings.policy], image), queue_options(image)
     model = library.profiles.models[policy.model]
     hardware: dict[str, dict[str, InstanceHardware]] = {}
     for name, pool in settings.pools.items():
@@ -63,7 +65,7 @@ def service_hardware(settings: ServiceSettings, library: Library) -> Hardware:
             hardware[name][type_] = InstanceHardware(
                 profile=profile,
                 copies=entry.gpus // gpus,
-                max_queued_tokens=max_queued_tokens(policy, profile),
+                queue_limit=counted(queue_limit(policy, profile), options),
                 gpus=entry.gpus,
                 on_demand_usd_per_hour=entry.on_demand_usd_per_hour,
                 spot_usd_per_hour=entry.spot_usd_per_hour,

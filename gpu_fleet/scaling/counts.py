@@ -94,6 +94,7 @@ def _terms(context: Context, *, may_move: bool, instead_of: Mapping[str, int] | 
         may_move=may_move,
         instead_of=instead_of,
         margin=1 + policy.horizontal.tolerance_percent / 100,
+        most_more=policy.horizontal.max_step_out,
     )
 
 

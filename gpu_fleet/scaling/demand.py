@@ -181,20 +181,33 @@ def _weigh(context: Context, memory: DemandMemory, carried: _Carried, arrived: A
 
     The engines' own count is of the same minute as the work. Where they have none, the weight also stands for what one
     request of the load balancer asks of them, which may be far from 1: a young service takes the mean of its first
-    minutes, and then full instances may raise it, since their work done is a floor of what was asked.
+    minutes. Full instances may raise it while their queue does not shrink: then what they did is a floor of what came.
     """
+    queue, before = _queue(context), memory.queue
+    memory = replace(memory, queue=queue or before)
     weight, counted = memory.request_weight, context.value(context.seen.engine_rps)
     requests = arrived.rps if counted is None else counted
     if not requests or requests < 0 or carried.missing or not carried.steady or carried.work_rps <= 0:
         return memory
-    seconds = max(0.0, min(context.now - context.state.at, LONGEST_STEP_SECONDS))
-    settled = 1 - kept(seconds, WEIGHT_HALF_LIFE_SECONDS)
-    learnt = max(settled, seconds / (YOUNG_SECONDS + context.now - context.state.since)) if counted is None else settled
     sample = min(WEIGHT_STEP * weight, max(weight / WEIGHT_STEP, carried.work_rps / requests))
-    if carried.saturated and (learnt == settled or sample <= weight):
-        return memory
+    seconds = max(0.0, min(context.now - context.state.at, LONGEST_STEP_SECONDS))
+    if carried.saturated:
+        if sample <= weight or queue is None or before is None or queue.rps < before.rps:
+            return memory
+        learnt = 1 - kept(queue.at - before.at, YOUNG_SECONDS)
+    else:
+        learnt = 1 - kept(seconds, WEIGHT_HALF_LIFE_SECONDS)
+    if counted is None:
+        learnt = max(learnt, seconds / (YOUNG_SECONDS + context.now - context.state.since))
     moved = min(MOST_WEIGHT, max(LEAST_WEIGHT, weight + (sample - weight) * learnt))
     return replace(memory, request_weight=moved)
+
+
+def _queue(context: Context) -> Point | None:
+    """Requests that wait in the engines, at the end of the newest minute that tells."""
+    waiting = [view.waiting for view in context.seen.pools.values() if context.value(view.waiting) is not None]
+    known = [reading for reading in waiting if reading is not None]
+    return Point(max(r.at for r in known), sum(r.value for r in known)) if known else None
 
 
 def _demanded(seen: Observation, carried: _Carried, arrived: ArrivalRates, weight: float) -> tuple[float | None, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -54,7 +54,8 @@ class _Leaving:
     """Instances chosen so far, and what stands without them."""
 
     pool: Pool
-    standing: list[Instance]
+    standing: Counter[bool]
+    """Instances that stand without them: spot ones at True, on-demand ones at False."""
     zones: Zones
     drop: int
     take: list[str] = field(default_factory=list)
@@ -66,12 +67,12 @@ class _Leaving:
 
     def next_of(self, candidates: Iterable[Instance]) -> list[Instance]:
         """The candidates that are on spot, or on demand, as the group has too much of that."""
-        spot = spot_leaves_next(self.pool, self.standing)
+        spot = spot_leaves_next(self.pool, self.standing[False], self.standing[True])
         return [i for i in candidates if i.spot is spot]
 
     def go(self, instance: Instance) -> None:
         self.take.append(instance.id)
-        self.standing.remove(instance)
+        self.standing[instance.spot] -= 1
         self.zones = self.zones.without(instance)
 
     def done(self, *, wants_loads: bool = False) -> Shrink:
@@ -97,7 +98,7 @@ def shrink(context: Context, pool: Pool, view: PoolObservation, wish: Wish, zone
     needs stays, in whichever pool it is, unless it stands above its pool's maximum.
     """
     by = min(wish.by, context.policy.horizontal.max_step_in)
-    leaving = _Leaving(pool, view.those(*ALIVE), zones, drop=min(by, unfilled(view)))
+    leaving = _Leaving(pool, Counter(i.spot for i in view.those(*ALIVE)), zones, drop=min(by, unfilled(view)))
     _take_idle(context, view, wish, by, leaving)
     serving = by - leaving.count
     if serving <= 0:
@@ -152,18 +153,22 @@ def _take_least_busy(loads: Mapping[Instance, float], count: int, must: int, lea
     On-demand and spot instances leave as the group has too much of them. The last of a needed zone leaves only where
     `must` cannot be met otherwise.
     """
-    left = dict(loads)
-    in_zone = Counter(i.zone for i in left)
+    in_zone = Counter(i.zone for i in loads)
+    # Of those in one zone that are bought alike, only the first can be next.
+    queues: defaultdict[tuple[str, bool], list[Instance]] = defaultdict(list)
+    for i in sorted(loads, key=lambda i: (loads[i], -i.since, i.id), reverse=True):
+        queues[i.zone, i.spot].append(i)
 
     def order(i: Instance) -> tuple[float, int, float, str]:
-        return (left[i], -in_zone[i.zone], -i.since, i.id)
+        return (loads[i], -in_zone[i.zone], -i.since, i.id)
 
-    for taken in range(min(count, len(left))):
-        free = [i for i in left if not leaving.zones.needs(i)]
+    for taken in range(min(count, len(loads))):
+        first = [queue[-1] for queue in queues.values() if queue]
+        free = [i for i in first if not leaving.zones.needs(i)]
         if not free and taken >= must:
             break
-        free = free or list(left)
+        free = free or first
         chosen = min(leaving.next_of(free) or free, key=order)
-        del left[chosen]
+        queues[chosen.zone, chosen.spot].pop()
         in_zone[chosen.zone] -= 1
         leaving.go(chosen)

@@ -45,6 +45,9 @@ class MoveTerms:
     """The counts that a move is held against; None: the cheapest of the types in use."""
     margin: float = 1.0
     """What a mix that is moved to must carry, over what is required: else noise of the next minute undoes the move."""
+    most_more: int = 1000
+    """The most instances that one run orders of a pool (`horizontal.max_step_out`): the next run, which knows nothing
+    of a larger move, would undo the half of it that was ordered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,9 @@ def choose(problem: MixProblem, current: Mapping[str, int], terms: MoveTerms) ->
         return _adjusted(problem, current, best)
     if not terms.may_move or usd_per_hour(problem.options, kept) <= usd_per_hour(problem.options, best):
         return _adjusted(problem, current, kept)
-    best = replace(problem, required_rps=problem.required_rps * terms.margin).cheapest() or best
+    best = _reachable(problem, current, terms).cheapest()
+    if best is None:
+        return _adjusted(problem, current, kept)
     move = _move(problem.options, current, kept, best, terms.lead_seconds)
     refusal = _refusal(move, terms)
     if refusal is None:
@@ -105,6 +110,13 @@ def _without_moves(problem: MixProblem, current: Mapping[str, int]) -> MixProble
         count = min(max(current.get(option.name, 0), option.at_least), option.at_most)
         options.append(replace(option, at_least=count) if grows else replace(option, at_most=count))
     return replace(problem, options=options)
+
+
+def _reachable(problem: MixProblem, current: Mapping[str, int], terms: MoveTerms) -> MixProblem:
+    """The problem of a mix that this run can order whole, and that noise does not undo."""
+    most = {option.name: current.get(option.name, 0) + terms.most_more for option in problem.options}
+    options = [replace(o, at_most=max(o.at_least, min(o.at_most, most[o.name]))) for o in problem.options]
+    return replace(problem, options=options, required_rps=problem.required_rps * terms.margin)
 
 
 def _move(

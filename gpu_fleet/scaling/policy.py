@@ -207,13 +207,11 @@ class Availability(Section):
 class Overload(Section):
     """What an engine does with more requests than it can serve in time."""
 
-    refuse: bool = False
+    refuse: bool = True
     """Refuse (503) what would wait too long, so that the rest is served in time; false lets any number wait. Only for
-    engines that have an option for it, and only with an SLO or `max_wait_seconds`. Not the default: prompts are counted
-    and free slots are not, so behind a few long prompts a small engine also refuses what it could serve in time."""
+    engines that have options for it, and only with an SLO or `max_wait_seconds`."""
     max_wait_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Longest wait in an engine's queue, of which a full instance makes a number; unset: what the SLO's time to first
-    token leaves beside reading the typical prompt."""
+    """Longest wait in an engine's queue; unset: what the SLO's time to first token leaves beside reading the prompt."""
 
 
 class CapacityErrors(Section):
@@ -366,6 +364,13 @@ class Policy(Section):
     def _mode_slo_has_an_slo(self) -> Self:
         if self.sizing.mode is SizingMode.SLO and self.slo is None:
             raise ValueError("sizing.mode: slo needs the key slo")
+        return self
+
+    @model_validator(mode="after")
+    def _a_longest_wait_is_kept(self) -> Self:
+        wait = self.overload.max_wait_seconds
+        if wait is not None and not self.overload.refuse:
+            raise ValueError(f"overload.max_wait_seconds: needs overload.refuse (got {wait:g}, and refuse: false)")
         return self
 
     @model_validator(mode="after")

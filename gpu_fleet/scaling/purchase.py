@@ -6,9 +6,7 @@ https://docs.aws.amazon.com/autoscaling/ec2/userguide/mixed-instances-groups-set
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 
-from gpu_fleet.scaling.observation import Instance
 from gpu_fleet.scaling.service import Pool
 
 ROUNDING = 1e-9
@@ -35,11 +33,9 @@ def base_for(pool: Pool, count: int, spot: int) -> int:
     return next((b for b in bases if count - on_demand_count(pool, count, b) <= spot), pool.on_demand_base)
 
 
-def spot_leaves_next(pool: Pool, standing: Collection[Instance]) -> bool:
+def spot_leaves_next(pool: Pool, on_demand: int, spot: int) -> bool:
     """Whether the next to leave is a spot instance: of the two, the one that the group has too much of without it.
 
     With a base of 2 and the rest on spot, 2 on-demand and 6 spot instances lose the spot ones first.
     """
-    spot = sum(i.spot for i in standing)
-    goal = on_demand_count(pool, max(0, len(standing) - 1))
-    return len(standing) - spot <= goal
+    return on_demand <= on_demand_count(pool, max(0, on_demand + spot - 1))

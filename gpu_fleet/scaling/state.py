@@ -112,6 +112,8 @@ class DemandMemory:
 
     request_weight: float = 1.0
     """Work of a request of the engines, over what the profiles say of one with such lengths."""
+    queue: Point | None = None
+    """Requests that waited in the engines, when it was last told."""
     answers: float = 1.0
     """Requests of the engines for each of the load balancer's: 8 for answers in eight versions, 0.1 where 9 of 10 are
     GET /v1/models."""
@@ -130,7 +132,7 @@ class DemandMemory:
 
     def after_gap(self) -> Self:
         """Keep what was learnt, and no time of a clock that may have jumped."""
-        return replace(self, answered_at=0.0, dispersed_at=0.0)
+        return replace(self, answered_at=0.0, dispersed_at=0.0, queue=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ instance; what is coming counts, so one shortage is ordered once. Whether it doe
   proportion. So a signal with a part that load does not move (CPU 20 % when idle, memory) neither holds a fleet for
   ever nor sends it back and forth;
 - a signal that falls by less than a quarter of what the fall of the share promised is not cured by instances. It asks
-  for none for a day, unless it does react or keeps its limit for half an hour.
+  for none for a day, unless it does react or keeps its limit for half an hour. Not so a percentage that stays at 100
+  while requests wait in the engines: instances that came did not suffice yet.
 
 Worked: 10 instances at GPU 100 % of 80 ask for 12.5, so 3 come; at 77 % of 80, 12.5 must stay, and the 13 do. A network
 latency of 0.2 s of 0.05 asks for twice as many, once: it stays at 0.2, and they leave again.
@@ -51,7 +52,10 @@ LEAST_FOLLOWED = 0.25
 REACTS, REACTS_TO = 0.75, 0.24
 """A signal that asks for none is believed again when it shows this part of such a move of the share, up or down."""
 SATURATED_PERCENT = 99.0
-"""From here on a percentage cannot tell more: it is judged once capacity has doubled."""
+"""From here on a percentage cannot tell more: it is judged once capacity has doubled and the engines' queues are
+gone."""
+QUEUED_SHARE = 0.25
+"""Requests that wait in the engines over those in service, from which on there is a queue."""
 CLEAR_SECONDS = 1800.0
 """After this time within its limit a signal that passes it again is a new case."""
 DISPROVED = 1.15
@@ -125,7 +129,8 @@ def raised(context: Context, work_rps: float, fleet: Fleet, required_rps: float)
             before = memory.signals.get(key, SignalMemory())
             if view.ready_count == 0:
                 seen, before = None, replace(before, value=None)
-            after = _watch(before, seen, limit, moment, percent=name.endswith("_percent"))
+            percent = name.endswith("_percent")
+            after = _watch(before, seen, limit, moment, percent=percent, queued=_is_queued(context, view))
             if after != SignalMemory():
                 signals[key] = after
             if view.ready_count:  # a pool that nobody is in holds nobody elsewhere
@@ -153,6 +158,11 @@ def _signals(context: Context, pool: Pool, view: PoolObservation) -> Iterator[tu
         yield "load_percent", Reading(100 * u, measured.at), 100 * context.policy.sizing.target_utilization
 
 
+def _is_queued(context: Context, view: PoolObservation) -> bool:
+    running, waiting = context.value(view.running), context.value(view.waiting)
+    return running is not None and waiting is not None and waiting > QUEUED_SHARE * running
+
+
 def _look(
     context: Context, memory: ThresholdMemory, work_rps: float, full_rps: float
 ) -> tuple[_Moment, ThresholdMemory]:
@@ -169,7 +179,7 @@ def _look(
 
 
 def _watch(
-    memory: SignalMemory, reading: Reading | None, limit: float, moment: _Moment, *, percent: bool
+    memory: SignalMemory, reading: Reading | None, limit: float, moment: _Moment, *, percent: bool, queued: bool
 ) -> SignalMemory:
     """Note the signal's mean, at which share it keeps its limit, and whether it follows the share."""
     if memory.over is not None and moment.now - memory.over_at > OVER_KEPT_SECONDS:
@@ -189,19 +199,24 @@ def _watch(
         over = memory.over if memory.over is not None and moment.share < DISPROVED * memory.over else None
         within = max(memory.within or 0.0, moment.share)
         memory = replace(memory, within=within if over is None else min(within, over), over=over)
+    saturated = percent and value >= SATURATED_PERCENT
     if memory.quiet_until:
-        return _believed_again(memory, value, moment)
-    return _over(memory, value, limit, moment, percent=percent) if value > limit else memory
+        return _believed_again(memory, value, moment, drowned=saturated and queued)
+    if value <= limit:
+        return memory
+    return _over(memory, value, limit, moment, saturated=saturated, drowned=saturated and queued)
 
 
-def _over(memory: SignalMemory, value: float, limit: float, moment: _Moment, *, percent: bool) -> SignalMemory:
+def _over(
+    memory: SignalMemory, value: float, limit: float, moment: _Moment, *, saturated: bool, drowned: bool
+) -> SignalMemory:
     """A signal over its limit: note the share that would cure it, and give up where instances did not help."""
-    passed = memory.passed
+    passed = None if drowned else memory.passed  # judged from the first value that tells something
     if passed is None or _not_answered_yet(passed, moment):
         at = moment.now if passed is None else passed.at
         passed = Passed(at, value, moment.share, moment.full_rps)
     followed, fallen = _followed(passed, value, moment)
-    least_fallen = 0.5 if percent and value >= SATURATED_PERCENT else MOVED
+    least_fallen = 0.5 if saturated else MOVED
     if fallen >= least_fallen and followed < LEAST_FOLLOWED:
         return SignalMemory(
             value=value,
@@ -227,11 +242,11 @@ def _not_answered_yet(passed: Passed, moment: _Moment) -> bool:
     return not more and (moment.now - passed.at <= PASSING_SECONDS or moment.share >= passed.share)
 
 
-def _believed_again(memory: SignalMemory, value: float, moment: _Moment) -> SignalMemory:
-    """A signal that asks for none asks again once it reacts, or when its pause is over."""
+def _believed_again(memory: SignalMemory, value: float, moment: _Moment, *, drowned: bool) -> SignalMemory:
+    """A signal that asks for none asks again once it reacts or the engines drown, or when its pause is over."""
     followed, fallen = _followed(memory.passed, value, moment) if memory.passed else (0.0, 0.0)
     reacts = abs(fallen) >= REACTS_TO and followed >= REACTS
-    if not reacts and moment.now < memory.quiet_until:
+    if not (reacts or drowned) and moment.now < memory.quiet_until:
         return memory
     passed = Passed(moment.now, value, moment.share, moment.full_rps)
     return replace(memory, passed=passed, quiet_until=0.0)

@@ -349,8 +349,9 @@ def _take_idle(queue: _Queue, views: Sequence[_PoolView], leaving: _Leaving, flo
         name = view.name
         due = leaving.left[name] > view.most or queue.now - since >= settings.idle_seconds
         free = leaving.left[name] > view.least and leaving.alive > floor and leaving.room[name] > 0
-        standing = [i for i in view.seen.those(*ALIVE) if i.id not in leaving.takes[name]]
-        return due and free and instance.spot is spot_leaves_next(view.pool, standing)
+        standing = [i.spot for i in view.seen.those(*ALIVE) if i.id not in leaving.takes[name]]
+        spot = sum(standing)
+        return due and free and instance.spot is spot_leaves_next(view.pool, len(standing) - spot, spot)
 
     while spare > 0 and (one := next((one for one in by_age if may_go(*one)), None)):
         by_age.remove(one)

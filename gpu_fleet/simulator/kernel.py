@@ -2,7 +2,8 @@
 
 One instance, as `gpu_fleet.scaling.profile` describes it:
 
-- a request is refused when the prompts that wait or are in prefill have reached a number of tokens;
+- a request is refused when the instance holds as many requests as it may, when as many wait, or when the prompts that
+  wait or are in prefill have reached a number of tokens;
 - requests wait in order of arrival; the first is admitted when the batch has a place and memory has room for its
   tokens;
 - an admitted prompt is prefilled alone, and decoding pauses meanwhile; the end of the prefill yields the first token;
@@ -163,7 +164,9 @@ ENGINE = np.dtype(
         ("decode_per_sequence", "f8"),
         ("kv_tokens", "f8"),
         ("max_sequences", "i8"),
-        ("max_queued_tokens", "f8"),  # infinity: no limit
+        ("max_requests", "f8"),  # infinity: no limit, here and below
+        ("max_waiting", "f8"),
+        ("max_queued_tokens", "f8"),
     ],
     align=True,
 )
@@ -651,7 +654,11 @@ def _arrive(m: KernelState, now: float, input_tokens: float, output_tokens: floa
         _reject(m, p, REJECTED_TOO_LONG, TOO_LONG)
         return
     _integrate(m, i, now)
-    if instance.queued_tokens >= engine.max_queued_tokens:
+    if (
+        instance.waiting + instance.batch + (1 if instance.prefilling >= 0 else 0) >= engine.max_requests
+        or instance.waiting >= engine.max_waiting
+        or instance.queued_tokens >= engine.max_queued_tokens
+    ):
         _reject(m, p, REJECTED_QUEUE_FULL, QUEUE_FULL)
         return
     r = core.free

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpu_fleet.config.settings import Algorithm
 from gpu_fleet.scaling.policy import Slo
 from gpu_fleet.scaling.profile import Profile
+from gpu_fleet.scaling.queue_limit import UNLIMITED, QueueLimit
 from gpu_fleet.simulator import kernel
 from gpu_fleet.simulator.client_affinity import NO_AFFINITY, Affinity
 from gpu_fleet.simulator.pool_window import PoolWindow, Window
@@ -83,12 +84,11 @@ class Engine:
     decode_seconds_per_sequence: float
     kv_cache_tokens: float
     max_sequences: int
-    max_queued_tokens: float | None = None
-    """When the prompts of the requests without a first token have so many tokens, what comes is refused, as by vLLM's
-    max-num-queued-tokens. None: no limit."""
+    queue_limit: QueueLimit = UNLIMITED
+    """At any of its numbers, what comes is refused."""
 
     @classmethod
-    def of(cls, profile: Profile, max_queued_tokens: float | None = None) -> Self:
+    def of(cls, profile: Profile, queue_limit: QueueLimit = UNLIMITED) -> Self:
         """Return the engine that a serving profile describes."""
         return cls(
             prefill_base_seconds=profile.prefill_base_seconds,
@@ -97,7 +97,7 @@ class Engine:
             decode_seconds_per_sequence=profile.decode_seconds_per_sequence,
             kv_cache_tokens=float(profile.kv_cache_tokens),
             max_sequences=profile.max_sequences,
-            max_queued_tokens=max_queued_tokens,
+            queue_limit=queue_limit,
         )
 
 
@@ -563,7 +563,10 @@ def _initial_state(engines: Sequence[Engine], count: int, instances: int, reques
         row["decode_per_sequence"] = engine.decode_seconds_per_sequence
         row["kv_tokens"] = engine.kv_cache_tokens
         row["max_sequences"] = engine.max_sequences
-        row["max_queued_tokens"] = np.inf if engine.max_queued_tokens is None else engine.max_queued_tokens
+        limit = engine.queue_limit
+        row["max_requests"] = np.inf if limit.requests is None else limit.requests
+        row["max_waiting"] = np.inf if limit.waiting is None else limit.waiting
+        row["max_queued_tokens"] = np.inf if limit.prompt_tokens is None else limit.prompt_tokens
     return state
 
 

@@ -15,13 +15,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gpu_fleet.config.engines import QueueOption
+from gpu_fleet.config.queue_options import counted
 from gpu_fleet.config.settings import Algorithm
 from gpu_fleet.scaling.assembly import assemble
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation, Phase
 from gpu_fleet.scaling.policy import Workload
 from gpu_fleet.scaling.profile import Profile
-from gpu_fleet.scaling.queue_limit import max_queued_tokens
+from gpu_fleet.scaling.queue_limit import queue_limit
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator import published
 from gpu_fleet.simulator.client_affinity import Affinity, ClientPopulation
@@ -50,6 +52,8 @@ class WorldOptions:
     """Who sends the requests. Matters only for the strategies `sticky` and `hash`."""
     algorithm: Algorithm = Algorithm.LEAST_OUTSTANDING_REQUESTS
     """How an instance of a pool is chosen."""
+    queue_options: Sequence[QueueOption] = (QueueOption.VLLM_REQUESTS, QueueOption.VLLM_TOKENS)
+    """What the engines count, where the policy lets them refuse."""
     initial_weights: Mapping[str, int] | None = None
     """Weights at the start, by pool; None: in proportion to what each pool's instances complete."""
     delays: Delays = field(default_factory=Delays)
@@ -141,7 +145,7 @@ class World:
         self.ends = options.start + source.span_seconds
         self._gpus = machines.gpus
         self.simulation = Simulation(
-            [_engine(service, profiles[pool.name]) for pool in service.pools],
+            [_engine(service, profiles[pool.name], options.queue_options) for pool in service.pools],
             slo=service.policy.slo,
             seed=seed,
             sample_seconds=FINE_SECONDS,
@@ -319,9 +323,9 @@ def _check(
             raise ValueError(f"profiles: must have one for pool {name}")
 
 
-def _engine(service: Service, profile: Profile) -> Engine:
+def _engine(service: Service, profile: Profile, options: Sequence[QueueOption]) -> Engine:
     """Return the engine of an instance, which refuses what the service's policy lets it refuse."""
-    return Engine.of(profile, max_queued_tokens(service.policy, profile))
+    return Engine.of(profile, counted(queue_limit(service.policy, profile), options))
 
 
 def _minute_of_world(at: float, window: Window, groups: Sequence[SimulatedGroup]) -> MinuteOfWorld:

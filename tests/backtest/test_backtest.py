@@ -19,6 +19,7 @@ from gpu_fleet.backtest.trace_demand import WindowMeans, demand, demand_of_means
 from gpu_fleet.backtest.trace_scale import factor_for, scaled
 from gpu_fleet.cli.app import app
 from gpu_fleet.config.document import DocumentError
+from gpu_fleet.config.engines import QueueOption
 from gpu_fleet.config.policy_files import policy_library
 from gpu_fleet.traffic import RateTrace, Trace, write
 
@@ -162,6 +163,25 @@ def test_details_hold_each_minute_and_why_counts_changed(small):
     assert found.work_rps.max() == small.demand.peak_rps(small.setting.service, "l40s")
     assert found.decisions
     assert all(note.code and note.sentence for note in found.decisions)
+
+
+@pytest.mark.parametrize(
+    ("image", "refuses", "options"),
+    [
+        ("vllm/vllm-openai:v0.29.0", True, (QueueOption.VLLM_REQUESTS, QueueOption.VLLM_TOKENS)),
+        ("lmsysorg/sglang:v0.5.20", True, (QueueOption.SGLANG_WAITING,)),
+        ("vllm/vllm-openai:v0.28.0", False, ()),
+    ],
+)
+def test_the_engines_bound_what_the_stacks_image_counts(root, tmp_path, image, refuses, options):
+    (tmp_path / "policies").symlink_to(root / "policies")
+    (tmp_path / "Pulumi.yaml").symlink_to(root / "Pulumi.yaml")
+    text = (root / "Pulumi.local.yaml").read_text()
+    (tmp_path / "Pulumi.local.yaml").write_text(text.replace("vllm/vllm-openai:v0.29.0", image))
+    found = read_setting(tmp_path, "chat")
+    assert found.service.policy.refuses is refuses
+    assert found.queue_options == options
+    assert any("any number of requests waits" in note for note in found.notes) is not refuses
 
 
 def test_a_policy_file_of_another_name_stands_on_the_service_that_serves_the_same_model(root, tmp_path):

@@ -111,6 +111,10 @@ def test_an_error_over_several_keys_is_placed_at_the_key_that_it_names() -> None
     assert errors("model: x\nrouting:\n  strategy: static\n") == [
         "policies/chat.yaml:3:3: routing.strategy: static needs routing.static_weights"
     ]
+    assert errors("model: x\noverload:\n  refuse: false\n  max_wait_seconds: 300\n") == [
+        "policies/chat.yaml:4:3: overload.max_wait_seconds: needs overload.refuse (got 300, and refuse: false)"
+    ]
+    assert read("model: x\noverload:\n  max_wait_seconds: 300\n", "p.yaml", Policy).overload.refuse
 
 
 def test_numbers_and_words_follow_yaml_1_2() -> None:

@@ -117,7 +117,7 @@ def test_on_the_generated_hour_they_decide_the_same(root, service):
 
 
 def test_on_recorded_traffic_they_decide_the_same(root, service, shared):
-    recorded = crop(read(shared / "traces/azure_llm_2023_conv.csv"), 0, 24 * 60)
+    recorded = crop(read(shared / "traces/azure_llm_2023_conv.csv"), 0, 36 * 60)
     trace = scale_to(recorded, 3 * service.pools[1].throughput_rps)
     assert isinstance(trace, Trace)
     agree(root, trace, service)

@@ -455,27 +455,22 @@ def test_every_service_has_a_dashboard_of_whole_metrics(program: Any, stack: str
                 assert all(part is not None for part in metric)
 
 
-def test_each_pools_engine_gets_the_bound_of_its_own_queue(
-    root: Path, built: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The stack's vLLM has the option: tokens of prompts, more for a faster type; a training worker gets nothing.
-
-    No shipped policy says `overload.refuse`, so all of inference do here.
-    """
-    monkeypatch.setattr(Policy, "refuses", property(lambda one: one.workload is Workload.INFERENCE))
+def test_each_pools_engine_gets_the_bounds_of_its_own_queue(root: Path, built: Any) -> None:
+    """The stack's vLLM has the options: requests and tokens, more for a faster type; a training worker gets nothing."""
     run = built(pulumi_config(root, "prod"), "prod", "gpu-fleet")
     sent = [base64.b64decode(template.inputs["userData"]) for template in run.of("LaunchTemplate")]
     scripts = [gzip.decompress(one).decode() for one in sent]
     (parameter,) = [one.inputs["value"] for one in run.of("Parameter") if '"name":"chat"' in one.inputs["value"]]
-    found = [re.findall(r"--max-num-queued-tokens (\d+)", script) for script in scripts]
+    found = [re.findall(r"--max-num-queued-reqs (\d+) --max-num-queued-tokens (\d+)", script) for script in scripts]
     pools = json.loads(parameter)["service"]["pools"]
     assert len([bound for bound in found if bound]) >= len(pools)
     assert all(len(bound) <= 1 for bound in found)
     trained = [script for script in scripts if "WORKLOAD=training" in script]
     assert trained
     assert not [script for script in trained if "-queued-" in script]
-    bounds = sorted({int(bound) for one in found for bound in one})
-    assert bounds[0] > 1000
+    bounds = sorted({(int(requests), int(tokens)) for one in found for requests, tokens in one})
+    assert bounds[0][0] > 10
+    assert bounds[0][1] > 1000
     assert len(bounds) == len({tuple(pool["types"]) for pool in pools})
 
 
@@ -491,8 +486,11 @@ def test_the_dashboard_shows_what_targets_refused_beside_all_requests(program: A
     assert all(names["RequestCount"] == names["HTTPCode_Target_5XX_Count"] > 0 for names in serving)
 
 
-def test_the_dashboard_shows_the_share_of_late_requests_of_each_pool_that_serves(program: Any) -> None:
-    """Sum over sum: the mean of the instances' shares would count an idle instance like a busy one."""
+def test_the_dashboard_shows_the_share_of_missed_requests_of_each_pool_that_serves(program: Any) -> None:
+    """Sum over sum: the mean of the instances' shares would count an idle instance like a busy one.
+
+    A refused request has missed the SLO, though no instance has judged it.
+    """
     shown: dict[str, list[Any]] = {}
     run = program("prod")
     for board in run.of("Dashboard"):
@@ -502,12 +500,16 @@ def test_the_dashboard_shows_the_share_of_late_requests_of_each_pool_that_serves
     served = {board: [m[0]["label"] for m in metrics if "expression" in m[0]] for board, metrics in shown.items()}
     assert served
     for board, metrics in shown.items():
-        assert len(metrics) == 3 * len(served[board]) == 3 * len(set(served[board]))
-        for late, judged, share in zip(metrics[::3], metrics[1::3], metrics[2::3], strict=True):
-            assert (late[1], judged[1]) == ("late_requests", "judged_requests")
+        assert len(metrics) == 4 * len(served[board]) == 4 * len(set(served[board]))
+        for late, judged, refused, share in zip(*(metrics[k::4] for k in range(4)), strict=True):
+            assert (late[1], judged[1], refused[1]) == (
+                "late_requests", "judged_requests", "HTTPCode_Target_5XX_Count"
+            )  # fmt: skip
             assert late[2:4] == judged[2:4]
-            assert late[4]["stat"] == judged[4]["stat"] == "Sum"
-            assert share[0]["expression"] == f"100 * {late[4]['id']} / {judged[4]['id']}"
+            assert late[-1]["stat"] == judged[-1]["stat"] == refused[-1]["stat"] == "Sum"
+            late_id, judged_id, refused_id = (metric[-1]["id"] for metric in (late, judged, refused))
+            both = f"100 * SUM([{late_id}, {refused_id}]) / SUM([{judged_id}, {refused_id}])"
+            assert share[0]["expression"] == f"IF({judged_id} >= 0, {both})"
 
 
 def test_an_existing_network_is_used_and_nothing_is_created(program: Any) -> None:

@@ -271,7 +271,7 @@ class TestEngine:
         assert world.observe().late_share == Reading(0.02, MINUTE)
 
     def test_requests_that_engines_refused_are_demand_and_late(self, world):
-        world.stand(pools={"l4": 2}, policy={"slo": {"ttft_seconds": 2}, "overload": {"refuse": True}})
+        world.stand(pools={"l4": 2}, policy={"slo": {"ttft_seconds": 2}})
         world.publish_requests("l4", MINUTE - 60, 60)
         world.publish_refused("l4", MINUTE - 60, 30)
         engine(world, "judged_requests", 5, 5, at=MINUTE - 10)
@@ -284,10 +284,10 @@ class TestEngine:
     @pytest.mark.parametrize(
         ("policy", "asked"),
         [
-            ({"slo": {"ttft_seconds": 2}, "overload": {"refuse": True}}, True),
-            ({"overload": {"refuse": True, "max_wait_seconds": 9}}, True),
-            ({"slo": {"ttft_seconds": 2}}, False),
-            ({"overload": {"refuse": True}}, False),
+            ({"slo": {"ttft_seconds": 2}}, True),
+            ({"overload": {"max_wait_seconds": 9}}, True),
+            ({"slo": {"ttft_seconds": 2}, "overload": {"refuse": False}}, False),
+            ({}, False),
         ],
     )
     def test_refusals_are_read_where_engines_refuse(self, world, keeping, policy, asked):

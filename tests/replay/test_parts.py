@@ -18,6 +18,7 @@ from gpu_fleet.replay.hardware import InstanceHardware, service_hardware
 from gpu_fleet.scaling.observation import Phase
 from gpu_fleet.scaling.policy import Policy
 from gpu_fleet.scaling.profile import Profile
+from gpu_fleet.scaling.queue_limit import UNLIMITED
 from gpu_fleet.scaling.service import Pool, Service
 from gpu_fleet.simulator.feed import Feed
 from gpu_fleet.simulator.simulation import Simulation
@@ -201,8 +202,8 @@ class FleetDesk:
             on_demand_usd_per_hour=3.6,
         )
         types = {
-            "g6.xlarge": InstanceHardware(PROFILE, copies, None, copies, 3.6, 1.8),
-            "g6e.xlarge": InstanceHardware(FASTER, 1, None, 1, 7.2, None),
+            "g6.xlarge": InstanceHardware(PROFILE, copies, UNLIMITED, copies, 3.6, 1.8),
+            "g6e.xlarge": InstanceHardware(FASTER, 1, UNLIMITED, 1, 7.2, None),
         }
         service = Service(name="chat", policy=Policy(model="m"), pools=(pool,))
         self.gone: list[str] = []

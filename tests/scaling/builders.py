@@ -117,7 +117,7 @@ PARTS = {
     "series": ("forecast", "series"), "highest": ("forecast", "highest"), "pending": ("forecast", "pending"),
     "hindsight": ("forecast", "hindsight"), "season": ("forecast", "season"),
     "season_wanted": ("forecast", "season_wanted"),
-    "request_weight": ("demand", "request_weight"), "counted": ("demand", "counted"),
+    "request_weight": ("demand", "request_weight"), "queue": ("demand", "queue"), "counted": ("demand", "counted"),
     "answers": ("demand", "answers"), "answered": ("demand", "answered"), "answered_at": ("demand", "answered_at"),
     "dispersion": ("demand", "dispersion"), "dispersed_at": ("demand", "dispersed_at"),
     "dispersed_seconds": ("demand", "dispersed_seconds"),

@@ -238,6 +238,18 @@ def test_instances_that_are_all_but_full_teach_nothing_of_a_requests_weight():
     assert taught(busy(40 * SATURATED, 0.0)) == 1.0
 
 
+@pytest.mark.parametrize(("waited", "raises"), [(700.0, False), (600.0, True), (500.0, True), (None, False)])
+def test_full_instances_whose_queue_does_not_shrink_raise_the_weight_of_a_request(waited, raises):
+    """Two do 4 rps of work and 1 rps arrives: one request is worth 4 at least, unless an older queue is worked off."""
+    queue = None if waited is None else Point(NOW - 60, waited)
+    assert taught(busy(40.0, 600.0), queue=queue) == pytest.approx(1 + 2 * (1 - 0.5 ** (60 / 300)) if raises else 1.0)
+
+
+def test_full_instances_never_lower_the_weight_of_a_request():
+    queue = Point(NOW - 60, 10.0)
+    assert taught(busy(40.0, 600.0), arrivals=2.0, request_weight=3.0, queue=queue) == 3.0
+
+
 def test_one_full_pool_is_enough_to_teach_nothing():
     svc = service(pool("l4"), pool("h100"))
     view = seen(arrivals=1.0, pools={"l4": busy(40.0, 0.0), "h100": busy(10.0, 0.0)})

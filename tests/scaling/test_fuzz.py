@@ -71,6 +71,11 @@ def test_a_move_between_pools_is_not_undone() -> None:
     holds(check_steady(small("steady", ((240, 8.0),), start=(3, 2))))
 
 
+def test_a_move_that_takes_more_orders_than_a_run_may_give_is_not_undone() -> None:
+    """Four pools, and no more than two instances of each in a run."""
+    holds(check_steady(story_of("steady-4900080")))
+
+
 @pytest.mark.parametrize(
     "levels",
     [

@@ -31,9 +31,10 @@ def decide(
     leads: Mapping[str, float] = LEADS,
     last_move_at: float | None = None,
     now: float = 100_000,
+    most_more: int = 1000,
 ) -> Mix:
     problem = MixProblem(candidates, required, quotas or {}, floor)
-    return choose(problem, current, MoveTerms(vertical, leads, last_move_at, now))
+    return choose(problem, current, MoveTerms(vertical, leads, last_move_at, now, most_more=most_more))
 
 
 def codes(chosen: Mix) -> list[str]:
@@ -62,6 +63,15 @@ def test_a_move_that_pays_is_made_and_gives_its_saving() -> None:
     assert chosen.reasons[0].sentence == (
         "Moves from 4 small to 2 big: saves 1.60 USD per hour (40.0 %); running both during the move costs 0.20 USD."
     )
+
+
+def test_a_move_is_no_larger_than_one_run_can_order() -> None:
+    """Five big instances would do; one a run leaves eight small ones and one big, which saves eight percent."""
+    chosen = decide(PAIR, 10, {"small": 10}, most_more=1)
+    assert chosen.moved
+    assert chosen.counts == {"small": 8, "big": 1}
+    refused = decide(PAIR, 10, {"small": 10}, most_more=1, vertical=Vertical(minimum_saving_percent=10))
+    assert refused.counts == {"small": 10, "big": 0}
 
 
 def test_a_move_that_does_not_pay_for_its_overlap_is_not_made() -> None:

@@ -29,7 +29,7 @@ from gpu_fleet.scaling.headroom import Aim
 from gpu_fleet.scaling.observation import CapacityError, JobQueue, Observation, PoolObservation, Reading
 from gpu_fleet.scaling.policy import LoadUnit, Policy, Request, Section, Slo
 from gpu_fleet.scaling.profile import Profile, instance_capacity
-from gpu_fleet.scaling.queue_limit import max_queued_tokens
+from gpu_fleet.scaling.queue_limit import UNLIMITED, queue_limit
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.scaling.state import Hindsight, Point, PoolState, Season, State
 from infra import listener_rule
@@ -563,15 +563,13 @@ def damping() -> None:
 
 @effect("overload.refuse")
 def refuse() -> None:
-    for refuses, tokens in ((True, True), (False, False)):
-        assert (max_queued_tokens(policy(overload={"refuse": refuses}), PROFILE) is not None) is tokens
+    for refuses in (True, False):
+        assert (queue_limit(policy(overload={"refuse": refuses}), PROFILE) != UNLIMITED) is refuses
 
 
 @effect("overload.max_wait_seconds")
 def max_wait() -> None:
-    short, long = (
-        max_queued_tokens(policy(overload={"refuse": True, "max_wait_seconds": s}), PROFILE) for s in (1, 10)
-    )
+    short, long = (queue_limit(policy(overload={"max_wait_seconds": s}), PROFILE).waiting for s in (10, 100))
     assert short is not None
     assert long == pytest.approx(10 * short, abs=10)
 

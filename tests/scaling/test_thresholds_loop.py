@@ -34,6 +34,7 @@ class Loop:
         self.noise: float = world.pop("noise", 0.0)
         self.step: float = world.pop("step", 60.0)
         self.random = random.Random(world.pop("seed", 0))
+        self.waiting: Callable[[int], float] = world.pop("waiting", lambda ready: 0.0)
         policy = {"thresholds": {"kv_cache_percent": None, name: limit}} | world
         self.service = service(pool(max_instances=60, zones=("a",)), **policy)
         self.now, self.state, self.desired = START, State(), ready
@@ -73,7 +74,7 @@ class Loop:
         busy = Reading(self.rps * 10, self.now)
         view = PoolObservation(
             desired=self.desired, min_size=1, max_size=60, weight=999, instances=tuple(self.instances), load=busy,
-            running=busy, waiting=Reading(0.0, self.now), rate_rps=Reading(self.rps, self.now),
+            running=busy, waiting=Reading(self.waiting(self.ready), self.now), rate_rps=Reading(self.rps, self.now),
         )  # fmt: skip
         named: dict[str, Any] = {self.name: seen}
         view = replace(view, **named)
@@ -126,6 +127,24 @@ def test_a_saturated_signal_asks_again_until_it_can_be_seen_to_fall():
     """True need 160 % at ten: it reads 100 % until there are 16."""
     loop = Loop(10, "cpu_percent", 80, lambda rps, n: min(100.0, 1600 / n)).run(180)
     assert loop.counts[-1] == max(loop.counts) == 20
+
+
+def test_a_saturated_signal_is_believed_while_requests_wait():
+    """24 are needed for the queue to end, 30 for the cache: at 16, twice as many, it is as full as at eight."""
+    need = {"waiting": lambda ready: 400.0 if ready < 24 else 0.0}
+    loop = Loop(8, "kv_cache_percent", 80, lambda rps, n: min(100.0, 2400 / n), **need).run(180)
+    assert loop.counts[-1] == max(loop.counts) == 30
+    without = Loop(8, "kv_cache_percent", 80, lambda rps, n: 100.0).run(180)
+    assert without.counts[-1] < 8
+
+
+def test_a_signal_that_gave_up_is_believed_again_when_a_queue_comes():
+    queue = {"now": 0.0}
+    loop = Loop(8, "gpu_percent", 80, lambda rps, n: 100.0, waiting=lambda ready: queue["now"]).run(60)
+    assert "sizing.threshold_unmoved" in loop.codes
+    before = loop.counts[-1]
+    queue["now"] = 400.0
+    assert loop.run(10).counts[-1] > before
 
 
 @pytest.mark.parametrize(

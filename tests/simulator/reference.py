@@ -274,8 +274,13 @@ class Balancer:
         if instance.kv_tokens(request) > instance.engine.kv_cache_tokens:
             request.outcome = RequestOutcome.TOO_LONG
             return
-        limit = instance.engine.max_queued_tokens
-        if limit is not None and sum(r.input_tokens for r in instance.without_first_token()) >= limit:
+        limit, unread = instance.engine.queue_limit, instance.without_first_token()
+        held = (
+            (instance.outstanding, limit.requests),
+            (len(instance.waiting), limit.waiting),
+            (sum(r.input_tokens for r in unread), limit.prompt_tokens),
+        )
+        if any(most is not None and number >= most for number, most in held):
             request.outcome = RequestOutcome.QUEUE_FULL
             return
         request.pool = pool

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_fleet.scaling.policy import Slo
+from gpu_fleet.scaling.queue_limit import QueueLimit
 from gpu_fleet.simulator.client_affinity import NO_AFFINITY, Affinity, ClientPopulation
 from gpu_fleet.simulator.simulation import (
     Engine,
@@ -38,7 +39,7 @@ class Plan:
     target_choice: TargetChoice
     output_reserved: float
     bursts: bool
-    queue_limit: bool
+    queue_limits: frozenset[str]
     changes: int
     windows: int
     affinity: Affinity
@@ -55,7 +56,7 @@ plans = st.builds(
     target_choice=st.sampled_from(TargetChoice),
     output_reserved=st.sampled_from([0.0, 0.5, 1.0]),
     bursts=st.booleans(),
-    queue_limit=st.booleans(),
+    queue_limits=st.frozensets(st.sampled_from(["requests", "waiting", "prompt_tokens"])),
     changes=st.integers(0, 12),
     windows=st.integers(1, 7),
     affinity=st.one_of(
@@ -70,6 +71,12 @@ plans = st.builds(
 )
 
 
+def queue_limit_of(plan: Plan, random: np.random.Generator) -> QueueLimit:
+    # Prompts have 150 tokens on average and fractions: no sum is so near the limit that rounding decides.
+    most = {"requests": 30, "waiting": 15, "prompt_tokens": 600}
+    return QueueLimit(**{name: int(random.integers(1, most[name])) for name in sorted(plan.queue_limits)})
+
+
 def engines_of(plan: Plan, random: np.random.Generator) -> list[Engine]:
     return [
         Engine(
@@ -79,8 +86,7 @@ def engines_of(plan: Plan, random: np.random.Generator) -> list[Engine]:
             decode_seconds_per_sequence=float(random.choice([0.0, random.uniform(1e-4, 0.02)])),
             kv_cache_tokens=float(random.uniform(400, 6000)),
             max_sequences=int(random.integers(1, 17)),
-            # Whole prompts of 150 tokens on average: no sum is so near the limit that rounding decides.
-            max_queued_tokens=float(random.uniform(1, 600)) if plan.queue_limit else None,
+            queue_limit=queue_limit_of(plan, random),
         )
         for _ in range(plan.pools)
     ]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_fleet.scaling.policy import Slo
+from gpu_fleet.scaling.queue_limit import QueueLimit
 from gpu_fleet.simulator import kernel
 from gpu_fleet.simulator.simulation import (
     Engine,
@@ -91,7 +92,7 @@ def test_a_request_too_long_for_the_memory_is_rejected() -> None:
 
 def test_a_full_queue_refuses_and_an_idle_instance_takes_any_prompt() -> None:
     """Each prompt is read in 0.1 s or, of 600 tokens, 0.6 s; the fourth comes to 600 tokens without a first token."""
-    engine = Engine(0.0, 0.001, 0.01, 0.0, 10_000, 4, max_queued_tokens=400)
+    engine = Engine(0.0, 0.001, 0.01, 0.0, 10_000, 4, QueueLimit(prompt_tokens=400))
     simulation = one_instance(engine)
     simulation.run(10.0, [0.0, 1.0, 1.05, 1.1, 2.0], [100, 100, 600, 100, 100], [10] * 5)
     assert simulation.requests().outcome.tolist() == [
@@ -106,9 +107,33 @@ def test_a_full_queue_refuses_and_an_idle_instance_takes_any_prompt() -> None:
     assert total.ttft.count == 4
 
 
+def outcomes_under(limit: QueueLimit, at: list[float], output_tokens: int = 10) -> list[bool]:
+    """Whether each prompt of 100 tokens, read in 0.1 s, is refused by an engine of two slots."""
+    simulation = one_instance(Engine(0.0, 0.001, 0.01, 0.0, 10_000, 2, limit))
+    simulation.run(100.0, at, [100] * len(at), [output_tokens] * len(at))
+    return [outcome == RequestOutcome.QUEUE_FULL for outcome in simulation.requests().outcome]
+
+
+def test_a_limit_on_requests_counts_those_in_service_too() -> None:
+    """Two in the batch and one that waits make three; one second later the first two have made their 10 tokens."""
+    assert outcomes_under(QueueLimit(requests=3), [0.0, 0.0, 0.0, 0.0, 2.0]) == [False, False, False, True, False]
+
+
+def test_a_limit_on_those_that_wait_counts_no_others() -> None:
+    """The first is read at once and two wait; at 0.5 s both slots are taken, so one waits, and a second one may."""
+    found = outcomes_under(QueueLimit(waiting=2), [0.0, 0.0, 0.0, 0.0, 0.5, 0.5], output_tokens=1000)
+    assert found == [False, False, False, True, False, True]
+
+
+def test_whichever_limit_is_reached_first_refuses() -> None:
+    at = [0.0] * 4
+    assert outcomes_under(QueueLimit(requests=2, prompt_tokens=300), at) == [False, False, True, True]
+    assert outcomes_under(QueueLimit(requests=4, prompt_tokens=300), at) == [False, False, False, True]
+
+
 def test_a_drained_instance_that_comes_back_has_an_empty_queue() -> None:
     """The slot of an instance that died with a full queue serves the next one."""
-    engine = Engine(0.0, 0.001, 0.01, 0.0, 10_000, 1, max_queued_tokens=200)
+    engine = Engine(0.0, 0.001, 0.01, 0.0, 10_000, 1, QueueLimit(prompt_tokens=200))
     simulation = Simulation([engine], options=KEPT)
     first = simulation.join(0)
     simulation.run(1.0, [0.0, 0.0, 0.0], [100, 500, 100], [1000, 10, 10])

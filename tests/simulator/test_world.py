@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpu_fleet.config.engines import QueueOption
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation, Phase, Reading
 from gpu_fleet.scaling.policy import Overload, Workload
+from gpu_fleet.scaling.queue_limit import queue_limit
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator.drive import run
 from gpu_fleet.simulator.simulated_fleet import BootTime, CapacityShortage, Faults, MachineModel
@@ -488,12 +490,26 @@ def test_an_overloaded_fleet_refuses_what_would_wait_too_long_and_serves_the_res
     assert unbounded.p99_ttft_seconds == pytest.approx(1500, rel=0.2)
 
 
+def test_an_engine_that_counts_what_waits_holds_no_more_than_that(world: Make) -> None:
+    """SGLang's one option: 40 requests a second to one instance."""
+    w = world(Requests.poisson(40.0, 900.0), initial={"small": 1}, queue_options=[QueueOption.SGLANG_WAITING])
+    waiting = queue_limit(make_service().policy, PROFILE).waiting
+    assert waiting is not None
+    w.run(at(900))
+    seen = w.observe(w.now).pools["small"].waiting
+    assert seen is not None
+    assert 0.9 * waiting < seen.value <= waiting
+
+
+def test_an_engine_that_counts_nothing_refuses_nothing(world: Make) -> None:
+    w = world(Requests.poisson(40.0, 300.0), initial={"small": 1}, queue_options=[])
+    w.run(at(300))
+    assert w.totals.window.total.rejected_queue_full == 0
+
+
 def test_refused_requests_are_seen_as_demand_and_as_late(world: Make) -> None:
     """One instance under 40 requests a second: the load balancer counts all of them, the engine ends a part."""
-    service = make_service()
-    policy = service.policy.model_copy(update={"overload": Overload(refuse=True)})
-    service = service.model_copy(update={"policy": policy})
-    w = world(Requests.poisson(40.0, 900.0), service, initial={"small": 1})
+    w = world(Requests.poisson(40.0, 900.0), initial={"small": 1})
     w.run(at(900))
     seen, pool = w.observe(w.now), w.totals.window.total
     assert pool.rejected_queue_full > 0.5 * pool.routed

@@ -6,7 +6,7 @@ So is one of which a series is unknown (NaN) or infinite.
 
 import math
 
-from .engines import BUSY, ENGINES, MetricSelector, named
+from .engine_metrics import BUSY, ENGINES, MetricSelector, named
 
 INFINITY = math.inf
 

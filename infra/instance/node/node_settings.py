@@ -14,7 +14,7 @@ TERMINATING_HOOK = os.environ.get("TERMINATING_HOOK", "")
 LOG_GROUP = os.environ.get("LOG_GROUP", "")
 
 ENGINE = os.environ.get("ENGINE", "")
-"""Name of the engine in `engines.ENGINES`, where the image tells it."""
+"""Name of the engine in `engine_metrics.ENGINES`, where the image tells it."""
 ENGINE_URL = "http://127.0.0.1:" + os.environ.get("PORT", "8000")
 METRICS_URL = "http://127.0.0.1:" + os.environ.get("METRICS_PORT", os.environ.get("PORT", "8000")) + "/metrics"
 HEALTH_PATH = os.environ.get("HEALTH_PATH", "/health")

@@ -1,7 +1,7 @@
-"""The serving engines that we know: what they publish, and how they must be started.
+"""What the serving engines publish.
 
 This is the only place with their names of metrics. A page may have those of several: a worker may serve with vLLM
-inside. SIGTERM ends each of them in order, whatever signal its image would get.
+inside. How each is told from its image and started is in `gpu_fleet/config/engines.py`, under the same names.
 """
 
 from __future__ import annotations
@@ -30,12 +30,10 @@ def _labelled(name, **labels):
 
 
 @dataclass(frozen=True)
-class ServingEngine:
+class EngineMetrics:
     """One engine. Where a metric has several names (versions of the engine), the first on the page counts."""
 
     name: str
-    images: tuple[str, ...] = ()
-    """Its official images, without tag."""
     gauges: dict[str, tuple[MetricSelector, ...]] = field(default_factory=dict)
     """By the name under which they are published: the sum over the series."""
     shares: dict[str, tuple[MetricSelector, ...]] = field(default_factory=dict)
@@ -53,23 +51,12 @@ class ServingEngine:
     """Counters that move while it generates. Those of requests that finished do not: an answer may take an hour."""
     silent_until_used: bool = False
     """Whether it publishes nothing before its first request."""
-    keep_alive_variable: str | None = None
-    """Environment variable: seconds for which an idle connection stays open."""
-    health_path: str = "/health"
-    metrics_port: int | None = None
-    """Where it is not the port of requests."""
-    metrics_flag: str | None = None
-    """Without this argument it publishes nothing."""
-    metrics_variable: str | None = None
-    """Environment variable that does the same as the flag."""
 
 
 ENGINES = (
     # https://docs.vllm.ai/en/latest/usage/metrics.html
-    # https://docs.vllm.ai/en/latest/configuration/env_vars.html: keep-alive is 5 s unless set.
-    ServingEngine(
+    EngineMetrics(
         "vllm",
-        images=("vllm/vllm-openai",),
         gauges={
             "requests_running": _series("vllm:num_requests_running"),
             "requests_waiting": _series("vllm:num_requests_waiting"),
@@ -83,13 +70,10 @@ ENGINES = (
         ttft=("vllm:time_to_first_token_seconds",),
         tpot=("vllm:request_time_per_output_token_seconds",),  # from 0.11
         progress=_series("vllm:prompt_tokens_total", "vllm:generation_tokens_total"),
-        keep_alive_variable="VLLM_HTTP_TIMEOUT_KEEP_ALIVE",
     ),
     # https://docs.sglang.ai/references/production_metrics.html
-    # https://github.com/sgl-project/sglang/blob/main/python/sglang/srt/environ.py: keep-alive is 5 s unless set.
-    ServingEngine(
+    EngineMetrics(
         "sglang",
-        images=("lmsysorg/sglang",),
         gauges={
             "requests_running": _series("sglang:num_running_reqs"),
             "requests_waiting": _series("sglang:num_queue_reqs"),
@@ -104,14 +88,11 @@ ENGINES = (
         tpot=("sglang:request_time_per_output_token_seconds",),  # where it has it
         # Its totals of tokens grow when a request ends.
         progress=_series("sglang:realtime_tokens_total", "sglang:inter_token_latency_seconds_count"),
-        keep_alive_variable="SGLANG_TIMEOUT_KEEP_ALIVE",
-        metrics_flag="--enable-metrics",
     ),
     # https://github.com/huggingface/text-generation-inference/blob/main/docs/source/reference/metrics.md
-    # Its time per token includes the prompt, and it has no time to the first token. It keeps idle connections open.
-    ServingEngine(
+    # Its time per token includes the prompt, and it has no time to the first token.
+    EngineMetrics(
         "tgi",
-        images=("ghcr.io/huggingface/text-generation-inference",),
         gauges={
             "requests_running": _series("tgi_batch_current_size"),
             "requests_waiting": _series("tgi_queue_size"),
@@ -127,9 +108,8 @@ ENGINES = (
     # https://github.com/triton-inference-server/server/blob/main/docs/user_guide/metrics.md
     # https://github.com/triton-inference-server/tensorrtllm_backend (README, Triton Metrics)
     # Each request counts once for every model of the ensemble: only the engine's own count is taken.
-    ServingEngine(
+    EngineMetrics(
         "triton",
-        images=("nvcr.io/nvidia/tritonserver",),
         gauges={
             "requests_running": _labelled("nv_trt_llm_request_metrics", request_type="scheduled"),
             "requests_waiting": _labelled("nv_trt_llm_request_metrics", request_type="waiting"),
@@ -143,25 +123,19 @@ ENGINES = (
         },
         finished=_labelled("nv_inference_request_success", model="tensorrt_llm"),
         progress=_labelled("nv_trt_llm_general_metrics", general_type="iteration_counter"),
-        health_path="/v2/health/ready",
-        metrics_port=8002,
     ),
     # https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md#get-metrics-prometheus-compatible-metrics-exporter
-    # It closes idle connections after 5 s, and no option changes that (vendor/cpp-httplib/httplib.h).
-    ServingEngine(
+    EngineMetrics(
         "llama.cpp",
-        images=("ghcr.io/ggml-org/llama.cpp", "ghcr.io/ggerganov/llama.cpp"),
         gauges={
             "requests_running": _series("llamacpp:requests_processing"),
             "requests_waiting": _series("llamacpp:requests_deferred"),
         },
         shares={"kv_cache_percent": _series("llamacpp:kv_cache_usage_ratio")},  # until 2025
         progress=_series("llamacpp:n_decode_total"),  # its tokens count when a request ends
-        metrics_flag="--metrics",
-        metrics_variable="LLAMA_ARG_ENDPOINT_METRICS",
     ),
     # A container of one's own, and training workers: docs/deploy.md#5-a-container
-    ServingEngine(
+    EngineMetrics(
         "worker",
         gauges={
             "requests_running": _series("requests_running"),
@@ -176,14 +150,6 @@ ENGINES = (
 
 BUSY = ("requests_running", "requests_waiting", "jobs_running")
 """Gauges that say whether an engine has something in hand."""
-
-
-def of_image(image):
-    """Return the engine of an official image; None for any other."""
-    repository = image.partition("@")[0]
-    if ":" in repository.rpartition("/")[2]:
-        repository = repository.rpartition(":")[0]
-    return next((engine for engine in ENGINES if repository.removeprefix("docker.io/") in engine.images), None)
 
 
 def named(name):
