@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from gpu_fleet.config import model_weights
 from gpu_fleet.config.document import Path as KeyPath
+from gpu_fleet.config.engines import of_image
 from gpu_fleet.config.fit import PlanProblem
+from gpu_fleet.config.model_weights import names_no_model
 from gpu_fleet.config.settings import ServiceSettings, WeightsLoad
 
 _PREFIX = re.compile(r"[A-Za-z0-9!_.*'()-]+(?:/[A-Za-z0-9!_.*'()-]+)*")
@@ -24,11 +25,13 @@ def problems(at: KeyPath, service: ServiceSettings) -> Iterator[PlanProblem]:
     prefix = getattr(given, "prefix", None)
     if prefix is not None and (_PREFIX.fullmatch(prefix) is None or "*" in prefix):
         yield PlanProblem((*here, "prefix"), f"must be letters, digits and ! - _ . ' ( ) with single / (got {prefix})")
-    if given.load is WeightsLoad.STREAM and not model_weights.can_stream(container.image):
+    engine = of_image(container.image)
+    streams = engine is not None and engine.streams_from_s3
+    if given.load is WeightsLoad.STREAM and not streams:
         yield PlanProblem(
             (*here, "load"), f"must be copy: of the engines that we know, vLLM alone streams (got {given.load})"
         )
-    if model_weights.knows_engine(container.image) and model_weights.model_argument(container) is None:
+    if names_no_model(container):
         yield PlanProblem(
             (*at, "container", "args"),
             "must name the model, as without boot.weights: it is the name that requests use (got no model)",
