@@ -11,10 +11,11 @@ import pulumi
 import pulumi_aws as aws
 
 from gpu_fleet.config import naming
-from gpu_fleet.config.settings import Container, PoolSettings
+from gpu_fleet.config.model_weights import WeightsPlace
+from gpu_fleet.config.settings import Boot, Container, PoolSettings, WeightsLoad
 from gpu_fleet.scaling.policy import Policy, VerticalMethod, Workload
 from infra.target_group import deregistration_seconds
-from infra.user_data import LAUNCHING_HOOK, TERMINATING_HOOK, boot_settings, render_user_data
+from infra.user_data import LAUNCHING_HOOK, TERMINATING_HOOK, Surroundings, boot_settings, render_user_data
 
 GROUP_METRICS = (
     aws.autoscaling.Metric.GROUP_DESIRED_CAPACITY,
@@ -32,6 +33,11 @@ class GpuPoolArgs:
     settings: PoolSettings
     policy: Policy
     container: Container
+    boot: Boot
+    pulled_image: pulumi.Input[str]
+    """The container's image as instances pull it."""
+    weights: pulumi.Input[WeightsPlace | None]
+    """Where the weights are in S3, if they are."""
     region: str
     vpc_id: pulumi.Input[str]
     target_group: aws.lb.TargetGroup | None
@@ -52,6 +58,13 @@ class GpuPoolArgs:
     def training(self) -> bool:
         """Whether the pool runs jobs instead of serving requests."""
         return self.policy.workload is Workload.TRAINING
+
+    @property
+    def containers_use_the_role(self) -> bool:
+        """Whether containers use the instance's role: to take jobs, to read weights, or as the user says."""
+        weights = self.boot.weights
+        streams = weights is not None and weights.load is WeightsLoad.STREAM
+        return self.training or streams or self.container.uses_instance_role
 
 
 def root_device(ami_parameter: str) -> str:
@@ -196,7 +209,7 @@ class GpuPool(pulumi.ComponentResource):
                 http_tokens="required",
                 # The container's bridge is one hop, so with a limit of 1 no metadata token reaches the container:
                 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html#imds-considerations
-                http_put_response_hop_limit=2 if args.training or args.container.uses_instance_role else 1,
+                http_put_response_hop_limit=2 if args.containers_use_the_role else 1,
                 # An instance reads the name of its group from its tags.
                 instance_metadata_tags="enabled",
             ),
@@ -206,6 +219,8 @@ class GpuPool(pulumi.ComponentResource):
                     ebs=aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
                         volume_type="gp3",
                         volume_size=args.settings.volume_gib,
+                        iops=args.boot.volume_iops,
+                        throughput=args.boot.volume_throughput_mib_per_second,
                         encrypted="true",
                         delete_on_termination="true",
                     ),
@@ -257,16 +272,17 @@ def _mixed_instances_policy(
 def _user_data(args: GpuPoolArgs) -> pulumi.Output[str]:
     """Return user data in base64."""
 
-    def render(resolved: Sequence[str | None]) -> str:
-        log_group, queue_url = resolved
-        boot = boot_settings(
-            args.container,
-            args.policy,
+    def render(resolved: Sequence[Any]) -> str:
+        log_group, queue_url, pulled_image, weights = resolved
+        around = Surroundings(
             region=args.region,
-            idle_timeout_seconds=args.idle_timeout_seconds,
             log_group=log_group or "",
+            idle_timeout_seconds=args.idle_timeout_seconds,
             queue_url=queue_url,
+            weights=weights,
+            pulled_image=pulled_image or "",
         )
+        boot = boot_settings(args.container, args.boot, args.policy, around)
         return base64.b64encode(render_user_data(boot)).decode()
 
-    return pulumi.Output.all(args.log_group, args.queue_url).apply(render)
+    return pulumi.Output.all(args.log_group, args.queue_url, args.pulled_image, args.weights).apply(render)

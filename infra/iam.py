@@ -113,6 +113,22 @@ def dead_letters_policy(queue_arn: str, rule_arn: str) -> dict[str, Any]:
     }
 
 
+def tls_only_bucket_policy(bucket_arn: str) -> dict[str, Any]:
+    """Return a bucket policy that denies every request without TLS."""
+    return {"Version": "2012-10-17", "Statement": [_tls_only(bucket_arn)]}
+
+
+def _tls_only(bucket_arn: str) -> dict[str, Any]:
+    return {
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [bucket_arn, f"{bucket_arn}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+
+
 def access_log_bucket_policy(place: Place, bucket_arn: str) -> dict[str, Any]:
     """Return a bucket policy that lets the load balancer write its logs and denies every request without TLS.
 
@@ -129,13 +145,6 @@ def access_log_bucket_policy(place: Place, bucket_arn: str) -> dict[str, Any]:
                 "Resource": f"{bucket_arn}/AWSLogs/{place.account}/*",
                 "Condition": {"ArnLike": {"aws:SourceArn": place.arn("elasticloadbalancing", "loadbalancer/*")}},
             },
-            {
-                "Sid": "TlsOnly",
-                "Effect": "Deny",
-                "Principal": "*",
-                "Action": "s3:*",
-                "Resource": [bucket_arn, f"{bucket_arn}/*"],
-                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-            },
+            _tls_only(bucket_arn),
         ],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gpu_fleet.config.model_weights import WeightsPlace
 from infra.iam import METRICS_NAMESPACE, Place, Statement
 
 
@@ -17,6 +18,10 @@ class InstanceResources:
     log_group_arn: str
     queue_arn: str | None = None
     ecr_repository_arn: str | None = None
+    """Of the container's image."""
+    image_is_cached: bool = False
+    """Whether that repository is filled by a pull-through cache."""
+    weights: WeightsPlace | None = None
     secret_arns: Sequence[str] = ()
     kms_key_arn: str | None = None
     """The key that encrypts the secrets."""
@@ -36,7 +41,8 @@ def instance_statements(place: Place, resources: InstanceResources) -> list[Stat
         Statement("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{resources.log_group_arn}:*"]),
         *_session_statements(place),
         *_queue_statements(resources.queue_arn),
-        *_image_statements(resources.ecr_repository_arn),
+        *_image_statements(resources),
+        *_weights_statements(place, resources.weights),
         *_secret_statements(place, resources),
     ]
 
@@ -84,16 +90,34 @@ def _queue_statements(queue_arn: str | None) -> list[Statement]:
     return [Statement("TakeJobs", actions, [queue_arn])]
 
 
-def _image_statements(ecr_repository_arn: str | None) -> list[Statement]:
-    """Return the rights to pull an image, as the managed policy AmazonEC2ContainerRegistryPullOnly has them.
+def _image_statements(resources: InstanceResources) -> list[Statement]:
+    """Return the rights to pull an image, as the managed policy AmazonEC2ContainerRegistryPullOnly has them, and for a
+    cached image those with which the first pull creates and fills its repository.
 
     https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AmazonEC2ContainerRegistryPullOnly.html
+    https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-iam.html
     """
-    if not ecr_repository_arn:
+    repository = resources.ecr_repository_arn
+    if not repository:
         return []
+    fills = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"] if resources.image_is_cached else []
     return [
         Statement("RegistryToken", ["ecr:GetAuthorizationToken"], ["*"]),
-        Statement("PullImage", ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], [ecr_repository_arn]),
+        Statement("PullImage", ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", *fills], [repository]),
+    ]
+
+
+def _weights_statements(place: Place, weights: WeightsPlace | None) -> list[Statement]:
+    """Return the rights to read the files of one folder of a bucket, and to list that folder alone.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/walkthrough1.html
+    """
+    if weights is None:
+        return []
+    arn = f"arn:{place.partition}:s3:::{weights.bucket}"
+    return [
+        Statement("ReadWeights", ["s3:GetObject"], [f"{arn}/{weights.prefix}/*"]),
+        Statement("ListWeights", ["s3:ListBucket"], [arn], {"StringLike": {"s3:prefix": f"{weights.prefix}/*"}}),
     ]
 
 

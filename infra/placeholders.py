@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpu_fleet.config import naming
+from gpu_fleet.config import model_weights, naming
+from gpu_fleet.config.image_registry import PulledImage, cache_prefixes, ecr_registry, pulled_image
+from gpu_fleet.config.model_weights import WeightsPlace
 from gpu_fleet.config.rules.regions import partition
 from gpu_fleet.config.settings import ServiceSettings, StackSettings
 from gpu_fleet.scaling.hashing import DIGITS
@@ -75,19 +77,32 @@ def service_batches(project: str, stack: str, settings: StackSettings, models: S
     return scaler_rights.service_batches(place(settings.region), services)
 
 
-def instance_statements(
-    project: str, stack: str, settings: ServiceSettings, model: Service, region: str
-) -> list[Statement]:
+def image(project: str, stack: str, settings: StackSettings, service: ServiceSettings) -> PulledImage:
+    """Return the image of a service as its instances pull it."""
+    registry = ecr_registry("0" * 12, settings.region)
+    return pulled_image(service.container.image, cache_prefixes(settings, f"{project}-{stack}"), registry)
+
+
+def weights_place(project: str, stack: str, settings: StackSettings, service: str) -> WeightsPlace | None:
+    """Return where the weights of a service are."""
+    return model_weights.place(project, stack, "0" * 12, service, settings.services[service])
+
+
+def instance_statements(project: str, stack: str, settings: StackSettings, model: Service) -> list[Statement]:
     """Return the rights of the service's instances."""
-    stack_place, name = place(region), f"{project}-{stack}-{model.name}"
+    service = settings.services[model.name]
+    stack_place, name = place(settings.region), f"{project}-{stack}-{model.name}"
+    pulled = image(project, stack, settings, service)
     training = model.policy.workload is Workload.TRAINING
     resources = InstanceResources(
         group_tags={naming.STACK_TAG: f"{project}-{stack}", naming.SERVICE_TAG: model.name},
         log_group_arn=stack_place.arn("logs", f"log-group:{naming.log_group(project, stack, model.name)}"),
         queue_arn=stack_place.arn("sqs", _queue(name)) if training else None,
-        ecr_repository_arn=instance_rights.ecr_repository_arn(settings.container.image, stack_place.partition),
-        secret_arns=tuple(settings.container.secrets.values()),
-        kms_key_arn=settings.container.kms_key_arn,
+        ecr_repository_arn=instance_rights.ecr_repository_arn(pulled.name, stack_place.partition),
+        image_is_cached=pulled.cached,
+        weights=weights_place(project, stack, settings, model.name),
+        secret_arns=tuple(service.container.secrets.values()),
+        kms_key_arn=service.container.kms_key_arn,
     )
     return instance_rights.instance_statements(stack_place, resources)
 

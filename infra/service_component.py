@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from gpu_fleet.config import naming
+from gpu_fleet.config import model_weights, naming
+from gpu_fleet.config.image_registry import PulledImage, ecr_registry, pulled_image
+from gpu_fleet.config.model_weights import WeightsPlace
 from gpu_fleet.config.queue_options import bounded
 from gpu_fleet.config.settings import PoolSettings, ServiceSettings
 from gpu_fleet.scaling.hashing import DIGITS, digit_weights
@@ -32,6 +34,8 @@ WEIGHTS = "actions[*].forward.targetGroups[*].weight"
 class ServiceArgs:
     """What a service needs from the stack."""
 
+    project: str
+    stack: str
     settings: ServiceSettings
     model: ServiceModel
     """The same service as the scaling model sees it."""
@@ -49,6 +53,10 @@ class ServiceArgs:
     log_group_name: str
     region: str
     place: pulumi.Output[iam.Place]
+    cache_prefixes: Mapping[str, str]
+    """Prefixes of the image caches, by the registry's host."""
+    cache_rules: Sequence[pulumi.Resource]
+    """The rules of the image caches that the stack makes."""
     network: Network
     load_balancer: LoadBalancer
     internal: bool
@@ -62,6 +70,15 @@ class ServiceArgs:
     def training(self) -> bool:
         """Whether the service runs jobs instead of serving requests."""
         return self.model.policy.workload is Workload.TRAINING
+
+    def pulled_image(self, place: iam.Place) -> PulledImage:
+        """Return the container's image as instances pull it."""
+        registry = ecr_registry(place.account, self.region)
+        return pulled_image(self.settings.container.image, self.cache_prefixes, registry)
+
+    def weights_place(self, place: iam.Place) -> WeightsPlace | None:
+        """Return where the weights are in S3, if they are."""
+        return model_weights.place(self.project, self.stack, place.account, self.model.name, self.settings)
 
     def pool_tags(self, pool: str) -> Mapping[str, str]:
         """Return the tags of a pool's resources."""
@@ -169,10 +186,13 @@ class ServiceComponent(pulumi.ComponentResource):
                 settings=settings,
                 policy=args.model.policy,
                 container=bounded(args.settings.container, args.model.policy, model),
+                boot=args.settings.boot,
+                weights=args.place.apply(args.weights_place),
+                pulled_image=args.place.apply(lambda place: args.pulled_image(place).name),
                 region=args.region,
                 vpc_id=args.network.vpc_id,
                 target_group=shared.target_groups.get(pool),
-                needed_to_drain=[*args.network.egress_resources, shared.identity.policy, *rules],
+                needed_to_drain=[*args.network.egress_resources, *args.cache_rules, shared.identity.policy, *rules],
                 subnet_ids=args.network.private_subnet_ids(settings.zones),
                 security_group_id=shared.security_group.id,
                 instance_profile_arn=shared.identity.profile.arn,
@@ -356,12 +376,14 @@ class ServiceComponent(pulumi.ComponentResource):
 
 def _instance_policy(args: ServiceArgs, place: iam.Place, log_group_arn: str, queue_arn: str | None) -> str:
     """Return the policy document of the instances' role."""
-    container = args.settings.container
+    container, image = args.settings.container, args.pulled_image(place)
     resources = InstanceResources(
         group_tags={key: args.tags[key] for key in (naming.STACK_TAG, naming.SERVICE_TAG)},
         log_group_arn=log_group_arn,
         queue_arn=queue_arn,
-        ecr_repository_arn=ecr_repository_arn(container.image, place.partition),
+        ecr_repository_arn=ecr_repository_arn(image.name, place.partition),
+        image_is_cached=image.cached,
+        weights=args.weights_place(place),
         secret_arns=tuple(container.secrets.values()),
         kms_key_arn=container.kms_key_arn,
     )

@@ -34,7 +34,7 @@ def _service_problems(project: str, stack: str, settings: StackSettings, model: 
     yield from _boot_problems(project, stack, settings, model, at)
     yield from _parameter_problems(project, stack, settings, model, at)
     value, region = settings.services[model.name], settings.region
-    instance_policy = iam.characters(placeholders.instance_statements(project, stack, value, model, region))
+    instance_policy = iam.characters(placeholders.instance_statements(project, stack, settings, model))
     if instance_policy > iam.MAX_INLINE_CHARACTERS:
         yield PlanProblem(
             (*at, "container", "secrets"),
@@ -56,14 +56,16 @@ def _boot_problems(
 ) -> Iterator[PlanProblem]:
     value, region = settings.services[model.name], settings.region
     containers = [bounded(value.container, model.policy, pool) for pool in model.pools]
-    boot = user_data.boot_settings(
-        max(containers, key=lambda container: sum(map(len, container.args))),
-        model.policy,
+    around = user_data.Surroundings(
         region=region,
-        idle_timeout_seconds=settings.load_balancer.idle_timeout_seconds,
         log_group=naming.log_group(project, stack, model.name),
+        idle_timeout_seconds=settings.load_balancer.idle_timeout_seconds,
         queue_url=placeholders.queue_url(f"{project}-{stack}-{model.name}", region),
+        pulled_image=placeholders.image(project, stack, settings, value).name,
+        weights=placeholders.weights_place(project, stack, settings, model.name),
     )
+    longest = max(containers, key=lambda container: sum(map(len, container.args)))
+    boot = user_data.boot_settings(longest, value.boot, model.policy, around)
     size = len(user_data.render_user_data(boot))
     if size > user_data.MAX_BYTES:
         yield PlanProblem(

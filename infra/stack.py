@@ -10,16 +10,19 @@ import pulumi
 import pulumi_aws as aws
 
 from gpu_fleet.config import naming
+from gpu_fleet.config.image_registry import cache_prefixes
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.scaling.policy import RoutingStrategy, Workload
 from gpu_fleet.scaling.service import Service as ServiceModel
 from infra import deployed, iam, listener_rule, placeholders
 from infra.deployed import NOT_DEPLOYED, DeployedService, DeployedStack
+from infra.image_caches import ImageCaches, ImageCachesArgs
 from infra.load_balancer import LoadBalancer, LoadBalancerArgs
 from infra.network import Network, NetworkArgs
 from infra.observability import Observability, ObservabilityArgs, WatchedPool, WatchedService
 from infra.scaler import BurstSource, Scaler, ScalerArgs
 from infra.service_component import ServiceArgs, ServiceComponent
+from infra.weights_bucket import WeightsBucket, WeightsBucketArgs
 
 Services = Mapping[str, ServiceComponent]
 
@@ -60,6 +63,14 @@ class Shared:
     place: pulumi.Output[iam.Place]
     network: Network
     load_balancer: LoadBalancer
+    image_caches: ImageCaches
+    weights_bucket: WeightsBucket | None
+
+    @property
+    def components(self) -> Sequence[pulumi.Resource]:
+        """All of them."""
+        bucket = [self.weights_bucket] if self.weights_bucket else []
+        return [self.network, self.load_balancer, self.image_caches, *bucket]
 
 
 def make_stack(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
@@ -69,7 +80,7 @@ def make_stack(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
     watched = watched_services(args, services)
     scaler = make_scaler(args, shared, services, watched)
     observability = make_observability(args, shared, scaler, watched)
-    make_destroy_guard(args, [shared.network, shared.load_balancer, *services.values(), scaler, observability])
+    make_destroy_guard(args, [*shared.components, *services.values(), scaler, observability])
     return {
         deployed.EXPORT: outputs_for_next_update(args.settings, shared.network, services),
         "url": shared.load_balancer.url,
@@ -78,6 +89,7 @@ def make_stack(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
         "scaler": scaler.function_name,
         "state_table": scaler.table_name,
         "services_path": args.services_path,
+        "weights_bucket": shared.weights_bucket.bucket_name if shared.weights_bucket else None,
         "alarm_topic": observability.topic_arn,
         "groups": {
             service_name: {pool_name: pool.group_name for pool_name, pool in service.pools.items()}
@@ -92,7 +104,7 @@ def make_stack(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
 
 
 def make_shared(args: StackArgs) -> Shared:
-    """Create the network and the load balancer."""
+    """Create the network, the load balancer and the image caches."""
     place = provider_place()
     network = Network(args.name, NetworkArgs(args.settings.network, args.settings.region, args.tags))
     load_balancer = LoadBalancer(
@@ -106,7 +118,17 @@ def make_shared(args: StackArgs) -> Shared:
             tags=args.tags,
         ),
     )
-    return Shared(place, network, load_balancer)
+    image_caches = ImageCaches(args.name, ImageCachesArgs(args.settings.image_caches))
+    return Shared(place, network, load_balancer, image_caches, make_weights_bucket(args, place))
+
+
+def make_weights_bucket(args: StackArgs, place: pulumi.Output[iam.Place]) -> WeightsBucket | None:
+    """Create the bucket of weights, if a service has its weights in the stack's own bucket."""
+    given = [service.boot.weights for service in args.settings.services.values()]
+    if not any(weights is not None and weights.bucket is None for weights in given):
+        return None
+    bucket_name = place.apply(lambda where: naming.weights_bucket(args.project, args.stack, where.account))
+    return WeightsBucket(args.name, WeightsBucketArgs(bucket_name, args.tags))
 
 
 def provider_place() -> pulumi.Output[iam.Place]:
@@ -176,6 +198,8 @@ def service_args(args: StackArgs, shared: Shared, model: ServiceModel, prioritie
     deployed_service = args.deployed.services.get(model.name)
     deployed_weights = deployed_service.weights if deployed_service else {}
     return ServiceArgs(
+        project=args.project,
+        stack=args.stack,
         settings=settings.services[model.name],
         model=model,
         weights=listener_rule.weights(model, deployed_weights),
@@ -187,6 +211,8 @@ def service_args(args: StackArgs, shared: Shared, model: ServiceModel, prioritie
         log_group_name=naming.log_group(args.project, args.stack, model.name),
         region=settings.region,
         place=shared.place,
+        cache_prefixes=cache_prefixes(settings, args.name),
+        cache_rules=shared.image_caches.rules,
         network=shared.network,
         load_balancer=shared.load_balancer,
         internal=settings.load_balancer.internal,

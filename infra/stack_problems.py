@@ -11,7 +11,7 @@ from gpu_fleet.config.document import DocumentError, Problem
 from gpu_fleet.config.library import Library, collect
 from gpu_fleet.config.own_files import OWN, find_stack_file, stack_names
 from gpu_fleet.config.project_file import namespace
-from gpu_fleet.config.rules import affinity
+from gpu_fleet.config.rules import affinity, registries
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.config.stack_file import (
     StackReading,
@@ -47,6 +47,12 @@ def file_problems(path: Path, name: str, library: Library | None, project: str) 
     except DocumentError as error:
         return list(error.problems)
     return reading.problems if library is None else _composed(reading, library)[1]
+
+
+def file_warnings(path: Path, name: str, project: str) -> list[Problem]:
+    """Return what in a stack's file without errors will work, but not well."""
+    reading = read_stack_text(read_text(path, name), name, project)
+    return [reading.document.problem(warning.path, warning.text) for warning in registries.warnings(reading.settings)]
 
 
 def read_engine(

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from gpu_fleet.config import naming
 from gpu_fleet.config.engines import ENGINES, ServingEngine, of_image
-from gpu_fleet.config.settings import Container
+from gpu_fleet.config.model_weights import CONTAINER_PATH, WeightsPlace, served
+from gpu_fleet.config.settings import Boot, Container, WeightsLoad
 from gpu_fleet.scaling.policy import Policy, Slo, Workload
 
 FOLDER = Path(__file__).parent / "instance"
@@ -40,6 +41,7 @@ class BootSettings:
 
     region: str
     image: str
+    """As the user names it, which tells the engine."""
     log_group: str
     max_drain_seconds: int
     launch_timeout_seconds: int = 1200
@@ -52,34 +54,64 @@ class BootSettings:
     """Environment variable -> ARN of the secret that holds its value."""
     port: int = 8000
     health_path: str = "/health"
+    copied_weights: str = ""
+    """URI of the folder in S3 that the instance copies to its disk; empty: none."""
+    instance_store: bool = True
+    """Whether images, weights and compiled kernels go to the instance store where there is one."""
+    pulled_image: str = ""
+    """The same image in a cache of its registry; empty: it is pulled by its own name."""
 
 
-def boot_settings(
-    container: Container,
-    policy: Policy,
-    *,
-    region: str,
-    idle_timeout_seconds: int,
-    log_group: str,
-    queue_url: str | None = None,
-) -> BootSettings:
-    """Return the boot settings of a service's instances; `idle_timeout_seconds` is the load balancer's.
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the stack has for the instances of a service."""
+
+    region: str
+    log_group: str
+    idle_timeout_seconds: int
+    """Of the load balancer."""
+    queue_url: str | None = None
+    """For training only."""
+    weights: WeightsPlace | None = None
+    """Where the weights are in S3; None: the engine loads them from where its arguments say."""
+    pulled_image: str = ""
+    """The container's image in a cache of its registry; empty: it is pulled by its own name."""
+
+
+def boot_settings(container: Container, boot: Boot, policy: Policy, around: Surroundings) -> BootSettings:
+    """Return the boot settings of a service's instances.
 
     The engine must keep a connection open longer than the load balancer does. Otherwise it closes connections that the
     load balancer is about to reuse, which gives a 502. vLLM's default of 5 s is far too short.
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html#http-502-issues
     """
     training = policy.workload is Workload.TRAINING
-    defaults = {} if training else dict.fromkeys(_keep_alive_variables(container.image), str(idle_timeout_seconds + 10))
+    stream = boot.weights is not None and boot.weights.load is WeightsLoad.STREAM
+    uri = around.weights.uri if around.weights else ""
+    if boot.weights is not None:
+        container = served(container, boot.weights, uri)
+    defaults = (
+        {} if training else dict.fromkeys(_keep_alive_variables(container.image), str(around.idle_timeout_seconds + 10))
+    )
+    if stream:
+        # The engine's own reader of S3 asks the environment for the region.
+        defaults |= dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), around.region)
     return BootSettings(
-        region=region,
+        region=around.region,
         image=container.image,
+        instance_store=boot.instance_store,
+        copied_weights="" if stream else uri,
+        pulled_image=around.pulled_image,
         args=container.args,
-        environment={**defaults, **container.environment, **({"QUEUE_URL": queue_url} if queue_url else {})},
+        environment={
+            **defaults,
+            **container.environment,
+            **({"QUEUE_URL": around.queue_url} if around.queue_url else {}),
+        },
         secrets=container.secrets,
         port=container.port,
         health_path=container.health_path,
-        log_group=log_group,
+        log_group=around.log_group,
         max_drain_seconds=int(policy.horizontal.busy_max_drain_seconds),
         launch_timeout_seconds=naming.hook_seconds(policy.horizontal.launch_timeout_seconds),
         training=training,
@@ -116,7 +148,8 @@ def render_user_data(boot: BootSettings) -> bytes:
 def render_script(boot: BootSettings) -> str:
     """Return the boot script. `gpu_fleet.config.rules` checks that no value contains a line break."""
     stop_seconds = boot.max_drain_seconds if boot.training else INFERENCE_STOP_SECONDS
-    registry, engine = boot.image.partition("/")[0], of_image(boot.image)
+    image, engine = boot.pulled_image or boot.image, of_image(boot.image)
+    registry = image.partition("/")[0]
     values = {
         "NODE": "\n\n".join(_node_files()),
         "AGENT": _agent_config(boot.region),
@@ -137,11 +170,18 @@ def render_script(boot: BootSettings) -> str:
             }
         ),
         "CONTAINER_ENVIRONMENT": _environment_file(boot.environment),
+        "DISK": _without_comments((FOLDER / "disk.sh").read_text(encoding="utf-8")).rstrip("\n"),
+        "DISK_USE": "store" if boot.instance_store else "volume",
         "SECRETS": "\n".join(f"add_secret {shlex.quote(k)} {shlex.quote(v)}" for k, v in sorted(boot.secrets.items())),
         "PORT": str(boot.port),
         "REGISTRY": shlex.quote(registry) if ".dkr.ecr." in registry else "''",
+        "WEIGHTS": "",
+        "WEIGHTS_URI": shlex.quote(boot.copied_weights),
+        "WANT_WEIGHTS": "Wants=gpu-fleet-weights.service\n" if boot.copied_weights else "",
+        "AWAIT_WEIGHTS": "ExecStartPre=/usr/bin/systemctl start gpu-fleet-weights\n" if boot.copied_weights else "",
+        "MOUNT_WEIGHTS": f"--volume /opt/models/weights:{CONTAINER_PATH}:ro " if boot.copied_weights else "",
         "PUBLISH_METRICS": _publish_metrics(engine),
-        "IMAGE": shlex.quote(boot.image),
+        "IMAGE": shlex.quote(image),
         "ARGS": " ".join(shlex.quote(arg) for arg in boot.args),
         "LOG_GROUP": shlex.quote(boot.log_group),
         "REGION": shlex.quote(boot.region),
@@ -150,6 +190,9 @@ def render_script(boot: BootSettings) -> str:
         "UNIT_STOP_SECONDS": str(stop_seconds + UNIT_STOP_SECONDS),
     }
     script = _without_comments((FOLDER / "boot.sh").read_text(encoding="utf-8"))
+    if boot.copied_weights:
+        part = _without_comments((FOLDER / "weights.sh").read_text(encoding="utf-8"))
+        script = script.replace("@WEIGHTS@", part)
     return re.sub(r"@([A-Z_]+)@", lambda placeholder: values[placeholder[1]], script)
 
 

@@ -170,6 +170,7 @@ def test_the_catalog_says_what_aws_says_of_each_type(library: Library) -> None:
         assert kind.gpu_memory_gib == pytest.approx(gpu["MemoryInfo"]["SizeInMiB"] / 1024, abs=0.05), name
         assert kind.vcpus == described["VCpuInfo"]["DefaultVCpus"], name
         assert kind.memory_gib == pytest.approx(described["MemoryInfo"]["SizeInMiB"] / 1024, rel=0.01), name
+        assert kind.instance_store_gb == described["InstanceStorageInfo"]["TotalSizeInGB"], name
         assert "on-demand" in described["SupportedUsageClasses"], name
         assert ("spot" in described["SupportedUsageClasses"]) == (kind.spot_usd_per_hour is not None), name
 

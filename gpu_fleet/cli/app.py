@@ -19,6 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 COMMANDS = {
     "validate": "Check stacks, policies, catalog and profiles; print every error with its place.",
     "preflight": "Check in AWS, read-only, everything that would make `pulumi up` fail.",
+    "weights": "Send a model's files to S3, from where a service's instances load them.",
     "test": "Run the cases that policy files carry.",
     "schema": "Write the JSON Schemas and the table of keys, or check that they are current.",
     "demo": "Provision the local stack in moto, replay traffic through the real scaler, and report.",

@@ -24,7 +24,7 @@ SOMETHING_WRONG = 1
 BAD_CALL = 2
 NOT_KNOWN = 3
 
-STATUSES = ("ok", "wrong", "not known")
+STATUSES = ("ok", "warning", "wrong", "not known")
 """In the order of the summary."""
 
 
@@ -37,19 +37,19 @@ def preflight(
 
     Reads the stack's file and checks, in its region and with this shell's AWS credentials: instance types in their
     zones, quotas, AMIs, images, secrets and keys, certificate, web ACL, topic, Lambda concurrency, service-linked
-    roles, and the subnets and routes of an existing VPC. Each row is `ok`, `wrong` or `not known`; the last names the
-    missing right, or what failed. docs/preflight.md has a policy with the rights.
+    roles, image caches, and the subnets and routes of an existing VPC. Each row is `ok`, `warning` (it will work, but
+    not well), `wrong` or `not known`, which names the missing right, or what failed. docs/preflight.md has a policy
+    with the rights.
 
-    Exit codes: 0: all is ok; 1: something is wrong; 2: a wrong call, or YAML that `gpu-fleet validate` refuses;
-    3: nothing is wrong, but something is not known.
+    Exit codes: 0: all is ok, but for warnings; 1: something is wrong; 2: a wrong call, or YAML that `gpu-fleet
+    validate` refuses; 3: nothing is wrong, but something is not known.
     """
     from gpu_fleet.config.stack_file import read_stack
     from gpu_fleet.config.yaml_files import read_library
     from gpu_fleet.operate.preflight.all_checks import plan
     from gpu_fleet.operate.preflight.stack_needs import Stack
 
-    _, problems = check_project(root, [], [stack])
-    if problems:
+    if problems := check_project(root, [], [stack]).problems:
         for problem in sorted(set(problems)):
             typer.echo(str(problem), err=True)
         raise typer.Exit(BAD_CALL)
@@ -111,7 +111,7 @@ def _table(rows: Sequence[Row]) -> Table:
 
     from gpu_fleet.operate.preflight.finding import Status
 
-    styles = {Status.OK: "green", Status.WRONG: "bold red", Status.NOT_KNOWN: "yellow"}
+    styles = {Status.OK: "green", Status.WARNING: "yellow", Status.WRONG: "bold red", Status.NOT_KNOWN: "yellow"}
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("status", no_wrap=True)
     table.add_column("check")

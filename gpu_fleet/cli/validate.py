@@ -17,7 +17,7 @@ from gpu_fleet.config.policy_files import with_text
 from gpu_fleet.config.project_file import FILE, namespace
 from gpu_fleet.config.stack_file import existing_stack_file, read_stack
 from gpu_fleet.config.yaml_files import library_texts, read_text
-from infra.stack_problems import file_problems
+from infra.stack_problems import file_problems, file_warnings
 
 
 def validate(
@@ -31,15 +31,29 @@ def validate(
     """Check stacks, policies, catalog and profiles, each by itself and against each other.
 
     Prints every error as `file:line:column: key: what is allowed (got value)`; ends with code 1 if there is one.
+    What will work, but not well, is a warning on stderr.
     """
-    checked, problems = check_project(root, paths or [], stack or [])
-    if problems:
-        raise DocumentError(problems)
-    typer.echo(f"no errors in {len(checked)} files: {', '.join(checked)}")
+    checked = check_project(root, paths or [], stack or [])
+    if checked.problems:
+        raise DocumentError(checked.problems)
+    for warning in checked.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(f"no errors in {len(checked.files)} files: {', '.join(checked.files)}")
 
 
-def check_project(root: Path, paths: Sequence[Path], stacks: Sequence[str]) -> tuple[list[str], list[Problem]]:
-    """Return the checked files and every error in them.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The checked files, and what is wrong with them."""
+
+    files: Sequence[str]
+    problems: Sequence[Problem]
+    """Errors."""
+    warnings: Sequence[Problem]
+    """What will work, but not well; empty if there are errors."""
+
+
+def check_project(root: Path, paths: Sequence[Path], stacks: Sequence[str]) -> Checked:
+    """Check files of a project.
 
     Without paths and stacks, the whole project is checked. A path that is not a stack's file is a policy (or, by its
     name, the catalog or the profiles), and replaces the project's own file of that name.
@@ -55,7 +69,12 @@ def check_project(root: Path, paths: Sequence[Path], stacks: Sequence[str]) -> t
     problems += name_problems if selection.stack_files else []
     for name, path in selection.stack_files.items():
         problems += file_problems(path, name, library, project)
-    return sorted(selection.library_files) + list(selection.stack_files), problems
+    warnings = (
+        []
+        if problems
+        else [warning for name, path in selection.stack_files.items() for warning in file_warnings(path, name, project)]
+    )
+    return Checked([*sorted(selection.library_files), *selection.stack_files], problems, warnings)
 
 
 @dataclass

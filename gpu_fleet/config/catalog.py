@@ -46,6 +46,8 @@ class InstanceType(Section):
     """Expected spot price; required for a pool with a spot share."""
     boot_seconds: Annotated[float, Field(ge=0)] = 180
     """Time from the launch to the start of the serving container."""
+    instance_store_gb: Annotated[float, Field(ge=0)] = 0
+    """Size of its own disks together, GB (10^9 bytes), as AWS gives it; 0: none."""
     quota: str
     """On-demand quota that the type counts against, a key of `quotas`."""
     spot_quota: str
@@ -64,7 +66,7 @@ class Catalog(Section):
     spot_source: str = ""
     """Source of the spot prices, or the basis of their estimates."""
     hardware_source: str = ""
-    """Source of GPUs, memory and vCPUs."""
+    """Source of GPUs, memory, vCPUs and instance store."""
     boot_source: str = ""
     """Source of `boot_seconds`."""
     quotas: dict[str, Quota]

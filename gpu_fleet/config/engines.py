@@ -44,20 +44,35 @@ class ServingEngine:
     """Without this argument it publishes nothing."""
     metrics_variable: str | None = None
     """Environment variable that does the same as the flag."""
+    model_options: tuple[str, ...] = ()
+    """Options that name the model, by an id of a hub or by a path."""
+    model_may_be_first: bool = False
+    """Whether the first argument may be the model, without an option."""
+    served_name_option: str | None = None
+    """The model's name in requests, which else is what the model option says; None: it serves any name."""
+    streams_from_s3: bool = False
+    """Whether it can read weights from S3 into the GPU."""
 
 
 ENGINES = (
     # https://github.com/vllm-project/vllm/pull/49445: both options, from 0.29.
     # https://docs.vllm.ai/en/latest/configuration/env_vars.html: keep-alive is 5 s unless set.
+    # https://docs.vllm.ai/en/latest/cli/serve.html, and for S3
+    # https://docs.vllm.ai/en/stable/models/extensions/runai_model_streamer/ (its image has the streamer).
     ServingEngine(
         "vllm",
         repositories=("vllm/vllm-openai",),
         queue_options=(QueueOption.VLLM_REQUESTS, QueueOption.VLLM_TOKENS),
         queue_options_since=(0, 29),
         keep_alive_variable="VLLM_HTTP_TIMEOUT_KEEP_ALIVE",
+        model_options=("--model",),
+        model_may_be_first=True,
+        served_name_option="--served-model-name",
+        streams_from_s3=True,
     ),
     # https://github.com/sgl-project/sglang/pull/7565: merged in July 2025, so in every 0.5.
     # https://github.com/sgl-project/sglang/blob/main/python/sglang/srt/environ.py: keep-alive is 5 s unless set.
+    # https://docs.sglang.ai/advanced_features/server_arguments.html
     ServingEngine(
         "sglang",
         repositories=("lmsysorg/sglang",),
@@ -65,9 +80,11 @@ ENGINES = (
         queue_options_since=(0, 5),
         keep_alive_variable="SGLANG_TIMEOUT_KEEP_ALIVE",
         metrics_flag="--enable-metrics",
+        model_options=("--model-path", "--model"),
+        served_name_option="--served-model-name",
     ),
-    # It keeps idle connections open.
-    ServingEngine("tgi", repositories=("huggingface/text-generation-inference",)),
+    # It keeps idle connections open. https://huggingface.co/docs/text-generation-inference/reference/launcher
+    ServingEngine("tgi", repositories=("huggingface/text-generation-inference",), model_options=("--model-id",)),
     # https://github.com/triton-inference-server/server/blob/main/docs/user_guide/metrics.md
     ServingEngine(
         "triton",

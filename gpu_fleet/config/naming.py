@@ -67,11 +67,21 @@ def fitting(name: str, max_length: int) -> str:
     A cut name ends in 4 hex digits of the whole name's hash, so two long names with a common start stay different:
     fitting("transcription-of-meetings-l40s", 32) is "transcription-of-me-" + 4 digits, 24 characters.
     """
-    room = max_length - RANDOM_SUFFIX
+    return cut(name, max_length - RANDOM_SUFFIX)
+
+
+def cut(name: str, room: int) -> str:
+    """Return the name, or as much of it as fits into `room` characters with 4 hex digits of its hash at the end."""
     if len(name) <= room:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:4]
     return f"{name[: room - 5].rstrip('-')}-{digest}"
+
+
+def weights_bucket(project: str, stack: str, account: str) -> str:
+    """Return the name of the stack's bucket of weights. The account makes it unique, as buckets must be worldwide."""
+    end = f"-weights-{account}"
+    return cut(f"{project}-{stack}", MAX_BUCKET_NAME - len(end)) + end
 
 
 def log_group(project: str, stack: str, service: str) -> str:

@@ -184,12 +184,65 @@ class Container(Section):
     """Customer managed key that encrypts the secrets; unset: Secrets Manager's own. Its policy must let the account's
     roles use it."""
     uses_instance_role: bool = False
-    """Let the container use the instance's role, for example to read a model from a bucket that admits this role.
-    Training workers always use it: they take their jobs from the queue."""
+    """Let the container use the instance's role, for example to read from a bucket that admits this role. Training
+    workers always use it, to take their jobs from the queue, and engines that stream their weights."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Port on which the container listens."""
     health_path: str = "/health"
     """Path that returns 200 once the model answers."""
+
+
+MIN_VOLUME_IOPS, MAX_VOLUME_IOPS = 3000, 80000
+MIN_VOLUME_THROUGHPUT, MAX_VOLUME_THROUGHPUT = 125, 2000
+"""Of a gp3 volume, MiB/s. The first of both pairs is what a volume has unless it is given more, at no extra price:
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html"""
+
+
+class WeightsLoad(StrEnum):
+    """How weights get from S3 into a GPU."""
+
+    COPY = "copy"
+    STREAM = "stream"
+
+
+class Weights(Section):
+    """Weights of a service in S3, filled by `gpu-fleet weights`."""
+
+    bucket: (
+        Annotated[str, _matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket's name of 3 to 63 characters")] | None
+    ) = None
+    """A bucket of yours in the stack's region; unset: the stack makes one, `<project>-<stack>-weights-<account>`."""
+    prefix: str | None = None
+    """Folder of the model's files in the bucket; unset: the service's name."""
+    load: WeightsLoad = WeightsLoad.COPY
+    """`copy`: the instance copies the files to its disk while it pulls the image. `stream`: vLLM reads them from S3
+    into the GPU (Run:ai Model Streamer); its container then uses the instance's role."""
+
+
+class Boot(Section):
+    """How the instances of a service get from launch to their first answer; docs/boot.md compares the ways."""
+
+    instance_store: bool = True
+    """Put Docker's images, the weights and compiled kernels on the instance store where the type has one; it costs
+    nothing. Off: all of it is on the root volume, where an AMI of your own may have brought it."""
+    weights: Weights | None = None
+    """Load the weights from S3 instead of a public hub; `{}` for all defaults."""
+    volume_iops: Annotated[int, Field(ge=MIN_VOLUME_IOPS, le=MAX_VOLUME_IOPS)] = MIN_VOLUME_IOPS
+    """IOPS of the root volume (gp3), at most 500 for each GiB; more than 3000 cost extra."""
+    volume_throughput_mib_per_second: Annotated[int, Field(ge=MIN_VOLUME_THROUGHPUT, le=MAX_VOLUME_THROUGHPUT)] = (
+        MIN_VOLUME_THROUGHPUT
+    )
+    """Throughput of the root volume, MiB/s, at most a quarter of its IOPS; more than 125 cost extra."""
+
+
+class ImageCache(Section):
+    """ECR's pull-through cache of one registry: images are pulled from there once, and from ECR by every instance."""
+
+    credentials_arn: Annotated[str, _arn("secretsmanager")] | None = None
+    """Secret with a login, named ecr-pullthroughcache/... and encrypted with aws/secretsmanager; required for
+    docker.io, ghcr.io and registry.gitlab.com unless the rule exists already."""
+    existing_prefix: str | None = None
+    """Prefix of a pull-through cache rule that this account and region have already; unset: the stack makes one."""
 
 
 class Algorithm(StrEnum):
@@ -225,7 +278,7 @@ class PoolSettings(Section):
     spot_percent: Annotated[int, Field(ge=0, le=100)] = 0
     """Share of spot instances above the base."""
     volume_gib: Annotated[int, Field(ge=30, le=16384)] = 200
-    """Root volume, for the system, the image and the model's weights."""
+    """Root volume: the system and, on a type without an instance store, the image and the model's weights."""
     ami_parameter: str = DEFAULT_AMI_PARAMETER
     """SSM parameter with the AMI's id."""
 
@@ -247,6 +300,7 @@ class ServiceSettings(Section):
     hand, `round_robin` each in turn, `weighted_random` any, seldom one that answers with errors. The lengths of a
     model's requests differ by orders of magnitude, so requests wait least with the first."""
     container: Container
+    boot: Boot = Boot()
     pools: Annotated[dict[str, PoolSettings], Field(min_length=1, max_length=MAX_POOLS)]
     """One to five pools, by name; their order means nothing."""
     vcpu_quotas: dict[str, Annotated[int, Field(ge=0)]] = Field(default={})
@@ -262,6 +316,8 @@ class StackSettings(Section):
     load_balancer: LoadBalancerSettings = LoadBalancerSettings()
     scaler: ScalerSettings = ScalerSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
+    image_caches: dict[str, ImageCache] = Field(default={})
+    """Registries whose images instances pull through ECR, by host, like docker.io; see docs/boot.md."""
     tags: dict[str, str] = Field(default={})
     """Tags of every resource that supports tags."""
     allow_disruption: bool = False

@@ -3,7 +3,7 @@
 set -euo pipefail
 exec > >(tee -a /var/log/gpu-fleet-boot.log) 2>&1
 
-install -d -m 0755 /etc/gpu-fleet /opt/gpu-fleet/node /opt/models /var/lib/gpu-fleet
+install -d -m 0755 /etc/gpu-fleet /opt/gpu-fleet/node /var/lib/gpu-fleet
 
 @NODE@
 
@@ -68,23 +68,35 @@ start_agent() {
 }
 start_agent || echo "no CloudWatch agent"
 
+cat > /opt/gpu-fleet/disk.sh <<'GPU_FLEET_END'
+@DISK@
+GPU_FLEET_END
+
 cat > /opt/gpu-fleet/pull.sh <<'GPU_FLEET_END'
 #!/bin/bash
 set -euo pipefail
 registry=@REGISTRY@
-if [ -n "$registry" ]; then
-  aws ecr get-login-password --region "$(echo "$registry" | cut -d. -f4)" | docker login --username AWS --password-stdin "$registry"
-fi
+pull() {
+  if [ -n "$registry" ]; then
+    aws ecr get-login-password --region "$(echo "$registry" | cut -d. -f4)" |
+      docker login --username AWS --password-stdin "$registry" || return 1
+  fi
+  docker pull @IMAGE@
+}
 # If the registry is unreachable, use a local image, or try again: some registries limit pulls for minutes.
 for pause in 5 10 20 40 80 0; do
-  if docker pull @IMAGE@ || docker image inspect @IMAGE@ > /dev/null; then exit 0; fi
+  if pull || docker image inspect @IMAGE@ > /dev/null; then exit 0; fi
   sleep "$pause"
 done
 exit 1
 GPU_FLEET_END
 
+@WEIGHTS@
+
 # The container has its own network: with a hop limit of 1 the metadata token for the instance's role does not cross the
 # bridge. The kernel forwards the load balancer's connections with their source addresses, without a proxy.
+# /root/.cache/vllm: a container that starts again finds what torch.compile made:
+# https://docs.vllm.ai/en/latest/design/torch_compile.html#compilation-cache
 # --ipc host: vLLM's processes share memory, https://docs.vllm.ai/en/latest/deployment/docker.html
 # mode=non-blocking: a log service that is slow or away would otherwise block the engine at its next line; lines beyond
 # the buffer are lost. https://docs.docker.com/engine/logging/configure/#configure-the-delivery-mode-of-log-messages
@@ -93,7 +105,7 @@ cat > /opt/gpu-fleet/serve.sh <<'GPU_FLEET_END'
 set -euo pipefail
 docker rm --force engine > /dev/null 2>&1 || true
 exec docker run --name engine --gpus all --publish @PORT@:@PORT@ @PUBLISH_METRICS@--ipc host --env-file /etc/gpu-fleet/container.env \
-  --volume /opt/models:/root/.cache/huggingface --stop-timeout @STOP_SECONDS@ \
+  --volume /opt/models:/root/.cache/huggingface --volume /opt/compiled:/root/.cache/vllm @MOUNT_WEIGHTS@--stop-timeout @STOP_SECONDS@ \
   --log-driver awslogs --log-opt awslogs-region=@REGION@ --log-opt awslogs-group=@LOG_GROUP@ \
   --log-opt mode=non-blocking --log-opt max-buffer-size=16m --stop-signal SIGTERM \
   @IMAGE@ @ARGS@
@@ -103,13 +115,24 @@ chmod 0755 /opt/gpu-fleet/*.sh
 unit() {
   cat > "/etc/systemd/system/$1.service"
 }
+unit gpu-fleet-disk <<'GPU_FLEET_END'
+[Unit]
+After=local-fs.target dlami-nvme.service
+Before=docker.service containerd.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/opt/gpu-fleet/disk.sh @DISK_USE@
+[Install]
+WantedBy=multi-user.target
+GPU_FLEET_END
 unit engine <<'GPU_FLEET_END'
 [Unit]
 After=docker.service network-online.target
 Requires=docker.service
-[Service]
+@WANT_WEIGHTS@[Service]
 ExecStartPre=/opt/gpu-fleet/pull.sh
-ExecStart=/opt/gpu-fleet/serve.sh
+@AWAIT_WEIGHTS@ExecStart=/opt/gpu-fleet/serve.sh
 ExecStop=/usr/bin/docker stop engine
 Restart=always
 RestartSec=5
@@ -132,5 +155,9 @@ GPU_FLEET_END
 done
 # This script runs at the first boot only; the units also start after a reboot.
 systemctl daemon-reload
-systemctl enable engine gpu-fleet-metrics gpu-fleet-lifecycle
+systemctl enable gpu-fleet-disk engine gpu-fleet-metrics gpu-fleet-lifecycle
+# Docker runs already, and starts again with the engine.
+disk_use=@DISK_USE@
+if [ "$disk_use" = store ]; then systemctl stop docker.socket docker.service containerd.service || true; fi
+systemctl start gpu-fleet-disk
 systemctl start --no-block engine gpu-fleet-metrics gpu-fleet-lifecycle

@@ -157,3 +157,17 @@ def test_outdated_schemas_are_found_and_written(project: Path) -> None:
     assert "policies/schema/stack.json: is not current" in result.stderr
     assert run.invoke(app, ["schema", "--root", str(project)]).exit_code == 0
     assert run.invoke(app, ["schema", "--check", "--root", str(project)]).exit_code == 0
+
+
+def test_an_image_that_docker_hub_serves_itself_is_a_warning(project: Path) -> None:
+    result = validate(project, "--stack", "dev")
+    assert result.exit_code == 0
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("warning: Pulumi.dev.yaml:22:9: gpu-fleet:services.chat.container.image: Docker Hub serves")
+    break_file(
+        project / "Pulumi.dev.yaml",
+        "  gpu-fleet:tags",
+        "  gpu-fleet:image_caches: {docker.io: {existing_prefix: hub}}\n  gpu-fleet:tags",
+    )
+    assert validate(project, "--stack", "dev").stderr == ""
+    assert validate(project, "--stack", "prod").stderr == ""

@@ -87,6 +87,17 @@ def with_clients(more: str) -> str:
     return changed("{internal: true}", f"{{{more}}}")
 
 
+def with_boot(keys: str) -> str:
+    return changed("      pools:", f"      boot: {{{keys}}}\n      pools:")
+
+
+LOGIN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/hub-AbCdEf"
+
+
+def with_cache(caches: str) -> str:
+    return GOOD + f"  gpu-fleet:image_caches: {{{caches}}}\n"
+
+
 def in_container(more: str) -> str:
     return changed('{image: "vllm/vllm-openai:v1"}', f'{{image: "vllm/vllm-openai:v1", {more}}}')
 
@@ -545,6 +556,72 @@ RULES: dict[str, tuple[str, list[str]]] = {
         GOOD + "  gpu-fleet:observability: {alarm_topic_arn: 'arn:aws:sns:us-east-1:123456789012:a:0-0'}\n",
         [("13:29: gpu-fleet:observability.alarm_topic_arn: must be a topic, not a subscription to one (got a:0-0)")],
     ),
+    "a cache of a registry that ECR cannot cache": (
+        with_cache("nvcr.io: {}"),
+        [
+            (
+                "13:28: gpu-fleet:image_caches.nvcr.io: must be a registry that ECR can cache; did you mean ghcr.io? "
+                "(got nvcr.io)"
+            )
+        ],
+    ),
+    "a cache of Docker Hub without a login": (
+        with_cache("docker.io: {}"),
+        [
+            (
+                "13:28: gpu-fleet:image_caches.docker.io: must have credentials_arn, a secret with a login to "
+                "docker.io, or existing_prefix, that of a rule that exists (got neither)"
+            )
+        ],
+    ),
+    "a login whose secret has another name": (
+        with_cache("docker.io: {credentials_arn: 'arn:aws:secretsmanager:us-east-1:123456789012:secret:hub-AbCdEf'}"),
+        [
+            (
+                "13:40: gpu-fleet:image_caches.docker.io.credentials_arn: must be an ARN of a "
+                "secret:ecr-pullthroughcache (got secret:hub-AbCdEf)"
+            )
+        ],
+    ),
+    "a login in another region": (
+        with_cache(f"docker.io: {{credentials_arn: '{LOGIN.replace('us-east-1', 'us-west-2')}'}}"),
+        [
+            (
+                "13:40: gpu-fleet:image_caches.docker.io.credentials_arn: must be in us-east-1, the stack's region "
+                "(got us-west-2)"
+            )
+        ],
+    ),
+    "a login to a registry that has none": (
+        with_cache(f"quay.io: {{credentials_arn: '{LOGIN}'}}"),
+        [
+            (
+                "13:38: gpu-fleet:image_caches.quay.io.credentials_arn: must be left out: quay.io needs none "
+                f"(got {LOGIN})"
+            )
+        ],
+    ),
+    "a login for a rule that has one": (
+        with_cache(f"docker.io: {{existing_prefix: hub, credentials_arn: '{LOGIN}'}}"),
+        [
+            (
+                "13:62: gpu-fleet:image_caches.docker.io.credentials_arn: must be left out: the existing rule has its "
+                f"own (got {LOGIN})"
+            )
+        ],
+    ),
+    "a prefix that ECR refuses, and one for two registries": (
+        with_cache(
+            "docker.io: {existing_prefix: Hub/}, quay.io: {existing_prefix: q1}, ghcr.io: {existing_prefix: q1}"
+        ),
+        [
+            (
+                "13:40: gpu-fleet:image_caches.docker.io.existing_prefix: must be 2 to 30 characters a-z, 0-9 with "
+                "/ . _ - between two of them (got Hub/)"
+            ),
+            "13:106: gpu-fleet:image_caches.ghcr.io.existing_prefix: must be another than that of quay.io (got q1)",
+        ],
+    ),
     "a secret of another region": (
         in_container("secrets: {A: 'arn:aws:secretsmanager:us-west-2:123456789012:secret:a-AbCdEf'}"),
         [
@@ -605,21 +682,76 @@ RULES: dict[str, tuple[str, list[str]]] = {
     ),
     # pools
     "a volume smaller than the AMI": (
-        in_pool("volume_gib: 60"),
+        in_pool("volume_gib: 74"),
+        [("12:50: gpu-fleet:services.chat.pools.l4.volume_gib: must be at least 75: the size of the AMI (got 74)")],
+    ),
+    "a volume smaller than AMI, image and weights, off the instance store": (
+        in_pool("volume_gib: 80").replace("      pools:", "      boot: {instance_store: false}\n      pools:"),
         [
             (
-                "12:50: gpu-fleet:services.chat.pools.l4.volume_gib: must be at least 86: the AMI 50, the image 27, "
-                "the weights of llama-3.1-8b-fp8 8.5 GiB (got 60)"
+                "13:50: gpu-fleet:services.chat.pools.l4.volume_gib: must be at least 86: the AMI 50, the image 27, "
+                "the weights of llama-3.1-8b-fp8 8.5 GiB (got 80)"
             )
         ],
     ),
-    "a volume smaller than AMI, image and weights": (
-        in_pool("volume_gib: 80"),
+    "weights that no known engine streams": (
+        changed('{image: "vllm/vllm-openai:v1"}', "{image: 'own/engine:1'}", with_boot("weights: {load: stream}")),
         [
             (
-                "12:50: gpu-fleet:services.chat.pools.l4.volume_gib: must be at least 86: the AMI 50, the image 27, "
-                "the weights of llama-3.1-8b-fp8 8.5 GiB (got 80)"
+                "11:24: gpu-fleet:services.chat.boot.weights.load: must be copy: of the engines that we know, vLLM "
+                "alone streams (got stream)"
             )
+        ],
+    ),
+    "weights of a model without a name": (
+        with_boot("weights: {}"),
+        [
+            (
+                "10:7: gpu-fleet:services.chat.container.args: must name the model, as without boot.weights: it is "
+                "the name that requests use (got no model)"
+            )
+        ],
+    ),
+    "a folder and a bucket that S3 has not": (
+        changed(
+            '"vllm/vllm-openai:v1"}',
+            '"vllm/vllm-openai:v1", args: [own/model]}',
+            with_boot("weights: {bucket: My_Bucket, prefix: /a}"),
+        ),
+        [
+            (
+                "11:24: gpu-fleet:services.chat.boot.weights.bucket: must be a bucket's name of 3 to 63 characters "
+                "(got My_Bucket)"
+            ),
+            (
+                "11:43: gpu-fleet:services.chat.boot.weights.prefix: must be letters, digits and ! - _ . ' ( ) with "
+                "single / (got /a)"
+            ),
+        ],
+    ),
+    "more throughput than the IOPS carry": (
+        with_boot("volume_iops: 3000, volume_throughput_mib_per_second: 751"),
+        [
+            (
+                "11:33: gpu-fleet:services.chat.boot.volume_throughput_mib_per_second: must be at most 750, a quarter "
+                "of volume_iops (got 751)"
+            )
+        ],
+    ),
+    "more IOPS than the volume's size carries": (
+        with_boot("volume_iops: 50000").replace("max: 4}", "max: 4, volume_gib: 99}"),
+        [
+            (
+                "11:14: gpu-fleet:services.chat.boot.volume_iops: must be at most 49500, 500 for each GiB of pool "
+                "l4's volume (got 50000)"
+            )
+        ],
+    ),
+    "rates that no gp3 volume has": (
+        with_boot("volume_iops: 80001, volume_throughput_mib_per_second: 100"),
+        [
+            "11:14: gpu-fleet:services.chat.boot.volume_iops: must be at most 80000 (got 80001)",
+            ("11:34: gpu-fleet:services.chat.boot.volume_throughput_mib_per_second: must be at least 125 (got 100)"),
         ],
     ),
     "Inferentia": (
@@ -799,7 +931,9 @@ def test_a_file_is_refused_where_and_why(tmp_path: Path, library: Library, rule:
         GOOD + SECOND.replace("paths: [/v2/*]", 'hosts: [a.example.com]\n      paths: ["/v2/*"]'),
         in_container(f"health_path: '/{'h' * 1022}?'"),
         in_container('environment: {A: "tab\tand émoji 🎉"}'),
-        in_pool("volume_gib: 86"),
+        in_pool("volume_gib: 75"),
+        with_boot("instance_store: false").replace("max: 4}", "max: 4, volume_gib: 86}"),
+        with_boot("volume_iops: 40000, volume_throughput_mib_per_second: 2000"),
         changed('"vllm/vllm-openai:v1"', '"lmsysorg/sglang:v1", args: [bash, -c, "launch_server --enable-metrics"]'),
         changed(
             '"vllm/vllm-openai:v1"',
@@ -882,7 +1016,7 @@ def test_a_boot_script_over_16_kb_is_refused(tmp_path: Path, library: Library) -
         "Pulumi.dev.yaml:10:7: gpu-fleet:services.chat.container: must make a boot script of at most 16384 bytes, "
         "compressed, with its args, environment and secrets"
     )
-    assert 16384 < int(got.rstrip(")")) < 22000
+    assert 16384 < int(got.rstrip(")")) < 24000
 
 
 def test_a_service_whose_policy_does_not_fit_into_a_parameter_is_refused(tmp_path: Path, library: Library) -> None:
@@ -1000,3 +1134,22 @@ def test_the_algorithm_is_one_of_a_target_group(
         "round_robin, weighted_random (got fastest)"
     )
     assert problems_of(tmp_path, library, text) == ([] if fits else [expected])
+
+
+def test_an_instance_store_smaller_than_image_and_weights_is_refused(tmp_path: Path, library: Library) -> None:
+    def with_store(gigabytes: float) -> Library:
+        small = library.catalog.types["g6.xlarge"].model_copy(update={"instance_store_gb": gigabytes})
+        catalog = library.catalog.model_copy(update={"types": {**library.catalog.types, "g6.xlarge": small}})
+        return Library(library.policies, catalog, library.profiles)
+
+    (problem,) = problems_of(tmp_path, with_store(30), GOOD)
+    assert problem == (
+        "Pulumi.dev.yaml:12:9: gpu-fleet:services.chat.pools.l4: must have types with an instance store of at least "
+        "36 GiB: the image 27, the weights of llama-3.1-8b-fp8 8.5 GiB, or boot.instance_store: false (got g6.xlarge "
+        "with 28)"
+    )
+    assert problems_of(tmp_path, with_store(30), with_boot("instance_store: false")) == []
+    assert problems_of(tmp_path, with_store(39), GOOD) == []
+    # Without a store, the volume holds everything.
+    (problem,) = problems_of(tmp_path, with_store(0), in_pool("volume_gib: 80"))
+    assert "volume_gib: must be at least 86" in problem

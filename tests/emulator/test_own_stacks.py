@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -43,3 +45,25 @@ def test_the_local_stacks_group_drains_and_grows(root: Path) -> None:
         arn = binding["target_group_arn"]
         health = cloud.client("elbv2").describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
         assert [h["TargetHealth"]["State"] for h in health] == ["healthy"] * 3
+
+
+def test_a_stack_with_a_cache_and_a_bucket_of_weights_can_be_made(root: Path, tmp_path: Path) -> None:
+    for name in ("infra", "policies", "lambdas", "gpu_fleet"):
+        shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Pulumi.yaml", "pyproject.toml"):
+        shutil.copy(root / name, tmp_path)
+    text = (root / "Pulumi.local.yaml").read_text()
+    caches = "  gpu-fleet:image_caches: {quay.io: {}}\n  gpu-fleet:services:"
+    text = text.replace("  gpu-fleet:services:", caches).replace(
+        "      pools:", "      boot: {weights: {}}\n      pools:"
+    )
+    (tmp_path / "Pulumi.local.yaml").write_text(text)
+    with provisioned("local", tmp_path) as cloud:
+        bucket = cloud.outputs["weights_bucket"]
+        assert bucket == f"gpu-fleet-local-weights-{cloud.account}"
+        assert (
+            json.loads(cloud.client("s3").get_bucket_policy(Bucket=bucket)["Policy"])["Statement"][0]["Effect"]
+            == "Deny"
+        )
+        (rule,) = cloud.client("ecr").describe_pull_through_cache_rules()["pullThroughCacheRules"]
+        assert rule["ecrRepositoryPrefix"] == "gpu-fleet-local/quay"

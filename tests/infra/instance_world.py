@@ -76,6 +76,10 @@ class InstanceWorld:
     refused: dict[str, int] = field(default_factory=dict)
     """How often each `aws` operation is still refused."""
     on_stop: Callable[[], None] = lambda: None
+    logged_in: set[str] = field(default_factory=set)
+    """Registries that Docker has a login to."""
+    images: set[str] = field(default_factory=set)
+    """Images that Docker has."""
     _line: str = ""
 
     # -- the cloud --------------------------------------------------------------------------------------------------
@@ -144,6 +148,8 @@ class InstanceWorld:
             return 254, f"An error occurred (ThrottlingException) when calling {operation}: Rate exceeded\n"
         if (service, operation) == ("ecr", "get-login-password"):
             return 0, "password\n"
+        if (service, operation) == ("s3", "sync"):
+            return self._sync(rest)
         options = dict(zip(rest[::2], rest[1::2], strict=True))
         query = options.pop("--query", None)
         options.pop("--output", None)
@@ -158,6 +164,25 @@ class InstanceWorld:
         answer.pop("ResponseMetadata")
         return 0, f"{jmespath.search(query, answer) if query else json.dumps(answer, default=str)}\n"
 
+    def _sync(self, words: list[str]) -> tuple[int, str]:
+        """`aws s3 sync s3://... folder`: https://docs.aws.amazon.com/cli/latest/reference/s3/sync.html"""
+        flags, (uri, folder) = set(words[:-2]), words[-2:]
+        assert flags <= {"--only-show-errors", "--delete"}, flags
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        s3 = boto3.client("s3", "us-east-1")
+        try:
+            objects = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+        except ClientError as error:
+            return 1, f"fatal error: {error}"
+        wanted = {Path(folder) / each["Key"].removeprefix(prefix): each["Key"] for each in objects}
+        for path, key in wanted.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            s3.download_file(bucket, key, str(path))
+        for path in Path(folder).rglob("*") if "--delete" in flags else ():
+            if path.is_file() and path not in wanted:
+                path.unlink()
+        return 0, ""
+
     def _docker(self, words: list[str]) -> tuple[int, str]:
         if self.container is None:
             return (
@@ -171,6 +196,14 @@ class InstanceWorld:
         if words[0] == "logs":
             self._line = next(self.log_lines, self._line)
             return 0, self._line + "\n"
+        if words[0] == "login":
+            self.logged_in.add(words[-1])
+        if words[0] == "pull" and ".dkr.ecr." in words[1] and words[1].partition("/")[0] not in self.logged_in:
+            return 1, "Error response from daemon: no basic auth credentials"
+        if words[:2] == ["image", "inspect"]:
+            return (
+                (0, "[]") if words[2] in self.images else (1, f"Error response from daemon: No such image: {words[2]}")
+            )
         return (0, "") if words[0] in ("login", "pull", "image", "run", "rm", "stop") else (1, "unknown command")
 
     def _systemctl(self, words: list[str]) -> tuple[int, str]:

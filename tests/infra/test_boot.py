@@ -61,9 +61,16 @@ def test_a_boot_starts_the_units_now_and_after_a_reboot(instance: InstanceWorld)
     assert container_environment(instance) == "\nHF_TOKEN=s3 cr$t\n"
     units = "engine gpu-fleet-metrics gpu-fleet-lifecycle"
     assert started(instance) == [
-        f"systemctl enable {units} -> 0",
+        f"systemctl enable gpu-fleet-disk {units} -> 0",
         f"systemctl start --no-block {units} -> 0",
     ]
+    calls = [call for call in instance.calls if call.startswith("systemctl")]
+    # Docker is stopped before its folders move, and starts with the engine.
+    assert (
+        calls.index("systemctl stop docker.socket docker.service containerd.service -> 0")
+        < calls.index("systemctl start gpu-fleet-disk -> 0")
+        < calls.index(f"systemctl start --no-block {units} -> 0")
+    )
     for name in units.split():
         unit = (instance.folder / f"etc/systemd/system/{name}.service").read_text()
         assert unit.endswith("[Install]\nWantedBy=multi-user.target\n")
@@ -156,3 +163,101 @@ def test_a_registry_that_refuses_for_minutes_is_tried_again(instance: InstanceWo
     )
     assert done.returncode == code
     assert len(tries.read_text().splitlines()) == min(failures + 1, 6)
+
+
+ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+
+
+def pull(instance: InstanceWorld) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(instance.folder / "opt/gpu-fleet/pull.sh")],
+        capture_output=True, text=True, check=False, env=instance.environment,
+    )  # fmt: skip
+
+
+def test_a_cached_image_is_pulled_from_ecr_and_its_engine_is_known_all_the_same(instance: InstanceWorld) -> None:
+    boot(instance, replace(PLAIN, pulled_image=f"{ECR}/hub/vllm/vllm-openai:v0.11.0"))
+    assert pull(instance).returncode == 0
+    assert instance.calls[-1] == f"docker pull {ECR}/hub/vllm/vllm-openai:v0.11.0 -> 0"
+    serve = (instance.folder / "opt/gpu-fleet/serve.sh").read_text()
+    assert f" {ECR}/hub/vllm/vllm-openai:v0.11.0 \n" in serve
+    assert "\nENGINE=vllm\n" in (instance.folder / "etc/gpu-fleet/node.env").read_text()
+
+
+def test_a_refused_login_to_ecr_is_tried_again(instance: InstanceWorld) -> None:
+    """The role's rights take some seconds to reach every endpoint."""
+    boot(instance, replace(PLAIN, pulled_image=f"{ECR}/engine:1"))
+    instance.refused["get-login-password"] = 2
+    assert pull(instance).returncode == 0
+    assert (instance.folder / "slept").read_text().split() == ["5", "10"]
+
+
+def test_without_ecr_an_image_that_is_there_already_serves(instance: InstanceWorld) -> None:
+    boot(instance, replace(PLAIN, pulled_image=f"{ECR}/engine:1"))
+    instance.refused["get-login-password"] = 99
+    instance.images = {f"{ECR}/engine:1"}
+    assert pull(instance).returncode == 0
+    instance.images = set()
+    assert pull(instance).returncode == 1
+
+
+URI = "s3://own-bucket/chat/"
+
+
+def with_weights(instance: InstanceWorld, **files: bytes) -> None:
+    s3 = instance.cloud.client("s3")
+    s3.create_bucket(Bucket="own-bucket")
+    for name, body in files.items():
+        s3.put_object(Bucket="own-bucket", Key=f"chat/{name}", Body=body)
+    s3.put_object(Bucket="own-bucket", Key="chat-large/other", Body=b"of another service")
+
+
+def copy_weights(instance: InstanceWorld) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(instance.folder / "opt/gpu-fleet/weights.sh")],
+        capture_output=True, text=True, check=False, env=instance.environment,
+    )  # fmt: skip
+
+
+def test_weights_are_copied_beside_the_pull_and_the_engine_waits_for_them(instance: InstanceWorld) -> None:
+    with_weights(instance, config=b"{}", model=b"weights")
+    assert boot(instance, replace(PLAIN, copied_weights=URI)).returncode == 0
+    unit = (instance.folder / "etc/systemd/system/engine.service").read_text()
+    assert "Requires=docker.service\nWants=gpu-fleet-weights.service\n[Service]\n" in unit
+    assert "pull.sh\nExecStartPre=/usr/bin/systemctl start gpu-fleet-weights\nExecStart=" in unit
+    unit = (instance.folder / "etc/systemd/system/gpu-fleet-weights.service").read_text()
+    assert f"AWS_CONFIG_FILE={instance.folder}/etc/gpu-fleet/aws.config\n" in unit
+    assert (
+        (instance.folder / "etc/gpu-fleet/aws.config").read_text().startswith("[default]\nregion = us-east-1\ns3 =\n")
+    )
+    folder = instance.folder / "opt/models/weights"
+    folder.mkdir(parents=True)
+    (folder / "old").touch()
+    instance.refused["sync"] = 2
+    assert copy_weights(instance).returncode == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"config": b"{}", "model": b"weights"}
+    assert (instance.folder / "slept").read_text().split() == ["5", "10"]
+    assert "--volume" in (serve := (instance.folder / "opt/gpu-fleet/serve.sh").read_text())
+    assert f"--volume {instance.folder}/opt/models/weights:/weights:ro " in serve
+
+
+def test_a_folder_without_weights_is_said_and_not_waited_for(instance: InstanceWorld) -> None:
+    with_weights(instance)
+    boot(instance, replace(PLAIN, copied_weights=URI))
+    done = copy_weights(instance)
+    assert done.returncode == 1
+    assert done.stdout == f"there are no weights at {URI}\n"
+    assert not (instance.folder / "slept").exists()
+
+
+def test_a_bucket_that_never_answers_fails_the_copy(instance: InstanceWorld) -> None:
+    boot(instance, replace(PLAIN, copied_weights=URI))
+    assert copy_weights(instance).returncode == 1
+    assert (instance.folder / "slept").read_text().split() == ["5", "10", "20", "40", "80", "0"]
+
+
+def test_without_weights_in_s3_nothing_is_copied(instance: InstanceWorld) -> None:
+    boot(instance, PLAIN)
+    assert not (instance.folder / "opt/gpu-fleet/weights.sh").exists()
+    assert "gpu-fleet-weights" not in (instance.folder / "etc/systemd/system/engine.service").read_text()
+    assert ":/weights" not in (instance.folder / "opt/gpu-fleet/serve.sh").read_text()

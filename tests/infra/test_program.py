@@ -580,3 +580,97 @@ def test_a_mistake_is_one_line_without_a_traceback(program: Any, key: str, value
     with pytest.raises(pulumi.RunError) as caught:
         program("dev", **{key: value})
     assert str(caught.value).splitlines()[-1].startswith(f"Pulumi.dev.yaml: {message}")
+
+
+CACHED = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+
+
+def boot_scripts(run: Any) -> dict[str, str]:
+    return {t.name: gzip.decompress(base64.b64decode(t.inputs["userData"])).decode() for t in run.of("LaunchTemplate")}
+
+
+def test_instances_pull_an_image_through_the_stacks_cache(program: Any) -> None:
+    run = program("prod")
+    (rule,) = run.of("PullThroughCacheRule")
+    assert rule.inputs == {
+        "ecrRepositoryPrefix": "gpu-fleet-prod/docker-hub",
+        "upstreamRegistryUrl": "registry-1.docker.io",
+        "credentialArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/docker-hub-AbCdEf",
+    }
+    scripts = boot_scripts(run)
+    chat = [script for name, script in scripts.items() if "-chat-" in name]
+    assert all(f"docker pull {CACHED}/gpu-fleet-prod/docker-hub/vllm/vllm-openai:v0.29.0" in each for each in chat)
+    assert f"docker pull {CACHED}/fine-tuning:1.0.0" in scripts["gpu-fleet-prod-fine-tuning-l40s"]
+    assert all(rule.urn in group.depends_on for group in run.of("Group"))
+
+
+def test_an_existing_cache_is_used_and_not_made(program: Any) -> None:
+    run = program("local", **{"gpu-fleet:image_caches": '{"docker.io": {"existing_prefix": "hub"}}'})
+    assert run.of("PullThroughCacheRule") == []
+    assert all(f"docker pull {CACHED}/hub/vllm/vllm-openai:v0.29.0" in each for each in boot_scripts(run).values())
+
+
+def test_without_a_cache_an_image_is_pulled_by_its_own_name(program: Any) -> None:
+    assert all("docker pull vllm/vllm-openai:v0.29.0" in each for each in boot_scripts(program("local")).values())
+
+
+def with_boot(root: Path, **boot: Any) -> dict[str, str]:
+    services = json.loads(pulumi_config(root, "local")["gpu-fleet:services"])
+    services["chat"]["boot"] = boot
+    return {"gpu-fleet:services": json.dumps(services)}
+
+
+def test_volumes_have_the_rates_of_the_stacks_file(program: Any, root: Path) -> None:
+    def rates(run: Any) -> set[tuple[int, int]]:
+        devices = [t.inputs["blockDeviceMappings"][0]["ebs"] for t in run.of("LaunchTemplate")]
+        return {(ebs["iops"], ebs["throughput"]) for ebs in devices}
+
+    assert rates(program("local")) == {(3000, 125)}
+    fast = with_boot(root, volume_iops=6000, volume_throughput_mib_per_second=1000)
+    assert rates(program("local", **fast)) == {(6000, 1000)}
+
+
+@pytest.mark.parametrize(("instance_store", "use"), [(True, "store"), (False, "volume")])
+def test_the_disks_use_is_that_of_the_stacks_file(program: Any, root: Path, instance_store: bool, use: str) -> None:
+    scripts = boot_scripts(program("local", **with_boot(root, instance_store=instance_store)))
+    assert all(f"ExecStart=/opt/gpu-fleet/disk.sh {use}\n" in script for script in scripts.values())
+
+
+def chat_with(root: Path, weights: dict[str, str]) -> dict[str, str]:
+    return with_boot(root, weights=weights)
+
+
+def test_weights_lie_in_the_stacks_bucket_and_the_role_reads_its_own_folder(program: Any, root: Path) -> None:
+    run = program("local", **chat_with(root, {}))
+    (bucket,) = run.of("Bucket")
+    assert bucket.inputs["bucket"] == "gpu-fleet-local-weights-123456789012"
+    assert {r.type.rsplit(":", 1)[-1] for r in run.resources if r.name == "gpu-fleet-local-weights"} >= {
+        "BucketPublicAccessBlock",
+        "BucketPolicy",
+        "BucketLifecycleConfiguration",
+    }
+    assert run.exports["weights_bucket"] == "gpu-fleet-local-weights-123456789012"
+    (policy,) = [p for p in run.of("RolePolicy") if p.name == "gpu-fleet-local-chat-instance"]
+    arn = "arn:aws:s3:::gpu-fleet-local-weights-123456789012"
+    granted = {s["Sid"]: s for s in json.loads(policy.inputs["policy"])["Statement"]}
+    assert granted["ReadWeights"]["Resource"] == [f"{arn}/chat/*"]
+    assert granted["ListWeights"]["Resource"] == [arn]
+    assert granted["ListWeights"]["Condition"] == {"StringLike": {"s3:prefix": "chat/*"}}
+    for template in run.of("LaunchTemplate"):
+        assert template.inputs["metadataOptions"]["httpPutResponseHopLimit"] == 1
+    for script in boot_scripts(run).values():
+        assert "s3://gpu-fleet-local-weights-123456789012/chat/ /opt/models/weights" in script
+        assert "--model /weights --max-model-len 16384" in script
+        assert "--served-model-name RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8" in script
+
+
+def test_weights_of_a_given_bucket_are_streamed_by_the_containers_role(program: Any, root: Path) -> None:
+    run = program("local", **chat_with(root, {"bucket": "mine", "prefix": "llama/8b", "load": "stream"}))
+    assert run.of("Bucket") == []
+    for template in run.of("LaunchTemplate"):
+        assert template.inputs["metadataOptions"]["httpPutResponseHopLimit"] == 2
+    for script in boot_scripts(run).values():
+        assert "--model s3://mine/llama/8b/ " in script
+        assert "--load-format runai_streamer" in script
+        assert "\nAWS_REGION=us-east-1\n" in script
+        assert "s3 sync" not in script

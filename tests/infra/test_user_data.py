@@ -21,6 +21,7 @@ from infra.user_data import FOLDER, MAX_BYTES, BootSettings, bare_python, render
 
 PLAIN = BootSettings("us-east-1", "vllm/vllm-openai:v0.11.0", "/gpu-fleet-prod-chat", 900)
 FULL = BootSettings(
+    copied_weights="s3://own-bucket/chat/",
     region="eu-west-1",
     image="123456789012.dkr.ecr.eu-west-1.amazonaws.com/worker:1",
     log_group="/gpu-fleet-prod-fine-tuning",
@@ -56,8 +57,9 @@ def shellcheck() -> str:
 def test_a_shell_understands_it(boot: BootSettings, tmp_path: Path) -> None:
     script = render_script(boot)
     files = heredocs(script)
-    for name in ("/opt/gpu-fleet/pull.sh", "/opt/gpu-fleet/serve.sh"):
-        (tmp_path / Path(name).name).write_text(files[name])
+    for name in files:
+        if name.endswith(".sh"):
+            (tmp_path / Path(name).name).write_text(files[name])
     (tmp_path / "boot.sh").write_text(script)
     for path in tmp_path.glob("*.sh"):
         done = subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True, check=False)
@@ -70,7 +72,8 @@ def test_the_shell_linter_finds_nothing(boot: BootSettings, tmp_path: Path) -> N
     script = render_script(boot)
     files = heredocs(script)
     (tmp_path / "boot.sh").write_text(script)
-    (tmp_path / "pull.sh").write_text(files["/opt/gpu-fleet/pull.sh"])
+    for name in {"disk.sh", "pull.sh", "weights.sh"} & {Path(file).name for file in files}:
+        (tmp_path / name).write_text(files[f"/opt/gpu-fleet/{name}"])
     # The user's own arguments may contain what only looks like an expansion (SC2016).
     done = subprocess.run(
         [linter, "--exclude=SC2016", *map(str, tmp_path.glob("*.sh"))], capture_output=True, text=True, check=False

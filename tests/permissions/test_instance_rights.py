@@ -39,6 +39,7 @@ COMMANDS = {
     "logs put-log-events": "logs:PutLogEvents",
     "secretsmanager get-secret-value": "secretsmanager:GetSecretValue",
     # https://docs.aws.amazon.com/cli/latest/reference/ecr/get-login-password.html
+    "s3 sync": "s3:ListBucket",
     "ecr get-login-password": "ecr:GetAuthorizationToken",
 }
 
@@ -62,8 +63,9 @@ def services(program: Callable[..., Any], root: Path) -> dict[str, Service]:
     settings = json.loads(pulumi_config(root, "prod")["gpu-fleet:services"])
     chat = settings["chat"]
     chat["container"] |= {"image": IMAGE, "secrets": {"HF_TOKEN": SECRET}, "kms_key_arn": KEY}
-    plain = {"image": "vllm/vllm-openai:v1"}
-    settings["chat-large"] = {**chat, "container": plain, "paths": ["/large/*"], "priority": 900}
+    plain = {"image": "vllm/vllm-openai:v1", "args": ["--model", "own/model"]}
+    boot = {"weights": {"bucket": "own-bucket"}}
+    settings["chat-large"] = {**chat, "container": plain, "boot": boot, "paths": ["/large/*"], "priority": 900}
     run = program("prod", **{"gpu-fleet:services": json.dumps(settings)})
     by_name = {}
     for name in settings:
@@ -193,6 +195,12 @@ def script_requests(folder: Path, service: Service) -> Iterator[Request]:
             yield request(action, options["--secret-id"])
             # The user's key encrypts the secret: Secrets Manager decrypts on behalf of the caller.
             yield request("kms:Decrypt", KEY, {"kms:ViaService": "secretsmanager.us-east-1.amazonaws.com"})
+        elif action.startswith("s3:"):
+            # https://docs.aws.amazon.com/cli/latest/reference/s3/sync.html lists, and gets what is not there.
+            (uri,) = [word for word in words if word.startswith("s3://")]
+            bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+            yield request("s3:ListBucket", f"arn:aws:s3:::{bucket}", {"s3:prefix": prefix})
+            yield request("s3:GetObject", f"arn:aws:s3:::{bucket}/{prefix}model.safetensors")
         else:
             yield request(action)
 
@@ -214,10 +222,11 @@ def agent_requests(folder: Path) -> Iterator[Request]:
     for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
         yield request(action, f"arn:aws:logs:{WHERE}:log-group:{group}:log-stream:0123abc")
     # https://docs.aws.amazon.com/AmazonECR/latest/userguide/security-iam-awsmanpol.html (PullOnly)
-    if IMAGE in words or "/fine-tuning:" in serve:
-        repository = next(word for word in words if ".dkr.ecr." in word).partition("/")[2].partition(":")[0]
-        for action in ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"):
-            yield request(action, f"arn:aws:ecr:{WHERE}:repository/{repository}")
+    (repository,) = [word.partition("/")[2].partition(":")[0] for word in words if ".dkr.ecr." in word]
+    # A first pull through a cache: https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-iam.html
+    fills = ("ecr:BatchImportUpstreamImage", "ecr:CreateRepository") if "/docker-hub/" in repository else ()
+    for action in ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", *fills):
+        yield request(action, f"arn:aws:ecr:{WHERE}:repository/{repository}")
     # Metrics, and the tag with the name of its group:
     # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/create-iam-roles-for-cloudwatch-agent.html
     agent = json.loads((folder / "etc/gpu-fleet/agent.json").read_text())["metrics"]
@@ -245,6 +254,10 @@ def requests(
     for service in services.values():
         folder = run_boot_script(service.scripts[0], tmp_path_factory.mktemp(service.name))
         _bash(folder, [str(folder / "opt/gpu-fleet/pull.sh")])
+        if (copy := folder / "opt/gpu-fleet/weights.sh").exists():
+            (folder / "opt/models/weights").mkdir(parents=True)
+            (folder / "opt/models/weights/copied").touch()
+            _bash(folder, [str(copy)])
         if service.name == "fine-tuning":
             looks = folder / "looks"
             ends = f'echo . >> {looks}; [ "$(wc -l < {looks})" -gt 9 ] && echo false || echo true'
@@ -274,8 +287,11 @@ def test_nothing_is_allowed_that_no_call_needs(
 
 def test_the_calls_cover_an_instances_whole_life(requests: dict[str, list[Request]]) -> None:
     """Otherwise a call that the test does not make would count as allowed."""
-    assert {each.action for each in requests["chat"]} >= {*COMMANDS.values(), "kms:Decrypt"}
+    assert {each.action for each in requests["chat"]} >= {*COMMANDS.values(), "kms:Decrypt"} - {"s3:ListBucket"}
+    assert {"s3:ListBucket", "s3:GetObject"} <= {each.action for each in requests["chat-large"]}
     assert "secretsmanager:GetSecretValue" not in {each.action for each in requests["chat-large"]}
+    for name, cached in (("chat", False), ("chat-large", True), ("fine-tuning", False)):
+        assert ("ecr:CreateRepository" in {each.action for each in requests[name]}) == cached
     assert "sqs:ReceiveMessage" in {each.action for each in requests["fine-tuning"]}
 
 

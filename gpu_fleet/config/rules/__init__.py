@@ -7,7 +7,20 @@ unreadable value stops only the rules that need it.
 from __future__ import annotations
 
 from gpu_fleet.config.fit import PlanProblem
-from gpu_fleet.config.rules import addresses, containers, each, names, pools, regions, retention, routes, tags
+from gpu_fleet.config.rules import (
+    addresses,
+    containers,
+    each,
+    names,
+    pools,
+    regions,
+    registries,
+    retention,
+    routes,
+    tags,
+    volumes,
+    weight_folders,
+)
 from gpu_fleet.config.settings import StackSettings
 from gpu_fleet.config.validation import until_hole
 
@@ -19,6 +32,7 @@ def settings_problems(settings: StackSettings) -> list[PlanProblem]:
         addresses.client_problems,
         regions.load_balancer_problems,
         regions.topic_problems,
+        registries.problems,
         retention.problems,
         names.collision_problems,
         names.prefix_problems,
@@ -31,7 +45,14 @@ def settings_problems(settings: StackSettings) -> list[PlanProblem]:
         at = ("services", name)
         problems += until_hole(names.name_problems, at, name)
         problems += until_hole(regions.secret_problems, at, service, settings)
-        for rule in (containers.problems, routes.path_problems, routes.host_problems, routes.count_problems):
+        for rule in (
+            containers.problems,
+            routes.path_problems,
+            routes.host_problems,
+            routes.count_problems,
+            weight_folders.problems,
+            volumes.rate_problems,
+        ):
             problems += until_hole(rule, at, service)
         for pool_name, pool in each.pools(service):
             for pool_rule in (pools.count_problems, pools.type_problems, pools.image_problems, pools.boot_problems):

@@ -21,7 +21,8 @@ def partition(region: str) -> str:
     return next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")
 
 
-def _place_problems(at: KeyPath, arn: str, resource_type: str, region: str) -> Iterator[PlanProblem]:
+def place_problems(at: KeyPath, arn: str, resource_type: str, region: str) -> Iterator[PlanProblem]:
+    """Check that an ARN is in the region, and of a resource whose name begins with `resource_type`."""
     _, arn_partition, _, arn_region, _, resource = arn.split(":", 5)
     if arn_region != region:
         yield PlanProblem(at, f"must be in {region}, the stack's region (got {arn_region or 'none'})")
@@ -40,7 +41,7 @@ def load_balancer_problems(settings: StackSettings) -> Iterator[PlanProblem]:
     certificate = getattr(balancer, "certificate_arn", None)
     if certificate is not None:
         at = ("load_balancer", "certificate_arn")
-        yield from _place_problems(at, certificate, "certificate/", settings.region)
+        yield from place_problems(at, certificate, "certificate/", settings.region)
     if balancer.waf_acl_arn is not None:
         at = ("load_balancer", "waf_acl_arn")
         if balancer.waf_acl_arn.split(":", 5)[5].startswith("global/"):
@@ -50,7 +51,7 @@ def load_balancer_problems(settings: StackSettings) -> Iterator[PlanProblem]:
             resource_type = "global/webacl/"
         else:
             resource_type = "regional/webacl/"
-        yield from _place_problems(at, balancer.waf_acl_arn, resource_type, settings.region)
+        yield from place_problems(at, balancer.waf_acl_arn, resource_type, settings.region)
         if balancer.waf_acl_arn.startswith("arn:") and balancer.waf_acl_arn.count("/") != 3:
             yield PlanProblem(at, f"must end in regional/webacl/NAME/ID (got {balancer.waf_acl_arn.split(':', 5)[5]})")
 
@@ -63,7 +64,7 @@ def topic_problems(settings: StackSettings) -> Iterator[PlanProblem]:
     arn = settings.observability.alarm_topic_arn
     if arn is not None:
         at = ("observability", "alarm_topic_arn")
-        yield from _place_problems(at, arn, "", settings.region)
+        yield from place_problems(at, arn, "", settings.region)
         if ":" in arn.split(":", 5)[5]:
             yield PlanProblem(at, f"must be a topic, not a subscription to one (got {arn.split(':', 5)[5]})")
 
@@ -71,7 +72,7 @@ def topic_problems(settings: StackSettings) -> Iterator[PlanProblem]:
 def secret_problems(at: KeyPath, service: ServiceSettings, settings: StackSettings) -> Iterator[PlanProblem]:
     """Check that secrets and their key are in the region of the instances, which read and decrypt them there."""
     for name, arn in service.container.secrets.items():
-        yield from _place_problems((*at, "container", "secrets", name), arn, "secret:", settings.region)
+        yield from place_problems((*at, "container", "secrets", name), arn, "secret:", settings.region)
     key = service.container.kms_key_arn
     if key is not None:
-        yield from _place_problems((*at, "container", "kms_key_arn"), key, "key/", settings.region)
+        yield from place_problems((*at, "container", "kms_key_arn"), key, "key/", settings.region)

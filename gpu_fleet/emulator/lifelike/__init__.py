@@ -22,6 +22,7 @@ from gpu_fleet.emulator.lifelike import (
     metric_queries,
     metric_store,
     placement,
+    pull_through_cache,
     refresh,
     replacement,
     scaling_activities,
@@ -48,6 +49,7 @@ DIFFERENCES: tuple[Difference, ...] = tuple(
         metric_queries,
         metric_store,
         placement,
+        pull_through_cache,
         refresh,
         replacement,
         scaling_policies,
@@ -91,6 +93,7 @@ def lifelike(world: CloudWorld, location: Location) -> Iterator[Lifelike]:
         group_operations.patch_moto(life, patches)
         group_update.patch_moto(life, patches)
         refresh.patch_moto(refreshes, patches)
+        pull_through_cache.patch_moto(patches)
         refuse(patches)
         metric_store.patch_moto(stores, patches)
         metric_queries.patch_moto(stores, patches)

@@ -1,6 +1,6 @@
 """The AWS resource types that the program may register, each made in moto, and the provider functions it may call."""
 
-from gpu_fleet.emulator.provider import balancer, compute, functions, identity, networking, storage, watching
+from gpu_fleet.emulator.provider import balancer, compute, functions, identity, images, networking, storage, watching
 from gpu_fleet.emulator.provider.invokes import answer
 from gpu_fleet.emulator.provider.registry import MotoAccount, UnknownResourceError, make
 
@@ -12,6 +12,7 @@ __all__ = [
     "compute",
     "functions",
     "identity",
+    "images",
     "make",
     "networking",
     "storage",

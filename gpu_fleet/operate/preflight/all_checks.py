@@ -10,6 +10,7 @@ from gpu_fleet.operate.preflight import (
     concurrency,
     firewall,
     image,
+    image_cache,
     instance_types,
     quotas,
     secret,
@@ -25,7 +26,7 @@ from gpu_fleet.operate.preflight.stack_needs import Stack
 
 CONCEPTS = (
     account, service_roles, account_zones, vpc, vpc_routes, instance_types, quotas, stack_quotas, ami, volume_key,
-    image, secret, certificate, firewall, topic, concurrency,
+    image, image_cache, secret, certificate, firewall, topic, concurrency,
 )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ class Status(StrEnum):
     """Whether `pulumi up` would succeed here."""
 
     OK = "ok"
+    WARNING = "warning"
+    """It would, but the stack will not work well."""
     WRONG = "wrong"
     NOT_KNOWN = "not known"
 
@@ -27,6 +29,11 @@ class Finding:
 def ok(text: str) -> Finding:
     """AWS has what the stack needs."""
     return Finding(Status.OK, text)
+
+
+def warning(text: str) -> Finding:
+    """The stack will work, but not well."""
+    return Finding(Status.WARNING, text)
 
 
 def wrong(text: str) -> Finding:

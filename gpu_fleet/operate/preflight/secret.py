@@ -17,6 +17,10 @@ CURRENT = "AWSCURRENT"
 """Label of the version that instances read: https://docs.aws.amazon.com/secretsmanager/latest/userguide/whats-in-a-secret.html"""
 
 
+DEFAULT_KEY = "alias/aws/secretsmanager"
+"""AWS's own key, which a secret has unless it names another."""
+
+
 def judge_secret(arn: str, answer: Mapping[str, Any] | None) -> Finding:
     """The secret has a value. The check does not read the value itself."""
     if answer is None:
@@ -37,8 +41,8 @@ def judge_key_name(arn: str, account: str | None, answer: Mapping[str, Any]) -> 
 
     https://docs.aws.amazon.com/secretsmanager/latest/userguide/auth-and-access_examples_cross.html
     """
-    key_id = answer.get("KmsKeyId") or "alias/aws/secretsmanager"
-    if not key_id.endswith("alias/aws/secretsmanager"):
+    key_id = answer.get("KmsKeyId") or DEFAULT_KEY
+    if not key_id.endswith(DEFAULT_KEY):
         return None
     owner = Arn.parse(arn).account
     if account is not None and owner != account:
@@ -56,10 +60,10 @@ def checks(stack: Stack) -> Iterator[Check]:
         subject = Arn.parse(arn).resource.removeprefix("secret:")
 
         def examine(aws: ReadOnlyAws, arn: str = arn) -> Finding:
-            return judge_secret(arn, _described(aws, arn))
+            return judge_secret(arn, described_secret(aws, arn))
 
         def examine_key(aws: ReadOnlyAws, arn: str = arn) -> Finding:
-            answer = _described(aws, arn)
+            answer = described_secret(aws, arn)
             if answer is None:
                 return not_known("the secret does not exist")
             return judge_key_name(arn, account_of(aws), answer) or judge_key(described(aws, answer["KmsKeyId"]))
@@ -68,7 +72,8 @@ def checks(stack: Stack) -> Iterator[Check]:
         yield Check("secret's key", subject, path, examine_key)
 
 
-def _described(aws: ReadOnlyAws, arn: str) -> Mapping[str, Any] | None:
+def described_secret(aws: ReadOnlyAws, arn: str) -> Mapping[str, Any] | None:
+    """Return a secret without its value; None if it does not exist."""
     return aws.ask(
         "secretsmanager",
         "DescribeSecret",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from gpu_fleet.config.image_registry import host_and_path
 from gpu_fleet.config.settings import ExistingNetwork
 from gpu_fleet.operate.preflight.aws import ReadOnlyAws
 from gpu_fleet.operate.preflight.check import Check
-from gpu_fleet.operate.preflight.finding import Finding, not_known, ok, wrong
+from gpu_fleet.operate.preflight.finding import Finding, not_known, ok, warning, wrong
 from gpu_fleet.operate.preflight.image import EcrImage
 from gpu_fleet.operate.preflight.stack_needs import Stack
 from gpu_fleet.operate.preflight.subnets import described
@@ -59,8 +60,14 @@ def route_out(table: Described) -> str:
     return "" if target.startswith(INTERNET_GATEWAY) else target
 
 
-def judge_endpoints(table: Described, endpoints: Sequence[Described], region: str, images: Sequence[str]) -> Finding:
-    """Without a route out, instances reach AWS through endpoints, and pull images only from ECR in this region."""
+def judge_endpoints(
+    table: Described, endpoints: Sequence[Described], region: str, images: Sequence[str], cached: Collection[str]
+) -> Finding:
+    """Without a route out, instances reach AWS through endpoints, and pull images only from ECR in this region.
+
+    `cached` are the hosts of registries that ECR caches. A first pull through a cache needs a NAT gateway all the same:
+    https://docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html#ecr-vpc-endpoint-considerations
+    """
     missing = missing_endpoints(table, endpoints, region)
     if missing:
         target = default_target(table)
@@ -69,11 +76,18 @@ def judge_endpoints(table: Described, endpoints: Sequence[Described], region: st
             f"must have a NAT gateway or the like in its default route, or endpoints ({_target_text(target)}{public}; "
             f"there are no endpoints of {', '.join(missing)})"
         )
-    unreachable = [image for image in images if (ecr := EcrImage.parse(image)) is None or ecr.region != region]
+    through_cache = [image for image in images if host_and_path(image)[0] in cached]
+    unreachable = [
+        image
+        for image in images
+        if image not in through_cache and ((ecr := EcrImage.parse(image)) is None or ecr.region != region)
+    ]
     if unreachable:
         return wrong(
             f"through endpoints alone {', '.join(unreachable)} cannot be pulled; use an image of ECR in {region}"
         )
+    if through_cache:
+        return warning(f"by endpoints; only the first pull of {', '.join(through_cache)} needs a NAT gateway")
     return ok("by endpoints")
 
 
@@ -95,6 +109,7 @@ def checks(stack: Stack) -> Iterator[Check]:
     network = stack.settings.network
     if not isinstance(network, ExistingNetwork):
         return
+    cached = stack.settings.image_caches
     images = sorted({service.container.image for service in stack.settings.services.values()})
     public = () if stack.settings.load_balancer.internal else network.public_subnet_ids
     for i, subnet_id in enumerate(public):
@@ -113,7 +128,7 @@ def checks(stack: Stack) -> Iterator[Check]:
             if way_out := route_out(table):
                 return ok(f"by {way_out}")
             answer = aws.get("ec2", "DescribeVpcEndpoints", Filters=_vpc_filter(network))
-            return judge_endpoints(table, answer.get("VpcEndpoints", ()), stack.settings.region, images)
+            return judge_endpoints(table, answer.get("VpcEndpoints", ()), stack.settings.region, images, cached)
 
         yield Check("way out", subnet_id, ("network", "private_subnet_ids", i), examine_way_out)
 

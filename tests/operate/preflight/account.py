@@ -27,6 +27,8 @@ from moto.ec2.responses import EC2Response
 from moto.servicequotas.exceptions import NoSuchResource
 from moto.servicequotas.responses import ServiceQuotasResponse
 
+from gpu_fleet.emulator.lifelike import pull_through_cache
+from gpu_fleet.emulator.lifelike.difference import Patches
 from infra.network import ENDPOINTS
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
@@ -70,9 +72,11 @@ class Account:
             "topic": self.topic("alarms"),
             "token": self.secret("token"),
             "api_key": self.secret("api-key", self.key()),
+            "hub_login": self.secret("ecr-pullthroughcache/hub"),
             "image": self.image("serving", "1.0"),
             "ami_parameter": AMI_PARAMETER,
         }
+        self.client("ecr").create_pull_through_cache_rule(ecrRepositoryPrefix="quay", upstreamRegistryUrl="quay.io")
         self.ami()
         for name in ("AutoScaling", "ElasticLoadBalancing", "EC2Spot"):
             trust = '{"Version": "2012-10-17", "Statement": []}'
@@ -225,6 +229,8 @@ def an_account() -> Iterator[Account]:
         mock.patch.object(EC2Response, "get_ebs_default_kms_key_id", get_ebs_default_kms_key_id, create=True),
         mock.patch.object(Ami, "block_device_mappings", property(block_device_mappings)),
         mock.patch.object(Route, "state", property(state)),
+        Patches() as patches,
     ):
+        pull_through_cache.patch_moto(patches)
         account.fill()
         yield account

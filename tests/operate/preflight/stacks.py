@@ -37,6 +37,9 @@ REST = """\
     waf_acl_arn: "{acl}"
   gpu-fleet:observability:
     alarm_topic_arn: "{topic}"
+  gpu-fleet:image_caches:
+    docker.io: {{credentials_arn: "{hub_login}"}}
+    quay.io: {{existing_prefix: quay}}
   gpu-fleet:services:
     chat:
       policy: chat

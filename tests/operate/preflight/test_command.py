@@ -56,7 +56,7 @@ def test_something_wrong_exits_with_1_and_names_its_place(project, account):
     result = preflight(project)
     assert result.exit_code == 1
     problem = "root volume: must be at least 300 GiB, the size of the AMI's root (got 200)"
-    assert f"{FILE}:20:9: gpu-fleet:services.chat.pools.l4.volume_gib: {problem}" in result.stdout.splitlines()
+    assert f"{FILE}:23:9: gpu-fleet:services.chat.pools.l4.volume_gib: {problem}" in result.stdout.splitlines()
 
 
 def test_something_not_known_exits_with_3_and_names_the_missing_right(project):
@@ -80,7 +80,7 @@ def test_wrong_yaml_exits_with_2_without_a_call_to_aws(project):
         result = preflight(project)
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert f"{FILE}:20:54: gpu-fleet:services.chat.pools.l4.max: must be at least 1 (got -1)" in result.stderr
+    assert f"{FILE}:23:54: gpu-fleet:services.chat.pools.l4.max: must be at least 1 (got -1)" in result.stderr
     validated = runner.invoke(app, ["validate", "--root", str(project), "--stack", "test"])
     assert result.stderr == validated.stderr
 

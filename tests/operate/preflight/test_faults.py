@@ -86,8 +86,11 @@ def deleted(account: Account) -> None:
     account.client("secretsmanager").delete_secret(SecretId=account.names["token"])
 
 
-def gone(account: Account) -> str:
-    arn = account.secret("gone")
+PULL = "ecr-pullthroughcache/"
+
+
+def gone(account: Account, name: str = "gone") -> str:
+    arn = account.secret(name)
     account.client("secretsmanager").delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
     return arn
 
@@ -196,6 +199,15 @@ FAULTS = [
           "serving@sha256:", "no such repository, tag or digest"),
     Fault("a repository that is not there", in_file("serving:1.0", "servings:1.0"), "image", "servings:1.0",
           "no such repository, tag or digest"),
+    Fault("a cache's rule that is not there", in_file("existing_prefix: quay", "existing_prefix: quay2"), "image cache",
+          "quay.io as quay2", "no pull-through cache rule with this prefix"),
+    Fault("a rule that caches another registry", in_file("quay.io:", "public.ecr.aws:"), "image cache",
+          "public.ecr.aws", "caches quay.io, not public.ecr.aws"),
+    Fault("a login that is gone", named("hub_login", lambda account: gone(account, PULL + "gone")),
+          "image cache's login", "docker.io", "there is no such secret"),
+    Fault("a login under a key of one's own",
+          named("hub_login", lambda account: account.secret(PULL + "own", account.key())), "image cache's login",
+          "docker.io", "must be encrypted with aws/secretsmanager, the only key that ECR can use (got arn:aws:kms:"),
     Fault("a secret that is gone", named("token", gone), "secret", "gone", "there is no such secret",
           frozenset({"secret's key"})),
     Fault("a secret on its way out", in_account(deleted), "secret", "token", "is scheduled for deletion"),
@@ -228,6 +240,28 @@ FAULTS = [
 ]  # fmt: skip
 
 
+def test_an_image_that_docker_hub_serves_itself_is_a_warning(account: Account, library) -> None:
+    text = stack_text(account).replace(account.names["image"], "vllm/vllm-openai:v0.29.0")
+    assert with_status(run_checks(library, text), Status.WARNING) == set()
+    rows = run_checks(library, text.replace("docker.io: {", "ghcr.io: {"))
+    assert with_status(rows, Status.WARNING) == {("image's registry", "chat")}
+    assert finding_text(rows, "image's registry", "chat").startswith(
+        "warning: Docker Hub serves 10 pulls an hour to each public address, which all instances behind a NAT gateway "
+        "share, and this service has up to 12; "
+    )
+
+
+def test_a_first_pull_through_a_cache_needs_more_than_endpoints(account: Account, library) -> None:
+    account.network()
+    endpoints_but()(account)
+    text = stack_text(account, EXISTING_NETWORK).replace(account.names["image"], "vllm/vllm-openai:v0.29.0")
+    rows = run_checks(library, text)
+    assert {check for check, _ in with_status(rows, Status.WARNING)} == {"way out"}
+    assert "only the first pull of vllm/vllm-openai:v0.29.0 needs a NAT gateway" in finding_text(
+        rows, "way out", account.names["private_a"]
+    )
+
+
 def own_vpc(account: Account) -> str:
     return account.client("ec2").create_vpc(CidrBlock="10.8.0.0/16")["Vpc"]["VpcId"]
 
@@ -252,7 +286,7 @@ def endpoints_but(*without: str, private_dns: bool = True) -> Callable[[Account]
 
 def image_of_another_registry(account: Account) -> tuple[str, str]:
     endpoints_but()(account)
-    return account.names["image"], "vllm/vllm-openai:v0.11.0"
+    return account.names["image"], "nvcr.io/nvidia/tritonserver:25.01-py3"
 
 
 def to_internet_gateway(account: Account) -> None:
@@ -309,7 +343,7 @@ NETWORK_FAULTS = [
     Fault("endpoints that no name leads to", in_account(endpoints_but(private_dns=False)), "way out", "",
           "no endpoints of autoscaling"),
     Fault("endpoints alone, and an image of another registry", image_of_another_registry, "way out", "",
-          "vllm/vllm-openai:v0.11.0 cannot be pulled"),
+          "nvcr.io/nvidia/tritonserver:25.01-py3 cannot be pulled"),
 ]  # fmt: skip
 
 

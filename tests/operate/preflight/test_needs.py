@@ -154,10 +154,13 @@ def test_an_image_of_another_regions_registry_is_not_reached_by_endpoints():
         {"ServiceName": f"com.amazonaws.us-east-1.{name}", "State": "available", "PrivateDnsEnabled": True}
         for name in (*ENDPOINTS, "s3")
     ]
-    assert judge_endpoints({}, up, "us-east-1", [f"{ECR}/serving:1.0"]).status == "wrong"
-    assert judge_endpoints({}, up, "us-east-1", [f"{ECR}/serving:1.0".replace("eu-west-1", "us-east-1")]).status == "ok"
+    assert judge_endpoints({}, up, "us-east-1", [f"{ECR}/serving:1.0"], ()).status == "wrong"
+    assert (
+        judge_endpoints({}, up, "us-east-1", [f"{ECR}/serving:1.0".replace("eu-west-1", "us-east-1")], ()).status
+        == "ok"
+    )
     pending = [one | {"State": "pending"} for one in up]
-    assert judge_endpoints({}, pending, "us-east-1", []).status == "wrong"
+    assert judge_endpoints({}, pending, "us-east-1", [], ()).status == "wrong"
 
 
 ROLE = "arn:aws:iam::123456789012:role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"

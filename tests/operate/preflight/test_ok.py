@@ -11,7 +11,8 @@ def test_every_row_of_a_stack_is_ok(account, library):
     assert [(row.check, row.finding) for row in rows if row.finding.status is not Status.OK] == []
     assert {row.check for row in rows} == {
         "credentials", "service-linked role", "zone", "instance type", "spot", "vCPU quota", "storage quota", "quota",
-        "AMI", "AMI's architecture", "AMI's root device", "root volume", "volumes' key", "image", "secret",
+        "AMI", "AMI's architecture", "AMI's root device", "root volume", "volumes' key", "image", "image cache",
+        "image cache's login", "secret",
         "secret's key", "certificate", "web ACL", "alarm topic", "alarm topic's key", "Lambda concurrency",
     }  # fmt: skip
 

@@ -22,6 +22,7 @@ NEW = [
     ("acm", "DescribeCertificate"), ("ec2", "DescribeAddresses"), ("ec2", "DescribeAvailabilityZones"),
     ("ec2", "DescribeImages"), ("ec2", "DescribeInstanceTypeOfferings"), ("ec2", "DescribeInstanceTypes"),
     ("ec2", "DescribeVpcs"), ("ec2", "GetEbsDefaultKmsKeyId"), ("ecr", "DescribeImages"),
+    ("ecr", "DescribePullThroughCacheRules"),
     ("elbv2", "DescribeLoadBalancers"), ("iam", "GetRole"), ("kms", "DescribeKey"), ("kms", "GetKeyPolicy"),
     ("kms", "ListGrants"), ("lambda", "GetAccountSettings"), ("secretsmanager", "DescribeSecret"),
     ("service-quotas", "GetAWSDefaultServiceQuota"), ("service-quotas", "GetServiceQuota"),

@@ -1,4 +1,4 @@
-"""Launches: the size of user data, tags in the metadata, security groups of the subnet's VPC."""
+"""Launches: the size of user data, tags in the metadata, security groups of the subnet's VPC, rates of volumes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ DIFFERENCE = Difference(
     name="launches",
     moto=(
         "accepts user data of any length, security groups of another VPC, and tags that an instance cannot show in its "
-        "metadata"
+        "metadata, and gp3 volumes of any IOPS and throughput"
     ),
     aws=(
         "user data has at most 16384 bytes before base64; an instance's security groups belong to its subnet's VPC; "
         "if it shows its tags in its metadata, their keys are letters, digits and + - = . , _ : @, and not '.', '..' "
-        "or '_index'"
+        "or '_index'; a gp3 volume has 3000 to 80000 IOPS, at most 500 for each GiB, and 125 to 2000 MiB/s, at most "
+        "0.25 for each of its IOPS"
     ),
     source=(
         "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html "
         "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html "
-        "https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html"
+        "https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html "
+        "https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html"
     ),
 )
 
@@ -66,6 +68,8 @@ def run_instances(moto: Any, backend: Any, image_id: str, count: int, user_data:
     groups = [*(how.get("security_group_ids") or []), *(data.get("SecurityGroupIds") or [])]
     if how.get("subnet_id"):
         _check_vpc(backend, how["subnet_id"], groups)
+    for device in how.get("block_device_mappings") or data.get("BlockDeviceMappings") or []:
+        _check_gp3(device.get("Ebs") or {})
     return moto(backend, image_id, count, user_data, *more, **how)
 
 
@@ -95,6 +99,18 @@ def _check_metadata_keys(keys: set[str]) -> None:
                 f"'{key}' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\\\-_+=,.@:]{{1,255}}), and "
                 "must not be a reserved name ('.', '..', '_index')",
             )
+
+
+def _check_gp3(volume: dict[str, Any]) -> None:
+    if volume.get("VolumeType") != "gp3":
+        return
+    iops, throughput = int(volume.get("Iops") or 3000), int(volume.get("Throughput") or 125)
+    most = min(80_000, max(3000, 500 * int(volume["VolumeSize"]))) if volume.get("VolumeSize") else 80_000
+    if not 3000 <= iops <= most:
+        raise EC2ClientError("InvalidParameterValue", f"Volume iops of {iops} is invalid; must be 3000 to {most}")
+    if not 125 <= throughput <= min(2000, iops / 4):
+        text = f"Throughput (MiBps) to iops ratio of {throughput / iops:.3f} is too high; maximum is 0.250"
+        raise EC2ClientError("InvalidParameterValue", text)
 
 
 def _check_vpc(backend: Any, subnet_id: str, group_ids: list[Any]) -> None:

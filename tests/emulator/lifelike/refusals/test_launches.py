@@ -37,3 +37,29 @@ def test_its_security_groups_are_of_its_subnets_vpc(account: Any, refused: Any) 
     with refused("InvalidParameter", "belong to different networks"):
         account.instance(subnet, account.security_group(other))
     account.instance(subnet, account.security_group(own))
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ({"Iops": 2999}, "iops of 2999"),
+        ({"VolumeSize": 10, "Iops": 5001}, "iops of 5001"),
+        ({"Iops": 4000, "Throughput": 1001}, "ratio of 0.250 is too high"),
+        ({"Iops": 80000, "Throughput": 2001}, "too high"),
+    ],
+)
+def test_a_gp3_volume_has_rates_within_its_limits(
+    account: Any, refused: Any, rates: dict[str, int], message: str
+) -> None:
+    subnet = account.subnet(account.vpc(), "10.0.0.0/24")
+
+    def launch(**ebs: int) -> None:
+        volume = {"VolumeType": "gp3", "VolumeSize": 200, **ebs}
+        template = account.template(BlockDeviceMappings=[{"DeviceName": "/dev/sda1", "Ebs": volume}])
+        account.instance(subnet, LaunchTemplate={"LaunchTemplateId": template})
+
+    with refused("InvalidParameterValue", message):
+        launch(**rates)
+    launch(Iops=4000, Throughput=1000)
+    launch(VolumeSize=10, Iops=5000)
+    launch()
