@@ -156,3 +156,23 @@ def test_a_registry_that_refuses_for_minutes_is_tried_again(instance: InstanceWo
     )
     assert done.returncode == code
     assert len(tries.read_text().splitlines()) == min(failures + 1, 6)
+
+
+def test_the_boot_marks_the_ends_of_its_phases_in_their_order(instance: InstanceWorld) -> None:
+    """The kernel started before the script did; the image is pulled after it."""
+    marks = instance.folder / "var/lib/gpu-fleet"
+    (instance.folder / "now").touch()  # by the real clock
+    boot(instance, PLAIN)
+    assert not (marks / "image").exists()
+    pull = subprocess.run(
+        ["bash", "-c", (instance.folder / "opt/gpu-fleet/pull.sh").read_text()],
+        capture_output=True, text=True, check=False, timeout=60, env=instance.environment,
+    )  # fmt: skip
+    assert pull.returncode == 0, pull.stderr
+    times = [(marks / mark).stat().st_mtime for mark in ("running", "agent", "image")]
+    assert times[0] < (instance.folder / "now").stat().st_mtime < times[1] <= times[2]
+    again = (marks / "image").stat().st_mtime_ns
+    subprocess.run(
+        ["bash", "-c", (instance.folder / "opt/gpu-fleet/pull.sh").read_text()], check=True, env=instance.environment
+    )
+    assert (marks / "image").stat().st_mtime_ns == again

@@ -62,6 +62,8 @@ class ServingEngine:
     """Without this argument it publishes nothing."""
     metrics_variable: str | None = None
     """Environment variable that does the same as the flag."""
+    weights_loaded: str = ""
+    """What it logs when its weights are in the GPU's memory; empty where it logs nothing of its own for that."""
 
 
 ENGINES = (
@@ -84,6 +86,7 @@ ENGINES = (
         tpot=("vllm:request_time_per_output_token_seconds",),  # from 0.11
         progress=_series("vllm:prompt_tokens_total", "vllm:generation_tokens_total"),
         keep_alive_variable="VLLM_HTTP_TIMEOUT_KEEP_ALIVE",
+        weights_loaded="Model loading took",  # each loader's; vllm/v1/worker/gpu_model_runner.py
     ),
     # https://docs.sglang.ai/references/production_metrics.html
     # https://github.com/sgl-project/sglang/blob/main/python/sglang/srt/environ.py: keep-alive is 5 s unless set.
@@ -105,6 +108,7 @@ ENGINES = (
         # Its totals of tokens grow when a request ends.
         progress=_series("sglang:realtime_tokens_total", "sglang:inter_token_latency_seconds_count"),
         keep_alive_variable="SGLANG_TIMEOUT_KEEP_ALIVE",
+        weights_loaded="Load weight end.",  # python/sglang/srt/model_executor/model_runner.py
         metrics_flag="--enable-metrics",
     ),
     # https://github.com/huggingface/text-generation-inference/blob/main/docs/source/reference/metrics.md
@@ -123,6 +127,7 @@ ENGINES = (
         finished=_series("tgi_request_success"),
         progress=_series("tgi_batch_inference_count"),
         silent_until_used=True,
+        weights_loaded="Shard ready in",  # launcher/src/main.rs
     ),
     # https://github.com/triton-inference-server/server/blob/main/docs/user_guide/metrics.md
     # https://github.com/triton-inference-server/tensorrtllm_backend (README, Triton Metrics)
