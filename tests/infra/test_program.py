@@ -21,6 +21,7 @@ from gpu_fleet.config import naming
 from gpu_fleet.config.stack_file import pulumi_config
 from gpu_fleet.scaling.policy import Policy, Workload
 from infra.gpu_pool import owned_by_the_scaler
+from infra.instance.node import boot_phases
 from lambdas.scaler.bindings import parse
 from lambdas.scaler.environment import Environment
 
@@ -578,3 +579,22 @@ def test_a_mistake_is_one_line_without_a_traceback(program: Any, key: str, value
     with pytest.raises(pulumi.RunError) as caught:
         program("dev", **{key: value})
     assert str(caught.value).splitlines()[-1].startswith(f"Pulumi.dev.yaml: {message}")
+
+
+def test_the_dashboard_shows_the_boots_of_each_pool_by_phase(program: Any) -> None:
+    run = program("prod")
+    pools = [pool for one in run.of("Parameter") if '"service"' in one.inputs["value"]
+             for pool in json.loads(one.inputs["value"])["bindings"]["pools"].values()]  # fmt: skip
+    charts = [
+        widget["properties"]
+        for board in run.of("Dashboard")
+        for widget in json.loads(board.inputs["dashboardBody"])["widgets"]
+        if widget["properties"]["title"].startswith("Boot of ")
+    ]
+    assert len(charts) == len(pools) > 1
+    for chart in charts:
+        *timed, whole = chart["metrics"]
+        assert chart["stacked"]
+        assert [metric[5] for metric in timed] == list(boot_phases.PHASES)
+        assert {(metric[0], metric[1]) for metric in timed} == {(boot_phases.NAMESPACE, boot_phases.METRIC)}
+        assert whole[:2] == ["GpuFleet/Scaler", "boot_seconds"]

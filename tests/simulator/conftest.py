@@ -108,7 +108,7 @@ def world(service: Service) -> Callable[..., World]:
         initial: Mapping[str, int] | None = None,
         **fields: object,
     ) -> World:
-        machine_fields = {name: fields.pop(name) for name in ("boot", "faults", "gpus") if name in fields}
+        machine_fields = {name: fields.pop(name) for name in ("boot", "faults", "phases", "gpus") if name in fields}
         return World(
             service,
             source or Requests.poisson(4.0, 3600.0),

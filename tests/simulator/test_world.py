@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpu_fleet.scaling.boot import NODE_PHASES, Boot
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation, Phase, Reading
 from gpu_fleet.scaling.policy import Overload, Workload
@@ -48,6 +49,32 @@ def test_a_machine_serves_only_after_its_boot(world: Make) -> None:
     assert phases(w) == ["ready"] * 5
     launched = w.observe(w.now).pools["small"].instances[-1]
     assert (launched.since, launched.ready_at) == (at(60), at(360))
+
+
+PHASES = Boot(running=30, agent=60, image=100, weights=50, engine=40, healthy=20)
+
+
+def test_a_machine_boots_by_its_phases_and_tells_them(world: Make) -> None:
+    w = world(phases={"small": PHASES})
+    w.run(at(60))
+    w.apply(small(5), w.now)
+    w.run(at(359))
+    assert w.observe(w.now).pools["small"].boot_seconds == {}
+    w.run(at(361))
+    assert phases(w) == ["ready"] * 5
+    told = w.observe(w.now).pools["small"].boot_seconds
+    expected = PHASES.by_phase
+    assert told == {phase: Reading(expected[phase], at(360)) for phase in NODE_PHASES}
+
+
+def test_a_slow_boot_is_slow_in_each_phase(world: Make) -> None:
+    w = world(phases={"small": PHASES}, boot=BootTime(300.0, slow_share=1.0, slow_factor=2.0))
+    w.run(at(60))
+    w.apply(small(5), w.now)
+    w.run(at(661))
+    told = w.observe(w.now).pools["small"].boot_seconds
+    assert told["image"] == Reading(200.0, at(660))
+    assert w.observe(w.now).pools["big"].boot_seconds == {}
 
 
 def test_machines_are_billed_by_the_second_from_launch_to_their_end(world: Make) -> None:
