@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gpu_fleet.config.composition import services
+from gpu_fleet.config.composition import boot_path, pool_boot, services
 from gpu_fleet.config.document import DocumentError, Problem
 from gpu_fleet.config.library import Library
 from gpu_fleet.config.policy_files import policy_library
 from gpu_fleet.config.settings import Algorithm, ServiceSettings
 from gpu_fleet.config.stack_file import read_stack
+from gpu_fleet.scaling.boot import Boot
 from gpu_fleet.scaling.policy import Policy, Workload
 from gpu_fleet.scaling.profile import Profile
 from gpu_fleet.scaling.service import Pool, Service
@@ -30,6 +31,8 @@ class Setting:
     """By pool: the profile of its slowest type, with all copies of the model on an instance taken together."""
     gpus: Mapping[str, int]
     """GPUs of one instance, by pool."""
+    boots: Mapping[str, Boot] = field(default_factory=dict)
+    """Expected phases of a boot, by pool."""
     algorithm: Algorithm = Algorithm.LEAST_OUTSTANDING_REQUESTS
     """How the load balancer chooses an instance of a pool."""
     notes: tuple[str, ...] = ()
@@ -75,12 +78,16 @@ def read_setting(root: Path, policy: str, stack: str = "local", service: str | N
     if library.policies[name].overload.refuse and not composed.policy.overload.refuse:
         image = settings.services[chosen].container.image
         notes.append(f"any number of requests waits in an engine: {image} tells no version with a bounded queue")
-    types = library.catalog.types
+    types, container = library.catalog.types, settings.services[chosen].container
     return Setting(
         policy_name=name,
         service=composed,
         profiles={pool.name: merged_profile(pool) for pool in composed.pools},
         gpus={pool.name: types[pool.types[0]].gpus for pool in composed.pools},
+        boots={
+            pool_name: pool_boot(value.types, value, name, library, boot_path(settings.network, container, value))
+            for pool_name, value in settings.services[chosen].pools.items()
+        },
         algorithm=settings.services[chosen].algorithm,
         notes=tuple(notes),
     )
@@ -127,7 +134,7 @@ def merged_profile(pool: Pool) -> Profile:
         decode_seconds_per_sequence=speed.decode_seconds_per_sequence / copies,
         kv_cache_tokens=speed.kv_cache_tokens * copies,
         max_sequences=speed.max_sequences * copies,
-        load_seconds=1.0,
+        compile_seconds=1.0,
         estimate=True,
         source=f"the service's pool {pool.name}",
     )

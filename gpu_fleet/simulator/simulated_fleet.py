@@ -133,6 +133,8 @@ class SimulatedInstance:
     """When it became ready; None for instances that the run started with."""
     number: int | None = None
     """Its number in the simulation while it serves."""
+    launch_usd: float = 0.0
+    """What its launch cost beside its hours; nothing for those that the run started with."""
 
 
 @dataclass(slots=True)
@@ -182,17 +184,21 @@ class Bill:
     """Cost and billed time by pool."""
 
     usd: dict[str, float] = field(default_factory=dict)
+    """Of instances and launches together."""
+    launch_usd: dict[str, float] = field(default_factory=dict)
+    """Of the launches alone."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, pool: str, machine: SimulatedInstance, until: float) -> None:
-        """Charge for a machine from its launch to `until`."""
+        """Charge for a machine's launch, and for its time to `until`."""
         seconds = max(BILLED_AT_LEAST_SECONDS, math.ceil(until - machine.launched_at - 1e-9))
         self.seconds[pool] = self.seconds.get(pool, 0.0) + seconds
-        self.usd[pool] = self.usd.get(pool, 0.0) + seconds * machine.usd_per_hour / 3600
+        self.launch_usd[pool] = self.launch_usd.get(pool, 0.0) + machine.launch_usd
+        self.usd[pool] = self.usd.get(pool, 0.0) + seconds * machine.usd_per_hour / 3600 + machine.launch_usd
 
     def with_machines(self, groups: Mapping[str, SimulatedGroup], now: float) -> Bill:
         """Return the bill as if every machine ended at `now`."""
-        bill = Bill(dict(self.usd), dict(self.seconds))
+        bill = Bill(dict(self.usd), dict(self.launch_usd), dict(self.seconds))
         for name, group in groups.items():
             for machine in group.machines.values():
                 bill.add(name, machine, now)
@@ -215,7 +221,9 @@ class Market:
         spot = group.wants_spot()
         for zone in group.zones_by_count():
             if not self._lacks_capacity(group.pool.name, zone, spot=spot, now=now):
-                return self.machine(group, index, zone, now, spot=spot)
+                machine = self.machine(group, index, zone, now, spot=spot)
+                machine.launch_usd = group.pool.launch_usd
+                return machine
             group.errors.append(CapacityError(zone, epoch + now, spot))
         return None
 

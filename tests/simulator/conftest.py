@@ -22,7 +22,7 @@ PROFILE = Profile(
     decode_seconds_per_sequence=0.0006,
     kv_cache_tokens=200_000,
     max_sequences=64,
-    load_seconds=60,
+    compile_seconds=60,
     estimate=True,
     source="made up for tests",
 )

@@ -89,6 +89,17 @@ def test_machines_are_billed_by_the_second_from_launch_to_their_end(world: Make)
     assert w.totals.cost_usd == pytest.approx((3600 + 800) / 3600)
 
 
+def test_a_launch_is_billed_beside_the_machines_time(world: Make) -> None:
+    """The machines that the run starts with were launched before it."""
+    service = make_service(launch_usd=0.95)
+    w = world(Requests.none(3600.0), service, boot=BootTime(100.0), initial={"small": 1})
+    w.run(at(600))
+    w.apply(small(3), w.now)
+    w.run(at(3600))
+    assert w.totals.launch_usd == pytest.approx(2 * 0.95)
+    assert w.totals.cost_usd == pytest.approx((3600 + 2 * 3000) / 3600 + 2 * 0.95)
+
+
 def test_the_first_minute_is_billed_whole(world: Make) -> None:
     w = world(Requests.none(600.0), initial={"small": 1}, boot=BootTime(300.0))
     w.run(at(60))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from gpu_fleet.config.boot_estimate import GB_PER_GIB
 from gpu_fleet.config.document import Path as KeyPath
 from gpu_fleet.config.fit import PlanProblem
 from gpu_fleet.config.library import Library
@@ -16,8 +17,8 @@ AMI_GIB, AMI_USED_GIB = 75, 50
 Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 22.04) 20250505: 73G, 50G used
 (https://github.com/tekumara/notes, its page on the AMI). The size of other AMIs is unknown."""
 
-IMAGE_GIB = {"vllm/vllm-openai": 27}
-"""On disk, GiB: 28.6 GB (https://github.com/vllm-project/vllm/pull/22377). The size of other images is unknown."""
+KNOWN_IMAGE = "vllm/vllm-openai"
+"""The image whose size the catalog has. The size of others is unknown."""
 
 
 def problems(
@@ -25,10 +26,11 @@ def problems(
 ) -> Iterator[PlanProblem]:
     """Check that AMI, image and weights fit; an unknown size counts as 0. llama-70b: 50 + 27 + 131.5 GiB."""
     model = library.profiles.models.get(policy.model)
+    image_gib = math.ceil(library.catalog.boot.unpacked_image_gb / GB_PER_GIB)
     is_default = pool.ami_parameter == DEFAULT_AMI_PARAMETER
     parts = {
         "the AMI": AMI_USED_GIB if is_default else 0,
-        "the image": IMAGE_GIB.get(_repository(service.container.image), 0),
+        "the image": image_gib if _repository(service.container.image) == KNOWN_IMAGE else 0,
         f"the weights of {policy.model}": model.weights_gib if model is not None else 0,
     }
     needed_gib = max(AMI_GIB if is_default else 0, math.ceil(sum(parts.values())))
