@@ -62,7 +62,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 class BootFigures(Section):
-    """What boots are computed from until a pool's own are measured (`gpu_fleet.config.boot_estimate`); GB: 10^9 bytes."""
+    """What boots are computed from (`gpu_fleet.config.boot_estimate`) until a pool's own are known. GB: 1e9 bytes."""
 
     agent_seconds: Annotated[float, Field(ge=0)]
     """From the kernel's start until the boot script has installed everything."""
