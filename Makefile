@@ -56,6 +56,7 @@ bench: $(STAMP) ## Measure speed and the policy against its rivals (ARGS=... for
 	@$(BIN)/python bench/bench_mix.py
 	@$(BIN)/python bench/bench_simulator.py
 	@$(BIN)/python bench/bench_frontier.py
+	@$(BIN)/python bench/bench_boot.py
 	@$(BIN)/python bench/bench_compare.py $(or $(ARGS),$(BENCH_ARGS))
 
 .PHONY: mutants

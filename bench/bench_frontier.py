@@ -19,7 +19,7 @@ import numpy as np
 
 from gpu_fleet.backtest.roster import OURS, Entrant
 from gpu_fleet.backtest.run import Run, run
-from gpu_fleet.backtest.scenario import BOOT_SECONDS, ScenarioSpec, prepare
+from gpu_fleet.backtest.scenario import ScenarioSpec, prepare
 from gpu_fleet.backtest.setting import Setting, read_setting
 from gpu_fleet.backtest.workers import workers
 from gpu_fleet.cli.progress_bar import progress_bar
@@ -28,6 +28,7 @@ from gpu_fleet.cli.scenario_options import TraceOptions, scenario_specs
 ROOT = Path(__file__).resolve().parent.parent
 CONFIDENCES = (0.8, 0.95, 0.99, None, 0.9995)
 """Of the forecast; None is the policy's own."""
+BOOT_SECONDS = 300.0
 BOOTS_SECONDS = (0.0, 120.0, BOOT_SECONDS, 600.0)
 WORST_MINUTES = 0.01
 """The share of minutes with most failures."""

@@ -34,7 +34,7 @@ PROFILE = Profile(
     decode_seconds_per_sequence=0.0006,
     kv_cache_tokens=200_000,
     max_sequences=256,
-    load_seconds=60,
+    compile_seconds=60,
     estimate=True,
     source="round figures of the order of an 8B model on one A10G",
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gpu_fleet.scaling.boot import NODE_PHASES
 from infra.iam import METRICS_NAMESPACE
 
 SCALER_NAMESPACE = f"{METRICS_NAMESPACE}/Scaler"
@@ -13,6 +14,7 @@ SCALER_NAMESPACE = f"{METRICS_NAMESPACE}/Scaler"
 
 WIDTH, HEIGHT = 6, 6
 """Of a chart, in cells of the dashboard's grid."""
+CHARTS_IN_ROW = 4
 
 Metric = list[Any]
 """Namespace, name, dimensions and options, as a dashboard's body has them."""
@@ -24,11 +26,14 @@ class DashboardChart:
 
     title: str
     metrics: list[Metric]
+    stacked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceDashboard:
-    """A service's dashboard: rows of the model's figures, of instances, of what users notice, and of what GPUs do."""
+    """A service's dashboard: rows of the model's figures, of instances, of what users notice, of what GPUs do, and of
+    boots.
+    """
 
     stack: str
     """Dimension `stack` of the scaler's metrics."""
@@ -47,6 +52,8 @@ class ServiceDashboard:
         https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html
         """
         rows = [self._model_charts(), self._instance_charts(), self._user_charts(), self._gpu_charts()]
+        boots = self._boot_charts()
+        rows += [boots[i : i + CHARTS_IN_ROW] for i in range(0, len(boots), CHARTS_IN_ROW)]
         widgets = [
             self._widget(chart, row, column)
             for row, charts in enumerate(rows)
@@ -60,7 +67,7 @@ class ServiceDashboard:
             "type": "metric", "x": column * WIDTH, "y": row * HEIGHT, "width": WIDTH, "height": HEIGHT,
             "properties": {
                 "title": chart.title, "region": self.region, "view": "timeSeries", "stat": "Average", "period": 60,
-                "metrics": chart.metrics,
+                "stacked": chart.stacked, "metrics": chart.metrics,
             },
         }  # fmt: skip
 
@@ -107,6 +114,25 @@ class ServiceDashboard:
             DashboardChart("CPU and memory (%)", cpu_and_memory),
             DashboardChart(f"{title}, mean per instance", self._of_instances(metric)),
         ]
+
+    def _boot_charts(self) -> list[DashboardChart]:
+        """Return a chart for each pool: the phases that instances timed, and the whole boot as the scaler saw it."""
+        return [
+            DashboardChart(
+                f"Boot of {pool} by phase (s)",
+                [
+                    *(
+                        [METRICS_NAMESPACE, "boot_seconds", "AutoScalingGroupName", group, "phase", phase.value,
+                         {"label": phase.value, "stat": "Average"}]
+                        for phase in NODE_PHASES
+                    ),
+                    [*self._of_service("boot_seconds"), "pool", pool,
+                     {"label": "order to ready", "stat": "Average", "yAxis": "right"}],
+                ],
+                stacked=True,
+            )
+            for pool, group in self.groups.items()
+        ]  # fmt: skip
 
     def _of_service(self, name: str) -> Metric:
         """Return a metric that the scaler publishes for the service."""

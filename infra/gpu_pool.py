@@ -12,7 +12,7 @@ import pulumi_aws as aws
 
 from gpu_fleet.config import naming
 from gpu_fleet.config.model_weights import WeightsPlace
-from gpu_fleet.config.settings import Boot, Container, PoolSettings, WeightsLoad
+from gpu_fleet.config.settings import BootOptions, Container, PoolSettings, WeightsLoad
 from gpu_fleet.scaling.policy import Policy, VerticalMethod, Workload
 from infra.target_group import deregistration_seconds
 from infra.user_data import LAUNCHING_HOOK, TERMINATING_HOOK, Surroundings, boot_settings, render_user_data
@@ -33,7 +33,7 @@ class GpuPoolArgs:
     settings: PoolSettings
     policy: Policy
     container: Container
-    boot: Boot
+    boot: BootOptions
     pulled_image: pulumi.Input[str]
     """The container's image as instances pull it."""
     weights: pulumi.Input[WeightsPlace | None]

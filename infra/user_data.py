@@ -18,7 +18,7 @@ from pathlib import Path
 from gpu_fleet.config import naming
 from gpu_fleet.config.engines import ENGINES, ServingEngine, of_image
 from gpu_fleet.config.model_weights import CONTAINER_PATH, WeightsPlace, served
-from gpu_fleet.config.settings import Boot, Container, WeightsLoad
+from gpu_fleet.config.settings import BootOptions, Container, WeightsLoad
 from gpu_fleet.scaling.policy import Policy, Slo, Workload
 
 FOLDER = Path(__file__).parent / "instance"
@@ -78,7 +78,7 @@ class Surroundings:
     """The container's image in a cache of its registry; empty: it is pulled by its own name."""
 
 
-def boot_settings(container: Container, boot: Boot, policy: Policy, around: Surroundings) -> BootSettings:
+def boot_settings(container: Container, boot: BootOptions, policy: Policy, around: Surroundings) -> BootSettings:
     """Return the boot settings of a service's instances.
 
     The engine must keep a connection open longer than the load balancer does. Otherwise it closes connections that the

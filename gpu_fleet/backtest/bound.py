@@ -94,13 +94,15 @@ def without_boot(
             served = ServedWindows(choice, work_rps, demand.requests[windows], demand.seconds[windows])
             possible_cuts.append(cuts(frontier, served))
     saved_usd = most_saved_usd(possible_cuts, may_fail * float(demand.requests.sum())) if possible_cuts else 0.0
-    return _fleet(problem, counts, dict.fromkeys((pool.name for pool in problem.pools), 0.0), saved_usd)
+    at_once = replace(problem, pools=tuple(replace(pool, launch_usd=0.0) for pool in problem.pools))
+    return _fleet(at_once, counts, dict.fromkeys((pool.name for pool in problem.pools), 0.0), saved_usd)
 
 
 def with_boot(
     service: Service, demand: TraceDemand, boot_seconds: float | None = None, pools: Sequence[str] | None = None
 ) -> CheapestFleet:
-    """Return the cheapest fleet whose instances are paid from their order, `boot_seconds` before they serve.
+    """Return the cheapest fleet that pays for its launches, and for its instances from their order, `boot_seconds`
+    before they serve.
 
     `boot_seconds` holds for every pool (default: each pool's `lead_seconds`); `pools` as in `without_boot`. Raises
     ValueError for an unknown pool and for a negative time.
@@ -117,15 +119,19 @@ def with_boot(
 def cost_usd(
     service: Service, demand: TraceDemand, counts: Mapping[str, Counts], boot_seconds: float | Mapping[str, float]
 ) -> float:
-    """Return the cost of a schedule: each second that an instance serves, and its boot before each increase.
+    """Return the cost of a schedule: each second that an instance serves, and boot and launch before each increase.
 
     `counts` as in `CheapestFleet`. The first window's instances were ordered before the trace began: of the boot before
     an increase at second t, only min(t, boot) lies within it. Of the instances that leave, the newest leave first,
     which is cheapest.
     """
     lead = boot_seconds if isinstance(boot_seconds, Mapping) else dict.fromkeys(counts, boot_seconds)
-    price = {pool.name: pool.usd_per_hour / 3600 for pool in service.pools}
-    return sum(price[name] * _billed_seconds(demand, of_pool, lead[name]) for name, of_pool in counts.items())
+    pools = {pool.name: pool for pool in service.pools}
+    return sum(
+        pools[name].usd_per_hour / 3600 * _billed_seconds(demand, of_pool, lead[name])
+        + pools[name].launch_usd * _launches(of_pool)
+        for name, of_pool in counts.items()
+    )
 
 
 def _fleet(
@@ -137,8 +143,9 @@ def _fleet(
         pool.name: _billed_seconds(problem.demand, counts[:, i], boot_seconds[pool.name])
         for i, pool in enumerate(problem.pools)
     }
+    launch_usd = sum(pool.launch_usd * _launches(counts[:, i]) for i, pool in enumerate(problem.pools))
     return CheapestFleet(
-        usd=sum(pool.usd_per_second * billed[pool.name] for pool in problem.pools) - saved_usd,
+        usd=sum(pool.usd_per_second * billed[pool.name] for pool in problem.pools) + launch_usd - saved_usd,
         counts={pool.name: counts[:, i] for i, pool in enumerate(problem.pools)},
         billed_seconds=billed,
         short_windows=int((capacity < problem.work_rps * (1 - ROUNDING_SLACK)).sum()),
@@ -147,6 +154,11 @@ def _fleet(
 
 def _starts(demand: TraceDemand) -> Floats:
     return np.concatenate(([0.0], np.cumsum(demand.seconds)[:-1]))
+
+
+def _launches(counts: Counts) -> int:
+    """Return the instances ordered; those of the first window were there before."""
+    return int(np.maximum(np.diff(counts), 0).sum())
 
 
 def _billed_seconds(demand: TraceDemand, counts: Counts, boot_seconds: float) -> float:
@@ -167,19 +179,19 @@ def _counts_by_level(problem: FleetProblem, lead: Mapping[str, float]) -> Counts
         needed = np.full(len(problem.work_rps), pool.at_least)
         if pool.is_free:
             needed = np.maximum(np.maximum(needed, instances_needed(left_rps, pool.rps)), problem.floor - fixed_count)
-        counts[:, i] = _bridged(np.minimum(needed, pool.at_most), problem.demand, lead[pool.name])
+        counts[:, i] = _bridged(np.minimum(needed, pool.at_most), problem.demand, lead[pool.name] + pool.worth_seconds)
     return counts
 
 
-def _bridged(needed: Counts, demand: TraceDemand, boot_seconds: float) -> Counts:
-    """Return the counts with every gap filled that is no longer than a boot."""
+def _bridged(needed: Counts, demand: TraceDemand, longest_seconds: float) -> Counts:
+    """Return the counts with every gap filled that is no longer: an idle instance costs no more than another launch."""
     starts = _starts(demand)
     ends = starts + demand.seconds
     deltas = np.zeros(len(needed) + 1, dtype=np.int64)
     for level in range(int(needed.min()) + 1, int(needed.max()) + 1):
         on = np.flatnonzero(needed >= level)
         before_gap, after_gap = on[:-1], on[1:]
-        short = (after_gap - before_gap > 1) & (starts[after_gap] - ends[before_gap] <= boot_seconds)
+        short = (after_gap - before_gap > 1) & (starts[after_gap] - ends[before_gap] <= longest_seconds)
         np.add.at(deltas, before_gap[short] + 1, 1)
         np.add.at(deltas, after_gap[short], -1)
     return needed + np.cumsum(deltas[:-1])
@@ -211,7 +223,7 @@ def _fleet_by_path(problem: FleetProblem, lead: Mapping[str, float]) -> Cheapest
         work_rps=np.minimum(problem.work_rps[run_starts] * (1 - ROUNDING_SLACK), states.capacity_rps.max()),
         floor=problem.floor[run_starts],
         seconds=ends - begins,
-        boot_usd=price * np.minimum(begins[:, None], boots),
+        boot_usd=price * np.minimum(begins[:, None], boots) + np.array([pool.launch_usd for pool in problem.pools]),
     )
     repeats = np.diff(np.append(run_starts, len(problem.work_rps)))
     return _fleet(problem, np.repeat(counts[cheapest_path(states, runs)], repeats, axis=0), lead)

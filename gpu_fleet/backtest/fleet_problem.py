@@ -28,6 +28,13 @@ class PoolLimits:
     usd_per_second: float
     at_least: int
     at_most: int
+    launch_usd: float = 0.0
+    """What a launch costs beside the instance's time."""
+
+    @property
+    def worth_seconds(self) -> float:
+        """Return how long an idle instance costs no more than a launch."""
+        return self.launch_usd / self.usd_per_second if self.usd_per_second else 0.0
 
     @property
     def is_free(self) -> bool:
@@ -98,12 +105,12 @@ class FleetProblem:
 def _limits(service: Service, pool: Pool, *, serves: bool) -> PoolLimits:
     usd_per_second = pool.usd_per_hour / 3600
     if not serves:
-        return PoolLimits(pool.name, 0.0, usd_per_second, pool.min_instances, pool.min_instances)
+        return PoolLimits(pool.name, 0.0, usd_per_second, pool.min_instances, pool.min_instances, pool.launch_usd)
     at_most = pool.max_instances
     if pool.quota in service.vcpu_quotas:
         at_most = min(at_most, service.vcpu_quotas[pool.quota] // pool.vcpus)
     at_most = max(at_most, pool.min_instances)
-    return PoolLimits(pool.name, pool.throughput_rps, usd_per_second, pool.min_instances, at_most)
+    return PoolLimits(pool.name, pool.throughput_rps, usd_per_second, pool.min_instances, at_most, pool.launch_usd)
 
 
 def instances_needed(work_rps: Floats, instance_rps: float) -> Counts:

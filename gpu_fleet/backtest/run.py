@@ -20,7 +20,7 @@ from gpu_fleet.scaling.decision import Decision, PoolTarget
 from gpu_fleet.scaling.observation import Observation
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator import drive
-from gpu_fleet.simulator.simulated_fleet import BootTime, MachineModel
+from gpu_fleet.simulator.simulated_fleet import MachineModel
 from gpu_fleet.simulator.world import World, WorldOptions
 from gpu_fleet.traffic import RateTrace, Trace
 
@@ -101,6 +101,8 @@ class Run:
             "slo_attainment": result.slo_attainment,
             "meets_slo": self.meets_slo,
             "cost_usd": result.cost_usd,
+            "launch_usd": result.launch_usd,
+            "launches": result.launches,
             "cost_ratio_to_clairvoyant": self.ratio,
             "cost_ratio_to_slo_clairvoyant": self.slo_ratio,
             "gpu_hours": result.gpu_hours,
@@ -154,7 +156,8 @@ def run(
         {name: scenario.setting.profiles[name] for name in names},
         initial=starting.ready,
         machines=MachineModel(
-            BootTime(scenario.boot_seconds), gpus={name: scenario.setting.gpus[name] for name in names}
+            phases={name: boot for name, boot in scenario.setting.boots.items() if name in names},
+            gpus={name: scenario.setting.gpus[name] for name in names},
         ),
         options=WorldOptions(
             seed=scenario.seed,

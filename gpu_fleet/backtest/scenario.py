@@ -16,7 +16,6 @@ from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator.client_affinity import ClientPopulation
 from gpu_fleet.traffic import RateTrace, Trace
 
-BOOT_SECONDS = 300.0
 MAXIMUM_FACTOR = 4.0
 """Every pool may hold this many times the instances that the peak needs: no contender fails for want of a maximum, and
 a rule that overshoots shows by how much."""
@@ -31,7 +30,8 @@ class ScenarioSpec:
     """As it was read. Requests are scaled, or drawn from rates, in the process that runs them."""
     factor: float
     seed: int = 0
-    boot_seconds: float = BOOT_SECONDS
+    boot_seconds: float | None = None
+    """Of every pool's boots; None: each pool's phases, as catalog and profiles have them."""
     clients: ClientPopulation = field(default_factory=ClientPopulation)
 
 
@@ -40,12 +40,13 @@ class Scenario:
     """A trace at one scale, seed and boot time, before any contender runs in it."""
 
     setting: Setting
-    """With the boot time as every pool's lead time, and maxima that leave room for the peak."""
+    """With the boot time as each pool's lead time, and maxima that leave room for the peak."""
     trace: Trace | RateTrace
     """As it was read."""
     factor: float
     seed: int
     boot_seconds: float
+    """Of the pool that takes longest."""
     clients: ClientPopulation
     """Who sends the requests, where the policy's strategy is `sticky` or `hash`."""
     demand: TraceDemand
@@ -86,10 +87,11 @@ class Scenario:
 def prepare(spec: ScenarioSpec) -> Scenario:
     """Compute the demand and the bounds of a scenario.
 
-    Every pool's lead time becomes the boot time, and every maximum at least `MAXIMUM_FACTOR` times the peak's need.
+    Each pool's lead time becomes its boot time, and every maximum at least `MAXIMUM_FACTOR` times the peak's need.
     """
     windows = scaled(spec.trace, spec.factor, spec.seed).windows(WINDOW_SECONDS, seed=spec.seed)
     work = demand(spec.setting.service, windows, spec.setting.profiles)
+    boots = spec.setting.boots if spec.boot_seconds is None else {}
     service = _with_room(spec.setting.service, work, spec.boot_seconds)
     at_once = bound.without_boot(service, work)
     after_boot = bound.with_boot(service, work, spec.boot_seconds)
@@ -100,11 +102,11 @@ def prepare(spec: ScenarioSpec) -> Scenario:
         work_rps=work.work_rps.max(axis=0, keepdims=True),
     )
     return Scenario(
-        setting=replace(spec.setting, service=service),
+        setting=replace(spec.setting, service=service, boots=boots),
         trace=spec.trace,
         factor=spec.factor,
         seed=spec.seed,
-        boot_seconds=spec.boot_seconds,
+        boot_seconds=max(pool.lead_seconds for pool in service.pools),
         clients=spec.clients,
         demand=work,
         clairvoyant_usd=at_once.usd,
@@ -115,12 +117,12 @@ def prepare(spec: ScenarioSpec) -> Scenario:
     )
 
 
-def _with_room(service: Service, work: TraceDemand, boot_seconds: float) -> Service:
-    """Return the service with the boot time and with raised maxima."""
+def _with_room(service: Service, work: TraceDemand, boot_seconds: float | None) -> Service:
+    """Return the service with the boot time, if one is given, and with raised maxima."""
     pools = tuple(
         pool.model_copy(
             update={
-                "lead_seconds": boot_seconds,
+                "lead_seconds": pool.lead_seconds if boot_seconds is None else boot_seconds,
                 "max_instances": max(
                     pool.max_instances,
                     math.ceil(MAXIMUM_FACTOR * work.peak_rps(service, pool.name) / pool.throughput_rps),

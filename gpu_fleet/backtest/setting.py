@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gpu_fleet.config.composition import services
+from gpu_fleet.config.composition import boot_path, pool_boot, services
 from gpu_fleet.config.document import DocumentError, Problem
 from gpu_fleet.config.engines import QueueOption, queue_options
 from gpu_fleet.config.library import Library
 from gpu_fleet.config.policy_files import policy_library
 from gpu_fleet.config.settings import Algorithm, ServiceSettings
 from gpu_fleet.config.stack_file import read_stack
+from gpu_fleet.scaling.boot import Boot
 from gpu_fleet.scaling.policy import Policy, Workload
 from gpu_fleet.scaling.profile import Profile
 from gpu_fleet.scaling.service import Pool, Service
@@ -31,6 +32,8 @@ class Setting:
     """By pool: the profile of its slowest type, with all copies of the model on an instance taken together."""
     gpus: Mapping[str, int]
     """GPUs of one instance, by pool."""
+    boots: Mapping[str, Boot] = field(default_factory=dict)
+    """Expected phases of a boot, by pool."""
     algorithm: Algorithm = Algorithm.LEAST_OUTSTANDING_REQUESTS
     """How the load balancer chooses an instance of a pool."""
     queue_options: tuple[QueueOption, ...] = ()
@@ -78,13 +81,17 @@ def read_setting(root: Path, policy: str, stack: str = "local", service: str | N
     image = settings.services[chosen].container.image
     if library.policies[name].refuses and not composed.policy.refuses:
         notes.append(f"any number of requests waits in an engine: {image} tells no version with a bounded queue")
-    types = library.catalog.types
+    types, served = library.catalog.types, settings.services[chosen]
     return Setting(
         policy_name=name,
         service=composed,
         profiles={pool.name: merged_profile(pool) for pool in composed.pools},
         gpus={pool.name: types[pool.types[0]].gpus for pool in composed.pools},
-        algorithm=settings.services[chosen].algorithm,
+        boots={
+            pool_name: pool_boot(value.types, value, name, library, boot_path(settings, served, value))
+            for pool_name, value in served.pools.items()
+        },
+        algorithm=served.algorithm,
         queue_options=queue_options(image),
         notes=tuple(notes),
     )
@@ -131,7 +138,7 @@ def merged_profile(pool: Pool) -> Profile:
         decode_seconds_per_sequence=speed.decode_seconds_per_sequence / copies,
         kv_cache_tokens=speed.kv_cache_tokens * copies,
         max_sequences=speed.max_sequences * copies,
-        load_seconds=1.0,
+        compile_seconds=1.0,
         estimate=True,
         source=f"the service's pool {pool.name}",
     )

@@ -19,7 +19,7 @@ def backtest(
     trace: options.Traces,
     scale: options.Scale = None,
     peak_instances: options.PeakInstances = None,
-    boot_seconds: options.BootSeconds = 300,
+    boot_seconds: options.BootSeconds = None,
     hours: options.Hours = None,
     clients: options.Clients = 1000,
     seed: options.Seed = None,

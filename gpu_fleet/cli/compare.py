@@ -26,7 +26,7 @@ def compare(
     trace: options.Traces,
     scale: options.Scale = None,
     peak_instances: options.PeakInstances = None,
-    boot_seconds: options.BootSeconds = 300,
+    boot_seconds: options.BootSeconds = None,
     hours: options.Hours = None,
     clients: options.Clients = 1000,
     seed: options.Seed = None,

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from gpu_fleet.backtest.run import Run
     from gpu_fleet.backtest.setting import Setting
 
-FILE_WIDTH = 150
+FILE_WIDTH = 160
 """Least columns of a table that goes to a file, since nobody can widen a file."""
 COLUMNS = (
     "contender",
     "within SLO",
     "USD",
+    "launches",
     "of clairvoyant",
     "of one in SLO",
     "GPU h",
@@ -53,6 +54,7 @@ def print_tables(setting: Setting, runs: Sequence[Run]) -> None:
         )
     for note in (
         *setting.notes,
+        "launches: what they cost beside the instances' hours, within USD; the bounds leave it out",
         "refused: those of the rejected that an engine with a full queue turned away; TTFT is of the served requests",
         f"maxima of the pools were raised to {MAXIMUM_FACTOR:g} times what the peak needs; dim: misses the SLO",
     ):
@@ -85,6 +87,7 @@ def _table(runs: Sequence[Run]) -> Table:
             escape(line.contender),
             f"{line.slo_attainment:.3%}",
             f"{line.cost_usd:,.2f}",
+            f"{line.launch_usd:,.2f}",
             f"{line.ratio:.3f}",
             "-" if line.slo_ratio is None else f"{line.slo_ratio:.3f}",
             f"{line.gpu_hours:,.1f}",
@@ -98,10 +101,17 @@ def _table(runs: Sequence[Run]) -> Table:
         )
     first = runs[0]
     at_once, with_boot = first.clairvoyant_usd, first.clairvoyant_with_boot_usd
-    table.add_row("clairvoyant fleet", "", f"{at_once:,.2f}", "1.000")
-    table.add_row("clairvoyant, boot paid", "", f"{with_boot:,.2f}", f"{with_boot / at_once:.3f}" if at_once else "")
+    table.add_row("clairvoyant fleet", "", f"{at_once:,.2f}", "", "1.000")
+    table.add_row(
+        "clairvoyant, boot paid", "", f"{with_boot:,.2f}", "", f"{with_boot / at_once:.3f}" if at_once else ""
+    )
     fleet = slo_bound_line(runs)
     if fleet is not None:
-        cells = (f"{fleet.slo_attainment:.3%}", f"{fleet.cost_usd:,.2f}", f"{fleet.ratio:.3f}")
+        cells = (
+            f"{fleet.slo_attainment:.3%}",
+            f"{fleet.cost_usd:,.2f}",
+            f"{fleet.launch_usd:,.2f}",
+            f"{fleet.ratio:.3f}",
+        )
         table.add_row(fleet.contender, *cells, "1.000" if fleet.meets_slo else "-")
     return table

@@ -11,7 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from gpu_fleet.operate.records import read_records
+from gpu_fleet.scaling.boot import LastBoot
 from gpu_fleet.scaling.record import Record
+
+BOOT_TOLD_SECONDS = 600.0
+"""A boot is told in the records of the ten minutes after it."""
 
 
 def explain(
@@ -37,10 +41,21 @@ def sentences(record: Record) -> list[str]:
         weight = _change(before.weight if before else None, target.weight)
         take = f", takes {', '.join(target.take)}" if target.take else ""
         lines.append(f"  {name}: desired {desired}, weight {weight}{take}")
+    lines += [
+        f"  {name}: {_boot(boot)}"
+        for name in decision.targets
+        if (boot := decision.state.pool(name).boot) is not None and record.now - boot.at <= BOOT_TOLD_SECONDS
+    ]
     if decision.refresh is not None:
         lines.append(f"  {decision.refresh.pool}: rolls to {', '.join(decision.refresh.types)}")
     lines += [f"  {reason.step}: {reason.sentence} [{reason.code}]" for reason in decision.reasons]
     return lines
+
+
+def _boot(boot: LastBoot) -> str:
+    """Return the newest boot as text: "booted in 654 s: running 30, agent 60, image 310, ..."."""
+    phases = ", ".join(f"{phase} {seconds:.0f}" for phase, seconds in boot.by_phase.items())
+    return f"booted in {boot.seconds:.0f} s" + (f": {phases}" if phases else "")
 
 
 def _change(before: int | None, after: int) -> str:

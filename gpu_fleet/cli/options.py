@@ -38,7 +38,10 @@ Clients = Annotated[
     int,
     typer.Option(min=1, help="Active clients that the requests come from; matters for routing by hash and sticky."),
 ]
-BootSeconds = Annotated[float, typer.Option(min=0, help="Time from launch to first request, in every pool.")]
+BootSeconds = Annotated[
+    float | None,
+    typer.Option(min=0, help="Time from launch to first request, in every pool; by default by phases, as catalogued."),
+]
 
 # The random numbers.
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of all random numbers (default 0).")]

@@ -60,7 +60,7 @@ def seeds_of(seed: int | None, seeds: int | None) -> tuple[int, ...]:
 
 
 def scenario_specs(
-    setting: Setting, files: Sequence[Path], options: TraceOptions, seeds: Sequence[int], boot_seconds: float
+    setting: Setting, files: Sequence[Path], options: TraceOptions, seeds: Sequence[int], boot_seconds: float | None
 ) -> list[ScenarioSpec]:
     """Return a scenario for each trace and seed. Raises DocumentError for wrong options and traces."""
     from gpu_fleet.backtest.scenario import ScenarioSpec

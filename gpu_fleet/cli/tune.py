@@ -33,7 +33,7 @@ def tune(
     trials: Annotated[int, typer.Option(min=1, help="Number of policies to try.")] = 40,
     scale: options.Scale = None,
     peak_instances: options.PeakInstances = None,
-    boot_seconds: options.BootSeconds = 300,
+    boot_seconds: options.BootSeconds = None,
     hours: options.Hours = None,
     train_share: Annotated[float, typer.Option(help="Share of the trace to train on; the rest is held out.")] = 2 / 3,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same search.")] = 0,

@@ -44,14 +44,76 @@ class InstanceType(Section):
     """On-demand price, Linux, in the catalog's region."""
     spot_usd_per_hour: Annotated[float, Field(gt=0)] | None = None
     """Expected spot price; required for a pool with a spot share."""
-    boot_seconds: Annotated[float, Field(ge=0)] = 180
-    """Time from the launch to the start of the serving container."""
+    running_seconds: Annotated[float, Field(ge=0)] = 30
+    """Time from the launch to the kernel's start."""
+    network_gbps: Annotated[float, Field(gt=0)]
+    """Bandwidth of its network, Gbit/s; what it bursts to, if it bursts."""
+    volume_gbps: Annotated[float, Field(gt=0)]
+    """Bandwidth to its EBS volumes, Gbit/s; what it bursts to, if it bursts."""
     instance_store_gb: Annotated[float, Field(ge=0)] = 0
     """Size of its own disks together, GB (10^9 bytes), as AWS gives it; 0: none."""
     quota: str
     """On-demand quota that the type counts against, a key of `quotas`."""
     spot_quota: str
     """Spot quota that the type counts against, a key of `quotas`."""
+
+
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class BootFigures(Section):
+    """What boots are computed from (`gpu_fleet.config.boot_estimate`) until a pool's own are known. GB: 1e9 bytes."""
+
+    agent_seconds: Annotated[float, Field(ge=0)]
+    """From the kernel's start until the boot script has installed everything."""
+    image_gb: PositiveFloat
+    """The container's image as it is downloaded."""
+    unpacked_image_gb: PositiveFloat
+    """The same on disk."""
+    unpack_gb_per_second: PositiveFloat
+    """Of the downloaded image, as fast as Docker unpacks it on a fast disk."""
+    image_read_gb: PositiveFloat
+    """Part of an unpacked image that is read before the engine answers."""
+    snapshot_gb_per_second: PositiveFloat
+    """First read of a volume that was made from an AMI's snapshot."""
+    start_seconds: Annotated[float, Field(ge=0)]
+    """From the container's start until the engine asks for its weights."""
+    hub_gb_per_second: PositiveFloat
+    """Download of weights from a public hub."""
+    load_gb_per_second: PositiveFloat
+    """From page cache or disk into one GPU."""
+    most_load_gb_per_second: PositiveFloat
+    """The same into all GPUs of an instance together."""
+    stream_gb_per_second: PositiveFloat
+    """Weights read from the network into the GPUs, without a disk in between."""
+    instance_store_gb_per_second: PositiveFloat
+    """Written to or read from a type's own disks."""
+    cached_compile_share: Annotated[float, Field(ge=0, le=1)]
+    """Of a model's `compile_seconds`, what is left with a cache of what was compiled."""
+    healthy_seconds: Annotated[float, Field(ge=0)]
+    """From the engine's first answer until the load balancer finds it healthy."""
+    sources: dict[str, str]
+    """Source of each figure, or why it is an estimate."""
+
+    @model_validator(mode="after")
+    def _each_figure_has_its_source(self) -> Self:
+        figures = set(type(self).model_fields) - {"sources"}
+        for name in sorted(figures ^ set(self.sources)):
+            raise ValueError(f"sources: must have one for each figure and no other ({name} differs)")
+        return self
+
+
+class LaunchPrices(Section):
+    """Prices of a launch beside the instance's own, in the catalog's region."""
+
+    nat_usd_per_gb: Annotated[float, Field(ge=0)]
+    """Data processed by a NAT gateway."""
+    volume_usd_per_gib_month: Annotated[float, Field(ge=0)]
+    """gp3 storage."""
+    throughput_usd_per_mib_per_second_month: Annotated[float, Field(ge=0)]
+    """gp3 throughput above 125 MiB/s."""
+    source: str
+    """Their pages, and when they were read."""
 
 
 class Catalog(Section):
@@ -66,9 +128,15 @@ class Catalog(Section):
     spot_source: str = ""
     """Source of the spot prices, or the basis of their estimates."""
     hardware_source: str = ""
-    """Source of GPUs, memory, vCPUs and instance store."""
-    boot_source: str = ""
-    """Source of `boot_seconds`."""
+    """Source of GPUs, memory and vCPUs."""
+    running_source: str = ""
+    """Source of `running_seconds`."""
+    bandwidth_source: str = ""
+    """Source of bandwidths and instance stores."""
+    boot: BootFigures
+    """What the phases of a boot are computed from."""
+    prices: LaunchPrices
+    """What a launch costs beside the instance's hours."""
     quotas: dict[str, Quota]
     """Quotas by the short name that instance types use."""
     types: dict[str, InstanceType]

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from gpu_fleet.config.boot_estimate import BootPath, Way, expected_boot, launch_price
 from gpu_fleet.config.catalog import InstanceType, ServedModel
 from gpu_fleet.config.document import Document, DocumentError
 from gpu_fleet.config.fit import PlanProblem
+from gpu_fleet.config.image_registry import host_and_path
 from gpu_fleet.config.library import Library
+from gpu_fleet.config.model_weights import streams
 from gpu_fleet.config.project_file import PROJECT
 from gpu_fleet.config.queue_options import as_served
 from gpu_fleet.config.rules import each
 from gpu_fleet.config.rules.plan import library_problems
-from gpu_fleet.config.settings import PoolSettings, ServiceSettings, StackSettings
+from gpu_fleet.config.settings import Nat, NewNetwork, PoolSettings, ServiceSettings, StackSettings
 from gpu_fleet.config.stack_file import StackDocument
 from gpu_fleet.config.validation import until_hole
 from gpu_fleet.scaling import profile
+from gpu_fleet.scaling.boot import Boot
 from gpu_fleet.scaling.policy import Policy
 from gpu_fleet.scaling.service import Alternative, Pool, Service
 
@@ -42,8 +46,8 @@ def compose(
 def services(settings: StackSettings, library: Library, document: Document | None = None) -> tuple[Service, ...]:
     """Return the stack's services in the scaling model.
 
-    A pool has the capacity of its weakest type, the price and vCPUs of its preferred type, and as lead time the boot
-    and model load of the slowest. With `document` (from `read_stack`) errors have their place.
+    A pool has the capacity of its weakest type, the price and vCPUs of its preferred type, and as lead time the boot of
+    the slowest. With `document` (from `read_stack`) errors have their place.
     Raises DocumentError with every reason why settings, policies, catalog and profiles do not fit together.
     """
     document = document or StackDocument(PROJECT, {}, {(): (0, 0)})
@@ -58,16 +62,56 @@ def _services(name: str, value: ServiceSettings, settings: StackSettings, librar
         name=name,
         policy=as_served(library.policies[value.policy], value.container.image),
         pools=tuple(
-            pool(pool_name, pool_value, value.policy, library, pool_value.zones or settings.network.zones)
+            pool(
+                pool_name,
+                pool_value,
+                value.policy,
+                library,
+                pool_value.zones or settings.network.zones,
+                boot_path(settings, value, pool_value),
+            )
             for pool_name, pool_value in value.pools.items()
         ),
         vcpu_quotas=value.vcpu_quotas,
     )
 
 
-def pool(name: str, value: PoolSettings, policy_name: str, library: Library, zones: tuple[str, ...] = ()) -> Pool:
-    """Return one pool in the scaling model. The caller has checked that it fits the library."""
-    preferred = _alternative(value.types, value, policy_name, library)
+def boot_path(settings: StackSettings, service: ServiceSettings, pool: PoolSettings) -> BootPath:
+    """Return how the pool's instances come by image and weights.
+
+    What comes from S3, as ECR's layers do, passes the gateway endpoint where there is one; an existing VPC is taken to
+    have one, and a NAT gateway.
+    """
+    nat, endpoint, network = Way.NAT, True, settings.network
+    if isinstance(network, NewNetwork):
+        nat, endpoint = Way.REGION if network.nat is Nat.NONE else Way.NAT, network.s3_endpoint
+    in_region = Way.REGION if endpoint else nat
+    host, _ = host_and_path(service.container.image)
+    in_ecr = ".dkr.ecr." in host or host in settings.image_caches
+    in_s3 = service.boot.weights is not None or any("s3://" in word for word in service.container.args)
+    return BootPath(
+        image=in_region if in_ecr else nat,
+        weights=in_region if in_s3 else nat,
+        volume_gib=pool.volume_gib,
+        volume_mib_per_second=service.boot.volume_throughput_mib_per_second,
+        instance_store=service.boot.instance_store,
+        streamed=streams(service),
+    )
+
+
+def pool(
+    name: str,
+    value: PoolSettings,
+    policy_name: str,
+    library: Library,
+    zones: tuple[str, ...] = (),
+    path: BootPath | None = None,
+) -> Pool:
+    """Return one pool in the scaling model. The caller has checked that it fits the library.
+
+    Without `path` the image and the weights come through NAT.
+    """
+    preferred = _alternative(value.types, value, policy_name, library, path)
     return Pool(
         **{figure: getattr(preferred, figure) for figure in Alternative.model_fields},
         name=name,
@@ -76,8 +120,20 @@ def pool(name: str, value: PoolSettings, policy_name: str, library: Library, zon
         spot_percent=value.spot_percent,
         on_demand_base=value.on_demand_base,
         zones=zones,
-        alternatives=tuple(_alternative(types, value, policy_name, library) for types in value.alternatives),
+        alternatives=tuple(_alternative(types, value, policy_name, library, path) for types in value.alternatives),
     )
+
+
+def pool_boot(types: tuple[str, ...], value: PoolSettings, policy_name: str, library: Library, path: BootPath) -> Boot:
+    """Return the expected boot of the slowest of these types in the pool. The caller has checked that they fit."""
+    policy = library.policies[policy_name]
+    model = library.profiles.models[policy.model]
+    kinds = [library.catalog.types[name] for name in types]
+    boots = [
+        expected_boot(kind, model, _figures(kind, value.gpus_per_copy, policy, model).placement, library.catalog, path)
+        for kind in kinds
+    ]
+    return max(boots, key=lambda boot: boot.seconds)
 
 
 class _Figures(NamedTuple):
@@ -99,14 +155,19 @@ def _figures(instance_type: InstanceType, gpus_per_copy: int | None, policy: Pol
     return _Figures(one_copy.throughput_rps * copies, one_copy, copies, placement)
 
 
-def _alternative(types: tuple[str, ...], value: PoolSettings, policy_name: str, library: Library) -> Alternative:
+def _alternative(
+    types: tuple[str, ...], value: PoolSettings, policy_name: str, library: Library, path: BootPath | None
+) -> Alternative:
     """Return capacity and cost of an instance of any of these types in the pool."""
+    path = path or BootPath(volume_gib=value.volume_gib)
     policy = library.policies[policy_name]
     instance_types = [library.catalog.types[type_name] for type_name in types]
     model = library.profiles.models[policy.model]
     figures = [_figures(one, value.gpus_per_copy, policy, model) for one in instance_types]
     throughput_rps, weakest, copies, placement = min(figures, key=lambda one: one.throughput_rps)
     preferred = instance_types[0]
+    boot = pool_boot(types, value, policy_name, library, path)
+    launch = launch_price(preferred, model, boot, library.catalog, path)
     spot_prices = [one.spot_usd_per_hour for one in instance_types if one.spot_usd_per_hour is not None]
     return Alternative(
         types=types,
@@ -122,7 +183,7 @@ def _alternative(types: tuple[str, ...], value: PoolSettings, policy_name: str, 
         spot_usd_per_hour=min(spot_prices) if spot_prices else None,
         vcpus=preferred.vcpus,
         quota=library.catalog.quotas[preferred.quota].name,
-        lead_seconds=max(one.boot_seconds for one in instance_types)
-        + max(one.placement.load_seconds for one in figures),
+        lead_seconds=round(boot.seconds, 1),
+        launch_usd=round(launch.extra_usd, 4),
         speed=profile.Speed(**placement.model_dump(include=set(profile.Speed.model_fields))),
     )

@@ -23,8 +23,9 @@ SCHEMAS = "policies/schema"
 README = "policies/README.md"
 
 _UNITS = {
-    "_seconds": "s", "_percent": "%", "_gib": "GiB", "_mb": "MB", "_usd_per_hour": "USD/h", "_rps": "requests/s",
-    "_tokens": "tokens", "_days": "days", "_minutes": "min", "_tokens_per_second": "tokens/s",
+    "_seconds": "s", "_percent": "%", "_gib": "GiB", "_mb": "MB", "_gb": "GB",
+    "_gbps": "Gbit/s", "_gb_per_second": "GB/s", "_usd_per_gb": "USD/GB", "_usd_per_hour": "USD/h",
+    "_rps": "requests/s", "_tokens": "tokens", "_days": "days", "_minutes": "min", "_tokens_per_second": "tokens/s",
     "_bytes_per_token": "bytes", "_seconds_per_sequence": "s", "_seconds_per_1000_input_tokens": "s",
 }  # fmt: skip
 

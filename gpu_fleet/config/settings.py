@@ -219,7 +219,7 @@ class Weights(Section):
     into the GPU (Run:ai Model Streamer); its container then uses the instance's role."""
 
 
-class Boot(Section):
+class BootOptions(Section):
     """How the instances of a service get from launch to their first answer; docs/boot.md compares the ways."""
 
     instance_store: bool = True
@@ -300,7 +300,7 @@ class ServiceSettings(Section):
     hand, `round_robin` each in turn, `weighted_random` any, seldom one that answers with errors. The lengths of a
     model's requests differ by orders of magnitude, so requests wait least with the first."""
     container: Container
-    boot: Boot = Boot()
+    boot: BootOptions = BootOptions()
     pools: Annotated[dict[str, PoolSettings], Field(min_length=1, max_length=MAX_POOLS)]
     """One to five pools, by name; their order means nothing."""
     vcpu_quotas: dict[str, Annotated[int, Field(ge=0)]] = Field(default={})

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from gpu_fleet.emulator.clock import VirtualClock
+from gpu_fleet.scaling.boot import Boot
 
 
 class Location(NamedTuple):
@@ -33,9 +34,9 @@ class Launch:
     at: float
 
 
-BootSeconds = float | Mapping[str, float] | Callable[[Launch], float | None]
+BootSeconds = float | Mapping[str, float] | Callable[[Launch], float | Boot | None]
 """Seconds from launch until the model answers: one figure, one by instance type or group, or a function. A function
-returns None for an instance that never answers."""
+returns None for an instance that never answers, and phases for one that publishes them when it answers."""
 
 DrainSeconds = float | Callable[[str], float | None]
 """Seconds from deregistration until an instance's last request ends: one figure, or a function of the instance's id.
@@ -165,8 +166,8 @@ class CloudWorld:
             event.action()
         self.clock.advance_to(to)
 
-    def boot_seconds_of(self, launch: Launch) -> float | None:
-        """Return the seconds until the model answers; None for never. Raises ValueError for an unknown type."""
+    def boot_seconds_of(self, launch: Launch) -> float | Boot | None:
+        """Return an instance's boot; None for one that never answers. Raises ValueError for an unknown type."""
         return look_up_boot_seconds(self.boot_seconds, launch)
 
     def drain_seconds_of(self, instance_id: str) -> float | None:
@@ -187,8 +188,8 @@ class CloudWorld:
             watcher(change)
 
 
-def look_up_boot_seconds(setting: BootSeconds, launch: Launch) -> float | None:
-    """Return the boot time that the setting gives a launch; None for never. Raises ValueError for an unknown type."""
+def look_up_boot_seconds(setting: BootSeconds, launch: Launch) -> float | Boot | None:
+    """Return the boot that the setting gives a launch; None for never. Raises ValueError for an unknown type."""
     match setting:
         case float() | int() as seconds:
             return float(seconds)

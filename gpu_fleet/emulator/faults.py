@@ -17,6 +17,7 @@ from gpu_fleet.emulator.cloud_world import Launch, Shortage, look_up_boot_second
 from gpu_fleet.emulator.embedded import EmbeddedCloud
 from gpu_fleet.emulator.lifelike.interruptions import interrupt, recommend
 from gpu_fleet.emulator.lifelike.metric_store import MetricKey
+from gpu_fleet.scaling.boot import Boot
 
 __all__ = [
     "CallFault",
@@ -138,7 +139,7 @@ def slow_boot(cloud: EmbeddedCloud, seconds: float | None, *, group: str | None 
     """Let instances launched meanwhile (of one group) take `seconds` until their model answers; None: it never does."""
     world, before = cloud.world, cloud.world.boot_seconds
 
-    def boot_seconds(launch: Launch) -> float | None:
+    def boot_seconds(launch: Launch) -> float | Boot | None:
         return seconds if group in (None, launch.group) else look_up_boot_seconds(before, launch)
 
     world.boot_seconds = boot_seconds

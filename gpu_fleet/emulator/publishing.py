@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from moto.elbv2.models import elbv2_backends
 
-from gpu_fleet.emulator.cloud_world import CloudWorld, Location
+from gpu_fleet.emulator.cloud_world import Change, CloudWorld, InstanceChange, Location
 from gpu_fleet.emulator.lifelike import Lifelike
 from gpu_fleet.emulator.lifelike.metric_store import DataPoint
 from gpu_fleet.emulator.lifelike.target_health import HEALTHY, UNHEALTHY
+from gpu_fleet.scaling.boot import NODE_PHASES
 
 BALANCER = "AWS/ApplicationELB"
 ENGINE = "GpuFleet"
@@ -49,13 +50,14 @@ class Publisher:
     """Puts metrics into the region's store as AWS reports them: per minute from the balancer, per 10 s from engines."""
 
     def __init__(self, world: CloudWorld, lifelike: Lifelike, location: Location, delays: PublishingDelays) -> None:
-        """Create a publisher; `start` begins to count hosts."""
+        """Create a publisher; `start` begins to count hosts and to publish boots."""
         self._world, self._location, self._delays = world, location, delays
         self._metrics, self._targets = lifelike.metrics, lifelike.targets
-        self._group_of = lifelike.lifecycle.group_of
+        self._lifecycle, self._group_of = lifelike.lifecycle, lifelike.lifecycle.group_of
 
     def start(self) -> None:
-        """Count hosts from now on, for as long as time moves."""
+        """Count hosts and publish boots from now on, for as long as time moves."""
+        self._world.watchers.append(self._publish_boot)
         step = HEALTH_SAMPLE_SECONDS
         self._world.call_at(step * (self._world.now // step + 1), self._sample_hosts)
 
@@ -115,6 +117,18 @@ class Publisher:
                 self._metrics.put(ENGINE, name, dimensions, at, point, high_resolution=True)
 
         self._call_at(at + self._delays.engine_seconds, put)
+
+    def _publish_boot(self, change: InstanceChange) -> None:
+        """Publish the phases that an instance times itself, once: `infra/instance/node/boot_phases.py`."""
+        member = self._lifecycle.members.get(change.instance_id)
+        if change.change is not Change.ANSWERS or member is None or member.boot is None:
+            return
+        phases, member.boot = member.boot.by_phase, None
+        for phase in NODE_PHASES:
+            point = DataPoint(unit="Seconds")
+            point.add(phases[phase])
+            dimensions = [("AutoScalingGroupName", change.group), ("phase", phase.value)]
+            self._metrics.put(ENGINE, "boot_seconds", dimensions, change.at, point)
 
     def _sample_hosts(self) -> None:
         at = self._world.now - HEALTH_SAMPLE_SECONDS

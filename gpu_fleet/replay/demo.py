@@ -27,6 +27,7 @@ from gpu_fleet.replay.replay import Opening, Replay
 from gpu_fleet.replay.replay_cloud import replay_cloud
 from gpu_fleet.replay.replay_result import ReplayResult
 from gpu_fleet.replay.static_fleet import STATIC_SHARE, StaticFleet, static_fleet
+from gpu_fleet.scaling.boot import Boot
 from gpu_fleet.scaling.policy import Workload
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.traffic import Trace
@@ -65,13 +66,11 @@ class Plan:
     policy: str
     """Its name."""
 
-    def boots_in(self, launch: Launch) -> float:
-        """Return seconds from launch until the model answers."""
+    def boots_in(self, launch: Launch) -> float | Boot:
+        """Return the instance's boot by phases, or the seconds that the user chose for all."""
         if self.options.boot_seconds is not None:
             return self.options.boot_seconds
-        boot_seconds = self.library.catalog.types[launch.type].boot_seconds
-        of_type = next((types[launch.type] for types in self.hardware.values() if launch.type in types), None)
-        return boot_seconds + (of_type.profile.load_seconds if of_type else 0.0)
+        return next(types[launch.type].boot for types in self.hardware.values() if launch.type in types)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def prepare(root: Path, options: DemoOptions | None = None) -> Plan:
         options=options,
         library=known,
         service=service,
-        hardware=service_hardware(settings.services[name], known),
+        hardware=service_hardware(settings, name, known),
         traffic=traffic,
         opening=_opening(service, traffic.trace),
         policy=settings.services[name].policy,

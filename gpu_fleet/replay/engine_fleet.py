@@ -55,6 +55,7 @@ class EngineFleet:
         self.launches = 0
         for instance in self.running.values():
             instance.machine.launched_at = max(0.0, instance.machine.launched_at - start)
+            instance.machine.launch_usd = 0.0
             if instance.machine.phase is Phase.READY:
                 self._join(instance, None)
 
@@ -91,6 +92,7 @@ class EngineFleet:
         machine = SimulatedInstance(
             change.instance_id, self._index[pool], change.type, change.zone, change.spot, price, at
         )
+        machine.launch_usd = hardware.launch_usd
         self.running[change.instance_id] = RunningInstance(machine, pool, hardware)
         self.launches += 1
 

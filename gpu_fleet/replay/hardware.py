@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from gpu_fleet.config.boot_estimate import expected_boot, launch_price
+from gpu_fleet.config.composition import boot_path
 from gpu_fleet.config.engines import queue_options
 from gpu_fleet.config.library import Library
 from gpu_fleet.config.queue_options import as_served, counted
-from gpu_fleet.config.settings import ServiceSettings
+from gpu_fleet.config.settings import StackSettings
+from gpu_fleet.scaling.boot import Boot
 from gpu_fleet.scaling.profile import Profile
 from gpu_fleet.scaling.queue_limit import QueueLimit, queue_limit
 from gpu_fleet.scaling.service import Pool
@@ -28,6 +31,9 @@ class InstanceHardware:
     gpus: int
     on_demand_usd_per_hour: float
     spot_usd_per_hour: float | None
+    boot: Boot = field(default_factory=Boot)
+    launch_usd: float = 0.0
+    """What a launch costs beside the instance's hours."""
 
     @property
     def engine(self) -> Engine:
@@ -45,23 +51,26 @@ Hardware: TypeAlias = Mapping[str, Mapping[str, InstanceHardware]]
 """Hardware by pool and instance type; the first type of a pool is the preferred one."""
 
 
-def service_hardware(settings: ServiceSettings, library: Library) -> Hardware:
+def service_hardware(stack: StackSettings, service: str, library: Library) -> Hardware:
     """Return the hardware of every type that the service's pools may launch.
 
     Raises ValueError where the model has no profile for a type; settings that were checked against the library have.
     """
+    settings = stack.services[service]
     image = settings.container.image
     policy, options = as_served(library.policies[settings.policy], image), queue_options(image)
     model = library.profiles.models[policy.model]
     hardware: dict[str, dict[str, InstanceHardware]] = {}
     for name, pool in settings.pools.items():
         hardware[name] = {}
+        path = boot_path(stack, settings, pool)
         for type_ in (type_ for types in (pool.types, *pool.alternatives) for type_ in types):
             entry = library.catalog.types[type_]
             gpus = pool.gpus_per_copy or entry.gpus
             profile = model.placement(entry.gpu, gpus)
             if profile is None:
                 raise ValueError(f"{policy.model} has no profile on {gpus} x {entry.gpu}")
+            boot = expected_boot(entry, model, profile, library.catalog, path)
             hardware[name][type_] = InstanceHardware(
                 profile=profile,
                 copies=entry.gpus // gpus,
@@ -69,6 +78,8 @@ def service_hardware(settings: ServiceSettings, library: Library) -> Hardware:
                 gpus=entry.gpus,
                 on_demand_usd_per_hour=entry.on_demand_usd_per_hour,
                 spot_usd_per_hour=entry.spot_usd_per_hour,
+                boot=boot,
+                launch_usd=launch_price(entry, model, boot, library.catalog, path).extra_usd,
             )
     return hardware
 

@@ -323,6 +323,7 @@ class Replay:
             slo_attainment=1.0 if total.slo_attainment is None else total.slo_attainment,
             cost_usd=sum(bill.usd.values()),
             usd_by_pool=bill.usd,
+            launch_usd=sum(bill.launch_usd.values()),
             machine_hours={name: seconds / 3600 for name, seconds in bill.seconds.items()},
             gpu_hours=gpu_hours,
             lost=total.lost,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpu_fleet.emulator import CloudOptions, EmbeddedCloud, Launch, PublishingDelays, RegisteredResource, provision
+from gpu_fleet.scaling.boot import Boot
 from gpu_fleet.simulator.telemetry import FINE_SECONDS, Delays
 
 DELAYS = Delays()
@@ -22,7 +23,7 @@ def replay_cloud(
     root: Path,
     on_resource: Callable[[RegisteredResource], None] | None = None,
     *,
-    boot_seconds: float | Callable[[Launch], float | None] = 300.0,
+    boot_seconds: float | Callable[[Launch], float | Boot | None] = 300.0,
     seed: int = 0,
 ) -> EmbeddedCloud:
     """Open an embedded cloud with the stack in it. An instance drains until its last simulated request has ended.

@@ -72,6 +72,8 @@ class ReplayResult:
     """Share of all requests; 1.0 without any."""
     cost_usd: float
     usd_by_pool: Mapping[str, float]
+    launch_usd: float
+    """Of the cost, what launches cost beside the instances' hours."""
     machine_hours: Mapping[str, float]
     """By pool."""
     gpu_hours: float

@@ -36,6 +36,7 @@ def comparison(result: DemoResult) -> list[ComparisonRow]:
         ComparisonRow("TTFT p50", _seconds(ours.p50_ttft_seconds), _seconds(static.p50_ttft_seconds)),
         ComparisonRow("TTFT p95", _seconds(ours.p95_ttft_seconds), _seconds(static.p95_ttft_seconds)),
         ComparisonRow("cost", f"${ours.cost_usd:,.2f}", f"${static.cost_usd:,.2f}"),
+        ComparisonRow("of it, launches", f"${ours.launch_usd:,.2f}", "$0.00"),
         ComparisonRow("GPU hours", f"{ours.gpu_hours:,.2f}", f"{static.gpu_hours:,.2f}"),
         ComparisonRow("requests lost", f"{ours.lost:,}", f"{static.lost:,}"),
         ComparisonRow("of them to a scale-in", f"{ours.lost_to_scale_in:,}", "0"),

@@ -95,6 +95,8 @@ class PoolSeries:
     gpu: Series = ()
     kv_cache: Series = ()
     network_latency: Series = ()
+    boot: Mapping[str, Series] = field(default_factory=dict)
+    """Means by phase of a boot, by minute."""
     of_instance: Mapping[str, Mapping[str, Series]] = field(default_factory=dict)
     """By instance id, then by metric."""
 
@@ -187,12 +189,17 @@ class _Pool:
             gpu_percent=self._newest(published.gpu),
             kv_cache_percent=self._newest(published.kv_cache),
             network_latency_seconds=self._newest(published.network_latency),
+            boot_seconds=self._boot_seconds(),
             capacity_errors=facts.capacity_errors,
             zones=facts.zones,
             launch_suspended=facts.launch_suspended,
             refreshing=facts.refreshing,
             types=facts.types,
         )
+
+    def _boot_seconds(self) -> dict[str, Reading]:
+        readings = {phase: self._newest(series) for phase, series in self.published.boot.items()}
+        return {phase: reading for phase, reading in readings.items() if reading is not None}
 
     def _newest(self, series: Series) -> Reading | None:
         return newest(series, self.oldest)

@@ -94,6 +94,7 @@ def _terms(context: Context, *, may_move: bool, instead_of: Mapping[str, int] | 
     return mix_choice.MoveTerms(
         policy.vertical,
         lead_seconds={p.name: learning.lead_seconds(p, state) for p in context.service.pools},
+        launch_usd={p.name: p.launch_usd for p in context.service.pools},
         last_move_at=state.mix.moved_at or None,
         now=context.now,
         may_move=may_move,

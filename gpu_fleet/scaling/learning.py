@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from gpu_fleet.scaling.boot import LastBoot
 from gpu_fleet.scaling.context import Context
 from gpu_fleet.scaling.observation import Phase, PoolObservation
 from gpu_fleet.scaling.policy import LoadUnit
@@ -14,6 +15,9 @@ from gpu_fleet.scaling.state import LearningMemory, PoolState, State
 LAUNCHES_KEPT = 12
 LEAD_QUANTILE = 0.75
 """Three launches in four were at least as fast: the mean would be late for half of them."""
+PHASES_WANTED_SECONDS = 300.0
+"""How long the phases of a launch are asked for. Instances publish them as they enter service, which is before the load
+balancer calls them healthy; an AMI of one's own may publish none."""
 EDGE = 0.9
 """Load over C from which an instance is at the edge of the SLO: below it nothing is learnt about C."""
 
@@ -32,17 +36,32 @@ def remember_pools(context: Context) -> Mapping[str, PoolState]:
 
 
 def learn_leads(remembered: PoolState, seen: PoolObservation, now: float) -> PoolState:
-    """Note the time that each instance took which has become ready since the last evaluation."""
+    """Note the time that each instance took which has become ready since the last evaluation, and its phases."""
     starting = tuple(i.id for i in seen.those(Phase.STARTING))
     if not starting and not remembered.starting:
-        return remembered
+        return _with_phases(remembered, seen, now)
     started = set(remembered.starting)
-    leads = list(remembered.leads)
+    leads: list[float] = []
     for instance in seen.those(Phase.READY):
         if instance.id in started:
             ready_at = instance.ready_at if instance.ready_at is not None else now
             leads.append(round(max(1.0, ready_at - instance.since), 1))
-    return replace(remembered, leads=tuple(leads[-LAUNCHES_KEPT:]), starting=starting)
+    remembered = _with_phases(replace(remembered, starting=starting), seen, now)
+    if not leads:
+        return remembered
+    newest = LastBoot(now, round(sum(leads) / len(leads), 1), {})
+    return replace(remembered, leads=(*remembered.leads, *leads)[-LAUNCHES_KEPT:], boot=newest)
+
+
+def _with_phases(remembered: PoolState, seen: PoolObservation, now: float) -> PoolState:
+    """Add the phases of the newest launch, once they are there."""
+    boot = remembered.boot
+    if boot is None or not boot.wanted:
+        return remembered
+    ordered_at = boot.at - boot.seconds
+    told = {phase: round(read.value, 1) for phase, read in seen.boot_seconds.items() if read.at > ordered_at}
+    wanted = not told and now - boot.at < PHASES_WANTED_SECONDS
+    return replace(remembered, boot=replace(boot, told=told, wanted=wanted))
 
 
 def learn_capacity(context: Context) -> State:

@@ -63,7 +63,7 @@ class Move:
     saving_percent: float
     """Of the cost of `before`."""
     overlap_usd: float
-    """Cost of the new instances until they serve, while the old ones run on."""
+    """Cost of the new instances until they serve, while the old ones run on, and of their launches."""
 
 
 def usd_per_hour(options: Sequence[PoolOption], counts: Mapping[str, int]) -> float:

@@ -6,7 +6,7 @@ This is the vertical axis: `gpu_fleet.scaling.mix` finds the cheapest mix, and t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gpu_fleet.scaling.decision import Reason
 from gpu_fleet.scaling.mix import SLACK, Move, PoolOption, carried_rps, cheapest, largest, usd_per_hour
@@ -43,6 +43,8 @@ class MoveTerms:
     """Whether a move may be made for money at all."""
     instead_of: Mapping[str, int] | None = None
     """The counts that a move is held against; None: the cheapest of the types in use."""
+    launch_usd: Mapping[str, float] = field(default_factory=dict)
+    """Of each pool, what a launch costs beside the instance's hours."""
     margin: float = 1.0
     """What a mix that is moved to must carry, over what is required: else noise of the next minute undoes the move."""
     most_more: int = 1000
@@ -74,7 +76,8 @@ def choose(problem: MixProblem, current: Mapping[str, int], terms: MoveTerms) ->
     (b) the cheapest of all. (b) wins where `vertical.method` is `pools`, it saves at least `minimum_saving_percent`
     of (a), `minimum_stay_seconds` have passed since `last_move_at`, and its saving within that time exceeds the cost
     of the new instances until they serve (`lead_seconds`, the longest of the pools that grow), since the old ones run
-    on meanwhile. Capacity never waits for any of this: (a) carries the demand wherever some mix does.
+    on meanwhile, and of their launches (`launch_usd`). Capacity never waits for any of this: (a) carries the demand
+    wherever some mix does.
 
     Worked: 4 instances at 1.86 USD would replace 8 at 1.01: that saves 0.64 USD an hour (7.9 %), and 4 * 1.86 *
     300/3600 = 0.62 USD are paid twice; the move pays within an hour by 2 cents.
@@ -94,7 +97,7 @@ def choose(problem: MixProblem, current: Mapping[str, int], terms: MoveTerms) ->
     best = _reachable(problem, current, terms).cheapest()
     if best is None:
         return _adjusted(problem, current, kept)
-    move = _move(problem.options, current, kept, best, terms.lead_seconds)
+    move = _move(problem.options, current, kept, best, terms)
     refusal = _refusal(move, terms)
     if refusal is None:
         return Mix(best, (reasons.move(move),), instead_of=kept)
@@ -124,21 +127,23 @@ def _move(
     current: Mapping[str, int],
     kept: Mapping[str, int],
     best: Mapping[str, int],
-    lead_seconds: Mapping[str, float],
+    terms: MoveTerms,
 ) -> Move:
     """The move from `kept` to `best`. Both run from the order of the new instances until the slowest of them serves."""
     kept_usd, best_usd = usd_per_hour(options, kept), usd_per_hour(options, best)
     saving = kept_usd - best_usd
     grown = [option for option in options if best[option.name] > current.get(option.name, 0)]
-    seconds = max((lead_seconds.get(option.name, 0.0) for option in grown), default=0.0)
-    new_usd = sum(option.usd_per_hour * max(0, best[option.name] - kept[option.name]) for option in grown)
+    seconds = max((terms.lead_seconds.get(option.name, 0.0) for option in grown), default=0.0)
+    more = {option.name: max(0, best[option.name] - kept[option.name]) for option in grown}
+    new_usd = sum(option.usd_per_hour * more[option.name] for option in grown)
+    launches_usd = sum(terms.launch_usd.get(name, 0.0) * count for name, count in more.items())
     return Move(
         before=kept,
         after=best,
         usd_per_hour=best_usd,
         saving_usd_per_hour=saving,
         saving_percent=100 * saving / kept_usd,
-        overlap_usd=seconds / 3600 * new_usd,
+        overlap_usd=seconds / 3600 * new_usd + launches_usd,
     )
 
 

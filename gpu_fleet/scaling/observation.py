@@ -105,6 +105,9 @@ class PoolObservation:
     gpu_percent: Reading | None = None
     kv_cache_percent: Reading | None = None
     network_latency_seconds: Reading | None = None
+    boot_seconds: Mapping[str, Reading] = field(default_factory=dict)
+    """By phase, as the instances timed their boots: mean of those that entered service in the newest minute. Read only
+    after a launch (`LastBoot.wanted`)."""
     capacity_errors: tuple[CapacityError, ...] = ()
     zones: tuple[str, ...] = ()
     """The group's own availability zones; empty: unknown."""

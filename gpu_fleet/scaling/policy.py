@@ -241,8 +241,8 @@ class RoutingPolicy(Section):
     capacity, corrected by measured latency; `auto`: starts as `capacity` and becomes `response_time` when the pools'
     loads drift apart."""
     static_weights: dict[str, Weight] = {}
-    """`static`: weight of each pool. Each pool gets the instances that its share of the traffic needs, whatever would be
-    cheapest."""
+    """`static`: weight of each pool. Each pool gets the instances that its share of the traffic needs, whatever would
+    be cheapest."""
     hash_header: str | None = None
     """`hash`: request header whose value ends in an evenly spread hexadecimal digit, like a UUID."""
     stickiness_seconds: Annotated[int, Field(ge=1, le=604800)] = 3600

@@ -57,8 +57,8 @@ class Speed(Section):
 class Profile(Speed):
     """One model on one instance type. Every figure has its source, or is an estimate that names its basis."""
 
-    load_seconds: PositiveFloat
-    """Time from container start to the model's first answer."""
+    compile_seconds: Annotated[float, Field(ge=0)]
+    """Time from loaded weights to the first answer, without a cache: the engine compiles, and captures CUDA graphs."""
     estimate: bool
     """Whether the figures are derived rather than measured on this very type."""
     source: str

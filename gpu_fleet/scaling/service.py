@@ -46,6 +46,8 @@ class Alternative(Section):
     """Name of the vCPU quota that on-demand instances of this class count against; empty: unknown."""
     lead_seconds: Annotated[float, Field(ge=0)] = 300
     """Expected time from order to first request, until the pool's own launches have been measured."""
+    launch_usd: Annotated[float, Field(ge=0)] = 0.0
+    """What a launch costs beside the instance's hours: data through a NAT gateway, and the volume until it serves."""
     speed: Speed | None = None
     """How fast one copy serves. With it, capacity follows the measured prompt and answer lengths instead of the
     policy's typical request."""

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
+from gpu_fleet.scaling.boot import LastBoot
+
 LEAST_REWEIGHED = 1e-6
 
 
@@ -95,6 +97,8 @@ class PoolState:
 
     leads: tuple[float, ...] = ()
     """Seconds from launch to ready of its latest launches."""
+    boot: LastBoot | None = None
+    """The newest of them, by phases."""
     starting: tuple[str, ...] = ()
     """Instances that were starting at the last evaluation."""
     marks: tuple[Mark, ...] = ()

@@ -61,6 +61,8 @@ class RunResult:
     """Share of all requests; 1.0 without requests."""
     cost_usd: float
     usd_by_pool: Mapping[str, float]
+    launch_usd: float
+    """Of the cost, what launches cost beside the machines' hours."""
     gpu_hours: float
     machine_hours: Mapping[str, float]
     lost: int
@@ -124,6 +126,7 @@ def _result(world: World) -> RunResult:
         slo_attainment=1.0 if total.slo_attainment is None else total.slo_attainment,
         cost_usd=totals.cost_usd,
         usd_by_pool=totals.usd,
+        launch_usd=totals.launch_usd,
         gpu_hours=totals.gpu_hours,
         machine_hours={name: seconds / 3600 for name, seconds in totals.machine_seconds.items()},
         lost=total.lost,

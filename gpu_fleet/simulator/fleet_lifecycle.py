@@ -14,7 +14,7 @@ import numpy as np
 
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.hashing import digit_weights
-from gpu_fleet.scaling.observation import Phase
+from gpu_fleet.scaling.observation import Phase, Reading
 from gpu_fleet.scaling.policy import MAX_WEIGHT, RoutingStrategy
 from gpu_fleet.scaling.service import Service
 from gpu_fleet.simulator.simulated_fleet import (
@@ -184,6 +184,9 @@ class FleetLifecycle:
     def _finish_boot(self, machine: SimulatedInstance) -> None:
         if self._exists(machine):
             machine.ready_at = self._epoch + self._simulation.now
+            group = self._group(machine)
+            phases = self._market.phases(group, self._simulation.now - machine.launched_at)
+            group.booted = {phase: Reading(seconds, machine.ready_at) for phase, seconds in phases.items()}
             self._serve(machine)
 
     def _give_up(self, machine: SimulatedInstance) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpu_fleet.scaling.assembly import PoolFacts, PoolSeries, ServiceFacts, ServiceSeries
 from gpu_fleet.scaling.observation import Instance, Reading
@@ -65,7 +65,10 @@ def series(
     )
     loads = _instance_loads(telemetry, now) if instance_loads else {}
     return ServiceSeries(
-        pools={name: _pool_series(readable, p, _by_id(group, loads)) for p, (name, group) in enumerate(groups.items())},
+        pools={
+            name: replace(_pool_series(readable, p, _by_id(group, loads)), boot=_boot(group))
+            for p, (name, group) in enumerate(groups.items())
+        },
         rejected=_rejected(readable.balancer) if service.may_be_empty else None,
         history_rps=telemetry.history(now) if history else (),
     )
@@ -125,6 +128,10 @@ def _sums(samples: Sequence[Sample], p: int, gauge: str, seconds: float = 1.0) -
         for sample in samples
         if sample.gauges.pool_targets[p]
     )
+
+
+def _boot(group: SimulatedGroup) -> dict[str, Series]:
+    return {phase: (reading,) for phase, reading in group.booted.items()}
 
 
 def _rejected(balancer: Sequence[Minute]) -> Series:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gpu_fleet.scaling.observation import CapacityError, Phase
+from gpu_fleet.scaling.boot import NODE_PHASES, Boot
+from gpu_fleet.scaling.observation import CapacityError, Phase, Reading
 from gpu_fleet.scaling.service import Pool
 
 BILLED_AT_LEAST_SECONDS = 60
@@ -107,8 +108,11 @@ class MachineModel:
     """How the instances of a service behave."""
 
     boot: BootTime | None = None
-    """Boot time in every pool; None: fixed at each pool's `lead_seconds`."""
+    """Boot time in every pool; None: fixed at the sum of its `phases`, or at its `lead_seconds`."""
     faults: Faults = field(default_factory=Faults)
+    phases: Mapping[str, Boot] = field(default_factory=dict)
+    """Phases of a boot by pool, which its instances time: each takes its share of a boot that takes longer. A pool's
+    boot takes their sum, unless `boot` says otherwise."""
     gpus: Mapping[str, int] = field(default_factory=dict)
     """GPUs of an instance, by pool; 1 for a pool without an entry. Only `Totals.gpu_hours` depends on it."""
 
@@ -129,6 +133,8 @@ class SimulatedInstance:
     """When it became ready; None for instances that the run started with."""
     number: int | None = None
     """Its number in the simulation while it serves."""
+    launch_usd: float = 0.0
+    """What its launch cost beside its hours; nothing for those that the run started with."""
 
 
 @dataclass(slots=True)
@@ -142,6 +148,8 @@ class SimulatedGroup:
     machines: dict[str, SimulatedInstance] = field(default_factory=dict)
     errors: list[CapacityError] = field(default_factory=list)
     retry_due: bool = False
+    booted: dict[str, Reading] = field(default_factory=dict)
+    """Phases of its newest boot, as its instance timed them."""
 
     def not_draining(self) -> list[SimulatedInstance]:
         """Return the machines that count towards the desired number, oldest first."""
@@ -176,17 +184,21 @@ class Bill:
     """Cost and billed time by pool."""
 
     usd: dict[str, float] = field(default_factory=dict)
+    """Of instances and launches together."""
+    launch_usd: dict[str, float] = field(default_factory=dict)
+    """Of the launches alone."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, pool: str, machine: SimulatedInstance, until: float) -> None:
-        """Charge for a machine from its launch to `until`."""
+        """Charge for a machine's launch, and for its time to `until`."""
         seconds = max(BILLED_AT_LEAST_SECONDS, math.ceil(until - machine.launched_at - 1e-9))
         self.seconds[pool] = self.seconds.get(pool, 0.0) + seconds
-        self.usd[pool] = self.usd.get(pool, 0.0) + seconds * machine.usd_per_hour / 3600
+        self.launch_usd[pool] = self.launch_usd.get(pool, 0.0) + machine.launch_usd
+        self.usd[pool] = self.usd.get(pool, 0.0) + seconds * machine.usd_per_hour / 3600 + machine.launch_usd
 
     def with_machines(self, groups: Mapping[str, SimulatedGroup], now: float) -> Bill:
         """Return the bill as if every machine ended at `now`."""
-        bill = Bill(dict(self.usd), dict(self.seconds))
+        bill = Bill(dict(self.usd), dict(self.launch_usd), dict(self.seconds))
         for name, group in groups.items():
             for machine in group.machines.values():
                 bill.add(name, machine, now)
@@ -198,6 +210,7 @@ class Market:
 
     def __init__(self, model: MachineModel, random: np.random.Generator) -> None:
         self._faults, self._boot, self._random = model.faults, model.boot, random
+        self._phases = model.phases
         self._launched = 0
 
     def launch(self, group: SimulatedGroup, index: int, now: float, epoch: float) -> SimulatedInstance | None:
@@ -208,7 +221,9 @@ class Market:
         spot = group.wants_spot()
         for zone in group.zones_by_count():
             if not self._lacks_capacity(group.pool.name, zone, spot=spot, now=now):
-                return self.machine(group, index, zone, now, spot=spot)
+                machine = self.machine(group, index, zone, now, spot=spot)
+                machine.launch_usd = group.pool.launch_usd
+                return machine
             group.errors.append(CapacityError(zone, epoch + now, spot))
         return None
 
@@ -221,8 +236,16 @@ class Market:
 
     def boot(self, group: SimulatedGroup) -> tuple[float, bool]:
         """Return the seconds until the machine serves or is given up, and whether it serves."""
-        boot = BootTime(group.pool.lead_seconds) if self._boot is None else self._boot
-        return boot.draw(self._random)
+        phases = self._phases.get(group.pool.name)
+        expected = BootTime(phases.seconds if phases else group.pool.lead_seconds)
+        return (self._boot or expected).draw(self._random)
+
+    def phases(self, group: SimulatedGroup, seconds: float) -> dict[str, float]:
+        """Return what an instance of the group times of a boot of so many seconds; empty without phases."""
+        expected = self._phases.get(group.pool.name)
+        if expected is None or not expected.seconds:
+            return {}
+        return {phase.value: expected.by_phase[phase] * seconds / expected.seconds for phase in NODE_PHASES}
 
     def faults_of(self, machine: SimulatedInstance) -> Iterator[tuple[float, bool]]:
         """Yield the machine's future faults: seconds from now, and whether it fails (else it is interrupted)."""

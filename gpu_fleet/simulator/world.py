@@ -71,7 +71,9 @@ class Totals:
 
     window: Window
     usd: Mapping[str, float]
-    """By pool, as if all machines ended now."""
+    """By pool, with the launches, as if all machines ended now."""
+    launch_usd: float
+    """Of that, what launches cost beside the machines' hours."""
     machine_seconds: Mapping[str, float]
     """Billed time by pool."""
     gpu_hours: float
@@ -292,6 +294,7 @@ class World:
         return Totals(
             window=window,
             usd=bill.usd,
+            launch_usd=sum(bill.launch_usd.values()),
             machine_seconds=bill.seconds,
             gpu_hours=sum(seconds * self._gpus.get(name, 1) for name, seconds in bill.seconds.items()) / 3600,
             scale_events=events.scale_events,

@@ -5,6 +5,9 @@ exec > >(tee -a /var/log/gpu-fleet-boot.log) 2>&1
 
 install -d -m 0755 /etc/gpu-fleet /opt/gpu-fleet/node /var/lib/gpu-fleet
 
+# A phase of the boot ended when its file was touched (node/boot_phases.py): the first with the kernel's start.
+touch -d "@$(awk '/^btime/ {print $2}' /proc/stat)" /var/lib/gpu-fleet/running
+
 @NODE@
 
 cat > /etc/gpu-fleet/agent.json <<'GPU_FLEET_END'
@@ -67,6 +70,7 @@ start_agent() {
   $bin -a fetch-config -m ec2 -s -c file:/etc/gpu-fleet/agent.json
 }
 start_agent || echo "no CloudWatch agent"
+touch /var/lib/gpu-fleet/agent
 
 cat > /opt/gpu-fleet/disk.sh <<'GPU_FLEET_END'
 @DISK@
@@ -85,7 +89,10 @@ pull() {
 }
 # If the registry is unreachable, use a local image, or try again: some registries limit pulls for minutes.
 for pause in 5 10 20 40 80 0; do
-  if pull || docker image inspect @IMAGE@ > /dev/null; then exit 0; fi
+  if pull || docker image inspect @IMAGE@ > /dev/null; then
+    [ -e /var/lib/gpu-fleet/image ] || touch /var/lib/gpu-fleet/image
+    exit 0
+  fi
   sleep "$pause"
 done
 exit 1

@@ -18,7 +18,9 @@ NAMESPACE = "GpuFleet/Scaler"
 
 
 def publish(result: Result, observation: Observation | None, stack: str) -> None:
-    """Publish the metrics of one service's turn, by `stack` and `service`; counts and weights also by `pool`.
+    """Publish the metrics of one service's turn, by `stack` and `service`; counts, weights and boots also by `pool`.
+
+    A boot is published once, in the turn that saw its end: a metric is billed for the hours in which it has values.
 
     An unknown value is left out, never published as zero.
     """
@@ -48,6 +50,9 @@ def publish(result: Result, observation: Observation | None, stack: str) -> None
         _add(metrics, "weight", MetricUnit.NoUnit, target.weight)
         if name in observation.pools:
             _add(metrics, "ready", MetricUnit.Count, observation.pools[name].ready_count)
+        boot = decision.state.pool(name).boot
+        if boot is not None and boot.at == decision.state.at:
+            _add(metrics, "boot_seconds", MetricUnit.Seconds, boot.seconds)
         metrics.flush_metrics()
 
 

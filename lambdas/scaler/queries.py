@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gpu_fleet.scaling.assembly import PoolSeries, ServiceSeries
+from gpu_fleet.scaling.boot import NODE_PHASES
 from gpu_fleet.scaling.policy import Workload
 from gpu_fleet.scaling.series import FINE_SECONDS, HISTORY_SECONDS, MINUTE_SECONDS, Series, rates, sum_of_known
 from gpu_fleet.scaling.state import State
@@ -50,6 +51,8 @@ class PoolQueries:
     network_latency: Query | None = None
     history: Query | None = None
     history_heartbeat: Query | None = None
+    boot: Mapping[str, Query] = field(default_factory=dict)
+    """By phase of a boot; asked only after a launch."""
     of_instance: Mapping[str, Mapping[str, Query]] = field(default_factory=dict)
     """By instance id, then by metric name."""
 
@@ -61,6 +64,7 @@ class PoolQueries:
             self.cpu, self.memory, self.gpu, self.kv_cache, self.network_latency,
         )  # fmt: skip
         yield from (query for query in pool if query is not None)
+        yield from self.boot.values()
         for queries in self.of_instance.values():
             yield from queries.values()
 
@@ -90,6 +94,7 @@ class PoolQueries:
             gpu=answers.of(self.gpu),
             kv_cache=answers.of(self.kv_cache),
             network_latency=answers.of(self.network_latency),
+            boot={phase: answers.of(query) for phase, query in self.boot.items()},
             of_instance={
                 id_: {metric: answers.of(query) for metric, query in queries.items()}
                 for id_, queries in self.of_instance.items()
@@ -190,6 +195,7 @@ def _pool_queries(parameter: ServiceParameter, name: str, state: State, instance
         return _query(ENGINE, metric, statistic, FINE_SECONDS, AutoScalingGroupName=pool.group) if wanted else None
 
     history = serves and state.wants_history
+    boot = state.pool(name).boot
     return PoolQueries(
         requests=alb("RequestCount", "Sum"),
         heartbeat=alb("HealthyHostCount", "Average"),
@@ -214,6 +220,7 @@ def _pool_queries(parameter: ServiceParameter, name: str, state: State, instance
         network_latency=engine("network_latency_seconds", wanted=thresholds.network_latency_seconds is not None),
         history=alb("RequestCount", "Sum", HISTORY_SECONDS) if history else None,
         history_heartbeat=alb("HealthyHostCount", "Average", HISTORY_SECONDS) if history else None,
+        boot=_boot_queries(pool.group) if boot is not None and boot.wanted else {},
         of_instance={
             id_: {
                 metric: _query(
@@ -224,6 +231,13 @@ def _pool_queries(parameter: ServiceParameter, name: str, state: State, instance
             for id_ in sorted(instance_ids)
         },
     )
+
+
+def _boot_queries(group: str) -> dict[str, Query]:
+    return {
+        phase.value: _query(ENGINE, "boot_seconds", "Average", AutoScalingGroupName=group, phase=phase.value)
+        for phase in NODE_PHASES
+    }
 
 
 def _instance_metrics(parameter: ServiceParameter, state: State) -> tuple[str, ...]:

@@ -83,6 +83,17 @@ def test_a_gap_is_bridged_when_it_is_no_longer_than_the_boot() -> None:
     assert again.usd == pytest.approx((120 + 240) * 0.001)
 
 
+def test_a_gap_is_bridged_when_an_idle_instance_costs_no_more_than_its_launch() -> None:
+    """At 0.06 USD a minute, a launch of 0.19 USD pays three."""
+    service = a_service(a_pool("cheap", launch_usd=0.19, **CHEAP))
+    for idle, kept in ((3, 2), (4, 1)):
+        wanted = of_rates(service, [2, *[1] * idle, 2])
+        fleet = with_boot(service, wanted, 0.0)
+        assert counts(fleet, "cheap") == [2, *[kept] * idle, 2]
+        assert fleet.usd == pytest.approx(0.06 * (idle * kept + 4) + (0.19 if kept == 1 else 0.0))
+        assert without_boot(service, wanted).usd == pytest.approx(0.06 * (idle + 4))
+
+
 def test_the_first_minutes_fleet_is_there_and_a_later_order_is_paid_from_the_traces_beginning_at_most() -> None:
     assert with_boot(CHEAP_ONLY, of_rates(CHEAP_ONLY, [2.0, 2.0]), 300.0).usd == pytest.approx(240 * 0.001)
     # One more at 120: ordered at -180, of which 120 s lie in the trace.
@@ -246,6 +257,25 @@ def test_no_fleet_that_carries_the_demand_costs_less(
 
 
 @settings(max_examples=60, deadline=None)
+@given(RATES, EXTRA, BOOTS, st.sampled_from([0.0, 0.01, 0.2]))
+def test_no_fleet_that_pays_for_its_launches_costs_less(
+    rates: list[float], more: list[int], boot: float, launch_usd: float
+) -> None:
+    for pools in (("cheap",), ("cheap", "dear")):
+        keys = {"cheap": CHEAP, "dear": DEAR}
+        service = a_service(*(a_pool(name, launch_usd=launch_usd, **keys[name]) for name in pools))
+        wanted = of_rates(service, rates)
+        cheap = np.ceil(wanted.work_rps[:, 0]).astype(np.int64) + more[: len(rates)]
+        if cheap.max() > 9:
+            return
+        fleet = {"cheap": cheap, "dear": np.zeros_like(cheap)}
+        best = with_boot(service, wanted, boot)
+        assert best.usd <= cost_usd(service, wanted, {name: fleet[name] for name in pools}, boot) + 1e-9
+        assert cost_usd(service, wanted, best.counts, boot) == pytest.approx(best.usd)
+        assert without_boot(service, wanted).usd <= best.usd + 1e-9
+
+
+@settings(max_examples=60, deadline=None)
 @given(RATES, BOOTS)
 def test_its_own_counts_carry_the_demand_and_cost_what_it_says(rates: list[float], boot: float) -> None:
     wanted = of_rates(BOTH, rates)
@@ -296,7 +326,7 @@ PROFILE = Profile(
     decode_base_seconds=0.02,
     decode_seconds_per_sequence=0.0005,
     kv_cache_tokens=100_000,
-    load_seconds=60.0,
+    compile_seconds=60.0,
     estimate=True,
     source="made up for this test",
 )

@@ -37,6 +37,8 @@ KEYS = {
     "slo_clairvoyant_usd",
     "slo_clairvoyant_attainment",
     "gpu_hours",
+    "launch_usd",
+    "launches",
     "lost_requests",
     "rejected_requests",
     "refused_requests",

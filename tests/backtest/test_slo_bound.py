@@ -87,9 +87,13 @@ def test_it_pays_what_its_plan_says_and_the_drains(scenarios, fleets):
 # --- the plan ---
 
 
-def planned(chat, work, *, boot=120.0, fill=1.0, look=1.0):
+def planned(chat, work, *, boot=120.0, fill=1.0, look=1.0, launch_minutes=0.0):
     alone = roster.service_with(chat.service, "l40s")
-    pool = alone.pools[0].model_copy(update={"lead_seconds": boot, "min_instances": 0, "max_instances": 50})
+    (pool,) = alone.pools
+    launch_usd = launch_minutes * pool.usd_per_hour / 60
+    pool = pool.model_copy(
+        update={"lead_seconds": boot, "min_instances": 0, "max_instances": 50, "launch_usd": launch_usd}
+    )
     floor = alone.policy.availability.model_copy(update={"min_instances": 1})
     policy = alone.policy.model_copy(update={"availability": floor})
     service = alone.model_copy(update={"pools": (pool,), "policy": policy})
@@ -109,6 +113,12 @@ def test_a_gap_no_longer_than_a_boot_is_bridged_and_a_longer_one_is_not(chat):
     assert planned(chat, [3, 1, 1, 3]) == [3, 3, 3, 3]
     assert planned(chat, [3, 1, 1, 1, 3]) == [3, 1, 3, 3, 3]
     assert planned(chat, [3, 1, 1, 1, 1, 3]) == [3, 1, 1, 3, 3, 3]
+
+
+def test_a_gap_is_bridged_as_long_as_idling_costs_no_more_than_a_launch(chat):
+    assert planned(chat, [3, 1, 1, 1, 1, 3], boot=0.0, launch_minutes=4.1) == [3, 3, 3, 3, 3, 3]
+    assert planned(chat, [3, 1, 1, 1, 1, 1, 3], boot=0.0, launch_minutes=4.1) == [3, 1, 1, 1, 1, 1, 3]
+    assert planned(chat, [3, 1, 1, 1, 3], boot=120.0, launch_minutes=1.1) == [3, 3, 3, 3, 3]
 
 
 def test_a_lower_fill_orders_more_and_a_look_back_keeps_them_longer(chat):

@@ -1,27 +1,35 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from gpu_fleet.config.document import DocumentError
 from gpu_fleet.config.fit import PoolPlan, plan_problems
 from gpu_fleet.config.library import Library, collect, library, policy_name
 
-CATALOG = """\
+SHIPPED = (Path(__file__).parents[2] / "policies/catalog.yaml").read_text()
+CATALOG = f"""\
 region: us-east-1
 date: 2026-01-19
 source: a test
+{SHIPPED[SHIPPED.index("boot:") : SHIPPED.index("quotas:")]}
 quotas:
-  g: {name: Running On-Demand G and VT instances, code: L-DB2E81BA}
-  g-spot: {name: All G and VT Spot Instance Requests, code: L-3819A6DF}
+  g: {{name: Running On-Demand G and VT instances, code: L-DB2E81BA}}
+  g-spot: {{name: All G and VT Spot Instance Requests, code: L-3819A6DF}}
 types:
-  g6.xlarge: {gpu: L4, gpus: 1, gpu_memory_gib: 22.35, vcpus: 4, memory_gib: 16, on_demand_usd_per_hour: 0.8,
-    spot_usd_per_hour: 0.4, quota: g, spot_quota: g-spot}
-  g6.2xlarge: {gpu: L4, gpus: 1, gpu_memory_gib: 22.35, vcpus: 8, memory_gib: 32, on_demand_usd_per_hour: 1,
-    quota: g, spot_quota: g-spot}
-  g6.12xlarge: {gpu: L4, gpus: 4, gpu_memory_gib: 22.35, vcpus: 48, memory_gib: 192, on_demand_usd_per_hour: 4.6,
-    quota: g, spot_quota: g-spot}
-  g5.xlarge: {gpu: A10G, gpus: 1, gpu_memory_gib: 22.35, vcpus: 4, memory_gib: 16, on_demand_usd_per_hour: 1,
-    quota: g, spot_quota: g-spot}
+  g6.xlarge: {{network_gbps: 10, volume_gbps: 5,
+    gpu: L4, gpus: 1, gpu_memory_gib: 22.35, vcpus: 4, memory_gib: 16, on_demand_usd_per_hour: 0.8,
+    spot_usd_per_hour: 0.4, quota: g, spot_quota: g-spot}}
+  g6.2xlarge: {{network_gbps: 10, volume_gbps: 5,
+    gpu: L4, gpus: 1, gpu_memory_gib: 22.35, vcpus: 8, memory_gib: 32, on_demand_usd_per_hour: 1,
+    quota: g, spot_quota: g-spot}}
+  g6.12xlarge: {{network_gbps: 10, volume_gbps: 5,
+    gpu: L4, gpus: 4, gpu_memory_gib: 22.35, vcpus: 48, memory_gib: 192, on_demand_usd_per_hour: 4.6,
+    quota: g, spot_quota: g-spot}}
+  g5.xlarge: {{network_gbps: 10, volume_gbps: 5,
+    gpu: A10G, gpus: 1, gpu_memory_gib: 22.35, vcpus: 4, memory_gib: 16, on_demand_usd_per_hour: 1,
+    quota: g, spot_quota: g-spot}}
 """
 PROFILES = """\
 models:
@@ -31,13 +39,15 @@ models:
     source: a test
     profiles:
       - {gpu: L4, gpus: 1, prefill_tokens_per_second: 4000, decode_base_seconds: 0.05,
-         decode_seconds_per_sequence: 0.001, kv_cache_tokens: 30000, load_seconds: 100, estimate: true, source: a test}
+         decode_seconds_per_sequence: 0.001, kv_cache_tokens: 30000, compile_seconds: 100, estimate: true,
+         source: a test}
   large:
     <<: *small
     weights_gib: 40
     profiles:
       - {gpu: L4, gpus: 4, prefill_tokens_per_second: 4000, decode_base_seconds: 0.05,
-         decode_seconds_per_sequence: 0.001, kv_cache_tokens: 30000, load_seconds: 100, estimate: true, source: a test}
+         decode_seconds_per_sequence: 0.001, kv_cache_tokens: 30000, compile_seconds: 100, estimate: true,
+         source: a test}
 """
 BASE = {"policies/catalog.yaml": CATALOG, "policies/profiles.yaml": PROFILES}
 

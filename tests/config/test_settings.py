@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gpu_fleet.config.boot_estimate import BootPath, expected_boot
 from gpu_fleet.config.composition import services
 from gpu_fleet.config.document import DocumentError
 from gpu_fleet.config.library import Library
@@ -306,7 +307,9 @@ def test_a_services_figures_come_from_policy_catalog_and_profiles(library: Libra
     assert pool.zones == ("us-east-1a", "us-east-1b")
     placement = library.profiles.models[service.policy.model].placement("L4", 1)
     assert placement is not None
-    assert pool.lead_seconds == kind.boot_seconds + placement.load_seconds
+    model = library.profiles.models[service.policy.model]
+    boot = expected_boot(kind, model, placement, library.catalog, BootPath(instance_store=True))
+    assert pool.lead_seconds == round(boot.seconds, 1)
     assert pool.reaches_slo
     # Little: C requests in service, each for service_seconds.
     assert pool.capacity == pytest.approx(pool.throughput_rps * pool.service_seconds)

@@ -83,7 +83,7 @@ def test_the_pages_figures_are_those_of_the_code(root: Path, page: str) -> None:
         saving, overlap = reason.numbers["saving_usd_per_hour"], reason.numbers["overlap_usd"]
         (other,) = only.alternatives
         moved = int(count) * other.on_demand_usd_per_hour * other.lead_seconds / 3600
-        assert other.lead_seconds == 300
+        assert other.lead_seconds == 653
         printed = [float(value) for value in (saves, by_pools, in_place, pools_pay, in_place_pays)]
         computed = [saving, moved, overlap, 60 * moved / saving, 60 * overlap / saving]
         assert printed == [pytest.approx(value, abs=0.5 if i > 2 else 0.006) for i, value in enumerate(computed)]

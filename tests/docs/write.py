@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.docs import costs, reasons, worked_example
+from tests.docs import boot, costs, reasons, worked_example
 from tests.docs.pages import ROOT
 
 PARTS = {
     ("docs/model.md", "worked example"): worked_example.section,
     ("docs/reasons.md", "codes"): reasons.table,
+    ("docs/boot.md", "boots"): boot.boot_table,
+    ("docs/boot.md", "boot figures"): boot.sources,
+    ("docs/costs.md", "launches"): boot.launch_table,
     ("docs/costs.md", "month"): costs.month_table,
     ("docs/costs.md", "instance"): costs.instance_table,
     ("docs/costs.md", "prices"): costs.price_table,

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from gpu_fleet.emulator import PublishingDelays, Traffic, faults
+from gpu_fleet.emulator import Change, PublishingDelays, Traffic, faults
+from gpu_fleet.scaling.boot import NODE_PHASES, Boot
 
 
 @pytest.fixture
@@ -137,3 +138,29 @@ def test_a_day_of_metrics_does_not_make_reading_slower(up: Any) -> None:
     series = up.cloud.metrics.series["GpuFleet", "requests_running", (("AutoScalingGroupName", "group"),)]
     assert len(series._fine) <= 3 * 60 + 11
     assert len(series._minutes) <= 24 * 60
+
+
+def test_an_instance_publishes_the_phases_of_its_boot_once(desk: Any) -> None:
+    """What it times itself ends with its answer; the hook and the load balancer's checks take their own time."""
+    boot = Boot(running=30, agent=60, image=100, weights=50, engine=40, healthy=20)
+    desk.cloud.world.boot_seconds = lambda _launch: boot
+    desk.make_group(DesiredCapacity=1)
+    launched_at = desk.cloud.now
+    desk.pass_time(279)
+    assert read_boot(desk, "engine") == []
+    desk.pass_time(61)
+    for phase in NODE_PHASES:
+        assert read_boot(desk, phase.value) == [boot.by_phase[phase]]
+    assert read_boot(desk, "healthy") == []
+    healthy_at = [change.at for change in desk.changes if change.change is Change.HEALTHY]
+    assert healthy_at[0] - launched_at > boot.seconds - boot.healthy
+    (id_,) = [instance["InstanceId"] for instance in desk.instances()]
+    with faults.engine_down(desk.cloud, id_):
+        desk.pass_time(1)
+    desk.pass_time(120)
+    assert read_boot(desk, "engine") == []
+
+
+def read_boot(desk: Any, phase: str) -> list[float]:
+    dimensions = {"AutoScalingGroupName": "group", "phase": phase}
+    return read(desk, "boot_seconds", "Average", dimensions, namespace="GpuFleet")

@@ -96,7 +96,7 @@ def loop(root: Path) -> Iterator[Loop]:
         ) -> Replay:
             settings, _ = read_stack(project, "local")
             cloud = stack.enter_context(replay_cloud("local", project, boot_seconds=boot_seconds))
-            hardware = service_hardware(settings.services["chat"], read_library(project))
+            hardware = service_hardware(settings, "chat", read_library(project))
             replay = Replay(cloud, "chat", traffic(*parts), hardware, Opening(ready or {}))
             return stack.enter_context(replay)
 

@@ -83,7 +83,7 @@ def attributes(cloud: EmbeddedCloud, pool: str = "l4") -> dict[str, str]:
 def replay(root: Path, folder: Path, seconds: float = 600.0) -> tuple[Any, list[dict[str, Any]], dict[str, str]]:
     """Serve ten minutes; return the result, the rules and a target group's attributes at the end."""
     settings, _ = read_stack(folder, "local")
-    hardware = service_hardware(settings.services["chat"], read_library(folder))
+    hardware = service_hardware(settings, "chat", read_library(folder))
     trace = crop(hour(6.0, seed=1).sample(1), 0, seconds)
     with replay_cloud("local", folder, boot_seconds=100) as cloud:
         with Replay(cloud, "chat", trace, hardware, Opening({"l4": 2, "l40s": 1})) as run:

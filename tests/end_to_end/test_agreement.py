@@ -63,7 +63,7 @@ def replayed(root: Path, trace: Trace) -> tuple[ReplayResult, list[Reading | Non
         return decide(service, observation, state, now)
 
     settings, _ = read_stack(root, "local")
-    hardware = service_hardware(settings.services["chat"], read_library(root))
+    hardware = service_hardware(settings, "chat", read_library(root))
     with replay_cloud("local", root, boot_seconds=BOOT_SECONDS) as cloud:
         watch = cloud.client("cloudwatch")
         alarms = [alarm["AlarmName"] for alarm in watch.describe_alarms()["MetricAlarms"]]
@@ -77,7 +77,7 @@ def replayed(root: Path, trace: Trace) -> tuple[ReplayResult, list[Reading | Non
 
 def simulated(root: Path, trace: Trace, replay: ReplayResult, service: Service) -> tuple[Remembering, drive.RunResult]:
     settings, _ = read_stack(root, "local")
-    hardware = service_hardware(settings.services["chat"], read_library(root))
+    hardware = service_hardware(settings, "chat", read_library(root))
     world = World(
         service,
         trace,

@@ -66,6 +66,10 @@ class InstanceWorld:
     """Answers of /metrics, in order; the last repeats."""
     log_lines: Iterator[str] = field(default_factory=lambda: iter(()))
     """Newest line of the container's log at each look; when they end, nothing new is logged."""
+    whole_log: str = ""
+    """The container's log with time stamps."""
+    launched_at: str = ""
+    """`pendingTime` of the identity document; empty: the service does not answer that."""
     restarts: int = 0
     tag_answers: list[str] = field(default_factory=list)
     """Names of the group's tag before it is there."""
@@ -193,6 +197,8 @@ class InstanceWorld:
             return 1, "Error response from daemon: No such object: engine"
         if words[:2] == ["inspect", "--format"]:
             return 0, "true\n" if "Running" in words[2] else "4242 172.17.0.1\n"
+        if words[:2] == ["logs", "--timestamps"]:
+            return 0, self.whole_log
         if words[0] == "logs":
             self._line = next(self.log_lines, self._line)
             return 0, self._line + "\n"
@@ -222,6 +228,8 @@ class InstanceWorld:
             return self.health, ""
         if path == "/metrics":
             return 200, self.pages.pop(0) if len(self.pages) > 1 else self.pages[0]
+        if path == "/latest/dynamic/instance-identity/document" and self.launched_at:
+            return 200, json.dumps({"instanceId": self.first, "pendingTime": self.launched_at})
         name = path.removeprefix("/latest/meta-data/")
         if name == "instance-id":
             return 200, self.first
@@ -374,7 +382,7 @@ def _listening(world: InstanceWorld) -> Iterator[None]:
 
     class Web(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            of_metadata = self.path.startswith("/latest/meta-data")
+            of_metadata = self.path.startswith(("/latest/meta-data", "/latest/dynamic"))
             if of_metadata and self.headers.get("X-aws-ec2-metadata-token") != "token":
                 self.send_error(401)
                 return

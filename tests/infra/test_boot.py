@@ -261,3 +261,23 @@ def test_without_weights_in_s3_nothing_is_copied(instance: InstanceWorld) -> Non
     assert not (instance.folder / "opt/gpu-fleet/weights.sh").exists()
     assert "gpu-fleet-weights" not in (instance.folder / "etc/systemd/system/engine.service").read_text()
     assert ":/weights" not in (instance.folder / "opt/gpu-fleet/serve.sh").read_text()
+
+
+def test_the_boot_marks_the_ends_of_its_phases_in_their_order(instance: InstanceWorld) -> None:
+    """The kernel started before the script did; the image is pulled after it."""
+    marks = instance.folder / "var/lib/gpu-fleet"
+    (instance.folder / "now").touch()  # by the real clock
+    boot(instance, PLAIN)
+    assert not (marks / "image").exists()
+    pull = subprocess.run(
+        ["bash", "-c", (instance.folder / "opt/gpu-fleet/pull.sh").read_text()],
+        capture_output=True, text=True, check=False, timeout=60, env=instance.environment,
+    )  # fmt: skip
+    assert pull.returncode == 0, pull.stderr
+    times = [(marks / mark).stat().st_mtime for mark in ("running", "agent", "image")]
+    assert times[0] < (instance.folder / "now").stat().st_mtime < times[1] <= times[2]
+    again = (marks / "image").stat().st_mtime_ns
+    subprocess.run(
+        ["bash", "-c", (instance.folder / "opt/gpu-fleet/pull.sh").read_text()], check=True, env=instance.environment
+    )
+    assert (marks / "image").stat().st_mtime_ns == again

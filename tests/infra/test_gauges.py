@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,16 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_fleet.scaling.policy import Slo
+from gpu_fleet.scaling.state import State
 from gpu_fleet.simulator.simulation import Engine, Simulation, SimulationOptions
+from infra.instance.node import boot_phases
 from infra.instance.node import gauges as node
 from infra.instance.node.container import round_trip_seconds
 from infra.instance.node.exposition import MetricSample, parse
 from infra.user_data import FOLDER
 from lambdas.scaler.bindings import ServiceParameter
 from lambdas.scaler.queries import queries
-
-if TYPE_CHECKING:
-    from gpu_fleet.scaling.state import State
 
 FIRST = """\
 # HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -91,6 +89,7 @@ def test_everything_that_the_scaler_reads_is_published() -> None:
     ]
     published = {*node.published(), "network_latency_seconds"}
     assert set(agent["statsd"]["drop_original_metrics"]) == published
+    published |= {boot_phases.METRIC}
     published |= {m["rename"] for k in ("nvidia_gpu", "cpu", "mem") for m in agent[k]["measurement"]}
     limits = {
         "cpu_percent": 1,
@@ -109,7 +108,7 @@ def test_everything_that_the_scaler_reads_is_published() -> None:
                 "bindings": {"load_balancer": "app/l", "pools": {"a": {"group": "g", "target_group_arn": "t"}}},
             }
         )
-        state = cast("State", SimpleNamespace(wants_instance_loads=True, wants_history=True))
+        state = replace(State(), wants_instance_loads=True, wants_history=True)
         minute_queries = queries(parameter, state, {"a": ["i-1"]}).minute()
         assert {query.name for query in minute_queries if query.namespace == "GpuFleet"} <= published
 

@@ -21,6 +21,7 @@ from gpu_fleet.config import naming
 from gpu_fleet.config.stack_file import pulumi_config
 from gpu_fleet.scaling.policy import Policy, Workload
 from infra.gpu_pool import owned_by_the_scaler
+from infra.instance.node import boot_phases
 from lambdas.scaler.bindings import parse
 from lambdas.scaler.environment import Environment
 
@@ -163,8 +164,8 @@ def test_instances_are_closed(program: Any, stack: str) -> None:
     for template in program(stack).of("LaunchTemplate"):
         inputs = template.inputs
         assert inputs["metadataOptions"]["httpTokens"] == "required"
-        training = "fine-tuning" in template.name
-        assert inputs["metadataOptions"]["httpPutResponseHopLimit"] == (2 if training else 1)
+        uses_role = stack == "local" or "fine-tuning" in template.name  # streams its weights, or trains
+        assert inputs["metadataOptions"]["httpPutResponseHopLimit"] == (2 if uses_role else 1)
         assert inputs["networkInterfaces"][0]["associatePublicIpAddress"] == "false"
         assert inputs["blockDeviceMappings"][0]["ebs"]["encrypted"] == "true"
         assert inputs["blockDeviceMappings"][0]["ebs"]["volumeType"] == "gp3"
@@ -611,7 +612,7 @@ def test_an_existing_cache_is_used_and_not_made(program: Any) -> None:
 
 
 def test_without_a_cache_an_image_is_pulled_by_its_own_name(program: Any) -> None:
-    assert all("docker pull vllm/vllm-openai:v0.29.0" in each for each in boot_scripts(program("local")).values())
+    assert all("docker pull vllm/vllm-openai:v0.29.0" in each for each in boot_scripts(program("dev")).values())
 
 
 def with_boot(root: Path, **boot: Any) -> dict[str, str]:
@@ -674,3 +675,22 @@ def test_weights_of_a_given_bucket_are_streamed_by_the_containers_role(program: 
         assert "--load-format runai_streamer" in script
         assert "\nAWS_REGION=us-east-1\n" in script
         assert "s3 sync" not in script
+
+
+def test_the_dashboard_shows_the_boots_of_each_pool_by_phase(program: Any) -> None:
+    run = program("prod")
+    pools = [pool for one in run.of("Parameter") if '"service"' in one.inputs["value"]
+             for pool in json.loads(one.inputs["value"])["bindings"]["pools"].values()]  # fmt: skip
+    charts = [
+        widget["properties"]
+        for board in run.of("Dashboard")
+        for widget in json.loads(board.inputs["dashboardBody"])["widgets"]
+        if widget["properties"]["title"].startswith("Boot of ")
+    ]
+    assert len(charts) == len(pools) > 1
+    for chart in charts:
+        *timed, whole = chart["metrics"]
+        assert chart["stacked"]
+        assert [metric[5] for metric in timed] == list(boot_phases.PHASES)
+        assert {(metric[0], metric[1]) for metric in timed} == {(boot_phases.NAMESPACE, boot_phases.METRIC)}
+        assert whole[:2] == ["GpuFleet/Scaler", "boot_seconds"]

@@ -203,4 +203,4 @@ def test_docker_ends_the_container_before_systemd_does(boot: BootSettings, secon
 
 
 def test_the_script_leaves_room_for_a_users_own_arguments() -> None:
-    assert len(render_user_data(FULL)) < MAX_BYTES * 0.75
+    assert len(render_user_data(FULL)) < MAX_BYTES * 0.78

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from gpu_fleet.scaling.boot import LastBoot
 from gpu_fleet.scaling.observation import Phase, Reading
+from gpu_fleet.scaling.state import PoolState, State
 from tests.scaling.builders import remembered
 
 MINUTE = datetime(2026, 3, 2, 10, 0, tzinfo=UTC).timestamp()
@@ -336,6 +338,26 @@ class TestEngine:
             "RequestCount", "HealthyHostCount", "TargetResponseTime", "HTTPCode_ELB_503_Count", "requests_running",
             "requests_running", "requests_waiting", "finished_rps", "input_tokens", "output_tokens", "kv_cache_percent",
         ])  # fmt: skip
+
+    def test_the_phases_of_a_boot_are_read_after_a_launch_and_of_no_other_pool(self, world):
+        world.stand()
+        for pool in ("l4", "l40s"):
+            for image in (300.0, 320.0):
+                world.publish("boot_seconds", image, MINUTE - 60, AutoScalingGroupName=f"chat-{pool}", phase="image")
+        boot = LastBoot(MINUTE - 40, 650.0, {})
+        state = State(at=MINUTE - 40, pools={"l4": PoolState(boot=boot)})
+        seen = world.observe(state=state)
+        assert seen.pools["l4"].boot_seconds == {"image": Reading(310.0, MINUTE)}
+        assert seen.pools["l40s"].boot_seconds == {}
+
+    @pytest.mark.parametrize("boot", [None, LastBoot(MINUTE - 40, 650.0, {"image": 310.0}, wanted=False)])
+    def test_the_phases_of_a_boot_cost_nothing_otherwise(self, world, boot):
+        world.stand()
+        world.observe(state=State(at=MINUTE - 40, pools={"l4": PoolState(boot=boot)}))
+        (read,) = [arguments for operation, arguments in world.board.calls if operation == "cloudwatch.GetMetricData"]
+        names = [query["MetricStat"]["Metric"]["MetricName"] for query in read["MetricDataQueries"]]
+        assert names
+        assert "boot_seconds" not in names
 
     def test_loads_of_single_instances_are_read_when_one_is_to_be_chosen(self, world):
         world.stand(pools={"l4": 2})

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from gpu_fleet.scaling.boot import LastBoot
 from gpu_fleet.scaling.decision import PoolTarget
+from gpu_fleet.scaling.state import PoolState
 from lambdas.scaler.publish import publish
 from lambdas.scaler.result import ErrorCode, Fault, Outcome, Result
 
@@ -107,3 +109,14 @@ def test_a_held_decision_is_counted(reported, published):
     result, _, observation, _ = reported
     metrics = published(replace(result, decision=replace(result.decision, held=True)), observation)
     assert metrics[SERVICE, "held"] == 1
+
+
+def test_a_boot_is_published_once_in_the_turn_that_saw_its_end(reported, published):
+    result, _, observation, _ = reported
+    decision = result.decision
+    boot = LastBoot(decision.state.at, 650.0, {})
+    at = {"now": boot, "before": replace(boot, at=boot.at - 60)}
+    for when, one in at.items():
+        state = replace(decision.state, pools={"l4": PoolState(boot=one)})
+        metrics = published(replace(result, decision=replace(decision, state=state)), observation)
+        assert metrics.get((L4, "boot_seconds")) == (650.0 if when == "now" else None)

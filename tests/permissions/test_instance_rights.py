@@ -35,6 +35,7 @@ COMMANDS = {
     "autoscaling complete-lifecycle-action": "autoscaling:CompleteLifecycleAction",
     "autoscaling record-lifecycle-action-heartbeat": "autoscaling:RecordLifecycleActionHeartbeat",
     "autoscaling set-instance-health": "autoscaling:SetInstanceHealth",
+    "cloudwatch put-metric-data": "cloudwatch:PutMetricData",
     "logs create-log-stream": "logs:CreateLogStream",
     "logs put-log-events": "logs:PutLogEvents",
     "secretsmanager get-secret-value": "secretsmanager:GetSecretValue",
@@ -188,6 +189,8 @@ def script_requests(folder: Path, service: Service) -> Iterator[Request]:
             group = options.get("--auto-scaling-group-name", next(iter(service.groups)))
             assert options["--instance-id"] == "i-1"
             yield request(action, group_arn(group), tagged(service.groups[group]))
+        elif action.startswith("cloudwatch:"):
+            yield request(action, "*", {"cloudwatch:namespace": options["--namespace"]})
         elif action.startswith("logs:"):
             stream = f"{options['--log-group-name']}:log-stream:{options['--log-stream-name']}"
             yield request(action, f"arn:aws:logs:{WHERE}:log-group:{stream}")

@@ -29,7 +29,7 @@ PROFILE = Profile(
     decode_base_seconds=0.02,
     decode_seconds_per_sequence=0.001,
     kv_cache_tokens=10_000,
-    load_seconds=10.0,
+    compile_seconds=10.0,
     estimate=True,
     source="made up",
 )
@@ -55,7 +55,7 @@ def test_every_request_is_handed_out_once_whatever_the_steps():
 def test_hardware_takes_figures_from_profiles_and_prices_from_the_catalog(root):
     settings, _ = read_stack(root, "local")
     library = read_library(root)
-    hardware = service_hardware(settings.services["chat"], library)
+    hardware = service_hardware(settings, "chat", library)
     assert list(hardware) == list(settings.services["chat"].pools)
     assert list(hardware["l4"]) == ["g6.xlarge", "g6.2xlarge"]
     entry, l4 = library.catalog.types["g6.xlarge"], hardware["l4"]["g6.xlarge"]
@@ -66,7 +66,7 @@ def test_hardware_takes_figures_from_profiles_and_prices_from_the_catalog(root):
 
 def test_types_that_may_take_the_place_of_others_have_hardware_of_their_own(root):
     settings, _ = read_stack(root, "vertical")
-    hardware = service_hardware(settings.services["chat"], read_library(root))
+    hardware = service_hardware(settings, "chat", read_library(root))
     assert list(hardware["gpu"]) == ["g6.xlarge", "g6.2xlarge", "g6e.xlarge", "g6e.2xlarge"]
     engines = [one.engine for one in hardware["gpu"].values()]
     assert engines[0] == engines[1] != engines[2] == engines[3]

@@ -12,7 +12,7 @@ from gpu_fleet.reports.demo_page import demo_page, instances_chart, opening_sent
 from gpu_fleet.reports.demo_picture import demo_picture
 
 SMALL, LARGE = "g6.xlarge", "g6e.xlarge"
-OPTIONS = DemoOptions("vertical", traffic=TrafficOptions(minutes=11), boot_seconds=60)
+OPTIONS = DemoOptions("vertical", traffic=TrafficOptions(minutes=16), boot_seconds=60)
 
 
 @pytest.fixture(scope="module")

@@ -32,9 +32,11 @@ def decide(
     last_move_at: float | None = None,
     now: float = 100_000,
     most_more: int = 1000,
+    launch_usd: Mapping[str, float] | None = None,
 ) -> Mix:
     problem = MixProblem(candidates, required, quotas or {}, floor)
-    return choose(problem, current, MoveTerms(vertical, leads, last_move_at, now, most_more=most_more))
+    terms = MoveTerms(vertical, leads, last_move_at, now, launch_usd=launch_usd or {}, most_more=most_more)
+    return choose(problem, current, terms)
 
 
 def codes(chosen: Mix) -> list[str]:
@@ -61,7 +63,8 @@ def test_a_move_that_pays_is_made_and_gives_its_saving() -> None:
     assert chosen.counts == {"small": 0, "big": 2}
     assert codes(chosen) == ["mix.move"]
     assert chosen.reasons[0].sentence == (
-        "Moves from 4 small to 2 big: saves 1.60 USD per hour (40.0 %); running both during the move costs 0.20 USD."
+        "Moves from 4 small to 2 big: saves 1.60 USD per hour (40.0 %); "
+        "launches, and running both meanwhile, cost 0.20 USD."
     )
 
 
@@ -266,7 +269,7 @@ def test_a_move_gives_its_saving_and_its_overlap() -> None:
             {"big": 7200.0},
             None,
             "mix.unpaid",
-            ", but within 3600 s that is no more than the 4.80 USD that running both",
+            ", but within 3600 s that is no more than the 4.80 USD that launches",
             4.8,
         ),
         (
@@ -349,3 +352,21 @@ def test_a_saving_of_cents_does_not_pay_for_the_overlap_of_many() -> None:
     eager = Vertical(minimum_saving_percent=1)
     assert codes(decide(close, 4, {"small": 4}, vertical=eager, leads={"big": 900.0})) == ["mix.keep", "mix.unpaid"]
     assert decide(close, 4, {"small": 4}, vertical=eager, leads={"big": 100.0}).moved
+
+
+def test_a_move_must_pay_for_the_launches_of_its_new_instances_too() -> None:
+    """Two big ones for four small ones save 1.60 USD within the hour that they stay; running both costs 0.20."""
+    assert decide(PAIR, 4, {"small": 4}, launch_usd={"big": 0.69}).moved
+    chosen = decide(PAIR, 4, {"small": 4}, launch_usd={"big": 0.71})
+    assert codes(chosen) == ["mix.keep", "mix.unpaid"]
+    assert by_code(chosen)["mix.unpaid"][1]["overlap_usd"] == pytest.approx(0.2 + 2 * 0.71)
+
+
+def test_launches_of_types_that_do_not_grow_cost_a_move_nothing() -> None:
+    assert decide(PAIR, 4, {"small": 4}, launch_usd={"small": 100.0}).moved
+
+
+def test_capacity_never_waits_for_the_price_of_a_launch() -> None:
+    chosen = decide(PAIR, 8, {"small": 4}, launch_usd={"small": 100.0, "big": 100.0})
+    assert sum(chosen.counts.values()) > 4 or chosen.counts["big"] > 0
+    assert chosen.short_rps == 0

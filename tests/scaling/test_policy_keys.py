@@ -45,7 +45,7 @@ PROFILE = Profile(
     decode_base_seconds=0.02,
     decode_seconds_per_sequence=0.0006,
     kv_cache_tokens=200_000,
-    load_seconds=60,
+    compile_seconds=60,
     estimate=True,
     source="made up for this test",
 )

@@ -22,7 +22,7 @@ PROFILE = Profile(
     decode_seconds_per_sequence=0.0006,
     kv_cache_tokens=200_000,
     max_sequences=64,
-    load_seconds=60,
+    compile_seconds=60,
     estimate=True,
     source="made up for tests",
 )
@@ -108,7 +108,7 @@ def world(service: Service) -> Callable[..., World]:
         initial: Mapping[str, int] | None = None,
         **fields: object,
     ) -> World:
-        machine_fields = {name: fields.pop(name) for name in ("boot", "faults", "gpus") if name in fields}
+        machine_fields = {name: fields.pop(name) for name in ("boot", "faults", "phases", "gpus") if name in fields}
         return World(
             service,
             source or Requests.poisson(4.0, 3600.0),

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_fleet.config.engines import QueueOption
+from gpu_fleet.scaling.boot import NODE_PHASES, Boot
 from gpu_fleet.scaling.decision import PoolTarget
 from gpu_fleet.scaling.observation import Observation, Phase, Reading
 from gpu_fleet.scaling.policy import Overload, Workload
@@ -52,6 +53,32 @@ def test_a_machine_serves_only_after_its_boot(world: Make) -> None:
     assert (launched.since, launched.ready_at) == (at(60), at(360))
 
 
+PHASES = Boot(running=30, agent=60, image=100, weights=50, engine=40, healthy=20)
+
+
+def test_a_machine_boots_by_its_phases_and_tells_them(world: Make) -> None:
+    w = world(phases={"small": PHASES})
+    w.run(at(60))
+    w.apply(small(5), w.now)
+    w.run(at(359))
+    assert w.observe(w.now).pools["small"].boot_seconds == {}
+    w.run(at(361))
+    assert phases(w) == ["ready"] * 5
+    told = w.observe(w.now).pools["small"].boot_seconds
+    expected = PHASES.by_phase
+    assert told == {phase: Reading(expected[phase], at(360)) for phase in NODE_PHASES}
+
+
+def test_a_slow_boot_is_slow_in_each_phase(world: Make) -> None:
+    w = world(phases={"small": PHASES}, boot=BootTime(300.0, slow_share=1.0, slow_factor=2.0))
+    w.run(at(60))
+    w.apply(small(5), w.now)
+    w.run(at(661))
+    told = w.observe(w.now).pools["small"].boot_seconds
+    assert told["image"] == Reading(200.0, at(660))
+    assert w.observe(w.now).pools["big"].boot_seconds == {}
+
+
 def test_machines_are_billed_by_the_second_from_launch_to_their_end(world: Make) -> None:
     w = world(Requests.none(3600.0), boot=BootTime(100.0), initial={"small": 1})
     w.run(at(600))
@@ -62,6 +89,17 @@ def test_machines_are_billed_by_the_second_from_launch_to_their_end(world: Make)
     # One for the hour; two from 600 to 1000, empty, so gone at once. At 1 USD an hour.
     assert w.totals.machine_seconds == {"small": 3600 + 2 * 400}
     assert w.totals.cost_usd == pytest.approx((3600 + 800) / 3600)
+
+
+def test_a_launch_is_billed_beside_the_machines_time(world: Make) -> None:
+    """The machines that the run starts with were launched before it."""
+    service = make_service(launch_usd=0.95)
+    w = world(Requests.none(3600.0), service, boot=BootTime(100.0), initial={"small": 1})
+    w.run(at(600))
+    w.apply(small(3), w.now)
+    w.run(at(3600))
+    assert w.totals.launch_usd == pytest.approx(2 * 0.95)
+    assert w.totals.cost_usd == pytest.approx((3600 + 2 * 3000) / 3600 + 2 * 0.95)
 
 
 def test_the_first_minute_is_billed_whole(world: Make) -> None:

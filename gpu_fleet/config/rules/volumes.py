@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from gpu_fleet.config.boot_estimate import GB_PER_GIB
 from gpu_fleet.config.document import Path as KeyPath
 from gpu_fleet.config.fit import PlanProblem
 from gpu_fleet.config.library import Library
@@ -18,11 +19,9 @@ AMI_GIB, AMI_USED_GIB = 75, 50
 Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 22.04) 20250505: 73G, 50G used
 (https://github.com/tekumara/notes, its page on the AMI). The size of other AMIs is unknown."""
 
-IMAGE_GIB = {"vllm/vllm-openai": 27}
-"""On disk, GiB: 28.6 GB (https://github.com/vllm-project/vllm/pull/22377). The size of other images is unknown."""
+KNOWN_IMAGE = "vllm/vllm-openai"
+"""The image whose size the catalog has. The size of others is unknown."""
 
-
-GIB_PER_GB = 1e9 / 2**30
 
 MAX_IOPS_PER_GIB, MAX_MIB_PER_IOPS = 500, 0.25
 """Of a gp3 volume: IOPS for each GiB, and MiB/s for each of its IOPS:
@@ -55,9 +54,10 @@ def problems(
     On types that all have an instance store, image and weights are there, and the volume holds the AMI alone.
     """
     model = library.profiles.models.get(policy.model)
+    image_gib = math.ceil(library.catalog.boot.unpacked_image_gb / GB_PER_GIB)
     is_default = pool.ami_parameter == DEFAULT_AMI_PARAMETER
     moving = {
-        "the image": IMAGE_GIB.get(_repository(service.container.image), 0),
+        "the image": image_gib if _repository(service.container.image) == KNOWN_IMAGE else 0,
         f"the weights of {policy.model}": model.weights_gib if model is not None and not streams(service) else 0,
     }
     stores = _stores(pool, library) if service.boot.instance_store else {}
@@ -80,7 +80,7 @@ def _stores(pool: PoolSettings, library: Library) -> dict[str, float]:
     """Return the GiB of the instance store of each type that the pool may launch, as far as the catalog has it."""
     names = [*pool.types, *(name for types in pool.alternatives for name in types)]
     types = library.catalog.types
-    return {name: types[name].instance_store_gb * GIB_PER_GB for name in names if name in types}
+    return {name: types[name].instance_store_gb / GB_PER_GIB for name in names if name in types}
 
 
 def _sizes(parts: Mapping[str, float]) -> str:

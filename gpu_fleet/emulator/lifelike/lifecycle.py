@@ -19,6 +19,7 @@ from gpu_fleet.emulator.lifelike.placement import LaunchPlacement, instance_type
 from gpu_fleet.emulator.lifelike.scaling_activities import Activity, ActivityLog
 from gpu_fleet.emulator.lifelike.target_health import HEALTHY, UNHEALTHY, Targets
 from gpu_fleet.emulator.lifelike.termination import Candidate, choose
+from gpu_fleet.scaling.boot import Boot
 
 if TYPE_CHECKING:
     from gpu_fleet.emulator.cloud_world import CloudWorld
@@ -74,6 +75,8 @@ class GroupInstance(models.InstanceState):
         self.launched_at = launched_at
         self.in_service_at: float | None = None
         self.answers = False
+        self.boot: Boot | None = None
+        """Phases that it publishes when it answers."""
         self.spot = instance.lifecycle == "spot"
         self.activity: Activity | None = None
         self.replaces: GroupInstance | None = None
@@ -224,7 +227,11 @@ class Lifecycle:
         member.activity.progress = 30
         self.notify(member, Change.LAUNCHED)
         launch = Launch(instance.id, group.name, placement.type, placement.zone, placement.spot, self.world.now)
-        seconds = self.world.boot_seconds_of(launch)
+        boot = self.world.boot_seconds_of(launch)
+        if isinstance(boot, Boot):
+            member.boot = boot
+        # Group and load balancer take the time of the last phase themselves.
+        seconds = boot.seconds - boot.healthy if isinstance(boot, Boot) else boot
         if seconds is not None and math.isfinite(seconds):
             self.world.call_later(max(seconds, RUNNING_SECONDS), lambda: self.start_answering(member))
         self.world.call_later(RUNNING_SECONDS, lambda: self._start_launching_hooks(member))

@@ -64,7 +64,7 @@ def move(move: Move) -> Reason:
     """Other instance types take over to save money."""
     sentence = (
         f"Moves from {_text(move.before)} to {_text(move.after)}: saves {move.saving_usd_per_hour:.2f} USD per hour"
-        f" ({move.saving_percent:.1f} %); running both during the move costs {move.overlap_usd:.2f} USD."
+        f" ({move.saving_percent:.1f} %); launches, and running both meanwhile, cost {move.overlap_usd:.2f} USD."
     )
     return Reason(Step.MIX, "mix.move", sentence, _figures(move) | {"usd_per_hour": move.usd_per_hour})
 
@@ -81,7 +81,7 @@ def small(move: Move, vertical: Vertical) -> Reason:
 
 def unpaid(move: Move, vertical: Vertical) -> Reason:
     """The saving does not pay for the overlap of both mixes in time."""
-    cost = f"the {move.overlap_usd:.2f} USD that running both costs during the move"
+    cost = f"the {move.overlap_usd:.2f} USD that launches, and running both meanwhile, cost"
     return _refusal("unpaid", move, f"but within {vertical.minimum_stay_seconds:.0f} s that is no more than {cost}")
 
 

@@ -1,7 +1,9 @@
 """The serving container: whether it stands and answers, and what it publishes."""
 
+import calendar
 import re
 import subprocess
+import time
 import urllib.request
 
 from .exposition import parse
@@ -71,6 +73,20 @@ def last_log_line():
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout or None
+
+
+def logged_at(text):
+    """Return when the container last logged a line with this text, seconds since the epoch; None if it has not.
+
+    Of several workers, the last to finish counts.
+    """
+    words = ["docker", "logs", "--timestamps", UNIT]
+    try:
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=True)
+        lines = [line for line in done.stdout.decode(errors="replace").splitlines() if text in line]
+        return calendar.timegm(time.strptime(lines[-1][:19], "%Y-%m-%dT%H:%M:%S")) if lines else None
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
 
 
 def network_latency_seconds():

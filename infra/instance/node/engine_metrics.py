@@ -51,6 +51,8 @@ class EngineMetrics:
     """Counters that move while it generates. Those of requests that finished do not: an answer may take an hour."""
     silent_until_used: bool = False
     """Whether it publishes nothing before its first request."""
+    weights_loaded: str = ""
+    """What it logs when its weights are in the GPU's memory; empty where it logs nothing of its own for that."""
 
 
 ENGINES = (
@@ -70,6 +72,7 @@ ENGINES = (
         ttft=("vllm:time_to_first_token_seconds",),
         tpot=("vllm:request_time_per_output_token_seconds",),  # from 0.11
         progress=_series("vllm:prompt_tokens_total", "vllm:generation_tokens_total"),
+        weights_loaded="Model loading took",  # each loader's; vllm/v1/worker/gpu_model_runner.py
     ),
     # https://docs.sglang.ai/references/production_metrics.html
     EngineMetrics(
@@ -88,6 +91,7 @@ ENGINES = (
         tpot=("sglang:request_time_per_output_token_seconds",),  # where it has it
         # Its totals of tokens grow when a request ends.
         progress=_series("sglang:realtime_tokens_total", "sglang:inter_token_latency_seconds_count"),
+        weights_loaded="Load weight end.",  # python/sglang/srt/model_executor/model_runner.py
     ),
     # https://github.com/huggingface/text-generation-inference/blob/main/docs/source/reference/metrics.md
     # Its time per token includes the prompt, and it has no time to the first token.
@@ -104,6 +108,7 @@ ENGINES = (
         finished=_series("tgi_request_success"),
         progress=_series("tgi_batch_inference_count"),
         silent_until_used=True,
+        weights_loaded="Shard ready in",  # launcher/src/main.rs
     ),
     # https://github.com/triton-inference-server/server/blob/main/docs/user_guide/metrics.md
     # https://github.com/triton-inference-server/tensorrtllm_backend (README, Triton Metrics)

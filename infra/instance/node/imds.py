@@ -1,5 +1,7 @@
 """Instance metadata, with a session token: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html."""
 
+import calendar
+import json
 import time
 import urllib.error
 import urllib.request
@@ -14,11 +16,11 @@ def _get(url, headers, method="GET"):
         return answer.read().decode()
 
 
-def read(path):
+def read(path, category="meta-data"):
     """Return a value; empty if there is none. Raises OSError if the service does not answer."""
     token = _get(IMDS_URL + "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "300"}, "PUT")
     try:
-        return _get(IMDS_URL + "/latest/meta-data/" + path, {"X-aws-ec2-metadata-token": token})
+        return _get(IMDS_URL + "/latest/%s/%s" % (category, path), {"X-aws-ec2-metadata-token": token})
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return ""
@@ -30,6 +32,18 @@ def leaving():
     try:
         return read("autoscaling/target-lifecycle-state") == "Terminated"
     except OSError:
+        return None
+
+
+def launched_at():
+    """Return when EC2 launched the instance, seconds since the epoch; None where it is not told.
+
+    `pendingTime`: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-identity-documents.html
+    """
+    try:
+        pending = json.loads(read("instance-identity/document", "dynamic"))["pendingTime"]
+        return calendar.timegm(time.strptime(pending, "%Y-%m-%dT%H:%M:%SZ"))
+    except (OSError, ValueError, KeyError):
         return None
 
 

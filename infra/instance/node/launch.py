@@ -1,8 +1,9 @@
 """The way into service: keep the launching hook open while the engine makes progress, and complete it."""
 
 import os
+import time
 
-from . import container
+from . import boot_phases, container
 from .boot_progress import BootProgress, look
 from .journal import report, say
 from .lifecycle_hooks import DONE, GONE, INACTIVE, pauses
@@ -30,12 +31,14 @@ class LaunchWatch:
         """Whether the launching hook is over, and the instance in service."""
         self._progress, self._beaten, self._next, self._refusals = None, 0.0, 0.0, 0
         self._pauses = pauses()
+        self._answered_at = None
 
     def turn(self, now):
         """Do what is due. Returns why the launch is hopeless, or None."""
         if self.over or now < self._next:
             return None
         if container.healthy():
+            self._answered_at = self._answered_at or time.time()
             self._complete(now)
             return None
         if self._progress is None:
@@ -53,6 +56,8 @@ class LaunchWatch:
         if answer in (DONE, GONE) or self._refusals >= MOST_REFUSALS:
             self.over = True
             self._record()
+        if answer == DONE:
+            boot_phases.publish(self.hooks.group, self.hooks.instance, self._answered_at)
 
     def _record(self):
         try:

@@ -22,7 +22,7 @@ PROFILE = Profile(
     decode_base_seconds=0.03,
     decode_seconds_per_sequence=0.001,
     kv_cache_tokens=60_000,
-    load_seconds=60.0,
+    compile_seconds=60.0,
     estimate=True,
     source="made up for this test",
 )
