@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_everything_that_the_scaler_reads_is_published() -> None:
                 "bindings": {"load_balancer": "app/l", "pools": {"a": {"group": "g", "target_group_arn": "t"}}},
             }
         )
-        state = replace(State(), wants_instance_loads=True, wants_history=True)
+        state = cast("State", SimpleNamespace(wants_instance_loads=True, wants_history=True, pool=State().pool))
         minute_queries = queries(parameter, state, {"a": ["i-1"]}).minute()
         assert {query.name for query in minute_queries if query.namespace == "GpuFleet"} <= published
 
