@@ -53,10 +53,8 @@ def test_a_stack_with_a_cache_and_a_bucket_of_weights_can_be_made(root: Path, tm
     for name in ("Pulumi.yaml", "pyproject.toml"):
         shutil.copy(root / name, tmp_path)
     text = (root / "Pulumi.local.yaml").read_text()
-    caches = "  gpu-fleet:image_caches: {quay.io: {}}\n  gpu-fleet:services:"
-    text = text.replace("  gpu-fleet:services:", caches).replace(
-        "      pools:", "      boot: {weights: {}}\n      pools:"
-    )
+    text = text.replace("    docker.io: {existing_prefix: docker-hub}\n", "    quay.io: {}\n")
+    text = text.replace("{bucket: models, prefix: llama-3.1-8b-fp8, load: stream}", "{}")
     (tmp_path / "Pulumi.local.yaml").write_text(text)
     with provisioned("local", tmp_path) as cloud:
         bucket = cloud.outputs["weights_bucket"]

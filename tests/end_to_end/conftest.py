@@ -73,7 +73,7 @@ def spot(root: Path, tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "Pulumi.yaml").write_text((root / "Pulumi.yaml").read_text())
     text = (root / "Pulumi.local.yaml").read_text()
-    before = "l4: {types: [g6.xlarge, g6.2xlarge], min: 1, max: 40}"
+    before = "l4: {types: [g6.xlarge, g6.2xlarge], min: 0, max: 40}"
     assert before in text
     after = before.replace("}", ", on_demand_base: 1, spot_percent: 100}")
     (folder / "Pulumi.local.yaml").write_text(text.replace(before, after))
