@@ -591,12 +591,13 @@ def boot_scripts(run: Any) -> dict[str, str]:
 
 
 def test_instances_pull_an_image_through_the_stacks_cache(program: Any) -> None:
-    run = program("prod")
+    secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/docker-hub-AbCdEf"
+    run = program("prod", **{"gpu-fleet:image_caches": json.dumps({"docker.io": {"credentials_arn": secret}})})
     (rule,) = run.of("PullThroughCacheRule")
     assert rule.inputs == {
         "ecrRepositoryPrefix": "gpu-fleet-prod/docker-hub",
         "upstreamRegistryUrl": "registry-1.docker.io",
-        "credentialArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/docker-hub-AbCdEf",
+        "credentialArn": secret,
     }
     scripts = boot_scripts(run)
     chat = [script for name, script in scripts.items() if "-chat-" in name]
