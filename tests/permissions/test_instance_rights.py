@@ -67,7 +67,8 @@ def services(program: Callable[..., Any], root: Path) -> dict[str, Service]:
     plain = {"image": "vllm/vllm-openai:v1", "args": ["--model", "own/model"]}
     boot = {"weights": {"bucket": "own-bucket"}}
     settings["chat-large"] = {**chat, "container": plain, "boot": boot, "paths": ["/large/*"], "priority": 900}
-    run = program("prod", **{"gpu-fleet:services": json.dumps(settings)})
+    caches = {"docker.io": {"credentials_arn": SECRET.replace("token", "ecr-pullthroughcache/token")}}
+    run = program("prod", **{"gpu-fleet:services": json.dumps(settings), "gpu-fleet:image_caches": json.dumps(caches)})
     by_name = {}
     for name in settings:
         (policy,) = [p for p in run.of("RolePolicy") if p.name == f"gpu-fleet-prod-{name}-instance"]
