@@ -73,7 +73,7 @@ def _choose(
         floor = max(floor, policy.zero.wake_instances if zero.may_sleep(context.service) else 1)
     terms = _terms(context, may_move=may_move, instead_of=instead_of)
     chosen = _mix(context, fleet, wanted, floor, terms)
-    more = _to_open_zones(context, sum(chosen.counts.values()))
+    more = _to_open_zones(context, fleet, sum(chosen.counts.values()))
     if more:
         chosen = _mix(context, fleet, wanted, max(floor, more), terms)
     memory = MixMemory(context.now) if chosen.moved else memory
@@ -104,7 +104,7 @@ def _terms(context: Context, *, may_move: bool, instead_of: Mapping[str, int] | 
     )
 
 
-def _to_open_zones(context: Context, wanted: int) -> int:
+def _to_open_zones(context: Context, fleet: Fleet, wanted: int) -> int:
     """Instances that bring the service to `availability.min_zones` zones; 0 where nothing needs to be added.
 
     A group launches in the zone where it has fewest instances, so each additional one opens another zone, and an order
@@ -116,10 +116,11 @@ def _to_open_zones(context: Context, wanted: int) -> int:
     if least == 1:
         return 0  # any instance is in a zone
     zones = Zones.of(least, context.seen.pools.values())
+    room = {option.name: option.at_most > fleet.standing[option.name] for option in fleet.options}
     known, others = 0, set[str]()
     for pool, view in context.pools():
         known += len(zones_of(pool, view))
-        if view.desired < min(pool.max_instances, view.max_size):
+        if room[pool.name]:
             others |= capacity_errors.open_zones(pool, view, context.state.pools[pool.name], context.now)
     others -= {"", *zones.alive}
     lacking = min(zones.least - len(zones.alive), len(others))

@@ -114,6 +114,15 @@ def test_a_zone_counts_as_one_to_open_where_a_pool_may_have_instances_there(most
     assert sum(counts.values()) == 2 + more
 
 
+def test_a_zone_of_a_pool_that_may_not_grow_is_none_to_open():
+    """By the policy (only the first pool grows) or by hand (the group's own maximum)."""
+    pools = (pool("l4", zones=("a",)), pool("h100", zones=("b",), min_instances=0))
+    off = service(*pools, availability={"min_zones": 2}, vertical={"method": "off"})
+    assert sum(settled(off, {"l4": in_zones("aa"), "h100": pool_seen(0)}, 2.0)[0].values()) == 2
+    lowered = replace(pool_seen(0), max_size=0)
+    assert sum(settled(zoned(*pools), {"l4": in_zones("aa"), "h100": lowered}, 2.0)[0].values()) == 2
+
+
 def test_a_zone_whose_mark_is_over_may_be_opened_again():
     def counts(until: float) -> int:
         marked = PoolState(marks=(Mark("b", until, 1),))
