@@ -331,7 +331,11 @@ def settled(run: Run, since: float) -> Iterator[Violation]:
     # Without the vertical axis only the first pool grows.
     grow = service.pools[:1] if service.policy.vertical.method is VerticalMethod.OFF else service.pools
     lowered = {event.pool: int(event.value) for event in run.story.events if event.kind == "high"}
-    most = {p.name: min(p.max_instances, lowered.get(p.name, p.max_instances)) * p.throughput_rps for p in grow}
+    most = {
+        p.name: min(p.max_instances, lowered.get(p.name, p.max_instances))
+        * min(kind.throughput_rps for kind in p.kinds)
+        for p in grow
+    }
     weights = service.policy.routing.static_weights if service.policy.routing.strategy is RoutingStrategy.STATIC else {}
     parts = [most.get(name, 0.0) * sum(weights.values()) / weight for name, weight in weights.items() if weight]
     could = min(parts, default=sum(most.values()))
