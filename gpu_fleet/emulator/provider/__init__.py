@@ -1,6 +1,16 @@
 """The AWS resource types that the program may register, each made in moto, and the provider functions it may call."""
 
-from gpu_fleet.emulator.provider import balancer, compute, functions, identity, images, networking, storage, watching
+from gpu_fleet.emulator.provider import (
+    balancer,
+    compute,
+    functions,
+    identity,
+    image_builder,
+    images,
+    networking,
+    storage,
+    watching,
+)
 from gpu_fleet.emulator.provider.invokes import answer
 from gpu_fleet.emulator.provider.registry import MotoAccount, UnknownResourceError, make
 
@@ -12,6 +22,7 @@ __all__ = [
     "compute",
     "functions",
     "identity",
+    "image_builder",
     "images",
     "make",
     "networking",
