@@ -709,6 +709,18 @@ def test_the_component_pulls_the_image_that_instances_pull(program: Any, root: P
     assert test["steps"][0]["inputs"]["commands"] == [f"docker image inspect {image}"]
 
 
+def test_a_scaler_that_changes_types_may_read_the_baked_amis_parameter(program: Any, root: Path) -> None:
+    services = json.loads(pulumi_config(root, "vertical")["gpu-fleet:services"])
+    (name,) = services
+    services[name]["boot"] = {**services[name].get("boot", {}), "baked_ami": True}
+    run = program("vertical", **{"gpu-fleet:services": json.dumps(services)})
+    policies = [r.inputs["policy"] for r in run.resources if r.type == "aws:iam/policy:Policy"]
+    statements = [statement for text in policies for statement in json.loads(text)["Statement"]]
+    (read,) = [s for s in statements if "ssm:GetParameters" in s["Action"]]
+    parameter = f"parameter/imagebuilder/gpu-fleet/vertical/{name}"
+    assert read["Resource"] == [f"arn:aws:ssm:us-east-1:123456789012:{parameter}"]
+
+
 def test_a_baked_image_is_not_hidden_by_the_instance_store(program: Any, root: Path) -> None:
     for store, use in ((True, "model"), (False, "volume")):
         scripts = boot_scripts(program("local", **baked(root, instance_store=store)))

@@ -1,11 +1,11 @@
 """The AWS resource types that the program may register, each made in moto, and the provider functions it may call."""
 
 from gpu_fleet.emulator.provider import (
+    ami_pipelines,
     balancer,
     compute,
     functions,
     identity,
-    image_builder,
     images,
     networking,
     storage,
@@ -17,12 +17,12 @@ from gpu_fleet.emulator.provider.registry import MotoAccount, UnknownResourceErr
 __all__ = [
     "MotoAccount",
     "UnknownResourceError",
+    "ami_pipelines",
     "answer",
     "balancer",
     "compute",
     "functions",
     "identity",
-    "image_builder",
     "images",
     "make",
     "networking",
