@@ -38,6 +38,8 @@ class GpuPoolArgs:
     """The container's image as instances pull it."""
     weights: pulumi.Input[WeightsPlace | None]
     """Where the weights are in S3, if they are."""
+    ami_parameter: pulumi.Input[str]
+    """SSM parameter with the id of the AMI that instances launch: the pool's own, or of the service's baked AMI."""
     region: str
     vpc_id: pulumi.Input[str]
     target_group: aws.lb.TargetGroup | None
@@ -199,7 +201,7 @@ class GpuPool(pulumi.ComponentResource):
     def _make_launch_template(self, name: str, args: GpuPoolArgs) -> aws.ec2.LaunchTemplate:
         return aws.ec2.LaunchTemplate(
             name,
-            image_id=f"resolve:ssm:{args.settings.ami_parameter}",
+            image_id=pulumi.Output.concat("resolve:ssm:", args.ami_parameter),
             instance_type=args.settings.types[0],
             update_default_version=True,
             instance_initiated_shutdown_behavior="terminate",

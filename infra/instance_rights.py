@@ -39,9 +39,9 @@ def instance_statements(place: Place, resources: InstanceResources) -> list[Stat
         ),
         Statement("ReadOwnTags", ["ec2:DescribeTags"], ["*"]),
         Statement("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{resources.log_group_arn}:*"]),
-        *_session_statements(place),
+        *session_statements(place),
         *_queue_statements(resources.queue_arn),
-        *_image_statements(resources),
+        *image_statements(resources.ecr_repository_arn, cached=resources.image_is_cached),
         *_weights_statements(place, resources.weights),
         *_secret_statements(place, resources),
     ]
@@ -62,7 +62,7 @@ def _lifecycle_statements(place: Place, resources: InstanceResources) -> list[St
     return [Statement("OwnLifecycle", actions, [place.group_arn("*")], {"StringEquals": tags})]
 
 
-def _session_statements(place: Place) -> list[Statement]:
+def session_statements(place: Place) -> list[Statement]:
     """Return the SSM agent's rights to a shell without SSH or an open port, and no more than that.
 
     The managed policy AmazonSSMManagedInstanceCore also reads every parameter of the account:
@@ -90,17 +90,16 @@ def _queue_statements(queue_arn: str | None) -> list[Statement]:
     return [Statement("TakeJobs", actions, [queue_arn])]
 
 
-def _image_statements(resources: InstanceResources) -> list[Statement]:
+def image_statements(repository: str | None, *, cached: bool) -> list[Statement]:
     """Return the rights to pull an image, as the managed policy AmazonEC2ContainerRegistryPullOnly has them, and for a
     cached image those with which the first pull creates and fills its repository.
 
     https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AmazonEC2ContainerRegistryPullOnly.html
     https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-iam.html
     """
-    repository = resources.ecr_repository_arn
     if not repository:
         return []
-    fills = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"] if resources.image_is_cached else []
+    fills = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"] if cached else []
     return [
         Statement("RegistryToken", ["ecr:GetAuthorizationToken"], ["*"]),
         Statement("PullImage", ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", *fills], [repository]),

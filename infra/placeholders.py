@@ -12,7 +12,7 @@ from gpu_fleet.config.settings import ServiceSettings, StackSettings
 from gpu_fleet.scaling.hashing import DIGITS
 from gpu_fleet.scaling.policy import RoutingStrategy, Workload
 from gpu_fleet.scaling.service import Service
-from infra import instance_rights, scaler_rights
+from infra import instance_rights, launched_amis, scaler_rights
 from infra.iam import Place, Statement
 from infra.instance_rights import InstanceResources
 from infra.scaler_rights import ServiceResources
@@ -67,7 +67,7 @@ def service_resources(
         queue_arn=stack_place.arn("sqs", _queue(name)) if training else None,
         launch_template_arns=[template] * len(settings.pools) if scaler_rights.changes_launches(model) else [],
         instance_role_arn=f"arn:{stack_place.partition}:iam::{stack_place.account}:role/{role}{SUFFIX}",
-        ami_parameters=[pool.ami_parameter for pool in settings.pools.values()],
+        ami_parameters=list(launched_amis.parameters(project, stack, model.name, settings).values()),
     )
 
 

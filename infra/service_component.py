@@ -17,7 +17,8 @@ from gpu_fleet.config.settings import PoolSettings, ServiceSettings
 from gpu_fleet.scaling.hashing import DIGITS, digit_weights
 from gpu_fleet.scaling.policy import RoutingStrategy, Workload
 from gpu_fleet.scaling.service import Service as ServiceModel
-from infra import iam, listener_rule
+from infra import iam, launched_amis, listener_rule
+from infra.baked_ami import BakedAmi, BakedAmiArgs
 from infra.gpu_pool import GpuPool, GpuPoolArgs
 from infra.instance_rights import InstanceResources, ecr_repository_arn, instance_statements
 from infra.load_balancer import LoadBalancer
@@ -80,6 +81,11 @@ class ServiceArgs:
         """Return where the weights are in S3, if they are."""
         return model_weights.place(self.project, self.stack, place.account, self.model.name, self.settings)
 
+    @property
+    def ami_parameters(self) -> Mapping[str, str]:
+        """Return the parameters that name the pools' AMIs, by pool."""
+        return launched_amis.parameters(self.project, self.stack, self.model.name, self.settings)
+
     def pool_tags(self, pool: str) -> Mapping[str, str]:
         """Return the tags of a pool's resources."""
         return {**self.tags, naming.POOL_TAG: pool}
@@ -135,6 +141,7 @@ class ServiceComponent(pulumi.ComponentResource):
     hash_rules: Sequence[aws.lb.ListenerRule]
     """Rules by the digit that the header ends in; empty without `routing.strategy: hash`."""
     queue_url: pulumi.Output[str] | None
+    baked_ami: BakedAmi | None
     scaler_resources: pulumi.Output[ServiceResources]
     """The resources that the scaler reads or changes."""
 
@@ -148,6 +155,7 @@ class ServiceComponent(pulumi.ComponentResource):
         self.listener_rule_arn = shared.listener_rule.arn if shared.listener_rule else None
         self.hash_rules = shared.hash_rules
         self.queue_url = shared.queue.url if shared.queue else None
+        self.baked_ami = self._make_baked_ami(name, args, shared) if args.settings.boot.baked_ami else None
         self.pools = {
             pool: self._make_pool(name, args, shared, pool, settings) for pool, settings in args.settings.pools.items()
         }
@@ -188,6 +196,7 @@ class ServiceComponent(pulumi.ComponentResource):
                 container=bounded(args.settings.container, args.model.policy, model),
                 boot=args.settings.boot,
                 weights=args.place.apply(args.weights_place),
+                ami_parameter=self.baked_ami.parameter_name if self.baked_ami else settings.ami_parameter,
                 pulled_image=args.place.apply(lambda place: args.pulled_image(place).name),
                 region=args.region,
                 vpc_id=args.network.vpc_id,
@@ -200,6 +209,27 @@ class ServiceComponent(pulumi.ComponentResource):
                 queue_url=shared.queue.url if shared.queue else None,
                 idle_timeout_seconds=args.idle_timeout_seconds,
                 tags=args.pool_tags(pool),
+            ),
+            self._child,
+        )
+
+    def _make_baked_ami(self, name: str, args: ServiceArgs, shared: _Shared) -> BakedAmi:
+        pools = list(args.settings.pools.values())
+        return BakedAmi(
+            f"{name}-baked",
+            BakedAmiArgs(
+                parameter_name=naming.baked_ami_parameter(args.project, args.stack, args.model.name),
+                base_ami_parameter=pools[0].ami_parameter,
+                instance_type=pools[0].types[0],
+                # EC2 refuses a volume that is smaller than its AMI's.
+                volume_gib=min(pool.volume_gib for pool in pools),
+                image=args.place.apply(args.pulled_image),
+                region=args.region,
+                place=args.place,
+                subnet_id=args.network.private_subnet_ids(pools[0].zones)[0],
+                security_group_id=shared.security_group.id,
+                needed_to_build=[*args.network.egress_resources, *args.cache_rules],
+                tags=args.tags,
             ),
             self._child,
         )
@@ -265,7 +295,7 @@ class ServiceComponent(pulumi.ComponentResource):
                 queue_arn=resolved["queue"],
                 launch_template_arns=resolved["templates"],
                 instance_role_arn=resolved["role"],
-                ami_parameters=[pool.ami_parameter for pool in args.settings.pools.values()],
+                ami_parameters=list(args.ami_parameters.values()),
             )
         )
 

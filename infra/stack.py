@@ -95,6 +95,11 @@ def make_stack(args: StackArgs) -> Mapping[str, pulumi.Input[object]]:
             service_name: {pool_name: pool.group_name for pool_name, pool in service.pools.items()}
             for service_name, service in services.items()
         },
+        "baked_ami_pipelines": {
+            service_name: service.baked_ami.pipeline_arn
+            for service_name, service in services.items()
+            if service.baked_ami is not None
+        },
         "queues": {
             service_name: service.queue_url
             for service_name, service in services.items()

@@ -58,6 +58,8 @@ class BootSettings:
     """URI of the folder in S3 that the instance copies to its disk; empty: none."""
     instance_store: bool = True
     """Whether images, weights and compiled kernels go to the instance store where there is one."""
+    baked_ami: bool = False
+    """Whether the AMI brings the image, which then stays on the root volume."""
     pulled_image: str = ""
     """The same image in a cache of its registry; empty: it is pulled by its own name."""
 
@@ -100,6 +102,7 @@ def boot_settings(container: Container, boot: BootOptions, policy: Policy, aroun
         region=around.region,
         image=container.image,
         instance_store=boot.instance_store,
+        baked_ami=boot.baked_ami,
         copied_weights="" if stream else uri,
         pulled_image=around.pulled_image,
         args=container.args,
@@ -171,7 +174,7 @@ def render_script(boot: BootSettings) -> str:
         ),
         "CONTAINER_ENVIRONMENT": _environment_file(boot.environment),
         "DISK": _without_comments((FOLDER / "disk.sh").read_text(encoding="utf-8")).rstrip("\n"),
-        "DISK_USE": "store" if boot.instance_store else "volume",
+        "DISK_USE": _disk_use(boot),
         "SECRETS": "\n".join(f"add_secret {shlex.quote(k)} {shlex.quote(v)}" for k, v in sorted(boot.secrets.items())),
         "PORT": str(boot.port),
         "REGISTRY": shlex.quote(registry) if ".dkr.ecr." in registry else "''",
@@ -194,6 +197,13 @@ def render_script(boot: BootSettings) -> str:
         part = _without_comments((FOLDER / "weights.sh").read_text(encoding="utf-8"))
         script = script.replace("@WEIGHTS@", part)
     return re.sub(r"@([A-Z_]+)@", lambda placeholder: values[placeholder[1]], script)
+
+
+def _disk_use(boot: BootSettings) -> str:
+    """Return what disk.sh puts on the instance store."""
+    if not boot.instance_store:
+        return "volume"
+    return "model" if boot.baked_ami else "store"
 
 
 def _engine_environment(engine: ServingEngine | None) -> dict[str, str]:

@@ -80,7 +80,7 @@ def boot_path(settings: StackSettings, service: ServiceSettings, pool: PoolSetti
     """Return how the pool's instances come by image and weights.
 
     What comes from S3, as ECR's layers do, passes the gateway endpoint where there is one; an existing VPC is taken to
-    have one, and a NAT gateway.
+    have one, and a NAT gateway. A baked AMI is taken to be built: until then the image comes as without.
     """
     nat, endpoint, network = Way.NAT, True, settings.network
     if isinstance(network, NewNetwork):
@@ -90,7 +90,7 @@ def boot_path(settings: StackSettings, service: ServiceSettings, pool: PoolSetti
     in_ecr = ".dkr.ecr." in host or host in settings.image_caches
     in_s3 = service.boot.weights is not None or any("s3://" in word for word in service.container.args)
     return BootPath(
-        image=in_region if in_ecr else nat,
+        image=Way.AMI if service.boot.baked_ami else in_region if in_ecr else nat,
         weights=in_region if in_s3 else nat,
         volume_gib=pool.volume_gib,
         volume_mib_per_second=service.boot.volume_throughput_mib_per_second,

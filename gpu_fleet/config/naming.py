@@ -92,6 +92,15 @@ def log_group(project: str, stack: str, service: str) -> str:
     return f"/{project}/{stack}/{service}"
 
 
+def baked_ami_parameter(project: str, stack: str, service: str) -> str:
+    """Return the name of the parameter that holds a service's newest baked AMI.
+
+    Image Builder's own role may write below /imagebuilder/ and nowhere else:
+    https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AWSServiceRoleForImageBuilder.html
+    """
+    return f"/imagebuilder/{project}/{stack}/{service}"
+
+
 def dashboard(project: str, stack: str, service: str) -> str:
     """Return the name of a service's dashboard; no part has an underscore."""
     return f"{project}_{stack}_{service}"

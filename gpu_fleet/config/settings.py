@@ -225,6 +225,9 @@ class BootOptions(Section):
     instance_store: bool = True
     """Put Docker's images, the weights and compiled kernels on the instance store where the type has one; it costs
     nothing. Off: all of it is on the root volume, where an AMI of your own may have brought it."""
+    baked_ami: bool = False
+    """Make a pipeline that bakes the container's image into an AMI, and launch its newest AMI. All pools then have one
+    `ami_parameter`, of the AMI to build on, and the instance store keeps the weights and compiled kernels alone."""
     weights: Weights | None = None
     """Load the weights from S3 instead of a public hub; `{}` for all defaults."""
     volume_iops: Annotated[int, Field(ge=MIN_VOLUME_IOPS, le=MAX_VOLUME_IOPS)] = MIN_VOLUME_IOPS

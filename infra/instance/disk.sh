@@ -1,6 +1,7 @@
 #!/bin/bash
 # Before Docker at every start: puts its images, the weights and the compiled kernels on the instance store, if the use
-# is `store` and the instance has one; else on the root volume. A reboot keeps an instance store, a stop empties it:
+# is `store` and the instance has one; with `model` not the images, which came with the AMI; with `volume` nothing. What
+# is not there is on the root volume. A reboot keeps an instance store, a stop empties it:
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-store-lifetime.html
 set -euo pipefail
 mounted=/opt/gpu-fleet/store
@@ -28,7 +29,7 @@ by_us() {
 }
 
 store=
-if [ "$1" = store ]; then store=$(by_ami) || store=$(by_us) || echo "no instance store: using the root volume"; fi
+if [ "$1" != volume ]; then store=$(by_ami) || store=$(by_us) || echo "no instance store: using the root volume"; fi
 for name in models compiled; do
   # A link is of the last start; a folder that is not empty came with the AMI.
   if [ -L "/opt/$name" ]; then rm "/opt/$name"; else rmdir "/opt/$name" 2> /dev/null || true; fi
@@ -40,7 +41,7 @@ for name in models compiled; do
   fi
 done
 # Docker keeps layers in its own folder or in containerd's: https://docs.docker.com/engine/storage/containerd/
-if [ -n "$store" ]; then
+if [ -n "$store" ] && [ "$1" = store ]; then
   for name in docker containerd; do
     install -d -m 0711 "$store/$name" "/var/lib/$name"
     mountpoint --quiet "/var/lib/$name" || mount --bind "$store/$name" "/var/lib/$name"

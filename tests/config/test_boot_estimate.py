@@ -137,6 +137,8 @@ def test_how_a_service_boots_follows_from_its_settings(root):
     assert served(root, caches={"docker.io": ImageCache(existing_prefix="hub")}).image is Way.REGION
     slow = served(root, boot={"instance_store": False, "volume_iops": 4000, "volume_throughput_mib_per_second": 500})
     assert (slow.instance_store, slow.volume_mib_per_second) == (False, 500)
+    baked = served(root, boot={"baked_ami": True})
+    assert (baked.image, baked.compile_cached, baked.instance_store) == (Way.AMI, False, True)
     copied = served(root, boot={"weights": {}})
     assert (copied.weights, copied.streamed) == (Way.REGION, False)
     assert served(root, boot={"weights": {"load": "stream"}}).streamed

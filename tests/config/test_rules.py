@@ -729,6 +729,47 @@ RULES: dict[str, tuple[str, list[str]]] = {
             ),
         ],
     ),
+    "a baked AMI of several AMIs": (
+        changed(
+            "max: 4}",
+            "max: 4, ami_parameter: /aws/service/a}\n        b: {types: [g6.2xlarge], min: 0, max: 1, "
+            "ami_parameter: /aws/service/b}",
+            with_boot("baked_ami: true"),
+        ),
+        [
+            (
+                "14:50: gpu-fleet:services.chat.pools.b.ami_parameter: must be /aws/service/a, as in the first pool: "
+                "boot.baked_ami makes one AMI (got /aws/service/b)"
+            )
+        ],
+    ),
+    "a baked AMI of one that Image Builder may not read": (
+        changed("max: 4}", "max: 4, ami_parameter: /mine}", with_boot("baked_ami: true")),
+        [
+            (
+                "13:50: gpu-fleet:services.chat.pools.l4.ami_parameter: must begin with /aws/service/ or "
+                "/imagebuilder/ and name no version: with boot.baked_ami, Image Builder reads it (got /mine)"
+            )
+        ],
+    ),
+    "a baked AMI whose build has no way to AWS": (
+        changed("us-east-1b]}", "us-east-1b], nat: none}", with_boot("baked_ami: true")),
+        [
+            (
+                "11:14: gpu-fleet:services.chat.boot.baked_ami: must be false without a NAT gateway, by which Image "
+                "Builder's instance reaches AWS"
+            )
+        ],
+    ),
+    "a volume without room for the baked image": (
+        with_boot("baked_ami: true").replace("max: 4}", "max: 4, volume_gib: 76}"),
+        [
+            (
+                "13:50: gpu-fleet:services.chat.pools.l4.volume_gib: must be at least 77: the AMI 50, the image 27 "
+                "GiB (got 76)"
+            )
+        ],
+    ),
     "more throughput than the IOPS carry": (
         with_boot("volume_iops: 3000, volume_throughput_mib_per_second: 751"),
         [
@@ -933,6 +974,8 @@ def test_a_file_is_refused_where_and_why(tmp_path: Path, library: Library, rule:
         in_container('environment: {A: "tab\tand émoji 🎉"}'),
         in_pool("volume_gib: 75"),
         with_boot("instance_store: false").replace("max: 4}", "max: 4, volume_gib: 86}"),
+        with_boot("baked_ami: true").replace("max: 4}", "max: 4, volume_gib: 77}"),
+        with_boot("baked_ami: true").replace("max: 4}", "max: 4, ami_parameter: /imagebuilder/mine}"),
         with_boot("volume_iops: 40000, volume_throughput_mib_per_second: 2000"),
         changed('"vllm/vllm-openai:v1"', '"lmsysorg/sglang:v1", args: [bash, -c, "launch_server --enable-metrics"]'),
         changed(

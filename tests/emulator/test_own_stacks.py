@@ -47,12 +47,17 @@ def test_the_local_stacks_group_drains_and_grows(root: Path) -> None:
         assert [h["TargetHealth"]["State"] for h in health] == ["healthy"] * 3
 
 
-def test_a_stack_with_a_cache_and_a_bucket_of_weights_can_be_made(root: Path, tmp_path: Path) -> None:
+def copy_program(root: Path, folder: Path) -> str:
+    """Copy the program without its stacks, and return the local stack's text."""
     for name in ("infra", "policies", "lambdas", "gpu_fleet"):
-        shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Pulumi.yaml", "pyproject.toml"):
-        shutil.copy(root / name, tmp_path)
-    text = (root / "Pulumi.local.yaml").read_text()
+        shutil.copy(root / name, folder)
+    return (root / "Pulumi.local.yaml").read_text()
+
+
+def test_a_stack_with_a_cache_and_a_bucket_of_weights_can_be_made(root: Path, tmp_path: Path) -> None:
+    text = copy_program(root, tmp_path)
     text = text.replace("    docker.io: {existing_prefix: docker-hub}\n", "    quay.io: {}\n")
     text = text.replace("{bucket: models, prefix: llama-3.1-8b-fp8, load: stream}", "{}")
     (tmp_path / "Pulumi.local.yaml").write_text(text)
@@ -65,3 +70,33 @@ def test_a_stack_with_a_cache_and_a_bucket_of_weights_can_be_made(root: Path, tm
         )
         (rule,) = cloud.client("ecr").describe_pull_through_cache_rules()["pullThroughCacheRules"]
         assert rule["ecrRepositoryPrefix"] == "gpu-fleet-local/quay"
+
+
+def test_instances_launch_the_base_ami_until_the_baked_one_is_built(root: Path, tmp_path: Path) -> None:
+    text = copy_program(root, tmp_path)
+    baked = text.replace("      boot:\n", "      boot:\n        baked_ami: true\n")
+    assert baked != text
+    (tmp_path / "Pulumi.local.yaml").write_text(baked)
+    with provisioned("local", tmp_path) as cloud:
+        group = cloud.group_name("chat", "l4")
+
+        def launched() -> set[str]:
+            cloud.advance(cloud.now + 600)
+            (found,) = cloud.client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[group])[
+                "AutoScalingGroups"
+            ]
+            ids = [instance["InstanceId"] for instance in found["Instances"]]
+            pages = cloud.client("ec2").describe_instances(InstanceIds=ids)["Reservations"]
+            return {instance["ImageId"] for page in pages for instance in page["Instances"]}
+
+        def parameter() -> str:
+            return cloud.client("ssm").get_parameter(Name="/imagebuilder/gpu-fleet/local/chat")["Parameter"]["Value"]
+
+        base = parameter()
+        cloud.client("autoscaling").set_desired_capacity(AutoScalingGroupName=group, DesiredCapacity=1)
+        assert launched() == {base}
+        pipeline = cloud.outputs["baked_ami_pipelines"]["chat"]
+        cloud.client("imagebuilder").start_image_pipeline_execution(imagePipelineArn=pipeline)
+        assert parameter() != base
+        cloud.client("autoscaling").set_desired_capacity(AutoScalingGroupName=group, DesiredCapacity=2)
+        assert launched() == {base, parameter()}

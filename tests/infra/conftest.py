@@ -23,6 +23,8 @@ from gpu_fleet.config.stack_file import pulumi_config
 from infra import package
 
 ACCOUNT = "123456789012"
+BASE_AMI = "ami-0123456789abcdef0"
+"""What every parameter of AWS's AMIs holds."""
 UUID, HEX = "11111111-2222-3333-4444-555555555555", "0123456789abcdef"
 SECRET = "4dabf18193072939515e22adb298388d"  # marks a wrapped value:
 # https://github.com/pulumi/pulumi/blob/master/sdk/python/lib/pulumi/runtime/rpc.py
@@ -108,6 +110,7 @@ class Cloud(pulumi.runtime.Mocks):
             "getPartition": {"partition": "aws"},
             "getRegion": {"region": "us-east-1", "name": "us-east-1"},
             "getCallerIdentity": {"accountId": ACCOUNT},
+            "getParameter": {"insecureValue": BASE_AMI},
         }[args.token.rsplit(":", 1)[-1]]
 
 

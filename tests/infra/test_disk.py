@@ -60,7 +60,8 @@ class Disks:
 
     def start(self, use: str = "store") -> str:
         """Run disk.sh as its unit does; nothing is mounted yet."""
-        script = heredocs(render_script(replace(PLAIN, instance_store=use == "store")))["/opt/gpu-fleet/disk.sh"]
+        settings = replace(PLAIN, instance_store=use != "volume", baked_ami=use == "model")
+        script = heredocs(render_script(settings))["/opt/gpu-fleet/disk.sh"]
         below = re.sub(r"(?<![\w./])/(?=(?:opt|var/lib)/)", f"{self.root}/", script)
         done = subprocess.run(
             ["bash", "-c", below, "disk.sh", use],
@@ -106,6 +107,14 @@ def test_everything_large_goes_to_the_instance_store(tmp_path: Path) -> None:
     assert disks.read("mounts")[1:] == [
         f"--bind {tmp_path}/opt/gpu-fleet/store/{name} {tmp_path}/var/lib/{name}" for name in ("docker", "containerd")
     ]
+
+
+def test_images_that_came_with_the_ami_are_not_hidden(tmp_path: Path) -> None:
+    disks = disks_of(tmp_path, [DISK])
+    disks.start("model")
+    assert disks.place("opt/models") == "opt/gpu-fleet/store/models"
+    assert disks.place("opt/compiled") == "opt/gpu-fleet/store/compiled"
+    assert [line for line in disks.read("mounts") if "/var/lib/" in line] == []
 
 
 def test_all_disks_are_joined(tmp_path: Path) -> None:

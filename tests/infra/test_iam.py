@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from parliament import analyze_policy_string
 from policy_sentry.querying.actions import get_action_data
 
+from gpu_fleet.config.image_registry import PulledImage
 from infra import iam
+from infra.baked_ami import builder_statements
 from infra.instance_rights import InstanceResources, ecr_repository_arn, instance_statements
 from infra.scaler_rights import ServiceResources, scaler_statements, service_batches, service_statements
 
@@ -27,6 +29,8 @@ TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/state"
 LOGS = "arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/scaler"
 TEMPLATE = "arn:aws:ec2:us-east-1:123456789012:launch-template/lt-0123456789abcdef0"
 ROLE = "arn:aws:iam::123456789012:role/instance"
+COMPONENT = "arn:aws:imagebuilder:us-east-1:123456789012:component/gpu-fleet-prod-chat-baked-0123abc/1.0.0/1"
+CACHED_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/docker-hub/vllm/vllm-openai:v0.29.0"
 HASH_RULE = RULE[:-1] + "0"
 SERVICE = ServiceResources(
     group_names=[NAME],
@@ -74,6 +78,7 @@ def all_documents() -> dict[str, list[iam.Statement]]:
                 kms_key_arn="arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555",
             ),
         ),
+        "builder": builder_statements(PLACE, COMPONENT, PulledImage(CACHED_IMAGE, cached=True)),
         "schedule": iam.schedule_statements("arn:aws:lambda:us-east-1:123456789012:function:scaler", QUEUE),
     }
 

@@ -18,12 +18,14 @@ import pulumi_aws
 import pytest
 
 from gpu_fleet.config import naming
+from gpu_fleet.config.settings import DEFAULT_AMI_PARAMETER
 from gpu_fleet.config.stack_file import pulumi_config
 from gpu_fleet.scaling.policy import Policy, Workload
 from infra.gpu_pool import owned_by_the_scaler
 from infra.instance.node import boot_phases
 from lambdas.scaler.bindings import parse
 from lambdas.scaler.environment import Environment
+from tests.infra.conftest import BASE_AMI
 
 STACKS = ["local", "dev", "prod"]
 
@@ -636,6 +638,93 @@ def test_volumes_have_the_rates_of_the_stacks_file(program: Any, root: Path) -> 
 def test_the_disks_use_is_that_of_the_stacks_file(program: Any, root: Path, instance_store: bool, use: str) -> None:
     scripts = boot_scripts(program("local", **with_boot(root, instance_store=instance_store)))
     assert all(f"ExecStart=/opt/gpu-fleet/disk.sh {use}\n" in script for script in scripts.values())
+
+
+def baked(root: Path, **boot: Any) -> dict[str, str]:
+    settings = json.loads(with_boot(root, baked_ami=True, **boot)["gpu-fleet:services"])
+    settings["chat"]["pools"]["l4"]["volume_gib"] = 120
+    return {"gpu-fleet:services": json.dumps(settings)}
+
+
+def test_without_a_baked_ami_nothing_is_built(program: Any) -> None:
+    run = program("local")
+    assert [r for r in run.resources if ":imagebuilder/" in r.type] == []
+    assert run.exports["baked_ami_pipelines"] == {}
+
+
+def test_pools_launch_the_newest_baked_ami(program: Any, root: Path) -> None:
+    run = program("local", **baked(root))
+    (target,) = run.of("DistributionConfiguration")[0].inputs["distributions"]
+    assert target["region"] == "us-east-1"
+    name = "/imagebuilder/gpu-fleet/local/chat"
+    assert target["ssmParameterConfigurations"] == [{"parameterName": name, "dataType": "aws:ec2:image"}]
+    assert {t.inputs["imageId"] for t in run.of("LaunchTemplate")} == {f"resolve:ssm:{name}"}
+    # The name tells no more which root device the AMI has.
+    assert {t.inputs["blockDeviceMappings"][0]["deviceName"] for t in run.of("LaunchTemplate")} == {"/dev/sda1"}
+
+
+def test_until_the_first_build_the_parameter_holds_the_base_ami(
+    program: Any, root: Path, pointed: Callable[[Any, str], list[Any]]
+) -> None:
+    run = program("local", **baked(root))
+    (parameter,) = [p for p in run.of("Parameter") if p.inputs["name"].startswith("/imagebuilder/")]
+    assert (parameter.inputs["value"], parameter.inputs["dataType"]) == (BASE_AMI, "aws:ec2:image")
+    assert parameter.ignore_changes == ["value"], "an update would take the newest AMI back"
+    assert pointed(parameter.inputs, "value")
+    assert all(parameter.urn in template.depends_on for template in run.of("LaunchTemplate"))
+
+
+def test_the_recipe_builds_on_the_pools_ami_within_the_smallest_volume(program: Any, root: Path) -> None:
+    run = program("local", **baked(root))
+    (recipe,), (component,) = run.of("ImageRecipe"), run.of("Component")
+    assert recipe.inputs["parentImage"] == f"ssm:{DEFAULT_AMI_PARAMETER}"
+    assert [each["componentArn"] for each in recipe.inputs["components"]] == [component.outputs["arn"]]
+    (device,) = recipe.inputs["blockDeviceMappings"]
+    assert (device["deviceName"], device["ebs"]["volumeSize"]) == ("/dev/sda1", 120)
+
+
+def test_the_instance_that_builds_has_the_services_way_out_and_its_own_rights(program: Any, root: Path) -> None:
+    run = program("local", **baked(root))
+    (where,), (pipeline,) = run.of("InfrastructureConfiguration"), run.of("ImagePipeline")
+    (policy,) = [p for p in run.of("RolePolicy") if p.name == "gpu-fleet-local-chat-baked"]
+    (group,) = [g for g in run.of("SecurityGroup") if g.name == "gpu-fleet-local-chat-instance"]
+    assert where.inputs["securityGroupIds"] == [f"{group.name}-0123abc-id"]
+    assert where.inputs["instanceMetadataOptions"] == {"httpTokens": "required", "httpPutResponseHopLimit": 1}
+    assert where.inputs["terminateInstanceOnFailure"] is True
+    assert policy.urn in where.depends_on
+    way_out = {route.urn for route in run.of("Route") if "-private-" in route.name}
+    assert way_out
+    assert way_out <= pipeline.depends_on
+    assert run.exports["baked_ami_pipelines"] == {"chat": pipeline.outputs["arn"]}
+
+
+def test_the_component_pulls_the_image_that_instances_pull(program: Any, root: Path) -> None:
+    (component,) = program("local", **baked(root)).of("Component")
+    image = f"{CACHED}/docker-hub/vllm/vllm-openai:v0.29.0"
+    build, test = json.loads(component.inputs["data"])["phases"]
+    (step,) = build["steps"]
+    (script,) = step["inputs"]["commands"]
+    assert f"docker pull --quiet {image}" in script
+    assert f"docker login --username AWS --password-stdin {CACHED}" in script
+    assert test["steps"][0]["inputs"]["commands"] == [f"docker image inspect {image}"]
+
+
+def test_a_scaler_that_changes_types_may_read_the_baked_amis_parameter(program: Any, root: Path) -> None:
+    services = json.loads(pulumi_config(root, "vertical")["gpu-fleet:services"])
+    (name,) = services
+    services[name]["boot"] = {**services[name].get("boot", {}), "baked_ami": True}
+    run = program("vertical", **{"gpu-fleet:services": json.dumps(services)})
+    policies = [r.inputs["policy"] for r in run.resources if r.type == "aws:iam/policy:Policy"]
+    statements = [statement for text in policies for statement in json.loads(text)["Statement"]]
+    (read,) = [s for s in statements if "ssm:GetParameters" in s["Action"]]
+    parameter = f"parameter/imagebuilder/gpu-fleet/vertical/{name}"
+    assert read["Resource"] == [f"arn:aws:ssm:us-east-1:123456789012:{parameter}"]
+
+
+def test_a_baked_image_is_not_hidden_by_the_instance_store(program: Any, root: Path) -> None:
+    for store, use in ((True, "model"), (False, "volume")):
+        scripts = boot_scripts(program("local", **baked(root, instance_store=store)))
+        assert all(f"ExecStart=/opt/gpu-fleet/disk.sh {use}\n" in script for script in scripts.values())
 
 
 def chat_with(root: Path, weights: dict[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from gpu_fleet.config.fit import PlanProblem
 from gpu_fleet.config.rules import (
     addresses,
+    baked_amis,
     containers,
     each,
     names,
@@ -45,6 +46,7 @@ def settings_problems(settings: StackSettings) -> list[PlanProblem]:
         at = ("services", name)
         problems += until_hole(names.name_problems, at, name)
         problems += until_hole(regions.secret_problems, at, service, settings)
+        problems += until_hole(baked_amis.problems, at, service, settings)
         for rule in (
             containers.problems,
             routes.path_problems,

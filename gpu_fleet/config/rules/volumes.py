@@ -51,15 +51,16 @@ def problems(
 ) -> Iterator[PlanProblem]:
     """Check that AMI, image and weights fit; an unknown size counts as 0. llama-70b: 50 + 27 + 131.5 GiB.
 
-    On types that all have an instance store, image and weights are there, and the volume holds the AMI alone.
+    On types that all have an instance store, image and weights are there, and the volume holds the AMI alone; a baked
+    AMI's image stays on the volume.
     """
     model = library.profiles.models.get(policy.model)
     image_gib = math.ceil(library.catalog.boot.unpacked_image_gb / GB_PER_GIB)
     is_default = pool.ami_parameter == DEFAULT_AMI_PARAMETER
-    moving = {
-        "the image": image_gib if _repository(service.container.image) == KNOWN_IMAGE else 0,
-        f"the weights of {policy.model}": model.weights_gib if model is not None and not streams(service) else 0,
-    }
+    image = {"the image": image_gib if _repository(service.container.image) == KNOWN_IMAGE else 0}
+    weights = {f"the weights of {policy.model}": model.weights_gib if model is not None and not streams(service) else 0}
+    baked = image if service.boot.baked_ami else {}
+    moving = weights if baked else {**image, **weights}
     stores = _stores(pool, library) if service.boot.instance_store else {}
     for type_name, store_gib in stores.items():
         if 0 < store_gib < sum(moving.values()):
@@ -69,7 +70,7 @@ def problems(
                 f"{_sizes(moving)} GiB, or boot.instance_store: false (got {type_name} with {store_gib:.0f})",
             )
     on_store = bool(stores) and all(stores.values())
-    parts = {"the AMI": AMI_USED_GIB if is_default else 0, **({} if on_store else moving)}
+    parts = {"the AMI": AMI_USED_GIB if is_default else 0, **baked, **({} if on_store else moving)}
     needed_gib = max(AMI_GIB if is_default else 0, math.ceil(sum(parts.values())))
     if pool.volume_gib < needed_gib:
         text = "the size of the AMI" if needed_gib > sum(parts.values()) + 1 else f"{_sizes(parts) or 'nothing'} GiB"

@@ -16,6 +16,7 @@ from gpu_fleet.emulator.lifelike import (
     group_operations,
     group_update,
     hooks,
+    image_builder,
     instance_launch,
     interruptions,
     lifecycle,
@@ -43,6 +44,7 @@ DIFFERENCES: tuple[Difference, ...] = tuple(
         group_operations,
         group_update,
         hooks,
+        image_builder,
         instance_launch,
         interruptions,
         lifecycle,
@@ -94,6 +96,7 @@ def lifelike(world: CloudWorld, location: Location) -> Iterator[Lifelike]:
         group_update.patch_moto(life, patches)
         refresh.patch_moto(refreshes, patches)
         pull_through_cache.patch_moto(patches)
+        image_builder.patch_moto(patches)
         refuse(patches)
         metric_store.patch_moto(stores, patches)
         metric_queries.patch_moto(stores, patches)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from gpu_fleet.config import naming
+from gpu_fleet.config.stack_file import PROJECT
 from gpu_fleet.operate.preflight.aws import ReadOnlyAws
 from gpu_fleet.operate.preflight.check import Check
-from gpu_fleet.operate.preflight.finding import Finding, not_known, ok, wrong
+from gpu_fleet.operate.preflight.finding import Finding, Status, not_known, ok, wrong
 from gpu_fleet.operate.preflight.instance_types import described
 from gpu_fleet.operate.preflight.stack_needs import Stack, StackPool
 from infra.gpu_pool import root_device
@@ -72,7 +74,7 @@ def judge_root_size(image: Answer, volume_gib: int) -> Finding:
 
 
 def checks(stack: Stack) -> Iterator[Check]:
-    """Yield one check for each parameter, and for each pool whether the AMI suits it."""
+    """Yield one check for each parameter, for each pool whether the AMI suits it, and for each baked AMI."""
     paths: dict[str, StackPool] = {}
     for pool in stack.pools:
         paths.setdefault(pool.settings.ami_parameter, pool)
@@ -94,6 +96,25 @@ def checks(stack: Stack) -> Iterator[Check]:
         yield Check("AMI's architecture", pool.title, (*pool.path, "types"), examine_architecture)
         yield Check("AMI's root device", pool.title, (*pool.path, "ami_parameter"), examine_root)
         yield Check("root volume", pool.title, (*pool.path, "volume_gib"), examine_size)
+
+    for name, service in stack.settings.services.items():
+        if service.boot.baked_ami:
+            parameter = naming.baked_ami_parameter(PROJECT, stack.name, name)
+            smallest_gib = min(pool.volume_gib for pool in service.pools.values())
+
+            def examine_baked(aws: ReadOnlyAws, parameter: str = parameter, gib: int = smallest_gib) -> Finding:
+                return _judge_baked(aws, parameter, gib)
+
+            yield Check("baked AMI", name, ("services", name, "boot", "baked_ami"), examine_baked)
+
+
+def _judge_baked(aws: ReadOnlyAws, parameter: str, smallest_gib: int) -> Finding:
+    """The newest baked AMI can be launched by every pool; before the first `pulumi up` there is none."""
+    if _parameter(aws, parameter) is None:
+        return ok(f"{parameter} does not exist yet; pulumi up makes it, with the AMI that is built on")
+    finding = _judge_parameter(aws, parameter)
+    image = _image(aws, parameter)
+    return finding if image is None or finding.status is not Status.OK else judge_root_size(image, smallest_gib)
 
 
 def _judge_image(aws: ReadOnlyAws, pool: StackPool, judge: Callable[[Answer], Finding]) -> Finding:

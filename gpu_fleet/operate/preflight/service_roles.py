@@ -12,6 +12,7 @@ from gpu_fleet.operate.preflight.stack_needs import Stack
 AUTO_SCALING = "AWSServiceRoleForAutoScaling"
 LOAD_BALANCING = "AWSServiceRoleForElasticLoadBalancing"
 SPOT = "AWSServiceRoleForEC2Spot"
+IMAGE_BUILDER = "AWSServiceRoleForImageBuilder"
 
 CREATED_BY = {
     # https://docs.aws.amazon.com/autoscaling/ec2/userguide/autoscaling-service-linked-role.html
@@ -22,6 +23,8 @@ CREATED_BY = {
     # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/service-linked-roles-spot-instance-requests.html
     # https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AutoScalingServiceRolePolicy.html
     SPOT: "Auto Scaling creates it with the first spot launch",
+    # https://docs.aws.amazon.com/imagebuilder/latest/userguide/image-builder-service-linked-role.html
+    IMAGE_BUILDER: "AWS creates it with the first pipeline, by the caller's right iam:CreateServiceLinkedRole",
 }
 """Who creates a missing role."""
 
@@ -36,6 +39,8 @@ def checks(stack: Stack) -> Iterator[Check]:
     names = [AUTO_SCALING, LOAD_BALANCING]
     if any(pool.settings.spot_percent for pool in stack.pools):
         names.append(SPOT)
+    if any(service.boot.baked_ami for service in stack.settings.services.values()):
+        names.append(IMAGE_BUILDER)
     for name in names:
         yield Check(
             "service-linked role",
