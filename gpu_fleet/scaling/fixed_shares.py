@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from gpu_fleet.scaling.mix import SLACK, PoolOption
+from gpu_fleet.scaling.mix import SLACK, PoolOption, carried_rps
 from gpu_fleet.scaling.policy import RoutingPolicy, RoutingStrategy
 
 
@@ -23,10 +23,11 @@ def fixed_shares(routing: RoutingPolicy, options: Sequence[PoolOption]) -> Mappi
     return {name: weight / total for name, weight in weights.items() if weight} if total else {}
 
 
-def carried_rps(options: Sequence[PoolOption], counts: Mapping[str, int], shares: Mapping[str, float]) -> float:
+def carried_demand_rps(options: Sequence[PoolOption], counts: Mapping[str, int], shares: Mapping[str, float]) -> float:
     """The most demand that these counts carry: where shares are fixed, the pool that is full first decides."""
-    work = {option.name: counts[option.name] * option.instance_rps for option in options}
-    return min((work[name] / share for name, share in shares.items()), default=sum(work.values()))
+    if not shares:
+        return carried_rps(options, counts)
+    return min(counts[o.name] * o.instance_rps / shares[o.name] for o in options if o.name in shares)
 
 
 def pinned(options: Sequence[PoolOption], shares: Mapping[str, float], required_rps: float) -> tuple[PoolOption, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gpu_fleet.scaling import capacity_errors, learning, mix, sizing
 from gpu_fleet.scaling.context import Context
-from gpu_fleet.scaling.fixed_shares import carried_rps, fixed_shares
+from gpu_fleet.scaling.fixed_shares import carried_demand_rps, fixed_shares
 from gpu_fleet.scaling.missing import Missing, missing, unfilled
 from gpu_fleet.scaling.observation import Observation, PoolObservation
 from gpu_fleet.scaling.policy import Policy, SizingMode, VerticalMethod
@@ -90,18 +90,16 @@ def survey(context: Context, headroom: float = 1.0, instances: Mapping[str, int]
         )
     shares = fixed_shares(policy.routing, options)
     within = {option.name: min(standing[option.name], option.at_most) for option in options}
-    standing_rps = carried_rps(options, within, shares)
-    full_rps = _full_rps(context, options, standing)
+    standing_rps = carried_demand_rps(options, within, shares)
+    full_rps = _full_rps(context, options, within)
     return Fleet(tuple(options), worth, lost, standing, ready_rps, standing_rps, full_rps, shares)
 
 
-def _full_rps(context: Context, options: Sequence[mix.PoolOption], standing: Mapping[str, int]) -> float:
+def _full_rps(context: Context, options: Sequence[mix.PoolOption], counts: Mapping[str, int]) -> float:
     """Work of a full instance: standing_rps over it is the sum of the shares that instances may be used to."""
     full = {pool.name: pool.throughput_rps * context.correction(pool) for pool in context.service.pools}
-    counts = {option.name: min(standing[option.name], option.at_most) for option in options}
     usable = sum(counts[option.name] * option.instance_rps / full[option.name] for option in options)
-    standing_rps = sum(counts[option.name] * option.instance_rps for option in options)
-    return standing_rps / usable if usable > 0 else full[options[0].name]
+    return mix.carried_rps(options, counts) / usable if usable > 0 else full[options[0].name]
 
 
 def thinned(scv: float, pool: Pool, service: Service, counts: Mapping[str, int]) -> float:

@@ -124,13 +124,13 @@ def raised(context: Context, work_rps: float, fleet: Fleet, required_rps: float)
     moment, memory = _look(context, memory, work_rps, full_rps)
     asked, signals = _Asked(), {}
     for pool, view in context.pools():
+        queued = _is_queued(context, view)
         for name, reading, limit in _signals(context, pool, view):
             key, seen = f"{pool.name}.{name}", reading if context.value(reading) is not None else None
             before = memory.signals.get(key, SignalMemory())
             if view.ready_count == 0:
                 seen, before = None, replace(before, value=None)
-            percent = name.endswith("_percent")
-            after = _watch(before, seen, limit, moment, percent=percent, queued=_is_queued(context, view))
+            after = _watch(before, seen, limit, moment, percent=name.endswith("_percent"), queued=queued)
             if after != SignalMemory():
                 signals[key] = after
             if view.ready_count:  # a pool that nobody is in holds nobody elsewhere
@@ -295,21 +295,7 @@ def _together(
     worth = fleet.ready_rps / moment.full_rps  # what a unit of throughput counts for
     rps, why = required_rps, list(asked.reasons)
     held_rps = min(fleet.standing_rps, asked.held_rps * worth)
-    more = sum(
-        view.ready_count * pool.throughput_rps * context.correction(pool) * (asked.raised[pool.name] - 1)
-        for pool, view in context.pools()
-        if pool.name in asked.raised
-    )
-    raised_rps = (moment.full_rps + more) * worth if asked.raised else 0.0
-    if fleet.shares:  # only the pool's own instances take work from it
-        raised_rps = max(
-            (
-                asked.raised[name] * context.seen.pools[name].ready_count * fleet.worth[name] / share
-                for name, share in fleet.shares.items()
-                if name in asked.raised
-            ),
-            default=0.0,
-        )
+    raised_rps = _raised_rps(context, asked, moment, fleet, worth)
     if raised_rps > rps and raised_rps >= held_rps:
         rps = raised_rps
         why += [reasons.threshold_passed(*one, rps) for one in asked.passed]
@@ -317,3 +303,17 @@ def _together(
         rps = held_rps
         why.append(reasons.threshold_holds(*asked.holding, rps))
     return rps, tuple(why)
+
+
+def _raised_rps(context: Context, asked: _Asked, moment: _Moment, fleet: Fleet, worth: float) -> float:
+    """The demand to carry that the signals over their limit ask for; 0 where none is."""
+    if fleet.shares:  # only the pool's own instances take work from it
+        ready = {name: context.seen.pools[name].ready_count * fleet.worth[name] for name in fleet.shares}
+        shares = fleet.shares.items()
+        return max((asked.raised.get(name, 0.0) * ready[name] / share for name, share in shares), default=0.0)
+    more = sum(
+        view.ready_count * pool.throughput_rps * context.correction(pool) * (asked.raised[pool.name] - 1)
+        for pool, view in context.pools()
+        if pool.name in asked.raised
+    )
+    return (moment.full_rps + more) * worth if asked.raised else 0.0

@@ -102,7 +102,7 @@ GPU_FLEET_END
 
 # The container has its own network: with a hop limit of 1 the metadata token for the instance's role does not cross the
 # bridge. The kernel forwards the load balancer's connections with their source addresses, without a proxy.
-# /root/.cache/vllm: a container that starts again finds what torch.compile made:
+# /opt/compiled: a container that starts again finds what torch.compile made:
 # https://docs.vllm.ai/en/latest/design/torch_compile.html#compilation-cache
 # --ipc host: vLLM's processes share memory, https://docs.vllm.ai/en/latest/deployment/docker.html
 # mode=non-blocking: a log service that is slow or away would otherwise block the engine at its next line; lines beyond
@@ -112,7 +112,8 @@ cat > /opt/gpu-fleet/serve.sh <<'GPU_FLEET_END'
 set -euo pipefail
 docker rm --force engine > /dev/null 2>&1 || true
 exec docker run --name engine --gpus all --publish @PORT@:@PORT@ @PUBLISH_METRICS@--ipc host --env-file /etc/gpu-fleet/container.env \
-  --volume /opt/models:/root/.cache/huggingface --volume /opt/compiled:/root/.cache/vllm @MOUNT_WEIGHTS@--stop-timeout @STOP_SECONDS@ \
+  --volume /opt/models:/root/.cache/huggingface --stop-timeout @STOP_SECONDS@ \
+  @MOUNT_WEIGHTS@--volume /opt/compiled:/root/.cache/vllm \
   --log-driver awslogs --log-opt awslogs-region=@REGION@ --log-opt awslogs-group=@LOG_GROUP@ \
   --log-opt mode=non-blocking --log-opt max-buffer-size=16m --stop-signal SIGTERM \
   @IMAGE@ @ARGS@

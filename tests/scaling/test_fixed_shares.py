@@ -6,7 +6,7 @@ import pytest
 
 from bench.fuzz_decide import check_steady, story_of
 from gpu_fleet.scaling.context import Context
-from gpu_fleet.scaling.fixed_shares import carried_rps, fixed_shares, pinned
+from gpu_fleet.scaling.fixed_shares import carried_demand_rps, fixed_shares, pinned
 from gpu_fleet.scaling.fleet import survey
 from gpu_fleet.scaling.observation import Reading
 from gpu_fleet.scaling.policy import RoutingPolicy
@@ -27,9 +27,9 @@ def test_shares_follow_the_weights_of_the_pools_that_can_have_instances() -> Non
 
 def test_the_pool_that_is_full_first_says_how_much_demand_is_carried() -> None:
     """95 of 100 rps need 48 of the old ones, and one new one would carry 200 in all."""
-    assert carried_rps(OPTIONS, {"old": 19, "new": 1}, {"old": 0.95, "new": 0.05}) == pytest.approx(40)
-    assert carried_rps(OPTIONS, {"old": 19, "new": 0}, {"old": 0.95, "new": 0.05}) == 0
-    assert carried_rps(OPTIONS, {"old": 19, "new": 1}, {}) == pytest.approx(48)
+    assert carried_demand_rps(OPTIONS, {"old": 19, "new": 1}, {"old": 0.95, "new": 0.05}) == pytest.approx(40)
+    assert carried_demand_rps(OPTIONS, {"old": 19, "new": 0}, {"old": 0.95, "new": 0.05}) == 0
+    assert carried_demand_rps(OPTIONS, {"old": 19, "new": 1}, {}) == pytest.approx(48)
 
 
 def test_each_pool_gets_the_instances_of_its_share_within_its_bounds() -> None:
